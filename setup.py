@@ -1,0 +1,25 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+root = Path(__file__).parent
+requirements = [line.split("#")[0].strip() for line in (root / "requirements.txt").read_text().splitlines() if line.strip()]
+
+setup(
+    name="tfdefense",
+    version="0.1.0",
+    description="Keras 3 / TensorFlow classifiers that can answer 'none of these', attacked by someone who knows the defense",
+    long_description=(root / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    # models/, training/ and evaluation/ run from a clone; installing them would claim global names.
+    packages=find_packages(include=["tfdefense", "tfdefense.*"]),
+    install_requires=requirements,
+    extras_require={
+        "export": ["tf2onnx>=1.16", "onnx>=1.16", "onnxruntime>=1.18", "ai-edge-litert>=1.0"],
+        "test": ["pytest>=8.0", "ruff>=0.6"],
+        "jax": ["jax>=0.4.30"],
+    },
+    entry_points={"console_scripts": ["tfdefense=tfdefense.cli:main"]},
+)

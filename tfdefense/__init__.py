@@ -1,0 +1,39 @@
+"""Classifiers that can say "none of these", and attacks that know it.
+
+Names are loaded when they are first used, so that `import tfdefense` does not load TensorFlow.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_SUBMODULES = {"attacks", "callbacks", "data", "export", "layers", "losses", "metrics", "plots"}
+_NAMES = {
+    "adapt": "defended",
+    "base_model": "defended",
+    "calibrate": "defended",
+    "defend": "defended",
+    "AllOf": "defenses",
+    "AnyOf": "defenses",
+    "OutDistribution": "defenses",
+    "ThresholdDefense": "defenses",
+    "evaluate": "metrics",
+}
+
+__all__ = sorted(_SUBMODULES | set(_NAMES))
+
+
+def __getattr__(name):
+    if name in _SUBMODULES:
+        return importlib.import_module(f"tfdefense.{name}")
+    if name in _NAMES:
+        return getattr(importlib.import_module(f"tfdefense.{_NAMES[name]}"), name)
+    import difflib
+
+    near = difflib.get_close_matches(name, __all__, n=1)
+    hint = f" Did you mean `{near[0]}`?" if near else ""
+    raise AttributeError(f"module 'tfdefense' has no attribute '{name}'.{hint}")
+
+
+def __dir__():
+    return __all__
