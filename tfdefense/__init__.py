@@ -4,6 +4,7 @@ Names are loaded when they are first used, so that `import tfdefense` does not l
 """
 
 import importlib
+import sys
 
 __version__ = "0.1.0"
 
@@ -18,6 +19,7 @@ _NAMES = {
     "OutDistribution": "defenses",
     "ThresholdDefense": "defenses",
     "evaluate": "metrics",
+    "load": "defended",
 }
 
 __all__ = sorted(_SUBMODULES | set(_NAMES))
@@ -37,3 +39,8 @@ def __getattr__(name):
 
 def __dir__():
     return __all__
+
+
+if "keras" in sys.modules:
+    # Keras is loaded already: make the layers known to `keras.models.load_model`. Otherwise `td.load` does.
+    importlib.import_module("tfdefense.layers")

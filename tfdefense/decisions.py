@@ -1,1 +1,191 @@
-"""What a model says of a batch, whatever kind of model it is: a defended one, a plain one, a loaded SavedModel."""
+"""Any model seen through the contract: defended or plain, Keras or a loaded SavedModel."""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What a model says of each sample, as arrays. `suspicion` is None for a model that rejects nothing."""
+
+    scores: np.ndarray
+    suspicion: np.ndarray | None
+    label: np.ndarray
+
+
+def decide(model, x, *, batch_size=256):
+    """Runs a model on samples and gives its scores, suspicion and labels (-1 = rejected).
+
+    Args:
+        model: A defended model, a plain classifier, a loaded SavedModel, or a `View`.
+        x: Samples, any values: what a defended model does not accept it rejects.
+        batch_size: Samples at once.
+    """
+    view = View.of(model)
+    x = view.check_shape(x).astype("float32", copy=False)
+    parts = [view.run(x[start : start + batch_size]) for start in range(0, len(x), batch_size)]
+    scores, suspicion, label = (
+        None if part[0] is None else np.concatenate([p.numpy() for p in part]) for part in zip(*parts, strict=True)
+    )
+    return Decisions(scores, suspicion, label)
+
+
+class View:
+    """A model as attacks and metrics see it: scores, suspicion and label of a batch, and the bounds of its inputs.
+
+    Compiled functions are kept with the view, one for every kind of step: `View.of` gives the same view for the same
+    model, so that a sweep over sizes compiles once.
+    """
+
+    @staticmethod
+    def of(model, bounds=None):
+        if isinstance(model, View):
+            return model
+        return _view(model, None if bounds is None else tuple(float(bound) for bound in bounds))
+
+    def __init__(self, model, bounds=None):
+        import keras
+        import tensorflow as tf
+
+        if keras.backend.backend() != "tensorflow":
+            raise ValueError(
+                f"Attacks and decisions need Keras on TensorFlow. It runs on '{keras.backend.backend()}': set KERAS_BACKEND=tensorflow."
+            )
+        self.model, self._compiled = model, {}
+        self.input_shape, declared = None, None
+        if isinstance(model, keras.Model):
+            from tfdefense.defended import bounds_of, is_defended
+
+            self._call = functools.partial(model, training=False)
+            if is_defended(model):
+                declared = bounds_of(model)
+            elif model.built:
+                self._call = self._logits_call(model) or self._call
+            shape = getattr(model, "input_shape", None)
+            self.input_shape = shape if isinstance(shape, tuple) else None
+        elif hasattr(model, "signatures"):
+            self._call, self.input_shape = self._saved_call(model)
+        elif callable(model):
+            self._call = model
+        else:
+            raise ValueError(f"Expected a Keras model, a loaded SavedModel or a function. Received {type(model).__name__}.")
+        if declared and bounds and tuple(declared) != tuple(bounds):
+            raise ValueError(f"The model rejects what is outside its bounds {declared}. Received `bounds={bounds}`: leave them out.")
+        self.bounds = tuple(declared or bounds or (0.0, 1.0))
+        if not self.bounds[0] < self.bounds[1]:
+            raise ValueError(f"`bounds` must be (low, high) with low < high. Received: {self.bounds}.")
+        self._probabilities = False
+        self.run = tf.function(self.forward, reduce_retracing=True)
+        self._known = False
+
+    @staticmethod
+    def _logits_call(model):
+        """Attacks on softmax outputs stall where they saturate: use the logits behind them where they can be reached."""
+        import keras
+
+        from tfdefense.graph import expose
+
+        try:
+            exposed = expose(model)
+        except ValueError:
+            return None
+        return functools.partial(keras.Model(exposed.input, exposed.logits), training=False)
+
+    @staticmethod
+    def _saved_call(model):
+        signature = model.signatures.get("serving_default") if model.signatures else None
+        if signature is not None:
+            spec = signature.structured_input_signature[1]
+            (name, tensor_spec), *rest = spec.items()
+            if rest:
+                raise ValueError(f"Expected a SavedModel with one input. Received one with inputs {list(spec)}.")
+
+            def call(x):
+                outputs = signature(**{name: x})
+                return outputs if len(outputs) > 1 else next(iter(outputs.values()))
+
+            return call, tuple(tensor_spec.shape)
+        if callable(getattr(model, "serve", None)):
+            return model.serve, None
+        raise ValueError("The SavedModel has neither a 'serving_default' signature nor `serve`. Export it with `model.export(path)`.")
+
+    def forward(self, x):
+        """Scores, suspicion (None if nothing is rejected) and label: tensors, inside or outside a compiled function."""
+        import tensorflow as tf
+
+        outputs = self._call(x)
+        if isinstance(outputs, dict):
+            missing = {"scores", "suspicion", "label"} - set(outputs)
+            if missing:
+                raise ValueError(f"Expected outputs named scores, suspicion and label. Received: {', '.join(outputs)}.")
+            return outputs["scores"], outputs["suspicion"], outputs["label"]
+        if isinstance(outputs, list | tuple) or len(outputs.shape) != 2 or outputs.shape[-1] < 2:
+            found = [tuple(o.shape) for o in outputs] if isinstance(outputs, list | tuple) else tuple(outputs.shape)
+            raise ValueError(f"Expected class scores of shape (batch, classes), at least 2 classes. Received shape {found}.")
+        scores = tf.cast(outputs, tf.float32)
+        if self._probabilities:
+            scores = tf.math.log(tf.maximum(scores, 1e-37))
+        return scores, None, tf.argmax(scores, -1, output_type=tf.int32)
+
+    def function(self, key, build):
+        """The compiled function under `key`, built once for this model."""
+        if key not in self._compiled:
+            import tensorflow as tf
+
+            self._compiled[key] = tf.function(build(), reduce_retracing=True)
+        return self._compiled[key]
+
+    def learn(self, x):
+        """Looks at a few outputs once: the number of classes, and whether scores are rejecting, or probabilities."""
+        if self._known:
+            return
+        import tensorflow as tf
+
+        scores, suspicion, _ = self.forward(tf.constant(x[:16]))
+        self.classes, self.rejects = int(scores.shape[-1]), suspicion is not None
+        rows = scores.numpy()
+        if suspicion is None and rows.min() >= 0 and np.allclose(rows.sum(-1), 1, atol=1e-3):
+            self._probabilities = True
+            self.run = tf.function(self.forward, reduce_retracing=True)
+        self._known = True
+
+    def check_shape(self, x):
+        x = np.asarray(x)
+        shape = self.input_shape
+        if x.ndim == 0 or len(x) == 0:
+            raise ValueError(f"Expected at least one sample. Received an array of shape {x.shape}.")
+        if shape is not None and (
+            x.ndim != len(shape) or any(e not in (None, r) for e, r in zip(shape[1:], x.shape[1:], strict=True))
+        ):
+            hint = " Add the batch axis: `x[None]`." if x.shape == tuple(shape[1:]) else ""
+            raise ValueError(f"Expected samples of shape {tuple(shape)}. Received {x.shape}.{hint}")
+        if x.dtype.kind not in "fiub":
+            raise ValueError(f"Expected numbers. Received an array of dtype {x.dtype}.")
+        return x
+
+    def base(self):
+        """The undefended classifier inside a defended Keras model, as a view."""
+        from tfdefense.defended import base_model
+
+        try:
+            return _base_view(self.model, self.bounds)
+        except (ValueError, AttributeError):
+            base_model(self.model) if hasattr(self.model, "outputs") else None
+            raise ValueError(
+                f"The undefended model inside {type(self.model).__name__} can't be reached. Pass it: `source=model`."
+            ) from None
+
+
+# Few models are attacked at once; a sweep over many must not keep them all alive.
+@functools.lru_cache(maxsize=8)
+def _view(model, bounds):
+    return View(model, bounds)
+
+
+@functools.lru_cache(maxsize=8)
+def _base_view(model, bounds):
+    from tfdefense.defended import base_model
+
+    return View(base_model(model), bounds)

@@ -1,0 +1,192 @@
+"""The contract of a defended model: build one, check one, adapt it, calibrate it, load it.
+
+A defended model is a functional Keras model with the outputs `scores`, `suspicion` (above 0 = rejected) and `label`
+(a class, or -1). Everything else in the library knows a defense by these three alone.
+"""
+
+import warnings
+
+import keras
+import numpy as np
+
+from tfdefense.graph import check_class_output, walk
+from tfdefense.layers import AdaptableLayer, Reject, Threshold
+
+OUTPUTS = ("scores", "suspicion", "label")
+
+
+def defend(input, scores, suspicion, *, base=None, bounds=(0.0, 1.0), name="defended"):
+    """Builds a defended model from symbolic tensors of one graph.
+
+    Args:
+        input: The model's input tensor.
+        scores: Class scores, shape (batch, classes).
+        suspicion: Above 0 means rejected, shape (batch,); usually what a `td.layers.Threshold` gives.
+        base: Scores of the undefended classifier, where the defense has scores of its own.
+        bounds: Lowest and highest value that an input may have; anything else is rejected.
+        name: Name of the model.
+
+    Returns:
+        A functional `keras.Model` with the outputs `scores`, `suspicion` and `label`.
+    """
+    check_class_output(scores.shape, name)
+    if len(suspicion.shape) != 1:
+        raise ValueError(f"Expected one suspicion a sample, shape (batch,). Received shape {tuple(suspicion.shape)}.")
+    undefended = {} if base is None or base is scores else {"base": base}
+    return keras.Model(input, Reject(bounds, name="reject")(input, scores, suspicion, **undefended), name=name)
+
+
+def is_defended(model):
+    """Whether the outputs of a Keras model are those of the contract."""
+    return set(getattr(model, "output_names", ())) == set(OUTPUTS)
+
+
+def _reject_node(model):
+    for operation, node in walk(model):
+        if isinstance(operation, Reject):
+            return operation, node
+    raise ValueError(
+        f"Expected a defended model. Received '{getattr(model, 'name', type(model).__name__)}', which has no rejection. "
+        "Attach a defense first: `td.ThresholdDefense().attach(model)`."
+    )
+
+
+def bounds_of(defended):
+    """Lowest and highest value that the defended model accepts."""
+    return _reject_node(defended)[0].bounds
+
+
+def base_model(defended):
+    """The undefended classifier inside a defended model: the same weights, class scores (logits) alone."""
+    _, node = _reject_node(defended)
+    scores = node.arguments.kwargs.get("base")
+    if scores is None:
+        scores = node.arguments.args[1]
+    return keras.Model(defended.inputs[0], scores, name=f"{defended.name}_base")
+
+
+def _nodes_of(model, kind):
+    """Calls of layers of one kind, in the order in which data flows."""
+    nodes = {operation.name: (operation, node) for operation, node in walk(model) if isinstance(operation, kind)}
+    return [nodes[layer.name] for layer in model.operations if layer.name in nodes]
+
+
+def unready(defended):
+    """One sentence on what a defense still lacks, or None."""
+    for layer, _ in _nodes_of(defended, AdaptableLayer):
+        if not layer.adapted:
+            return f"Layer '{layer.name}' is not adapted yet. Call `td.adapt(defended, x_train, y_train, calibration=x_held_out)`."
+    for layer, _ in _nodes_of(defended, Threshold):
+        if not layer.calibrated:
+            return (
+                f"Layer '{layer.name}' has no threshold yet, so every sample is rejected. "
+                "Call `td.calibrate(defended, x_held_out, max_rejected=0.05)`."
+            )
+    return None
+
+
+def _check_images(defended, x):
+    x = np.asarray(x)
+    expected = tuple(defended.inputs[0].shape)
+    if x.ndim != len(expected) or any(e not in (None, r) for e, r in zip(expected[1:], x.shape[1:], strict=True)):
+        raise ValueError(f"Expected samples of shape {expected}. Received {x.shape}.")
+    if len(x) == 0:
+        raise ValueError("Expected at least one sample. Received an empty array.")
+    return x
+
+
+def run_batches(model, x, batch_size):
+    """The outputs of a model with a list of outputs, as arrays. Unlike `predict` it compiles nothing for one use."""
+    parts = [
+        [keras.ops.convert_to_numpy(output) for output in model(x[start : start + batch_size], training=False)]
+        for start in range(0, len(x), batch_size)
+    ]
+    return [np.concatenate(part) for part in zip(*parts, strict=True)]
+
+
+def adapt(defended, x, y, *, calibration=None, max_rejected=0.05, batch_size=256):
+    """Sets all of a defense that is not trained by gradient, then its thresholds.
+
+    Args:
+        defended: A defended model.
+        x: Training samples.
+        y: Their classes.
+        calibration: Held-out samples for the thresholds. Without them `x` is used, with a warning: the rate on new
+            samples is then higher than promised.
+        max_rejected: Share of clean samples that may be rejected. None leaves the thresholds alone.
+        batch_size: Samples at once through the network.
+
+    Returns:
+        The same model.
+    """
+    _reject_node(defended)
+    x = _check_images(defended, x)
+    y = np.asarray(y)
+    if len(x) != len(y):
+        raise ValueError(f"Expected as many labels as samples. Received {len(x)} samples and {len(y)} labels.")
+    for layer, node in _nodes_of(defended, AdaptableLayer):
+        features = keras.Model(defended.inputs[0], node.arguments.keras_tensors)
+        values = run_batches(features, x, batch_size)
+        layer.adapt(values[0] if len(values) == 1 else values, y)
+        layer.mark_adapted()
+    if max_rejected is not None:
+        if calibration is None:
+            warnings.warn(
+                "The thresholds are set on the training samples, which look less suspicious than new ones will. "
+                "Pass `calibration=x_held_out`.",
+                UserWarning,
+                stacklevel=2,
+            )
+            calibration = x
+        calibrate(defended, calibration, max_rejected=max_rejected, batch_size=batch_size)
+    return defended
+
+
+def calibrate(defended, x, *, max_rejected=0.05, batch_size=256):
+    """Sets the thresholds so that at most a share `max_rejected` of the clean samples `x` is rejected, by all detectors together.
+
+    Several detectors get the same rate each, the highest at which they stay within `max_rejected` as they are joined.
+
+    Returns:
+        The share of `x` that is rejected now.
+    """
+    _reject_node(defended)
+    x = _check_images(defended, x)
+    if not 0 <= max_rejected < 1:
+        raise ValueError(f"`max_rejected` must be a share in [0, 1), such as 0.05. Received: {max_rejected}.")
+    nodes = _nodes_of(defended, Threshold)
+    if not nodes:
+        raise ValueError(f"Model '{defended.name}' has no `td.layers.Threshold` to calibrate: its suspicion has a fixed zero.")
+    for layer, _ in _nodes_of(defended, AdaptableLayer):
+        if not layer.adapted:
+            raise ValueError(unready(defended))
+    statistics = [node.arguments.keras_tensors[0] for _, node in nodes]
+    values = run_batches(keras.Model(defended.inputs[0], statistics), x, batch_size)
+    suspicion = _reject_node(defended)[1].arguments.args[2]
+    # From the statistics on, the graph is a few sums: cheap to run at many thresholds.
+    decide = keras.Model(statistics if len(statistics) > 1 else statistics[0], suspicion)
+
+    def rejected_at(count):
+        for (layer, _), value in zip(nodes, values, strict=True):
+            layer.calibrate(value, count / len(x))
+        joined = decide(values if len(values) > 1 else values[0], training=False)
+        return float(np.mean(~(keras.ops.convert_to_numpy(joined) <= 0)))
+
+    # The highest rate is at least the share promised divided by the detectors (any), and may be near 1 (all).
+    low, high = 0, len(x) - 1
+    if len(nodes) == 1:
+        low = high = int(max_rejected * len(x) + 1e-9)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if rejected_at(middle) <= max_rejected:
+            low = middle
+        else:
+            high = middle - 1
+    return rejected_at(low)
+
+
+def load(path):
+    """Loads a `.keras` file of a defended model, with the layers of this library known."""
+    model = keras.models.load_model(path)
+    _reject_node(model)
+    return model

@@ -1,0 +1,6 @@
+"""Defenses: each attaches layers to a classifier that is already there."""
+
+from tfdefense.defenses.base import AllOf, AnyOf, Defense
+from tfdefense.defenses.scores import OutDistribution, ThresholdDefense
+
+__all__ = ["AllOf", "AnyOf", "Defense", "OutDistribution", "ThresholdDefense"]

@@ -1,0 +1,70 @@
+from tfdefense.defended import defend
+from tfdefense.graph import expose
+from tfdefense.layers import Join, Threshold
+
+
+class Defense:
+    """Attaches a detector to an existing classifier.
+
+    A subclass says which inner `layers` it watches and writes `connect`. Attributes:
+        layers: Names of the watched layers.
+        threshold: The statistic above which a sample is rejected; None waits for `td.calibrate`.
+    """
+
+    layers = ()
+    threshold = None
+
+    def connect(self, logits, taps):
+        """From the logits and the watched layers' outputs: class scores and a statistic that grows with suspicion."""
+        raise NotImplementedError
+
+    def suspect(self, logits, taps):
+        """Class scores and suspicion."""
+        scores, statistic = self.connect(logits, taps)
+        return scores, Threshold(self.threshold)(statistic)
+
+    def attach(self, model, *, bounds=(0.0, 1.0), name="defended"):
+        """Gives a defended model that shares the weights of `model`, which stays as it is.
+
+        Args:
+            model: A functional or Sequential Keras classifier, with or without a softmax.
+            bounds: Lowest and highest value of its inputs.
+            name: Name of the defended model.
+        """
+        exposed = expose(model, self.layers)
+        scores, suspicion = self.suspect(exposed.logits, exposed.taps)
+        return defend(exposed.input, scores, suspicion, base=exposed.logits, bounds=bounds, name=name)
+
+
+class _Joined(Defense):
+    how = None
+
+    def __init__(self, *defenses):
+        if len(defenses) < 2 or not all(isinstance(defense, Defense) for defense in defenses):
+            raise ValueError(
+                f"Expected two or more defenses, such as `td.{type(self).__name__}(td.OutDistribution(), td.ThresholdDefense())`. "
+                f"Received: {', '.join(type(defense).__name__ for defense in defenses) or 'none'}."
+            )
+        self.defenses = defenses
+        self.layers = tuple(dict.fromkeys(name for defense in defenses for name in defense.layers))
+
+    def suspect(self, logits, taps):
+        pairs = [defense.suspect(logits, taps) for defense in self.defenses]
+        if len({scores.shape[-1] for scores, _ in pairs}) > 1:
+            raise ValueError(
+                f"Expected defenses that agree on the number of classes. Received {[scores.shape[-1] for scores, _ in pairs]}. "
+                "Beside a dustbin, a detector must leave the last score out too."
+            )
+        return pairs[0][0], Join(self.how)([suspicion for _, suspicion in pairs])
+
+
+class AnyOf(_Joined):
+    """Rejects what any of several defenses rejects. The class scores are those of the first."""
+
+    how = "any"
+
+
+class AllOf(_Joined):
+    """Rejects what all of several defenses reject. The class scores are those of the first."""
+
+    how = "all"

@@ -1,0 +1,44 @@
+from tfdefense.defenses.base import Defense
+from tfdefense.layers import Confidence, Dustbin, NonMaximalEntropy
+
+_METRICS = {"confidence": Confidence, "non-me": NonMaximalEntropy}
+
+
+class ThresholdDefense(Defense):
+    """Rejects when a metric of the class scores shows doubt: the baseline that needs no training.
+
+    Args:
+        metric: "confidence", or "non-me", the entropy among the classes but the best.
+        threshold: A threshold of your own on the layer's statistic; None waits for `td.calibrate`.
+
+    Example:
+
+    >>> defended = ThresholdDefense("confidence").attach(model)
+    >>> td.calibrate(defended, x_held_out, max_rejected=0.05)
+    """
+
+    def __init__(self, metric="confidence", threshold=None):
+        if metric not in _METRICS:
+            raise ValueError(f"`metric` must be one of {', '.join(map(repr, _METRICS))}. Received: {metric!r}.")
+        self.metric = metric
+        self.threshold = threshold
+
+    def connect(self, logits, taps):
+        return logits, _METRICS[self.metric]()(logits)
+
+
+class OutDistribution(Defense):
+    """The dustbin: a classifier with one output more than there are classes, trained to give it what is none of them.
+
+    The last score of the model it is attached to is the dustbin's; the defended model has the other classes.
+
+    Args:
+        threshold: The dustbin's lead above which a sample is rejected. 0 rejects where the dustbin wins, as in the
+            paper; None waits for `td.calibrate`.
+    """
+
+    def __init__(self, threshold=0.0):
+        self.threshold = threshold
+
+    def connect(self, logits, taps):
+        return Dustbin()(logits)

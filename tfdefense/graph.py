@@ -1,0 +1,170 @@
+"""Looking inside a user's Keras model without changing it: inner layers, and the logits behind a softmax."""
+
+import difflib
+from dataclasses import dataclass
+
+import keras
+
+_SQUASHING = ("softmax", "sigmoid", "log_softmax")
+
+
+@dataclass(frozen=True)
+class Exposed:
+    """Symbolic tensors of one model: its input, the scores before any softmax, and the layers asked for."""
+
+    input: object
+    logits: object
+    taps: dict
+
+
+def expose(model, layers=()):
+    """Gives the input, the logits and the outputs of `layers` of a functional or Sequential classifier.
+
+    The tensors belong to the model's own layers, so that weights are shared; the model itself stays as it is.
+    A layer inside a submodel is named `submodel/layer`, or by its own name where that is unique.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, name="hidden"), keras.layers.Dense(3)])
+    >>> expose(model, ["hidden"]).taps["hidden"].shape
+    (None, 8)
+    """
+    model = _functional(model)
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ValueError(
+            f"Expected a classifier with one input and one output. Received a model with {len(model.inputs)} inputs and "
+            f"{len(model.outputs)} outputs. Pick them: `keras.Model(model.inputs[0], model.outputs[0])`."
+        )
+    check_class_output(model.outputs[0].shape, model.name)
+    input, output, taps = _open(model, {name: _find(model, name) for name in layers}, logits=True)
+    return Exposed(input, output, taps)
+
+
+def check_class_output(shape, name):
+    if len(shape) != 2 or shape[-1] is None or shape[-1] < 2:
+        raise ValueError(
+            f"Expected a classifier that gives one score for each of at least 2 classes, shape (batch, classes). "
+            f"Received model '{name}' with output shape {tuple(shape)}. For two classes use `Dense(2)`; "
+            "for a feature extractor add pooling and a Dense layer with one unit a class."
+        )
+
+
+def walk(model):
+    """Every call of an operation in the model's graph, from its outputs back: pairs (operation, node)."""
+    seen, waiting = set(), list(model.outputs)
+    while waiting:
+        history = waiting.pop()._keras_history
+        node = history.operation._inbound_nodes[history.node_index]
+        if id(node) not in seen:
+            seen.add(id(node))
+            waiting.extend(node.arguments.keras_tensors)
+            yield history.operation, node
+
+
+def _functional(model):
+    if isinstance(model, keras.Sequential):
+        if not model.built:
+            raise ValueError(
+                f"Model '{model.name}' has no known input shape yet. "
+                "Build it first: start it with `keras.Input(shape)`, or call `model.build((None, ...))`."
+            )
+        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"Expected a Keras model. Received an object of type {type(model).__name__}.")
+    if not hasattr(model, "operations"):
+        raise ValueError(
+            f"Expected a functional or Sequential model. Received the subclassed model '{type(model).__name__}', whose inner "
+            "layers can't be seen. Wrap it: `inputs = keras.Input(shape); keras.Model(inputs, your_call_written_out(inputs))`."
+        )
+    return model
+
+
+def _is_submodel(operation):
+    return isinstance(operation, keras.Model) and (isinstance(operation, keras.Sequential) or hasattr(operation, "operations"))
+
+
+def _paths(model, prefix=""):
+    """Names of all layers, those of submodels as `submodel/layer`."""
+    for operation, _ in walk(model):
+        if isinstance(operation, keras.layers.Layer):
+            yield prefix + operation.name
+            if _is_submodel(operation):
+                yield from _paths(_functional(operation), f"{prefix}{operation.name}/")
+
+
+def _find(model, name):
+    paths = sorted(set(_paths(model)))
+    if name in paths:
+        return name
+    inside = [path for path in paths if path.endswith("/" + name)]
+    if len(inside) == 1:
+        return inside[0]
+    if inside:
+        raise ValueError(f"Layer '{name}' is in several submodels. Say which: {', '.join(inside)}.")
+    own_names = {path.split("/")[-1]: path for path in paths}
+    near = [own_names[close] for close in difflib.get_close_matches(str(name), own_names, n=3, cutoff=0.4)]
+    raise ValueError(
+        f"Model '{model.name}' has no layer '{name}'. Nearest: {', '.join(near)}."
+        if near
+        else f"Model '{model.name}' has no layer '{name}'. It has: {', '.join(paths)}."
+    )
+
+
+def _open(model, wanted, logits):
+    """Symbolic input, output (the logits if asked) and tapped tensors; `wanted` maps names to paths."""
+    last = model.outputs[0]._keras_history.operation
+    inside = {}
+    for name, path in wanted.items():
+        head, _, rest = path.partition("/")
+        if rest:
+            inside.setdefault(head, {})[name] = rest
+    if logits and _is_submodel(last):
+        inside.setdefault(last.name, {})
+    taps = {}
+    if inside:
+        # Tapping the submodel beside the original call would run it twice, so the outer graph is laid again with a
+        # submodel of more outputs in its place. The layers, and with them the weights, are the same objects.
+        def call(layer, *args, **kwargs):
+            if layer.name not in inside or not _is_submodel(layer):
+                return layer(*args, **kwargs)
+            inner = _functional(layer)
+            names = inside[layer.name]
+            as_logits = logits and layer is last
+            tapped_input, output, tapped = _open(inner, names, as_logits)
+            opened = keras.Model(tapped_input, {"output": output, **tapped}, name=layer.name)
+            outputs = opened(*args, **kwargs)
+            taps.update({name: outputs[name] for name in names})
+            return outputs["output"]
+
+        model = keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=call)
+    for name, path in wanted.items():
+        if "/" not in path:
+            calls = [node for operation, node in walk(model) if operation.name == path]
+            if len(calls) > 1:
+                raise ValueError(f"Layer '{name}' is called {len(calls)} times in '{model.name}', so its output is ambiguous.")
+            taps[name] = calls[0].output_tensors[0]
+    output = model.outputs[0]
+    return model.inputs[0], _before_squashing(output) if logits else output, taps
+
+
+def _before_squashing(output):
+    layer = output._keras_history.operation
+    node = layer._inbound_nodes[output._keras_history.node_index]
+    activation = getattr(getattr(layer, "activation", None), "__name__", "")
+    if isinstance(layer, keras.layers.Softmax) or (
+        isinstance(layer, keras.layers.Activation) and activation in _SQUASHING
+    ):
+        return node.arguments.keras_tensors[0]
+    if isinstance(layer, keras.layers.Dense) and activation in _SQUASHING:
+        return _linear_twin(layer)(node.arguments.keras_tensors[0])
+    return output
+
+
+def _linear_twin(dense):
+    """The same Dense layer without its activation, on the same variables."""
+    twin = keras.layers.Dense(dense.units, use_bias=dense.use_bias, name=dense.name, dtype=dense.dtype_policy)
+    twin.input_spec = dense.input_spec
+    twin._kernel = dense._kernel
+    twin.bias = dense.bias
+    twin.built = True
+    return twin

@@ -1,0 +1,22 @@
+import keras
+
+
+class AdaptableLayer(keras.layers.Layer):
+    """A layer whose state is set from data by `adapt(features, labels)` and not by gradient.
+
+    The state belongs in non-trainable weights, so that `.keras` files, checkpoints and exports carry it. Until `adapt`
+    is called, `adapted` is False and the layer's statistic must be +inf or NaN: both are rejected.
+    """
+
+    def build(self, input_shape):
+        self._adapted = self.add_weight(name="adapted", shape=(), initializer="zeros", trainable=False, dtype="float32")
+
+    @property
+    def adapted(self):
+        return self.built and bool(keras.ops.convert_to_numpy(self._adapted))
+
+    def mark_adapted(self):
+        self._adapted.assign(1.0)
+
+    def adapt(self, features, labels):
+        raise NotImplementedError

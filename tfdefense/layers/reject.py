@@ -1,0 +1,158 @@
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="tfdefense")
+class Threshold(keras.layers.Layer):
+    """Turns a detector's statistic into a suspicion: the statistic minus a threshold, so that above 0 means rejected.
+
+    Always active. Until it is calibrated (or given a threshold) the suspicion is +inf: an unfinished defense rejects
+    everything instead of letting everything pass.
+
+    Args:
+        threshold: The statistic above which a sample is rejected. None waits for `calibrate`.
+
+    Example:
+
+    >>> layer = Threshold()
+    >>> layer.calibrate([0.0, 1.0, 2.0, 3.0], max_rejected=0.25)
+    >>> float(layer(np.array([2.5]))[0])
+    0.5
+    """
+
+    def __init__(self, threshold=None, **kwargs):
+        # float16 can't hold a threshold that keeps a promised rejection rate.
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.threshold = threshold
+
+    def build(self, input_shape):
+        value = -float("inf") if self.threshold is None else float(self.threshold)
+        self.value = self.add_weight(
+            name="value", shape=(), initializer=keras.initializers.Constant(value), trainable=False
+        )
+
+    def call(self, statistic):
+        return statistic - self.value
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    @property
+    def calibrated(self):
+        return self.built and float(ops.convert_to_numpy(self.value)) > -float("inf")
+
+    def calibrate(self, statistic, max_rejected):
+        """Sets the lowest threshold that rejects at most the share `max_rejected` of these samples."""
+        statistic = keras.ops.convert_to_numpy(statistic).astype("float32")
+        if statistic.size == 0:
+            raise ValueError("Expected at least one sample to calibrate on. Received none.")
+        if not self.built:
+            self.build(statistic.shape)
+        # A sample without a finite statistic is rejected whatever the threshold, and takes its place in the share.
+        statistic = keras.ops.convert_to_numpy(ops.nan_to_num(statistic, nan=float("inf"), posinf=float("inf")))
+        statistic.sort()
+        # The tolerance keeps 0.07 * 100 = 7.000000000000001 and its like from costing a sample.
+        allowed = int(max_rejected * statistic.size + 1e-9)
+        value = statistic[statistic.size - 1 - allowed] if allowed < statistic.size else statistic[0] - 1.0
+        if value == float("inf"):
+            raise ValueError(
+                f"More than {max_rejected:.1%} of the calibration samples have no finite statistic, so no threshold "
+                "keeps that rate. Check that they are valid inputs and that the defense is adapted."
+            )
+        self.value.assign(max(value, -3.0e38))
+
+    def get_config(self):
+        return {**super().get_config(), "threshold": self.threshold}
+
+
+@keras.saving.register_keras_serializable(package="tfdefense")
+class Join(keras.layers.Layer):
+    """Joins the suspicions of several detectors on one model.
+
+    Always active. Differentiable almost everywhere: the gradient goes to the deciding detector.
+
+    Args:
+        how: "any" rejects what any detector rejects (the largest suspicion), "all" what all of them reject (the smallest).
+
+    Example:
+
+    >>> Join("any")([np.array([-1.0, 2.0]), np.array([-3.0, -1.0])])
+    array([-1., 2.], dtype=float32)
+    """
+
+    def __init__(self, how="any", **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        if how not in ("any", "all"):
+            raise ValueError(f"`how` must be 'any' or 'all'. Received: {how!r}.")
+        self.how = how
+
+    def call(self, suspicions):
+        stacked = ops.stack(suspicions, axis=0)
+        return ops.max(stacked, axis=0) if self.how == "any" else ops.min(stacked, axis=0)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[0]
+
+    def get_config(self):
+        return {**super().get_config(), "how": self.how}
+
+
+@keras.saving.register_keras_serializable(package="tfdefense")
+class Reject(keras.layers.Layer):
+    """Gives the three outputs of a defended model: `scores`, `suspicion`, and the `label` with -1 for rejected.
+
+    Always active. A sample with NaN, infinity or values outside `bounds`, or whose scores or suspicion are not numbers,
+    is rejected with suspicion +inf; the others of its batch are untouched. An attacker follows the gradients of `scores`
+    and `suspicion`, which pass unchanged.
+
+    Args:
+        bounds: Lowest and highest value that an input may have.
+
+    Call arguments:
+        x: The model's input.
+        scores: Class scores, shape (batch, classes).
+        suspicion: Above 0 means rejected, shape (batch,).
+        base: Scores of the undefended classifier where they differ from `scores`; kept in the graph for those who ask.
+
+    Example:
+
+    >>> out = Reject(bounds=(0, 1))(np.array([[0.5], [9.0]]), np.array([[1.0, 2.0], [1.0, 2.0]]), np.array([-1.0, -1.0]))
+    >>> out["label"]
+    array([ 1, -1], dtype=int32)
+    """
+
+    def __init__(self, bounds=(0.0, 1.0), **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        low, high = (float(bound) for bound in bounds)
+        if not low < high:
+            raise ValueError(f"`bounds` must be (low, high) with low < high. Received: {bounds}.")
+        self.bounds = (low, high)
+
+    def call(self, x, scores, suspicion, base=None):
+        low, high = self.bounds
+        # float32 arithmetic of an honest pipeline may end a hair outside.
+        slack = 1e-6 * (high - low)
+        axes = tuple(range(1, len(x.shape)))
+        # NaN fails both comparisons.
+        valid = ops.all(ops.logical_and(x >= low - slack, x <= high + slack), axis=axes)
+        valid = ops.logical_and(valid, ops.all(ops.isfinite(scores), axis=-1))
+        valid = ops.logical_and(valid, ops.logical_not(ops.isnan(suspicion)))
+        suspicion = ops.where(valid, suspicion, ops.full_like(suspicion, float("inf")))
+        # top_k instead of argmax: ONNX and LiteRT converters fail on argmax of floats.
+        best = ops.cast(ops.top_k(scores, 1)[1][:, 0], "int32")
+        label = ops.where(suspicion > 0, ops.full_like(best, -1), best)
+        return {"scores": scores, "suspicion": suspicion, "label": label}
+
+    def compute_output_spec(self, x, scores, suspicion, base=None):
+        batch = scores.shape[:1]
+        return {
+            "scores": keras.KerasTensor(scores.shape, dtype="float32"),
+            "suspicion": keras.KerasTensor(batch, dtype="float32"),
+            "label": keras.KerasTensor(batch, dtype="int32"),
+        }
+
+    def get_config(self):
+        return {**super().get_config(), "bounds": self.bounds}

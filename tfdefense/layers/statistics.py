@@ -1,0 +1,89 @@
+"""Statistics of class scores that grow with doubt (row R2: confidence and non-ME; the dustbin of row O1)."""
+
+import keras
+from keras import ops
+
+
+class _ScoreStatistic(keras.layers.Layer):
+    """A number a sample, computed in float32 from class scores."""
+
+    def __init__(self, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[:1]
+
+
+def _without_best(scores):
+    """The scores with the best one pushed to where softmax gives it nothing."""
+    best = ops.one_hot(ops.top_k(scores, 1)[1][:, 0], scores.shape[-1], dtype=scores.dtype)
+    return scores - 1e9 * best
+
+
+@keras.saving.register_keras_serializable(package="tfdefense")
+class Confidence(_ScoreStatistic):
+    """Doubt by confidence: the log of the probability that softmax leaves to all classes but the best.
+
+    It orders samples exactly as 1 - confidence does, but goes on where a float32 confidence is stuck at 1. Differentiable.
+
+    Example:
+
+    >>> Confidence()(np.array([[5.0, 0.0], [0.1, 0.0]]))
+    array([-5.0067153, -0.7443967], dtype=float32)
+    Reference: Hendrycks and Gimpel, 2017, A baseline for detecting misclassified and out-of-distribution examples.
+    """
+
+    def call(self, scores):
+        return ops.logsumexp(_without_best(scores), axis=-1) - ops.logsumexp(scores, axis=-1)
+
+
+@keras.saving.register_keras_serializable(package="tfdefense")
+class NonMaximalEntropy(_ScoreStatistic):
+    """Doubt by non-ME: minus the entropy of the probabilities of all classes but the best, normalised among themselves.
+
+    A network trained with reverse cross-entropy spreads these evenly on clean samples. Differentiable. Always 0 for two classes.
+
+    Example:
+
+    >>> NonMaximalEntropy()(np.array([[9.0, 1.0, 1.0]]))
+    array([-0.6931472], dtype=float32)
+    Reference: Pang et al., 2018, Towards robust detection of adversarial examples.
+    """
+
+    def call(self, scores):
+        log_share = ops.log_softmax(_without_best(scores), axis=-1)
+        return ops.sum(ops.exp(log_share) * log_share, axis=-1)
+
+
+@keras.saving.register_keras_serializable(package="tfdefense")
+class Dustbin(keras.layers.Layer):
+    """Splits classes + 1 scores into class scores and a doubt: the last score, the dustbin's, against the best class.
+
+    Always active. Above 0 the dustbin wins, which is the paper's decision. Differentiable.
+
+    Example:
+
+    >>> scores, doubt = Dustbin()(np.array([[4.0, 1.0, 6.0]]))
+    >>> doubt
+    array([2.], dtype=float32)
+    Reference: Abbasi and Gagné, 2017, Towards dependable deep convolutional neural networks with out-distribution learning.
+    """
+
+    def __init__(self, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+
+    def build(self, input_shape):
+        if input_shape[-1] < 3:
+            raise ValueError(
+                "Expected the scores of at least 2 classes and the dustbin, so 3 or more. "
+                f"Received {input_shape[-1]} scores. Give the last Dense layer one unit more than there are classes."
+            )
+
+    def call(self, scores):
+        classes = scores[:, :-1]
+        return classes, scores[:, -1] - ops.max(classes, axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], input_shape[-1] - 1), (input_shape[0],)
