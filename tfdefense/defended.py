@@ -96,11 +96,11 @@ def _check_images(defended, x):
 
 
 def run_batches(model, x, batch_size):
-    """The outputs of a model with a list of outputs, as arrays. Unlike `predict` it compiles nothing for one use."""
-    parts = [
-        [keras.ops.convert_to_numpy(output) for output in model(x[start : start + batch_size], training=False)]
-        for start in range(0, len(x), batch_size)
-    ]
+    """The outputs of a model as a list of arrays. Unlike `predict` it compiles nothing for one use."""
+    parts = []
+    for start in range(0, len(x), batch_size):
+        outputs = keras.tree.flatten(model(x[start : start + batch_size], training=False))
+        parts.append([keras.ops.convert_to_numpy(output) for output in outputs])
     return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
 
