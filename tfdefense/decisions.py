@@ -51,7 +51,7 @@ class View:
 
         if keras.backend.backend() != "tensorflow":
             raise ValueError(
-                f"Attacks and decisions need Keras on TensorFlow. It runs on '{keras.backend.backend()}': set KERAS_BACKEND=tensorflow."
+                f"Attacks need Keras on TensorFlow. It runs on '{keras.backend.backend()}': set KERAS_BACKEND=tensorflow."
             )
         self.model, self._compiled = model, {}
         self.input_shape, declared = None, None
@@ -72,12 +72,13 @@ class View:
         else:
             raise ValueError(f"Expected a Keras model, a loaded SavedModel or a function. Received {type(model).__name__}.")
         if declared and bounds and tuple(declared) != tuple(bounds):
-            raise ValueError(f"The model rejects what is outside its bounds {declared}. Received `bounds={bounds}`: leave them out.")
+            raise ValueError(
+                f"The model rejects what is outside its bounds {declared}. Received `bounds={bounds}`: leave them out."
+            )
         self.bounds = tuple(declared or bounds or (0.0, 1.0))
         if not self.bounds[0] < self.bounds[1]:
             raise ValueError(f"`bounds` must be (low, high) with low < high. Received: {self.bounds}.")
         self._probabilities = False
-        self.run = tf.function(self.forward, reduce_retracing=True)
         self._known = False
 
     @staticmethod
@@ -109,7 +110,15 @@ class View:
             return call, tuple(tensor_spec.shape)
         if callable(getattr(model, "serve", None)):
             return model.serve, None
-        raise ValueError("The SavedModel has neither a 'serving_default' signature nor `serve`. Export it with `model.export(path)`.")
+        raise ValueError(
+            "The SavedModel has neither a 'serving_default' signature nor `serve`. Export it with `model.export(path)`."
+        )
+
+    def run(self, x):
+        """Scores, suspicion and label of a batch, compiled."""
+        import tensorflow as tf
+
+        return self.function(("run", self._probabilities), lambda: self.forward)(tf.convert_to_tensor(x))
 
     def forward(self, x):
         """Scores, suspicion (None if nothing is rejected) and label: tensors, inside or outside a compiled function."""
@@ -130,12 +139,21 @@ class View:
         return scores, None, tf.argmax(scores, -1, output_type=tf.int32)
 
     def function(self, key, build):
-        """The compiled function under `key`, built once for this model."""
-        if key not in self._compiled:
-            import tensorflow as tf
+        """The compiled function under `key`, built once for this model and traced once for any batch size."""
+        import tensorflow as tf
 
-            self._compiled[key] = tf.function(build(), reduce_retracing=True)
-        return self._compiled[key]
+        def any_batch(tensor):
+            return tf.TensorSpec([None, *tensor.shape[1:]] if tensor.shape.rank else [], tensor.dtype)
+
+        def call(*arguments):
+            signature = tf.nest.map_structure(any_batch, arguments)
+            full_key = (key, *tf.nest.flatten(signature))
+            if full_key not in self._compiled:
+                # Without autograph an error raised while tracing reaches the user as it is.
+                self._compiled[full_key] = tf.function(build(), input_signature=signature, autograph=False)
+            return self._compiled[full_key](*arguments)
+
+        return call
 
     def learn(self, x):
         """Looks at a few outputs once: the number of classes, and whether scores are rejecting, or probabilities."""
@@ -148,7 +166,6 @@ class View:
         rows = scores.numpy()
         if suspicion is None and rows.min() >= 0 and np.allclose(rows.sum(-1), 1, atol=1e-3):
             self._probabilities = True
-            self.run = tf.function(self.forward, reduce_retracing=True)
         self._known = True
 
     def check_shape(self, x):

@@ -29,7 +29,7 @@ def expose(model, layers=()):
     >>> expose(model, ["hidden"]).taps["hidden"].shape
     (None, 8)
     """
-    model = _functional(model)
+    model = as_functional(model)
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ValueError(
             f"Expected a classifier with one input and one output. Received a model with {len(model.inputs)} inputs and "
@@ -61,7 +61,8 @@ def walk(model):
             yield history.operation, node
 
 
-def _functional(model):
+def as_functional(model):
+    """The same layers as a functional model, or an error that says what is in the way."""
     if isinstance(model, keras.Sequential):
         if not model.built:
             raise ValueError(
@@ -89,7 +90,7 @@ def _paths(model, prefix=""):
         if isinstance(operation, keras.layers.Layer):
             yield prefix + operation.name
             if _is_submodel(operation):
-                yield from _paths(_functional(operation), f"{prefix}{operation.name}/")
+                yield from _paths(as_functional(operation), f"{prefix}{operation.name}/")
 
 
 def _find(model, name):
@@ -127,7 +128,7 @@ def _open(model, wanted, logits):
         def call(layer, *args, **kwargs):
             if layer.name not in inside or not _is_submodel(layer):
                 return layer(*args, **kwargs)
-            inner = _functional(layer)
+            inner = as_functional(layer)
             names = inside[layer.name]
             as_logits = logits and layer is last
             tapped_input, output, tapped = _open(inner, names, as_logits)
@@ -151,9 +152,7 @@ def _before_squashing(output):
     layer = output._keras_history.operation
     node = layer._inbound_nodes[output._keras_history.node_index]
     activation = getattr(getattr(layer, "activation", None), "__name__", "")
-    if isinstance(layer, keras.layers.Softmax) or (
-        isinstance(layer, keras.layers.Activation) and activation in _SQUASHING
-    ):
+    if isinstance(layer, keras.layers.Softmax) or (isinstance(layer, keras.layers.Activation) and activation in _SQUASHING):
         return node.arguments.keras_tensors[0]
     if isinstance(layer, keras.layers.Dense) and activation in _SQUASHING:
         return _linear_twin(layer)(node.arguments.keras_tensors[0])

@@ -28,9 +28,7 @@ class Threshold(keras.layers.Layer):
 
     def build(self, input_shape):
         value = -float("inf") if self.threshold is None else float(self.threshold)
-        self.value = self.add_weight(
-            name="value", shape=(), initializer=keras.initializers.Constant(value), trainable=False
-        )
+        self.value = self.add_weight(name="value", shape=(), initializer=keras.initializers.Constant(value), trainable=False)
 
     def call(self, statistic):
         return statistic - self.value

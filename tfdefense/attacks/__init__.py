@@ -1,0 +1,36 @@
+"""Attacks that know whether a model can reject. Objective, norm ball and search are three things, each in its own place."""
+
+from tfdefense.attacks.base import Attack, AttackResult, Found
+from tfdefense.attacks.carlini_wagner import CarliniWagner
+from tfdefense.attacks.combine import Strongest, Transfer
+from tfdefense.attacks.deepfool import DeepFool
+from tfdefense.attacks.jsma import JSMA
+from tfdefense.attacks.objectives import CrossEntropy, Evade, LogSumExp, Margin, Objective
+from tfdefense.attacks.orthogonal import OrthogonalPGD
+from tfdefense.attacks.projected import BIM, FGSM, ILCM, PGD
+from tfdefense.attacks.starts import Interpolated, Of, Random, Sample
+
+__all__ = [
+    "BIM",
+    "FGSM",
+    "ILCM",
+    "JSMA",
+    "PGD",
+    "Attack",
+    "AttackResult",
+    "CarliniWagner",
+    "CrossEntropy",
+    "DeepFool",
+    "Evade",
+    "Found",
+    "Interpolated",
+    "LogSumExp",
+    "Margin",
+    "Objective",
+    "Of",
+    "OrthogonalPGD",
+    "Random",
+    "Sample",
+    "Strongest",
+    "Transfer",
+]

@@ -1,0 +1,370 @@
+"""What all attacks share: checked input, batches, starts, the ball and the bounds, the strongest result of each sample."""
+
+import dataclasses
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from tfdefense.attacks.norms import NORMS
+from tfdefense.attacks.objectives import CrossEntropy, Evade
+from tfdefense.attacks.starts import resolve
+from tfdefense.decisions import View
+from tfdefense.graph import as_functional
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """What an attack found, one entry a sample.
+
+    Attributes:
+        x_adv: The adversarial samples, in the bounds, and in the ball where the attack has one.
+        success: Misclassified and not rejected; targeted: taken for the target.
+        distance: From the clean sample, in `norm`. 0 where the clean sample was taken already.
+        steps: Iterations spent.
+        label: What the model says of `x_adv`; -1 = rejected.
+        zero_gradient: Whether the gradient was all zeros at some step before success.
+        norm: "linf", "l2" or "l1".
+    """
+
+    x_adv: np.ndarray
+    success: np.ndarray
+    distance: np.ndarray
+    steps: np.ndarray
+    label: np.ndarray
+    zero_gradient: np.ndarray
+    norm: str
+
+    def __len__(self):
+        return len(self.x_adv)
+
+    def __repr__(self):
+        mean = f"{self.distance[self.success].mean():.4g}" if self.success.any() else "-"
+        return (
+            f"AttackResult({len(self)} samples: {self.success.mean():.1%} succeeded at mean {self.norm} {mean}, "
+            f"{self.steps.mean():.1f} steps, {self.zero_gradient.mean():.1%} with an all-zero gradient)"
+        )
+
+    def stronger(self, other):
+        """Of two results on the same samples the stronger for each: success first, then the smaller distance."""
+        if self.norm != other.norm:
+            raise ValueError(f"Expected results in one norm to compare. Received '{self.norm}' and '{other.norm}'.")
+        return self.with_rows(self.beaten_by(other), other)
+
+    def beaten_by(self, other):
+        return other.success & (~self.success | (other.distance < self.distance))
+
+    def with_rows(self, rows, other):
+        """This result with those rows of the other; the work of both counts."""
+        picked = {}
+        for name in ("x_adv", "success", "distance", "label"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            picked[name] = np.where(rows.reshape((-1,) + (1,) * (mine.ndim - 1)), theirs, mine)
+        steps, zeros = self.steps + other.steps, self.zero_gradient | other.zero_gradient
+        return AttackResult(**picked, steps=steps, zero_gradient=zeros, norm=self.norm)
+
+    def spread(self, rows, like):
+        """This result on some rows as one on all of `like`; the other rows have no success and cost nothing."""
+        arrays = {}
+        for field in _ARRAYS:
+            array = np.zeros_like(getattr(like, field.name))
+            array[rows] = getattr(self, field.name)
+            arrays[field.name] = array
+        return AttackResult(**arrays, norm=self.norm)
+
+
+_ARRAYS = [field for field in dataclasses.fields(AttackResult) if field.name != "norm"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples under attack, the model as seen by the attack, and what the attack aims at."""
+
+    view: View
+    x: np.ndarray
+    y: np.ndarray
+    target: np.ndarray | None
+    scale: tuple
+    pool: tuple
+
+    def fooled(self, label):
+        if self.target is not None:
+            return label == self.target
+        return (label != self.y) & (label != -1)
+
+    def rows(self, index):
+        target = None if self.target is None else self.target[index]
+        return dataclasses.replace(self, x=self.x[index], y=self.y[index], target=target)
+
+    @property
+    def aim(self):
+        """The class that the objective is about, as a tensor: the target, or the true class."""
+        return tf.constant(self.y if self.target is None else self.target)
+
+
+@dataclass
+class Found:
+    """What a search gives back: one candidate a sample, the iterations it took, and where gradients were all zero."""
+
+    x: np.ndarray
+    steps: np.ndarray
+    zero_gradient: np.ndarray
+
+
+class Attack:
+    """An attack is called with a model and samples; a subclass writes `perturb` and can break neither ball nor bounds.
+
+    Subclasses are frozen dataclasses. Those with a field `epsilon` stay in a ball of that size and stop caring once a
+    sample is taken; the others look for the smallest distance. An `objective` of None means: the training loss on a plain
+    model, `Evade` on one that rejects.
+    """
+
+    norm = "l2"
+    objective = None
+    starts = ("sample",)
+    restarts = 1
+    seed = 0
+    default_target = None
+
+    @property
+    def ball(self):
+        return NORMS[self.norm]
+
+    def objective_on(self, view):
+        if self.objective is not None:
+            return self.objective
+        return Evade() if view.rejects else CrossEntropy()
+
+    def perturb(self, batch, start):
+        """From the points `start`, gives `Found` for the batch. The only method that an attack must write."""
+        raise NotImplementedError
+
+    def __call__(self, model, x, y, target=None, *, bounds=None, batch_size=128, progress=False):
+        """Attacks samples.
+
+        Args:
+            model: A defended model, a plain Keras classifier, a loaded SavedModel, or a function from samples to scores.
+            x: Clean samples, floats or uint8, inside the bounds.
+            y: Their true classes, integers.
+            target: Classes to be taken for, "least_likely" or "most_likely" (of the wrong ones); None: any wrong class.
+            bounds: Lowest and highest pixel value. A defended model knows its own; otherwise (0, 1).
+            batch_size: Samples at once.
+            progress: Whether to show a bar.
+
+        Returns:
+            An `AttackResult`.
+        """
+        view, x, y = check(model, x, y, bounds)
+        objective = self.objective_on(view)
+        starts = resolve(self.starts, view, y, self.restarts)
+        # One stream a start, drawn in the order of the samples: the result does not depend on the batch size.
+        streams = [np.random.default_rng([self.seed, index]) for index in range(len(starts))]
+        whole = Batch(view, x, y, None, objective.measure(view, x, y), (x[:2048], y[:2048]))
+        targets = self._targets(view, x, y, self.default_target if target is None else target, batch_size)
+        whole = dataclasses.replace(whole, target=targets)
+        bar = _progress_bar(len(x)) if progress else None
+        parts = []
+        for first in range(0, len(x), batch_size):
+            batch = whole.rows(slice(first, first + batch_size))
+            parts.append(self._attack(batch, starts, streams))
+            if bar:
+                bar.update(min(first + batch_size, len(x)))
+        result = AttackResult(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in _ARRAYS), norm=self.norm)
+        _warn_of_zeros(self, result)
+        return result
+
+    def _attack(self, batch, starts, streams):
+        best = self._judge(batch, Found(batch.x, np.zeros(len(batch.x), int), np.zeros(len(batch.x), bool)))
+        # What is taken without any change is left alone.
+        waiting = ~best.success
+        for turn, (start, rng) in enumerate(zip(starts, streams, strict=True)):
+            rows = np.flatnonzero(waiting)
+            points = start.points(self, batch, rng, rows)
+            if len(rows) == 0:
+                continue
+            some = batch.rows(rows)
+            found = self._judge(some, self.perturb(some, self._inside(some, points))).spread(rows, best)
+            # Of failures the first start's is kept, so that a result always shows an attempt.
+            better = best.beaten_by(found) | (waiting if turn == 0 else False)
+            best = best.with_rows(better, found)
+            if hasattr(self, "epsilon"):
+                waiting &= ~best.success
+        return best
+
+    def _judge(self, batch, found):
+        x_adv = self._inside(batch, found.x)
+        _, _, label = batch.view.run(tf.constant(x_adv))
+        label = label.numpy()
+        flat = (x_adv.astype("float64") - batch.x).reshape(len(x_adv), -1)
+        return AttackResult(
+            x_adv, batch.fooled(label), self.ball.distance(flat), found.steps, label, found.zero_gradient, self.norm
+        )
+
+    def _inside(self, batch, x):
+        """Points moved into the ball and the bounds: exactly those given back where they are inside already."""
+        x = np.asarray(x, "float32")
+        if hasattr(self, "epsilon"):
+            flat = (x - batch.x).reshape(len(x), -1)
+            outside = self.ball.distance(flat.astype("float64")) > self.epsilon * (1 + 1e-6)
+            if outside.any():
+                moved = self.ball.project(tf.constant(flat[outside]), tf.constant(self.epsilon, tf.float32)).numpy()
+                x = x.copy()
+                x[outside] = batch.x[outside] + moved.reshape(x[outside].shape)
+        return np.clip(x, *batch.view.bounds).astype("float32")
+
+    def _targets(self, view, x, y, target, batch_size):
+        if target is None:
+            return None
+        if isinstance(target, str):
+            if target not in ("least_likely", "most_likely"):
+                raise ValueError(f"`target` must be classes, 'least_likely' or 'most_likely'. Received: {target!r}.")
+            parts = [view.run(x[i : i + batch_size])[0].numpy() for i in range(0, len(x), batch_size)]
+            scores = np.concatenate(parts)
+            scores[np.arange(len(y)), y] = np.inf if target == "least_likely" else -np.inf
+            return (scores.argmin(-1) if target == "least_likely" else scores.argmax(-1)).astype("int32")
+        targets = check_labels(target, len(x), view.classes, "target")
+        same = np.flatnonzero(targets == y)
+        if len(same):
+            raise ValueError(f"Expected targets other than the true classes. Sample {same[0]} has both {y[same[0]]}.")
+        return targets
+
+
+def check(model, x, y, bounds):
+    """The model as a view, samples as float32 inside its bounds, labels as int32 inside its classes; or a clear error."""
+    view = View.of(model, bounds)
+    lack = _unready(view.model)
+    if lack:
+        raise ValueError(lack)
+    x = view.check_shape(x).astype("float32")
+    if not np.isfinite(x).all():
+        bad = np.flatnonzero(~np.isfinite(x).reshape(len(x), -1).all(-1))
+        raise ValueError(
+            f"Expected finite samples. {len(bad)} of {len(x)} hold NaN or infinity, the first is number {bad[0]}. Drop them."
+        )
+    low, high = view.bounds
+    if x.min() < low or x.max() > high:
+        likely = next((b for b in ((0, 1), (-0.5, 0.5), (-1, 1)) if b[0] <= x.min() and x.max() <= b[1]), (0, 255))
+        raise ValueError(
+            f"`x` must lie in ({low:g}, {high:g}). Received values in [{x.min():g}, {x.max():g}]. Rescale, or pass "
+            f"`bounds={likely}` where the model takes such values."
+        )
+    view.learn(x)
+    return view, x, check_labels(y, len(x), view.classes, "y")
+
+
+def check_labels(y, samples, classes, name):
+    y = np.asarray(y)
+    if y.shape != (samples,):
+        hint = " For one-hot labels: `y.argmax(-1)`." if y.ndim == 2 and len(y) == samples else ""
+        raise ValueError(f"Expected one class a sample in `{name}`, shape ({samples},). Received shape {y.shape}.{hint}")
+    if y.dtype.kind not in "iu" and not (y.dtype.kind == "f" and np.array_equal(y, np.round(y))):
+        raise ValueError(f"Expected integer classes in `{name}`. Received dtype {y.dtype}.")
+    if y.min() < 0 or y.max() >= classes:
+        raise ValueError(f"Expected classes from 0 to {classes - 1} in `{name}`. Received values from {y.min()} to {y.max()}.")
+    return y.astype("int32")
+
+
+def check_number(name, value, low=0.0, whole=False, above=False):
+    """One clear sentence about a number that is none, or too small."""
+    kind = (int, np.integer) if whole else (int, float, np.integer, np.floating)
+    right = isinstance(value, kind) and not isinstance(value, bool) and np.isfinite(value)
+    if not right or value < low or (above and value == low):
+        wanted = f"{'a whole number' if whole else 'a number'} {'above' if above else 'of at least'} {low:g}"
+        raise ValueError(f"`{name}` must be {wanted}. Received: {value!r}.")
+
+
+def _unready(model):
+    import keras
+
+    from tfdefense.defended import is_defended, unready
+
+    return unready(model) if isinstance(model, keras.Model) and is_defended(model) else None
+
+
+def _progress_bar(samples):
+    from keras.utils import Progbar
+
+    return Progbar(samples, unit_name="sample")
+
+
+def _warn_of_zeros(attack, result):
+    share = result.zero_gradient.mean()
+    if share > 0:
+        warnings.warn(
+            f"{type(attack).__name__}: the gradient was all zeros for {share:.1%} of the samples, so the attack could not move "
+            "them. This is how masked gradients show: it says nothing for the defense. Try another objective (`Margin()`), "
+            "`starts='all'`, or a transfer attack.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def search(step, state, steps):
+    """Runs a compiled step again and again; samples that are done leave the batch.
+
+    Args:
+        step: A function from a dict of tensors to a dict of tensors, with a boolean entry `done`. A done row may go on
+            changing: what counts is its state when it was first seen done.
+        state: The first such dict.
+        steps: How many times at most.
+
+    Returns:
+        The final state as arrays, and the steps that each sample took.
+    """
+    rows = np.arange(len(state["done"]))
+    final, spent = {}, np.zeros(len(rows), int)
+
+    def settle(which):
+        for name, value in state.items():
+            value = value.numpy()
+            final.setdefault(name, np.empty((len(spent), *value.shape[1:]), value.dtype))[rows[which]] = value[which]
+
+    for _ in range(steps):
+        state = step(state)
+        spent[rows] += 1
+        done = state["done"].numpy()
+        if done.any():
+            settle(done)
+            keep = np.flatnonzero(~done)
+            rows = rows[keep]
+            if len(keep) == 0:
+                break
+            state = {name: tf.gather(value, keep) for name, value in state.items()}
+    if len(rows):
+        settle(np.ones(len(rows), bool))
+    return final, spent
+
+
+def gradient_or_error(view, tape, value, x):
+    """The gradient of `value` with respect to `x`; a missing one is an error that names the layer to blame."""
+    gradient = tape.gradient(value, x)
+    if gradient is None:
+        raise ValueError(no_gradient(view))
+    return gradient
+
+
+def no_gradient(view):
+    """Says which layer of a functional Keras model stops the gradient."""
+    import keras
+
+    blame = ""
+    try:
+        model = as_functional(view.model)
+    except ValueError:
+        model = None
+    if model is not None:
+        layers = [layer for layer in model.operations if not isinstance(layer, keras.layers.InputLayer)]
+        inside = keras.Model(model.inputs[0], [keras.tree.flatten(layer.output)[0] for layer in layers])
+        x = tf.constant(np.full((1, *model.inputs[0].shape[1:]), np.mean(view.bounds), "float32"))
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(x)
+            outputs = keras.tree.flatten(inside(x, training=False))
+        stops = (layer for layer, output in zip(layers, outputs, strict=True) if tape.gradient(output, x) is None)
+        first = next(stops, None)
+        if first is not None:
+            blame = f" Layer '{first.name}' ({type(first).__name__}) is the first that stops it."
+    return (
+        "The model has no gradient with respect to its input, so this attack can't follow one."
+        f"{blame} Replace it by a smooth stand-in for the attack, or use `td.attacks.Transfer` from a model that has one."
+    )

@@ -1,0 +1,137 @@
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from tfdefense.attacks.base import Attack, Found, check_number, gradient_or_error, search
+from tfdefense.attacks.objectives import CrossEntropy, Evade, Margin, Objective
+from tfdefense.attacks.projected import is_fooled
+
+
+@dataclass(frozen=True)
+class CarliniWagner(Attack):
+    """Looks for the smallest l2 change: distance plus c times the objective, by Adam, with a binary search on c.
+
+    Args:
+        steps: Iterations for each value of c. A sample whose loss has stopped falling leaves earlier.
+        binary_search_steps: Values of c tried.
+        kappa: How far below 0 the objective must be: confidence of the misclassification (C&W-hc has 10).
+        learning_rate: Of Adam, in the space where the bounds are at infinity.
+        initial_c: The first c.
+        objective: What must fall below -kappa; None means `Margin()`, or `Evade()` on a model that rejects.
+        early_stop: Let samples whose loss has stopped falling leave.
+        starts: Where to begin, as in `PGD`.
+        seed: Of random starts.
+
+    Reference: Carlini and Wagner, 2017, Towards evaluating the robustness of neural networks.
+    """
+
+    steps: int = 200
+    binary_search_steps: int = 5
+    kappa: float = 0.0
+    learning_rate: float = 0.01
+    initial_c: float = 0.01
+    objective: Objective | None = None
+    early_stop: bool = True
+    starts: tuple | str = ("sample",)
+    seed: int = 0
+
+    def __post_init__(self):
+        check_number("steps", self.steps, low=1, whole=True)
+        check_number("binary_search_steps", self.binary_search_steps, low=1, whole=True)
+        check_number("kappa", self.kappa)
+        check_number("learning_rate", self.learning_rate, above=True)
+        check_number("initial_c", self.initial_c, above=True)
+
+    def objective_on(self, view):
+        if isinstance(self.objective, CrossEntropy):
+            raise ValueError("CarliniWagner needs an objective that is below 0 on success. Use `Margin()` or `Evade()`.")
+        return self.objective or (Evade() if view.rejects else Margin())
+
+    def perturb(self, batch, start):
+        view, objective, targeted = batch.view, self.objective_on(batch.view), batch.target is not None
+        step = view.function(("carlini", objective, targeted), lambda: _build_step(view, objective, targeted))
+        fixed = {"kappa": self.kappa, "learning_rate": self.learning_rate, "scale": batch.scale}
+        fixed = {name: tf.constant(value, tf.float32) for name, value in fixed.items()}
+        samples = len(start)
+        lower, upper = np.zeros(samples, "float32"), np.full(samples, np.inf, "float32")
+        c = np.full(samples, self.initial_c, "float32")
+        best, best_distance = np.array(start), np.full(samples, np.inf, "float32")
+        spent, zero = np.zeros(samples, int), np.zeros(samples, bool)
+        patience = max(1, self.steps // 10)
+        for _ in range(self.binary_search_steps):
+            state = self._first_state(batch, start, c, best, best_distance)
+            calls = iter(range(self.steps))
+
+            def one(state, calls=calls):
+                index = next(calls)
+                asked = self.early_stop and index > 0 and index % patience == 0
+                return step(state, fixed, tf.constant(index + 1.0), tf.constant(asked))
+
+            final, taken = search(one, state, self.steps)
+            spent += taken
+            zero |= final["zero"]
+            best, best_distance = final["best"], final["best_distance"]
+            # Small c: little weight on being misclassified, small distance.
+            upper = np.where(final["found"], np.minimum(upper, c), upper)
+            lower = np.where(final["found"], lower, np.maximum(lower, c))
+            c = np.where(np.isfinite(upper), (lower + upper) / 2, lower * 10).astype("float32")
+        return Found(best, spent, zero)
+
+    @staticmethod
+    def _first_state(batch, start, c, best, best_distance):
+        low, high = batch.view.bounds
+        # The bounds themselves lie at infinity; a hair inside they are at about 7.
+        inside = np.clip((start - low) / (high - low) * 2 - 1, -0.999999, 0.999999)
+        w = np.arctanh(inside.astype("float64")).astype("float32")
+        none = np.zeros(len(start), bool)
+        arrays = {
+            "w": w,
+            "mean": np.zeros_like(w),
+            "square": np.zeros_like(w),
+            "clean": batch.x,
+            "c": c,
+            "best": best,
+            "best_distance": best_distance,
+            "found": none,
+            "zero": none,
+            "done": none,
+            "checked_loss": np.full(len(start), np.inf, "float32"),
+        }
+        return {**{name: tf.constant(value) for name, value in arrays.items()}, "aim": batch.aim}
+
+
+def _build_step(view, objective, targeted):
+    low, high = view.bounds
+
+    def step(state, fixed, index, check_progress):
+        w, aim = state["w"], state["aim"]
+        wide = [-1] + [1] * (len(w.shape) - 1)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(w)
+            x = (tf.tanh(w) + 1) / 2 * (high - low) + low
+            scores, suspicion, label = view.forward(x)
+            value = objective.value(scores, suspicion, aim, aim if targeted else None, fixed["scale"])
+            distance = tf.reduce_sum(tf.reshape(x - state["clean"], [tf.shape(x)[0], -1]) ** 2, -1)
+            short = tf.maximum(value + fixed["kappa"], 0)
+            loss = distance + state["c"] * short
+        gradient = gradient_or_error(view, tape, loss, w)
+        success = is_fooled(label, aim, targeted) & (value <= -fixed["kappa"])
+        closer = success & (distance < state["best_distance"])
+        state = dict(state)
+        state["best"] = tf.where(tf.reshape(closer, wide), x, state["best"])
+        state["best_distance"] = tf.where(closer, distance, state["best_distance"])
+        state["found"] |= success
+        still = tf.reduce_all(tf.reshape(gradient, [tf.shape(w)[0], -1]) == 0, -1)
+        state["zero"] |= still & ~success & (distance < 1e-6)
+        slow = loss > 0.9999 * state["checked_loss"]
+        state["done"] = check_progress & slow
+        state["checked_loss"] = tf.where(check_progress, loss, state["checked_loss"])
+        mean = 0.9 * state["mean"] + 0.1 * gradient
+        square = 0.999 * state["square"] + 0.001 * gradient**2
+        rate = fixed["learning_rate"] * tf.sqrt(1 - 0.999**index) / (1 - 0.9**index)
+        state["w"] = w - rate * mean / (tf.sqrt(square) + 1e-8)
+        state["mean"], state["square"] = mean, square
+        return state
+
+    return step

@@ -1,0 +1,91 @@
+"""Attacks made of attacks."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import tensorflow as tf
+
+from tfdefense.attacks.base import Attack, AttackResult, Batch, check
+from tfdefense.decisions import View
+
+
+@dataclass(frozen=True)
+class Strongest:
+    """Runs several attacks and keeps the strongest result of each sample: success first, then the smallest distance.
+
+    Args:
+        attacks: The attacks, all with one norm.
+        until_success: Spare a sample the later attacks once it is taken; the distance is then not the smallest.
+
+    Example:
+
+    >>> both = Strongest([FGSM(0.2), PGD(0.2, objective=Margin())])
+    >>> both(model, x, y).success.mean() >= FGSM(0.2)(model, x, y).success.mean()
+    True
+    """
+
+    attacks: list
+    until_success: bool = False
+
+    def __post_init__(self):
+        if not self.attacks:
+            raise ValueError("Expected at least one attack. Received an empty list.")
+        norms = {attack.norm for attack in self.attacks}
+        if len(norms) > 1:
+            raise ValueError(f"Expected attacks in one norm, whose distances compare. Received norms {sorted(norms)}.")
+
+    @property
+    def norm(self):
+        return self.attacks[0].norm
+
+    def __call__(self, model, x, y, target=None, **options):
+        x, y = np.asarray(x), np.asarray(y)
+        best = None
+        for attack in self.attacks:
+            if best is None or not self.until_success:
+                result = attack(model, x, y, target, **options)
+                best = result if best is None else best.stronger(result)
+                continue
+            rows = np.flatnonzero(~best.success)
+            if len(rows) == 0:
+                break
+            some = target[rows] if isinstance(target, np.ndarray) else target
+            result = attack(model, x[rows], y[rows], some, **options)
+            best = best.stronger(result.spread(rows, best))
+        return best
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Crafts samples on one model and judges them on another.
+
+    Args:
+        attack: What crafts.
+        source: The model it crafts on; None means the undefended model inside the defended one: an attacker who does
+            not know of the defense.
+
+    Example:
+
+    >>> unaware = Transfer(PGD(0.2))
+    """
+
+    attack: Attack
+    source: object = field(default=None, compare=False)
+
+    @property
+    def norm(self):
+        return self.attack.norm
+
+    def __call__(self, model, x, y, target=None, *, bounds=None, batch_size=128, progress=False):
+        view, clean, labels = check(model, x, y, bounds)
+        source = view.base() if self.source is None else View.of(self.source, view.bounds)
+        if isinstance(target, str):
+            raise ValueError("A transfer has two models that could name the target. Pass the target classes as an array.")
+        crafted = self.attack(source, clean, labels, target, batch_size=batch_size, progress=progress)
+        aim = None if target is None else np.asarray(target, "int32")
+        batch = Batch(view, clean, labels, aim, (1.0, 1.0), None)
+        parts = [view.run(crafted.x_adv[i : i + batch_size])[2].numpy() for i in range(0, len(clean), batch_size)]
+        label = np.concatenate(parts)
+        return AttackResult(
+            crafted.x_adv, batch.fooled(label), crafted.distance, crafted.steps, label, crafted.zero_gradient, self.norm
+        )

@@ -1,0 +1,109 @@
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from tfdefense.attacks.base import Attack, Found, check_number, gradient_or_error, search
+from tfdefense.attacks.projected import all_zero, is_fooled
+
+
+@dataclass(frozen=True)
+class JSMA(Attack):
+    """Changes the pair of pixels that lifts the target's score most while it lowers the others', again and again.
+
+    Without a target it goes for the likeliest wrong class. The distance is l2; few pixels change.
+
+    Args:
+        theta: What a chosen pixel gains in one step, as a share of the bounds' range; negative darkens.
+        gamma: Share of the pixels that may be changed.
+        starts: Where to begin, as in `PGD`.
+        seed: Of random starts.
+
+    Example:
+
+    >>> result = JSMA(gamma=0.1)(model, x, y)
+    >>> bool(((result.x_adv != x).reshape(len(x), -1).mean(-1) <= 0.1).all())
+    True
+    Reference: Papernot et al., 2016, The limitations of deep learning in adversarial settings.
+    """
+
+    theta: float = 1.0
+    gamma: float = 0.1
+    starts: tuple | str = ("sample",)
+    seed: int = 0
+
+    default_target = "most_likely"
+
+    def __post_init__(self):
+        check_number("theta", abs(self.theta) if isinstance(self.theta, int | float) else self.theta, above=True)
+        check_number("gamma", self.gamma, above=True)
+        if self.gamma > 1:
+            raise ValueError(f"`gamma` must be a share of the pixels, at most 1. Received: {self.gamma!r}.")
+
+    def perturb(self, batch, start):
+        view, up = batch.view, self.theta > 0
+        low, high = view.bounds
+        features = int(np.prod(start.shape[1:]))
+        # As many single steps of two pixels as the changed pixels and their way to the bounds allow.
+        steps = int(np.ceil(features * self.gamma / 2 + 1e-9)) * int(np.ceil(1 / abs(self.theta)))
+        step = view.function(("jsma", up), lambda: _build_step(view, up))
+        state = {
+            "x": tf.constant(start),
+            "clean": tf.constant(batch.x),
+            "aim": tf.constant(batch.target),
+            "changed": tf.zeros((len(start), features), tf.bool),
+            "zero": tf.zeros(len(start), tf.bool),
+            "done": tf.zeros(len(start), tf.bool),
+        }
+        theta = tf.constant(self.theta * (high - low), tf.float32)
+        allowed = tf.constant(int(features * self.gamma + 1e-9), tf.int32)
+        final, spent = search(lambda state: step(state, theta, allowed), state, steps + 1)
+        return Found(final["x"], np.minimum(spent, steps), final["zero"])
+
+
+def _build_step(view, up):
+    low, high = view.bounds
+
+    def step(state, theta, allowed):
+        x, aim = state["x"], state["aim"]
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+            tape.watch(x)
+            scores, _, label = view.forward(x)
+            wanted = tf.reduce_sum(scores * tf.one_hot(aim, scores.shape[-1], dtype=scores.dtype), -1)
+            rest = tf.reduce_sum(scores, -1) - wanted
+        flat = [tf.shape(x)[0], int(np.prod(x.shape[1:]))]
+        gain = tf.reshape(gradient_or_error(view, tape, wanted, x), flat)
+        loss = tf.reshape(gradient_or_error(view, tape, rest, x), flat)
+        del tape
+        at = tf.reshape(x, flat)
+        budget_left = tf.reduce_sum(tf.cast(state["changed"], tf.int32), -1) + 2 <= allowed
+        free = (at < high if up else at > low) & (state["changed"] | budget_left[:, None])
+        first, second, found = _best_pair(gain if up else -gain, loss if up else -loss, free)
+        fooled = is_fooled(label, aim, True)
+        chosen = tf.one_hot(first, flat[1], True, False, dtype=tf.bool) | tf.one_hot(second, flat[1], True, False, dtype=tf.bool)
+        chosen &= (found & ~fooled)[:, None]
+        state = dict(state)
+        state["x"] = tf.reshape(tf.clip_by_value(at + theta * tf.cast(chosen, at.dtype), low, high), tf.shape(x))
+        state["changed"] |= chosen
+        state["zero"] |= all_zero(gain) & ~fooled
+        state["done"] = fooled | ~found
+        return state
+
+    return step
+
+
+def _best_pair(gain, loss, free):
+    """The free pair of pixels with the largest (gain of the target) * (loss of the rest), where both are of use."""
+    features = gain.shape[-1]
+    upper = tf.linalg.band_part(tf.ones((features, features), tf.bool), 0, -1) & ~tf.eye(features, dtype=tf.bool)
+
+    def one(inputs):
+        gain, loss, free = inputs
+        lifts, lowers = gain[:, None] + gain[None], -(loss[:, None] + loss[None])
+        use = upper & free[:, None] & free[None] & (lifts > 0) & (lowers > 0)
+        saliency = tf.reshape(tf.where(use, lifts * lowers, -1.0), [-1])
+        best = tf.argmax(saliency, output_type=tf.int32)
+        return best // features, best % features, saliency[best] > 0
+
+    # Sample by sample: all pairs of 784 pixels are 600,000 numbers each, those of a batch would be a gigabyte.
+    return tf.map_fn(one, (gain, loss, free), fn_output_signature=(tf.int32, tf.int32, tf.bool), parallel_iterations=2)

@@ -1,0 +1,99 @@
+"""What an attack makes small. Each gives one number a sample from scores, suspicion and classes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+
+def _split(scores, index):
+    """The score at `index`, and the scores with that one taken out of any maximum or sum of exponentials."""
+    chosen = tf.one_hot(index, scores.shape[-1], dtype=scores.dtype)
+    return tf.reduce_sum(scores * chosen, -1), scores - 1e9 * chosen
+
+
+def margin(scores, y, target=None):
+    """The lead of the true class; or, targeted, the target's shortfall. Below 0 means (targeted) misclassified."""
+    if target is None:
+        own, others = _split(scores, y)
+        return own - tf.reduce_max(others, -1)
+    own, others = _split(scores, target)
+    return tf.reduce_max(others, -1) - own
+
+
+class Objective:
+    """One method, `value(scores, suspicion, y, target, scale)`, to be minimised; `target` is None when untargeted.
+
+    `measure` may look at the clean samples first and give the numbers that come back as `scale`.
+    """
+
+    def measure(self, view, x, y):
+        return (1.0, 1.0)
+
+    def value(self, scores, suspicion, y, target, scale):
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class CrossEntropy(Objective):
+    """The training loss, upside down: log-probability of the true class, or minus that of the target."""
+
+    def value(self, scores, suspicion, y, target, scale):
+        log_probability = tf.nn.log_softmax(scores)
+        return _split(log_probability, y)[0] if target is None else -_split(log_probability, target)[0]
+
+
+@dataclass(frozen=True)
+class Margin(Objective):
+    """The lead of the true class over the best other one; it goes on where a cross-entropy is saturated."""
+
+    def value(self, scores, suspicion, y, target, scale):
+        return margin(scores, y, target)
+
+
+@dataclass(frozen=True)
+class LogSumExp(Objective):
+    """The true class against all wrong ones together, which has a slope towards every one of them.
+
+    On a model that rejects, rejection is joined in the same way: on a dustbin this is the log-odds of all wrong classes.
+    """
+
+    def value(self, scores, suspicion, y, target, scale):
+        own, others = _split(scores, y if target is None else target)
+        value = own - tf.reduce_logsumexp(others, -1)
+        value = value if target is None else -value
+        # Two exponentials, not logaddexp: that has no gradient where the suspicion is +inf.
+        return value if suspicion is None else tf.reduce_logsumexp(tf.stack([value, suspicion], -1), -1)
+
+
+@dataclass(frozen=True)
+class Evade(Objective):
+    """max(margin, suspicion): below 0 exactly where a sample is misclassified and not rejected.
+
+    Args:
+        raw: Leave both in their own units. Otherwise each is divided by its spread on the clean samples: a maximum of two
+            badly scaled terms is a weak attack.
+
+    On a model that rejects nothing this is `Margin`.
+    """
+
+    raw: bool = False
+
+    def measure(self, view, x, y):
+        if self.raw or not view.rejects:
+            return (1.0, 1.0)
+        scores, suspicion, _ = view.run(x[:512])
+        return _spread(margin(scores, y[:512]).numpy()), _spread(suspicion.numpy())
+
+    def value(self, scores, suspicion, y, target, scale):
+        value = margin(scores, y, target)
+        return value if suspicion is None else tf.maximum(value / scale[0], suspicion / scale[1])
+
+
+def _spread(values):
+    values = values[np.isfinite(values)]
+    spread = float(values.std()) if len(values) else 0.0
+    if spread > 1e-6:
+        return spread
+    # One sample, or all alike: its size is the only unit there is.
+    return max(float(np.abs(values).mean()) if len(values) else 1.0, 1e-6)

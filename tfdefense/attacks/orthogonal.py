@@ -1,0 +1,103 @@
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from tfdefense.attacks.base import Attack, Found, check_number, gradient_or_error, search
+from tfdefense.attacks.norms import norm_named
+from tfdefense.attacks.objectives import margin
+from tfdefense.attacks.projected import all_zero, is_fooled, move
+
+
+@dataclass(frozen=True)
+class OrthogonalPGD(Attack):
+    """PGD against classifier and detector that steps on one of them at a time and does not undo the other.
+
+    While a sample is classified right, the step lowers the class margin; once it is misclassified, it lowers the suspicion.
+    The orthogonal form takes from that step the part that would change the other term to first order. On a model that
+    rejects nothing only the margin is left.
+
+    Args:
+        epsilon: Size of the ball.
+        norm: "linf", "l2" or "l1".
+        steps: Gradient steps.
+        step_size: Length of a step; by default 2.5 * epsilon / steps.
+        form: "orthogonal" or "selective".
+        starts: Where to begin, as in `PGD`.
+        restarts: Random starts, where `starts` has any.
+        seed: Of the random starts.
+
+    Reference: Bryniarski et al., 2022, Evading adversarial example detection defenses with orthogonal projected gradient
+    descent.
+    """
+
+    epsilon: float
+    norm: str = "linf"
+    steps: int = 100
+    step_size: float | None = None
+    form: str = "orthogonal"
+    starts: tuple | str = ("sample",)
+    restarts: int = 1
+    seed: int = 0
+
+    def __post_init__(self):
+        norm_named(self.norm)
+        check_number("epsilon", self.epsilon)
+        check_number("steps", self.steps, low=1, whole=True)
+        if self.step_size is not None:
+            check_number("step_size", self.step_size, above=True)
+        if self.form not in ("orthogonal", "selective"):
+            raise ValueError(f"`form` must be 'orthogonal' or 'selective'. Received: {self.form!r}.")
+
+    def perturb(self, batch, start):
+        view, targeted = batch.view, batch.target is not None
+        step_size = 2.5 * self.epsilon / self.steps if self.step_size is None else self.step_size
+        epsilon, length = tf.constant(self.epsilon, tf.float32), tf.constant(step_size, tf.float32)
+        step = view.function(
+            ("orthogonal", self.norm, self.form, targeted),
+            lambda: _build_step(view, self.ball, self.form == "orthogonal", targeted),
+        )
+        none = tf.zeros(len(start), tf.bool)
+        state = {"x": tf.constant(start), "clean": tf.constant(batch.x), "aim": batch.aim, "zero": none, "done": none}
+        # A done row's `x` is where it was seen to be taken.
+        final, spent = search(lambda state: step(state, epsilon, length), state, self.steps)
+        return Found(final["x"], spent, final["zero"])
+
+
+def _build_step(view, ball, orthogonal, targeted):
+    def step(state, epsilon, length):
+        x, aim = state["x"], state["aim"]
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+            tape.watch(x)
+            scores, suspicion, label = view.forward(x)
+            lead = margin(scores, aim, aim if targeted else None)
+        gradient = gradient_or_error(view, tape, lead, x)
+        if suspicion is not None:
+            other = gradient_or_error(view, tape, suspicion, x)
+            wrong = tf.reshape(lead < 0, [-1] + [1] * (len(x.shape) - 1))
+            chosen, kept = tf.where(wrong, other, gradient), tf.where(wrong, gradient, other)
+            gradient = _without(chosen, kept) if orthogonal else chosen
+        del tape
+        fooled = is_fooled(label, aim, targeted)
+        moved = move(x, state["clean"], gradient, length, epsilon, ball, view.bounds)
+        state = dict(state)
+        state["x"] = tf.where(tf.reshape(fooled, [-1] + [1] * (len(x.shape) - 1)), x, moved)
+        state["zero"] |= all_zero(gradient) & ~fooled
+        state["done"] = fooled
+        return state
+
+    return step
+
+
+def _without(chosen, kept):
+    """`chosen` less its part along `kept`; all of it where the two are parallel and nothing would be left."""
+    axes = tuple(range(1, len(chosen.shape)))
+
+    def unit(gradient):
+        gradient /= tf.maximum(tf.reduce_max(tf.abs(gradient), axes, keepdims=True), 1e-38)
+        return gradient / tf.maximum(tf.sqrt(tf.reduce_sum(gradient**2, axes, keepdims=True)), 1e-12)
+
+    along, own = unit(kept), unit(chosen)
+    rest = own - along * tf.reduce_sum(own * along, axes, keepdims=True)
+    size = tf.sqrt(tf.reduce_sum(rest**2, axes, keepdims=True))
+    return tf.where(size > np.float32(1e-4), rest, own)

@@ -1,0 +1,184 @@
+"""Attacks by projected gradient steps. They differ in how many steps, how long, from where and towards what."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from tfdefense.attacks.base import Attack, Found, check_number, gradient_or_error, search
+from tfdefense.attacks.norms import norm_named
+from tfdefense.attacks.objectives import Objective
+
+
+@dataclass(frozen=True)
+class PGD(Attack):
+    """Projected gradient descent on an objective, inside a norm ball and the bounds.
+
+    Args:
+        epsilon: Size of the ball, in the units of the pixels.
+        norm: "linf", "l2" or "l1".
+        steps: Gradient steps.
+        step_size: Length of a step in the norm; by default 2.5 * epsilon / steps.
+        random_start: Start from a random point of the ball.
+        restarts: How many random starts.
+        objective: What to make small; None means `CrossEntropy()`, or `Evade()` on a model that rejects.
+        starts: Where to begin: names or start objects, "all" for every one. A sample that is taken skips the rest.
+        early_stop: Leave a sample alone once it is taken. Otherwise all steps are made and the best point counts.
+        tolerance: Stop where the objective moves by no more than this in a step. None never does.
+        seed: Of the random starts.
+
+    Example:
+
+    >>> result = PGD(epsilon=0.2, steps=10)(model, x, y)
+    >>> bool((abs(result.x_adv - x) <= 0.2 + 1e-6).all())
+    True
+    Reference: Madry et al., 2018, Towards deep learning models resistant to adversarial attacks.
+    """
+
+    epsilon: float
+    norm: str = "linf"
+    steps: int = 40
+    step_size: float | None = None
+    random_start: bool = False
+    restarts: int = 1
+    objective: Objective | None = None
+    starts: tuple | str = ("sample",)
+    early_stop: bool = False
+    tolerance: float | None = None
+    seed: int = 0
+
+    # How far all steps together reach, in radii, when no step size is given.
+    reach = 2.5
+
+    def __post_init__(self):
+        norm_named(self.norm)
+        check_number("epsilon", self.epsilon)
+        check_number("steps", self.steps, low=1, whole=True)
+        check_number("restarts", self.restarts, low=1, whole=True)
+        if self.step_size is not None:
+            check_number("step_size", self.step_size, above=True)
+        if self.random_start and self.starts == ("sample",):
+            object.__setattr__(self, "starts", ("random",))
+        elif self.restarts > 1 and "random" not in self.starts and self.starts != "all":
+            raise ValueError(f"`restarts={self.restarts}` needs random starts. Pass `random_start=True`, or 'random' in `starts`.")
+
+    def perturb(self, batch, start):
+        view, objective = batch.view, self.objective_on(batch.view)
+        targeted = batch.target is not None
+        step_size = self.reach * self.epsilon / self.steps if self.step_size is None else self.step_size
+        fixed = {name: tf.constant(value, tf.float32) for name, value in (("epsilon", self.epsilon), ("step", step_size))}
+        fixed["scale"] = tf.constant(batch.scale, tf.float32)
+        fixed["tolerance"] = tf.constant(-1.0 if self.tolerance is None else self.tolerance, tf.float32)
+        key = ("pgd", self.norm, objective, targeted, self.early_stop)
+        step = view.function(key, lambda: build_step(view, self.ball, objective, targeted, self.early_stop))
+        none = tf.zeros(len(start), tf.bool)
+        state = {
+            "x": tf.constant(start),
+            "clean": tf.constant(batch.x),
+            "aim": batch.aim,
+            "best": tf.constant(start),
+            "best_value": tf.fill([len(start)], np.float32(np.inf)),
+            "last_value": tf.fill([len(start)], np.float32(np.inf)),
+            "best_fooled": none,
+            "zero": none,
+            "done": none,
+        }
+        final, spent = search(lambda state: step(state, fixed), state, self.steps)
+        # The last point was reached after the last look at the model: one look more.
+        last = view.function(("pgd value", objective, targeted), lambda: _build_value(view, objective, targeted))
+        value, fooled = last(final["x"], final["aim"], fixed["scale"])
+        fooled, value = fooled.numpy(), value.numpy()
+        better = (fooled & ~final["best_fooled"]) | ((fooled == final["best_fooled"]) & (value < final["best_value"]))
+        x = np.where(better.reshape((-1,) + (1,) * (start.ndim - 1)), final["x"], final["best"])
+        return Found(x, spent, final["zero"])
+
+
+def is_fooled(label, aim, targeted):
+    return label == aim if targeted else (label != aim) & (label != -1)
+
+
+def look(view, objective, targeted, x, aim, scale):
+    """The objective at `x` and whether the sample is taken there."""
+    scores, suspicion, label = view.forward(x)
+    value = objective.value(scores, suspicion, aim, aim if targeted else None, scale)
+    return value, is_fooled(label, aim, targeted)
+
+
+def _build_value(view, objective, targeted):
+    return lambda x, aim, scale: look(view, objective, targeted, x, aim, scale)
+
+
+def move(x, clean, gradient, step, epsilon, ball, bounds):
+    """One step down the gradient, back into the ball and the bounds."""
+    low, high = bounds
+    shape = tf.shape(x)
+    flat = tf.reshape(x - clean, [shape[0], -1])
+    gradient = tf.reshape(gradient, [shape[0], int(np.prod(x.shape[1:]))])
+    at = tf.reshape(x, tf.shape(gradient))
+    free = tf.where(gradient > 0, at > low, at < high)
+    flat = ball.project(flat - step * ball.steepest(gradient, free), epsilon)
+    return tf.clip_by_value(clean + tf.reshape(flat, shape), low, high)
+
+
+def all_zero(gradient):
+    return tf.reduce_all(tf.reshape(gradient, [tf.shape(gradient)[0], -1]) == 0, -1)
+
+
+def build_step(view, ball, objective, targeted, early_stop):
+    def step(state, fixed):
+        x = state["x"]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(x)
+            value, fooled = look(view, objective, targeted, x, state["aim"], fixed["scale"])
+        gradient = gradient_or_error(view, tape, value, x)
+        better = (fooled & ~state["best_fooled"]) | ((fooled == state["best_fooled"]) & (value < state["best_value"]))
+        state = dict(state)
+        state["best"] = tf.where(tf.reshape(better, [-1] + [1] * (len(x.shape) - 1)), x, state["best"])
+        state["best_value"] = tf.where(better, value, state["best_value"])
+        state["best_fooled"] |= fooled
+        state["zero"] |= all_zero(gradient) & ~fooled
+        settled = tf.abs(value - state["last_value"]) <= fixed["tolerance"]
+        state["last_value"] = value
+        state["done"] = settled | fooled if early_stop else settled
+        state["x"] = move(x, state["clean"], gradient, fixed["step"], fixed["epsilon"], ball, view.bounds)
+        return state
+
+    return step
+
+
+@dataclass(frozen=True)
+class FGSM(PGD):
+    """One gradient step to the edge of the ball; with a target this is T-FGS.
+
+    In l2 the step goes along the gradient itself, in linf along its signs.
+
+    Example:
+
+    >>> FGSM(0.1)(model, x, y).x_adv.shape == x.shape
+    True
+    Reference: Goodfellow et al., 2015, Explaining and harnessing adversarial examples.
+    """
+
+    steps: int = 1
+    reach = 1.0
+
+
+@dataclass(frozen=True)
+class BIM(PGD):
+    """Basic iterative method (I-FGS): gradient steps that together reach the edge of the ball, from the sample.
+
+    Reference: Kurakin et al., 2017, Adversarial examples in the physical world.
+    """
+
+    steps: int = 10
+    reach = 1.0
+
+
+@dataclass(frozen=True)
+class ILCM(BIM):
+    """Iterative least-likely class method: BIM towards the class that the model holds least likely.
+
+    Reference: Kurakin et al., 2017, Adversarial examples in the physical world.
+    """
+
+    default_target = "least_likely"

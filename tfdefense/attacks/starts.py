@@ -1,0 +1,113 @@
+"""Where a search begins. On rejecting models this matters more than how long it runs.
+
+A start is an object with `points(attack, batch, rng, rows)`, which gives a point for each of those rows of the batch, or
+one of the names in `STARTS`.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The clean sample."""
+
+    def points(self, attack, batch, rng, rows):
+        return batch.x[rows]
+
+
+@dataclass(frozen=True)
+class Random:
+    """A random point of the ball; for attacks without one, noise of a tenth of the range."""
+
+    index: int = 0
+
+    def points(self, attack, batch, rng, rows):
+        flat = (len(batch.x), int(np.prod(batch.x.shape[1:])))
+        low, high = batch.view.bounds
+        if hasattr(attack, "epsilon"):
+            noise = attack.ball.random(rng, flat, attack.epsilon)
+        else:
+            noise = rng.uniform(-0.1, 0.1, flat) * (high - low)
+        # Drawn for all rows, so that a row's point does not depend on which others are done.
+        return (batch.x + noise.reshape(batch.x.shape).astype("float32"))[rows]
+
+
+@dataclass(frozen=True)
+class Interpolated:
+    """On the way to the nearest sample of another class, where the model first gives that way.
+
+    The other samples are those of the call. An attack with a ball starts where that way leaves the ball.
+    """
+
+    def points(self, attack, batch, rng, rows):
+        if len(rows) == 0:
+            return batch.x[rows]
+        batch = batch.rows(rows)
+        others_x, others_y = batch.pool
+        goal = others_x[_nearest_other(batch, others_x, others_y)]
+        low, high = np.zeros(len(batch.x), "float32"), np.ones(len(batch.x), "float32")
+        for _ in range(8):
+            middle = (low + high) / 2
+            fooled = batch.fooled(batch.view.run(_blend(batch.x, goal, middle))[2].numpy())
+            high, low = np.where(fooled, middle, high), np.where(fooled, low, middle)
+        return _blend(batch.x, goal, high)
+
+
+@dataclass(frozen=True, eq=False)
+class Of:
+    """The adversarial example that the same attack finds on another model; by default the undefended base."""
+
+    model: object = None
+
+    def points(self, attack, batch, rng, rows):
+        from tfdefense.decisions import View
+
+        if len(rows) == 0:
+            return batch.x[rows]
+        batch = batch.rows(rows)
+        view = batch.view.base() if self.model is None else View.of(self.model, batch.view.bounds)
+        view.learn(batch.x)
+        if view.classes <= int(max(batch.y.max(), 0 if batch.target is None else batch.target.max())):
+            raise ValueError(f"The model of the start has {view.classes} classes, too few for the labels attacked.")
+        there = dataclasses.replace(batch, view=view, scale=(1.0, 1.0))
+        own = {field.name for field in dataclasses.fields(attack)}
+        plain = {name: value for name, value in (("objective", None), ("starts", ("sample",))) if name in own}
+        return dataclasses.replace(attack, **plain).perturb(there, batch.x).x
+
+
+STARTS = {"sample": Sample(), "random": Random(), "interpolated": Interpolated(), "base": Of()}
+
+
+def _blend(x, goal, share):
+    share = share.reshape((-1,) + (1,) * (x.ndim - 1))
+    return x + share * (goal - x)
+
+
+def _nearest_other(batch, others_x, others_y):
+    a, b = batch.x.reshape(len(batch.x), -1), others_x.reshape(len(others_x), -1)
+    distance = np.square(a).sum(-1)[:, None] + np.square(b).sum(-1)[None] - 2 * a @ b.T
+    allowed = others_y[None] != batch.y[:, None] if batch.target is None else others_y[None] == batch.target[:, None]
+    if not allowed.any(-1).all():
+        raise ValueError(
+            "The start 'interpolated' needs samples of another class (of the target class, when targeted) among those "
+            "attacked in one call. Pass more samples, or other `starts`."
+        )
+    return np.where(allowed, distance, np.inf).argmin(-1)
+
+
+def resolve(starts, view, y, restarts=1):
+    """Start objects from names: 'all' means every one that this model and these samples have."""
+    if starts == "all":
+        possible = {"base": view.rejects, "interpolated": len(np.unique(y)) > 1}
+        starts = [name for name in STARTS if possible.get(name, True)]
+    found = []
+    for start in (starts,) if isinstance(starts, str) else starts:
+        if isinstance(start, str) and start not in STARTS:
+            raise ValueError(f"`starts` must be among {', '.join(map(repr, STARTS))}, or 'all'. Received: {start!r}.")
+        start = STARTS[start] if isinstance(start, str) else start
+        found += [Random(i) for i in range(restarts)] if isinstance(start, Random) else [start]
+    return found
