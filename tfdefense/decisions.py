@@ -47,7 +47,6 @@ class View:
 
     def __init__(self, model, bounds=None):
         import keras
-        import tensorflow as tf
 
         if keras.backend.backend() != "tensorflow":
             raise ValueError(
@@ -143,7 +142,7 @@ class View:
         import tensorflow as tf
 
         def any_batch(tensor):
-            return tf.TensorSpec([None, *tensor.shape[1:]] if tensor.shape.rank else [], tensor.dtype)
+            return tf.TensorSpec([None, *tensor.shape[1:]] if len(tensor.shape) else [], tensor.dtype)
 
         def call(*arguments):
             signature = tf.nest.map_structure(any_batch, arguments)

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-import tensorflow as tf
 
 from tfdefense.attacks.base import Attack, AttackResult, Batch, check
 from tfdefense.decisions import View
