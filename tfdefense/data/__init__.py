@@ -1,0 +1,22 @@
+"""Images by name, and samples of no class to train a dustbin with.
+
+Nothing here touches the network unless `download=True` is given.
+"""
+
+from tfdefense.data.images import Images
+from tfdefense.data.interpolation import Interpolated, interpolate
+from tfdefense.data.letters import draw_letters
+from tfdefense.data.loading import available, describe, load, names
+from tfdefense.data.mixing import mix
+
+__all__ = [
+    "Images",
+    "Interpolated",
+    "available",
+    "describe",
+    "draw_letters",
+    "interpolate",
+    "load",
+    "mix",
+    "names",
+]

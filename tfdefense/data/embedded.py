@@ -1,0 +1,31 @@
+"""Sets that need no file."""
+
+import functools
+
+import numpy as np
+
+from tfdefense.data.images import stratified_order
+from tfdefense.data.letters import LETTERS, draw_letters
+
+_LETTERS_DRAWN = {"train": 5000, "test": 1000}
+
+
+def digits(split, **_):
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    order = stratified_order(digits.target, seed=0)
+    chosen = np.sort({"train": order[:1400], "test": order[1400:], "all": order}[split])
+    x = (digits.images[chosen, :, :, None] / 16).astype("float32")
+    return x, digits.target[chosen], tuple("0123456789")
+
+
+def letters(split, size=28, **_):
+    parts = [_drawn(part, size) for part in _LETTERS_DRAWN if split in (part, "all")]
+    x, y = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return x, y, tuple(LETTERS)
+
+
+@functools.cache
+def _drawn(split, size):
+    return draw_letters(_LETTERS_DRAWN[split], split, size=size)

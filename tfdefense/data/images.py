@@ -1,0 +1,84 @@
+"""What `load` gives, and fair ways to take a part of it."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+
+# eq=False: comparing arrays field by field has no single truth value.
+@dataclass(frozen=True, eq=False, repr=False)
+class Images:
+    """Images with their classes.
+
+    Args:
+        x: Images, (N, H, W, C), float32 in [0, 1] or uint8.
+        y: Classes, int32, (N,).
+        classes: Names of the classes; empty where `y` is no class but an index.
+        name: Name of the set, or the path it was read from.
+        split: `"train"`, `"test"` or `"all"`.
+        bounds: Smallest and largest value that `x` may have: `(0.0, 1.0)` or `(0, 255)`.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    classes: tuple[str, ...]
+    name: str
+    split: str
+    bounds: tuple[float, float]
+
+    def __len__(self):
+        return len(self.x)
+
+    def __repr__(self):
+        low, high = self.bounds
+        shape = "x".join(str(side) for side in self.x.shape[1:])
+        text = f"Images({self.name!r}, split={self.split!r}, {len(self)} of {shape}, {self.x.dtype} in [{low}, {high}]"
+        if not self.classes:
+            return text + ", no classes)"
+        shown = ", ".join(self.classes[:10]) + (", ..." if len(self.classes) > 10 else "")
+        return f"{text}, {len(self.classes)} classes: {shown})"
+
+    def take(self, indices):
+        """The images at `indices` (integers or a boolean mask), in that order."""
+        return replace(self, x=self.x[indices], y=self.y[indices])
+
+    def divide(self, first, seed=0):
+        """Two disjoint parts with equal shares of the classes, e.g. to hold samples out for calibration.
+
+        Args:
+            first: Size of the first part: a count (int) or a share (float in (0, 1)).
+            seed: Integer; the same seed gives the same parts.
+        """
+        count = round(first * len(self)) if isinstance(first, float) and 0 < first < 1 else first
+        if not isinstance(count, (int, np.integer)) or not 0 < count < len(self):
+            raise ValueError(
+                f"`first` must be a share in (0, 1) or a count in 1..{len(self) - 1}. Received: first={first}."
+            )
+        order = stratified_order(self.y, seed)
+        return self.take(np.sort(order[:count])), self.take(np.sort(order[count:]))
+
+
+def stratified_order(y, seed):
+    """A random order in which every beginning has the classes in the proportions of the whole."""
+    ranks, counts = _ranks_within_class(y, seed)
+    return np.lexsort((_noise(len(y), seed), (ranks + 0.5) / counts))
+
+
+def balanced_order(y, seed):
+    """A random order in which every beginning has equally many of each class, as far as they reach."""
+    ranks, _ = _ranks_within_class(y, seed)
+    return np.lexsort((_noise(len(y), seed), ranks))
+
+
+def _noise(count, seed):
+    return np.random.default_rng(seed).random(count)
+
+
+def _ranks_within_class(y, seed):
+    """Each sample's place within its own class after a shuffle, and how many its class has."""
+    _, classes, counts = np.unique(y, return_inverse=True, return_counts=True)
+    order = np.lexsort((_noise(len(classes), (seed, 1)), classes))
+    starts = np.cumsum(counts) - counts
+    ranks = np.empty(len(classes), dtype=np.int64)
+    ranks[order] = np.arange(len(classes)) - np.repeat(starts, counts)
+    return ranks, counts[classes]

@@ -1,0 +1,149 @@
+"""`load`: images by name or from the user's own files."""
+
+import difflib
+import functools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tfdefense.data import embedded, own, prepared
+from tfdefense.data.images import Images, balanced_order
+
+
+@dataclass(frozen=True)
+class _Set:
+    """A line on the set, how to read a split (-> x, y, classes), and whether its files are here (None: needs none)."""
+
+    about: str
+    read: Callable
+    find: Callable | None = None
+
+
+def _prepared(name, about, **options):
+    return _Set(about, functools.partial(prepared.read, name, **options), functools.partial(prepared.find, name))
+
+
+_SETS = {
+    "digits": _Set("Handwritten digits 0-9, 8x8 grey, 1,400 / 397; embedded (scikit-learn)", embedded.digits),
+    "letters": _Set(
+        "Letters A-J drawn in many fonts, 28x28 grey, 5,000 / 1,000; embedded, looks like NotMNIST", embedded.letters
+    ),
+    "letters8": _Set(
+        "The drawn letters in 8x8 grey, 5,000 / 1,000; embedded, out-distribution set of `digits`",
+        functools.partial(embedded.letters, size=8),
+    ),
+    "mnist": _prepared("mnist", "Handwritten digits 0-9, 28x28 grey, 60,000 / 10,000"),
+    "fashion_mnist": _prepared("fashion_mnist", "Clothes in 10 classes, 28x28 grey, 60,000 / 10,000"),
+    "notmnist": _Set(
+        "Letters A-J in web fonts, 28x28 grey, 7,000 / 3,000; out-distribution set of MNIST",
+        prepared.read_notmnist,
+        prepared.find_notmnist,
+    ),
+    "cifar10": _prepared("cifar10", "Photographs in 10 classes, 32x32 colour, 50,000 / 10,000"),
+    "cifar100": _prepared("cifar100", "Photographs in 100 classes, 32x32 colour, 50,000 / 10,000"),
+    "cifar100_out": _prepared(
+        "cifar100",
+        "CIFAR-100 without the 25 classes of vehicles and mammals that resemble CIFAR-10's; its out-distribution set",
+        without=prepared.LIKE_CIFAR10,
+    ),
+    "imagenette_small": _prepared(
+        "imagenette_small", "Ten classes of ImageNet, 96x96 colour, 1,500 / 500", test="validation"
+    ),
+    "nyu_depth_v2_small": _prepared(
+        "nyu_depth_v2_small",
+        "Indoor scenes with depth, 96x128, channels red, green, blue, depth (1 = 10 m), 795 / 654; y is the index",
+    ),
+}
+
+
+def names():
+    """The names that `load` knows."""
+    return tuple(_SETS)
+
+
+def describe(name):
+    """One line on the set of that name."""
+    return _known(name).about
+
+
+def available(name, data_dir=None):
+    """Whether `load(name)` finds its files without the network."""
+    find = _known(name).find
+    return find is None or find(data_dir) is not None
+
+
+def load(name, split="train", *, data_dir=None, download=False, limit=None, seed=0, dtype="float32"):
+    """Loads images by name, or from a file or folder of your own.
+
+    Args:
+        name: One of `names()`; or the path of an `.npz` with arrays `x` and `y`, `images` and `labels`, or `x_train`,
+            `y_train`, `x_test`, `y_test` (and, if you like, `classes`); or of a folder with one sub-folder of images
+            for each class. Files without splits of their own are split 80 to 20, always in the same way.
+        split: `"train"`, `"test"`, or `"all"` for everything there is.
+        data_dir: Folder that is searched first; then come `$TFDEFENSE_DATA` and the default of TensorFlow Datasets.
+        download: Whether a set that is not found may be downloaded. Without it the network is never used.
+        limit: At most so many images: a random subset with equally many of each class, as far as they reach. A
+            smaller subset of the same seed is the beginning of a larger one.
+        seed: Integer, for the choice of the subset alone: splits never depend on it.
+        dtype: `"float32"` for values in [0, 1] or `"uint8"` for 0 to 255.
+
+    Returns:
+        `Images` with `x`, `y`, `classes` and `bounds`.
+
+    Example:
+
+    >>> images = load("digits", limit=100)
+    >>> images.x.shape
+    (100, 8, 8, 1)
+    """
+    if split not in ("train", "test", "all"):
+        raise ValueError(f"`split` must be 'train', 'test' or 'all'. Received: split={split!r}.")
+    if dtype not in ("float32", "uint8"):
+        raise ValueError(f"`dtype` must be 'float32' or 'uint8'. Received: dtype={dtype!r}.")
+    if limit is not None and (not isinstance(limit, (int, np.integer)) or limit < 1):
+        raise ValueError(f"`limit` must be a positive integer, or None for all images. Received: limit={limit!r}.")
+
+    if _is_own(name):
+        name, (x, y, classes) = str(name), own.read(Path(name), split)
+    else:
+        x, y, classes = _known(name).read(split=split, data_dir=data_dir, download=download)
+    if limit is not None and limit < len(x):
+        chosen = balanced_order(y, seed)[:limit]
+        x, y = x[chosen], y[chosen]
+    bounds = (0.0, 1.0) if dtype == "float32" else (0, 255)
+    return Images(_convert(x, dtype), y.astype("int32"), tuple(classes), name, split, bounds)
+
+
+def _known(name):
+    if name in _SETS:
+        return _SETS[name]
+    near = difflib.get_close_matches(str(name), _SETS, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ValueError(
+        f"No images named {name!r}.{hint} Expected one of {', '.join(_SETS)}, "
+        "or the path of an .npz file or of a folder with one sub-folder for each class."
+    )
+
+
+def _is_own(name):
+    if name in _SETS:
+        return False
+    path = Path(name)
+    if path.exists():
+        return True
+    if isinstance(name, Path) or path.suffix or os.sep in name:
+        raise FileNotFoundError(f"There is no file or folder {name}. Its absolute path would be {path.absolute()}.")
+    return False
+
+
+def _convert(x, dtype):
+    # Always a copy: the readers keep what they read, and a caller may write into what it gets.
+    if dtype == "uint8":
+        return x.copy() if x.dtype == np.uint8 else np.rint(x * 255).astype("uint8")
+    x, whole = x.astype("float32"), x.dtype == np.uint8
+    if whole:
+        x /= 255
+    return x

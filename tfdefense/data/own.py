@@ -1,0 +1,144 @@
+"""The user's own images: an .npz file, or a folder with one sub-folder for each class."""
+
+import numpy as np
+
+from tfdefense.data.images import stratified_order
+
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+_SPLIT_FOLDERS = {"train": ("train", "training"), "test": ("test", "testing", "val", "validation")}
+_TRAIN_SHARE = 0.8
+
+
+def read(path, split):
+    if path.is_dir():
+        return _read_folder(path, split)
+    if path.suffix != ".npz":
+        raise ValueError(f"Expected an .npz file or a folder of images. Received: {path}.")
+    return _read_npz(path, split)
+
+
+def _read_npz(path, split):
+    with np.load(path) as file:
+        keys = set(file.files)
+        try:
+            arrays = {key: file[key] for key in keys}
+        except ValueError as error:
+            raise ValueError(f"{path} holds Python objects. Save plain arrays, as np.savez(path, x=x, y=y).") from error
+    divided = {"x_train", "y_train", "x_test", "y_test"} <= keys
+    pair = next((pair for pair in (("x", "y"), ("images", "labels")) if set(pair) <= keys), None)
+    if divided:
+        parts = ("train", "test") if split == "all" else (split,)
+        x, y = (np.concatenate([arrays[f"{array}_{part}"] for part in parts]) for array in "xy")
+        # Class numbers come from both splits, or a class that one of them lacks would shift the others.
+        known = np.concatenate([np.ravel(arrays["y_train"]), np.ravel(arrays["y_test"])])
+    elif pair:
+        x, y = (arrays[key] for key in pair)
+        known = np.ravel(y)
+    else:
+        raise ValueError(
+            f"{path} must hold the arrays x and y, or images and labels, or x_train, y_train, x_test and y_test. "
+            f"Received: {', '.join(sorted(keys)) or 'no arrays'}."
+        )
+    x, y = _check_x(x, path), _check_y(y, len(x), path)
+    y, classes = _number(y, known, arrays.get("classes"), path)
+    return (x, y, classes) if divided else (*_divide(x, y, split), classes)
+
+
+def _check_x(x, path):
+    if x.ndim == 3:
+        x = x[..., None]
+    if x.ndim != 4:
+        raise ValueError(f"Images in {path} must have shape (N, H, W) or (N, H, W, C). Received: shape={x.shape}.")
+    if not len(x):
+        raise ValueError(f"{path} holds no images.")
+    low, high = x.min(), x.max()
+    if np.issubdtype(x.dtype, np.integer) and 0 <= low and high <= 255:
+        return x.astype("uint8")
+    if np.issubdtype(x.dtype, np.floating) and 0 <= low and high <= 1:
+        return x.astype("float32")
+    raise ValueError(
+        f"Images in {path} must be integers in [0, 255] or floats in [0, 1], without NaN. "
+        f"Received: {x.dtype} in [{low}, {high}]. Save them as uint8, or rescale them."
+    )
+
+
+def _check_y(y, count, path):
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    if y.shape != (count,):
+        raise ValueError(
+            f"{path} must hold one class for each of its {count} images, shape ({count},). Received: shape={y.shape}. "
+            "Save one-hot classes as y.argmax(-1)."
+        )
+    return y
+
+
+def _number(y, known, classes, path):
+    """Classes as 0, 1, ... and their names."""
+    if y.dtype.kind in "US":
+        classes, y = np.unique(known), np.searchsorted(np.unique(known), y)
+    elif not np.issubdtype(y.dtype, np.integer) or known.min() < 0:
+        raise ValueError(f"Classes in {path} must be integers from 0 or names. Received: {y.dtype} from {known.min()}.")
+    elif classes is None:
+        classes = range(known.max() + 1)
+    elif len(classes) <= known.max():
+        raise ValueError(f"{path} names {len(classes)} classes. Received: a class {known.max()}, counted from 0.")
+    return y, tuple(str(name) for name in classes)
+
+
+def _divide(x, y, split):
+    if split == "all":
+        return x, y
+    order, count = stratified_order(y, seed=0), round(_TRAIN_SHARE * len(y))
+    chosen = np.sort(order[:count] if split == "train" else order[count:])
+    if not len(chosen):
+        raise ValueError(f"{len(y)} images are too few for a {split!r} split. Pass split='all'.")
+    return x[chosen], y[chosen]
+
+
+def _read_folder(path, split):
+    folders = {part: _existing(path, names) for part, names in _SPLIT_FOLDERS.items()}
+    divided = all(folders.values())
+    roots = list(folders.values()) if divided else [path]
+    classes = tuple(sorted({folder.name for root in roots for folder in root.glob("[!.]*") if folder.is_dir()}))
+    if divided and split != "all":
+        roots = [folders[split]]
+    files = [
+        (file, label)
+        for root in roots
+        for label, name in enumerate(classes)
+        for file in sorted((root / name).glob("*"))
+        if file.suffix.lower() in _SUFFIXES
+    ]
+    if not files:
+        raise ValueError(
+            f"No images in {path}. Expected one sub-folder for each class, as {path.name}/cat/1.png, "
+            "or such folders within train/ and test/."
+        )
+    y = np.array([label for _, label in files])
+    if not divided:
+        chosen, y = _divide(np.arange(len(files)), y, split)
+        files = [files[index] for index in chosen]
+    return _read_images([file for file, _ in files]), y, classes
+
+
+def _existing(path, names):
+    return next((path / name for name in names if (path / name).is_dir()), None)
+
+
+def _read_images(files):
+    from PIL import Image
+
+    images = []
+    for file in files:
+        with Image.open(file) as image:
+            images.append(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+        if images[-1].size != images[0].size:
+            raise ValueError(
+                f"All images must have one size. Received: {images[0].size} in {files[0]} and {images[-1].size} in "
+                f"{file}. Resize them, e.g. with PIL.Image.resize."
+            )
+    # One coloured image makes the whole set coloured.
+    if len({image.mode for image in images}) > 1:
+        images = [image.convert("RGB") for image in images]
+    x = np.stack([np.asarray(image) for image in images])
+    return x[..., None] if x.ndim == 3 else x

@@ -1,0 +1,152 @@
+"""Sets that lie on the disk: in the format of TensorFlow Datasets, or as a file of their own."""
+
+import functools
+import os
+from pathlib import Path
+
+import numpy as np
+
+# Without a builder in TensorFlow Datasets: read from their metadata, never downloaded.
+_NO_BUILDER = ("imagenette_small", "nyu_depth_v2_small")
+
+LIKE_CIFAR10 = ("vehicles_1", "vehicles_2", "medium_mammals", "small_mammals", "large_carnivores")
+
+
+def read(name, *, split, data_dir, download, test="test", without=()):
+    """Reads a set in the format of TensorFlow Datasets; `test` is what the set itself calls its test split."""
+    wanted = test if split == "test" else split
+    here, splits = _folder_with(name, wanted, data_dir)
+    if here is None and download and name not in _NO_BUILDER:
+        _download(name, data_dir)
+        here, splits = _folder_with(name, wanted, data_dir)
+    if here is None and splits:
+        raise ValueError(_lacks_split(name, split, splits, test))
+    if here is None:
+        raise FileNotFoundError(_missing(name, data_dir))
+    arrays, classes, coarse = _decode(here, wanted)
+    x, y = arrays["image"], arrays.get("label", arrays.get("index"))
+    if "depth" in arrays:
+        x = np.concatenate([x, arrays["depth"]], axis=-1)
+    if without:
+        # Fine labels have gaps once classes are left out, and a gap is a class that no sample belongs to.
+        kept = ~np.isin(arrays["coarse_label"], [coarse.index(name) for name in without])
+        old, y = np.unique(y[kept], return_inverse=True)
+        x, classes = x[kept], tuple(classes[label] for label in old)
+    return x, y, classes
+
+
+def find(name, data_dir=None):
+    """The first folder that holds the set, or None."""
+    return next(iter(_folders(name, data_dir)), None)
+
+
+def read_notmnist(*, split, data_dir, download):
+    path = find_notmnist(data_dir)
+    if path is None:
+        looked = _listed(place / "notmnist.npz" for place in _places(data_dir))
+        raise FileNotFoundError(
+            f"`notmnist` was not found. Looked for {looked}. It cannot be downloaded: put notmnist.npz there, with the "
+            "arrays images (N, 28, 28) uint8 and labels (N,) 0-9 for A-J. `letters` looks alike and needs no file."
+        )
+    with np.load(path) as file:
+        x, y = file["images"][..., None], file["labels"]
+    if split != "all":
+        in_train = _notmnist_train(x, y)
+        x, y = (x[in_train], y[in_train]) if split == "train" else (x[~in_train], y[~in_train])
+    return x, y, tuple("ABCDEFGHIJ")
+
+
+def find_notmnist(data_dir=None):
+    return next((path for place in _places(data_dir) if (path := place / "notmnist.npz").is_file()), None)
+
+
+def _notmnist_train(x, y, share=0.7):
+    """Marks 70 % of each class. Images that occur more than once all go there, or the test set would not be unseen."""
+    _, image, counts = np.unique(x.reshape(len(x), -1), axis=0, return_inverse=True, return_counts=True)
+    repeated = counts[image.reshape(-1)] > 1
+    order = np.lexsort((np.random.default_rng(0).random(len(x)), ~repeated))
+    in_train = np.zeros(len(x), dtype=bool)
+    for label in np.unique(y):
+        members = order[y[order] == label]
+        in_train[members[: round(share * len(members))]] = True
+    return in_train
+
+
+def _places(data_dir):
+    tfds_default = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    given = [data_dir, os.environ.get("TFDEFENSE_DATA"), tfds_default]
+    return list(dict.fromkeys(Path(place).expanduser() for place in given if place))
+
+
+def _roots(data_dir):
+    return [place / "tfds" if (place / "tfds").is_dir() else place for place in _places(data_dir)]
+
+
+def _folders(name, data_dir):
+    for root in _roots(data_dir):
+        versions = [path.parent for path in (root / name).glob("*/dataset_info.json")]
+        yield from sorted(versions, key=lambda path: [int(n) if n.isdigit() else -1 for n in path.name.split(".")])[-1:]
+
+
+def _folder_with(name, split, data_dir):
+    """The first folder with that split, and the splits of the folders that lack it."""
+    lacking = {}
+    for folder in _folders(name, data_dir):
+        splits = tuple(_builder(folder).info.splits)
+        if split == "all" or split in splits:
+            return folder, lacking
+        lacking[folder] = splits
+    return None, lacking
+
+
+def _builder(folder):
+    import tensorflow_datasets as tfds
+
+    # tfds.load asks the network about a set that its code knows; this reads the folder and nothing else.
+    return tfds.builder_from_directory(str(folder))
+
+
+# Decoding 50,000 PNGs takes seconds; two splits kept make a second `load` of train and test free.
+@functools.lru_cache(maxsize=2)
+def _decode(folder, split):
+    import tensorflow_datasets as tfds
+
+    builder = _builder(folder)
+    arrays = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
+    features = builder.info.features
+    classes, coarse = (tuple(features[key].names) if key in features else () for key in ("label", "coarse_label"))
+    return {key: array for key, array in arrays.items() if array.dtype != object}, classes, coarse
+
+
+def _download(name, data_dir):
+    import tensorflow_datasets as tfds
+
+    # A folder that holds the set without this split is left alone: it would be overwritten, or taken as complete.
+    root = next((root for root in _roots(data_dir) if not any((root / name).glob("*/dataset_info.json"))), None)
+    if root is not None:
+        tfds.load(name, data_dir=str(root), download=True)
+
+
+def _missing(name, data_dir):
+    looked = _listed(root / name for root in _roots(data_dir))
+    if name in _NO_BUILDER:
+        how = "It cannot be downloaded: copy its folder, the one with dataset_info.json, to one of these places"
+    else:
+        how = "Pass download=True (--download) to fetch it"
+    return (
+        f"`{name}` was not found. Looked for {looked}. {how}, or set `data_dir` (--data-dir) or $TFDEFENSE_DATA to a "
+        "folder that has it."
+    )
+
+
+def _lacks_split(name, split, lacking, test):
+    has = {("test" if part == test else part) for splits in lacking.values() for part in splits}
+    more = "" if name in _NO_BUILDER else ", or download=True with a `data_dir` where the set is not yet"
+    return (
+        f"`{name}` in {_listed(lacking)} has no {split!r} split. Expected split to be one of {sorted(has)}. "
+        f"Received: split={split!r}. Pass split={min(has)!r}{more}."
+    )
+
+
+def _listed(paths):
+    return ", ".join(str(path) for path in paths)
