@@ -149,7 +149,8 @@ class View:
             full_key = (key, *tf.nest.flatten(signature))
             if full_key not in self._compiled:
                 # Without autograph an error raised while tracing reaches the user as it is.
-                self._compiled[full_key] = tf.function(build(), input_signature=signature, autograph=False)
+                function = tf.function(build(), autograph=False)
+                self._compiled[full_key] = function.get_concrete_function(*signature)
             return self._compiled[full_key](*arguments)
 
         return call
