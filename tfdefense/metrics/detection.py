@@ -58,7 +58,8 @@ def roc(negative, positive):
     """
     negative, positive = np.sort(_suspicion(negative, "negative")), np.sort(_suspicion(positive, "positive"))
     thresholds = np.append(np.unique(np.concatenate([negative, positive]))[::-1], -np.inf)
-    fpr, tpr = (1 - np.searchsorted(v, thresholds, side="right") / len(v) for v in (negative, positive))
+    # Counts are divided last: 1 - 0.8 is not the 0.2 that a caller of `tpr_at` would type.
+    fpr, tpr = ((len(v) - np.searchsorted(v, thresholds, side="right")) / len(v) for v in (negative, positive))
     fpr[-1] = tpr[-1] = 1.0  # -inf stands for "reject everything", values of -inf with the rest
     return Roc(fpr, tpr, thresholds, _auc(negative, positive))
 
