@@ -1,0 +1,22 @@
+"""The numbers of the papers, each a function of what a model said. NumPy alone, until a model is run."""
+
+from .controls import harmless
+from .curves import SecurityCurve, security_curve
+from .detection import Roc, auc, detectability, roc
+from .distances import Distortion, distortion
+from .outcomes import Outcomes, evaluate, successful_pairs
+
+__all__ = [
+    "Distortion",
+    "Outcomes",
+    "Roc",
+    "SecurityCurve",
+    "auc",
+    "detectability",
+    "distortion",
+    "evaluate",
+    "harmless",
+    "roc",
+    "security_curve",
+    "successful_pairs",
+]

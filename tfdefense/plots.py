@@ -1,0 +1,337 @@
+"""Figures of the papers, ready to print: each function returns a `matplotlib.figure.Figure`, and saves it given a path.
+
+Nothing here touches pyplot, so that it works in threads, servers and notebooks alike.
+"""
+
+import contextlib
+
+import numpy as np
+
+# Okabe and Ito's palette without its yellow, which is lost on white. All tell apart with any colour vision.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+RIGHT, REJECTED, WRONG = "#0072B2", "#B9C3CC", "#D55E00"
+INK, FAINT = "#222222", "#8A8F94"
+
+
+def security_curve(curves, path=None, *, xlabel="size of the perturbation", rejection=True):
+    """Accuracy against the size of the perturbation, with deviation bands; rejection dashed.
+
+    Args:
+        curves: Dict from a name to a `SecurityCurve`.
+        path: Where to save the figure.
+        xlabel: Name of the sizes, such as "l2 size".
+        rejection: Whether to draw the share of rejected samples too.
+
+    Example: `plots.security_curve({"DNN": curve, "DNR": other}, "curve.pdf")`
+    """
+    _named(curves, "curves", "SecurityCurve")
+    with _figure((4.6, 3.3), path) as figure:
+        axes = _axes(figure, xlabel, "share of samples")
+        for curve, colour, marker, name in _styled(curves):
+            _line(axes, curve.sizes, curve.accuracy, curve.deviation, color=colour, marker=marker, label=name)
+            if rejection and curve.rejections.any():
+                _line(
+                    axes, curve.sizes, curve.rejection, curve.rejection_deviation, color=colour, linestyle=(0, (4, 2))
+                )
+        axes.set_xlim(0, max(curve.sizes[-1] for curve in curves.values()))
+        _shares(axes.yaxis)
+        handles, _ = axes.get_legend_handles_labels()
+        if rejection and any(curve.rejections.any() for curve in curves.values()):
+            from matplotlib.lines import Line2D
+
+            handles += [Line2D([], [], color=FAINT, label="accuracy")]
+            handles += [Line2D([], [], color=FAINT, linestyle=(0, (4, 2)), linewidth=1.2, label="rejection")]
+        _legend_above(axes, handles)
+        return figure
+
+
+def outcome_bars(outcomes, path=None):
+    """Bars of right, rejected and wrong.
+
+    Args:
+        outcomes: Dict from a name to `Outcomes`, drawn from top to bottom.
+        path: Where to save the figure.
+
+    Example: `plots.outcome_bars({"clean": clean, "FGSM": attacked}, "outcomes.pdf")`
+    """
+    _named(outcomes, "outcomes", "Outcomes")
+    with _figure((5.2, 0.8 + 0.34 * len(outcomes)), path) as figure:
+        axes = _axes(figure, "share of samples", None)
+        rows, left = np.arange(len(outcomes)), np.zeros(len(outcomes))
+        for kind, colour, ink in (("right", RIGHT, "white"), ("rejected", REJECTED, INK), ("wrong", WRONG, "white")):
+            width = np.array([getattr(o, kind).mean() for o in outcomes.values()])
+            axes.barh(rows, width, left=left, height=0.7, color=colour, edgecolor="white", linewidth=0.8, label=kind)
+            for row, start, share in zip(rows, left, width, strict=True):
+                if share >= 0.06:  # narrower bars hold no number
+                    where = (start + share / 2, row)
+                    axes.text(*where, f"{100 * share:.0f}", color=ink, ha="center", va="center", fontsize=7.5)
+            left = left + width
+        axes.set_yticks(rows, list(outcomes))
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.grid(False)
+        axes.invert_yaxis()
+        _shares(axes.xaxis, margin=0)
+        _legend_above(axes, handlelength=0.9, handleheight=0.9)
+        return figure
+
+
+def roc(curves, path=None, *, log=False):
+    """ROC curves, with the area under each in the legend.
+
+    Args:
+        curves: Dict from a name to a `Roc`.
+        path: Where to save the figure.
+        log: Whether to spread out the low rates of false alarms.
+
+    Example: `plots.roc({"FGSM": td.metrics.roc(clean, attacked)}, "roc.pdf")`
+    """
+    _named(curves, "curves", "Roc")
+    with _figure((3.7, 3.5), path) as figure:
+        axes = _axes(figure, "clean samples rejected", "adversarial samples rejected")
+        chance = np.linspace(0, 1, 1001)
+        axes.plot(chance, chance, color=FAINT, linewidth=0.8, linestyle=":")
+        width, font = max(len(str(name)) for name in curves), {"family": "monospace", "size": 7.5}
+        for curve, colour, _, name in _styled(curves):
+            label = f"{name:<{width}}  {curve.auc:.3f}"
+            axes.plot(curve.fpr, curve.tpr, color=colour, drawstyle="steps-post" if log else "default", label=label)
+        _shares(axes.yaxis)
+        _shares(axes.xaxis)
+        if log:
+            low = min(curve.fpr[curve.fpr > 0].min() for curve in curves.values())
+            axes.set_xscale("log")
+            axes.set_xlim(min(low, 0.1), 1)
+            axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
+            axes.xaxis.set_minor_formatter(lambda share, _: "")
+            _legend_above(axes, title="area under the curve", prop=font, alignment="left")
+        else:
+            axes.set_aspect("equal")
+            axes.legend(loc="lower right", title="area under the curve", prop=font)
+        axes.get_legend().get_title().set(fontsize=7.5, color=FAINT)
+        return figure
+
+
+def distortion(distortions, path=None, *, rms=False):
+    """Share of samples fooled against the distance the attacker had to go.
+
+    Args:
+        distortions: Dict from a name to a `Distortion`, all in one norm.
+        path: Where to save the figure.
+        rms: Whether to measure in `||x - x*||_2 / sqrt(d)` of pixels in 0..255.
+
+    Example: `plots.distortion({"CE": td.metrics.distortion(x, result)}, "distortion.pdf")`
+    """
+    _named(distortions, "distortions", "Distortion")
+    norms = {d.norm for d in distortions.values()}
+    if len(norms) > 1 and not rms:
+        raise ValueError(
+            f"`distortions` must all be in one norm. Received {', '.join(sorted(norms))}. "
+            "Draw one figure a norm, or pass rms=True."
+        )
+    lengths = {name: np.sort((d.rms if rms else d.distance)[d.success]) for name, d in distortions.items()}
+    end = 1.05 * max([length[-1] for length in lengths.values() if len(length)], default=1.0) or 1.0
+    with _figure((4.6, 3.1), path) as figure:
+        unit = "root mean square change of a pixel (of 255)" if rms else f"{norms.copy().pop()} distance"
+        axes = _axes(figure, unit, "samples fooled")
+        for item, colour, _, name in _styled(distortions):
+            length = lengths[name]
+            share = np.arange(1, len(length) + 1) / len(item)
+            x, y = np.concatenate([[0], length, [end]]), np.concatenate([[0], share, [share[-1] if len(share) else 0]])
+            axes.plot(x, y, color=colour, drawstyle="steps-post", label=name)
+            if item.success.mean() >= 0.5:
+                half = length[int(np.ceil(len(item) / 2)) - 1]
+                axes.plot([half], [0.5], marker="o", markersize=4.5, color=colour, markeredgecolor="white", zorder=3)
+        axes.axhline(0.5, color=FAINT, linewidth=0.6, linestyle=":")
+        axes.set_xlim(0, end)
+        _shares(axes.yaxis)
+        _legend_above(axes)
+        return figure
+
+
+def detectability(points, path=None):
+    """Detectability against the classifier's accuracy on the same adversarial samples: one line an adversary.
+
+    Args:
+        points: Dict from the adversary's name to (n, 2) pairs of (accuracy, detectability), in the order of its sizes.
+        path: Where to save the figure.
+
+    Example: `plots.detectability({"fast": [(0.6, 0.7), (0.3, 0.9)]}, "detectability.pdf")`
+    """
+    _named(points, "points", "pairs (accuracy, detectability)")
+    pairs = {name: np.atleast_2d(np.asarray(values, dtype="float64")) for name, values in points.items()}
+    for name, values in pairs.items():
+        if values.ndim != 2 or values.shape[1] != 2 or not ((values >= 0) & (values <= 1)).all():
+            raise ValueError(
+                f"`points[{name!r}]` must be (n, 2) shares: accuracy, detectability. Received shape {values.shape}: "
+                f"{values.tolist()}. Divide percentages by 100."
+            )
+    with _figure((4.2, 3.3), path) as figure:
+        axes = _axes(figure, "accuracy of the classifier on adversarial samples", "accuracy of the detector")
+        axes.axhline(0.5, color=FAINT, linewidth=0.8, linestyle=":")
+        axes.annotate(
+            "chance", (1, 0.5), xytext=(-2, 3), textcoords="offset points", color=FAINT, fontsize=7.5, ha="right"
+        )
+        for values, colour, marker, name in _styled(pairs):
+            style = {"marker": marker, "markersize": 6, "markeredgecolor": "white", "markeredgewidth": 0.8}
+            axes.plot(*values.T, color=colour, linewidth=0.9, label=name, clip_on=False, zorder=3, **style)
+        _shares(axes.xaxis)
+        _shares(axes.yaxis, low=min(0.4, np.floor(10 * min(v[:, 1].min() for v in pairs.values())) / 10))
+        _legend_above(axes)
+        return figure
+
+
+def examples(x, x_adv, y, labels, path=None, *, bounds=(0.0, 1.0), magnify=None, class_names=None, columns=10):
+    """Clean samples, magnified perturbations and adversarial examples, one sample a column.
+
+    Args:
+        x, x_adv: Images of shape (n, height, width), (n, height, width, 1) or (n, height, width, 3).
+        y: True classes.
+        labels: What the model says of the adversarial examples: a class, or -1 = rejected.
+        path: Where to save the figure.
+        bounds: Lowest and highest value of a pixel; every image is drawn on this scale.
+        magnify: Factor on the perturbations; by default the largest round one that clips none. The figure names it.
+        class_names: Names to write in place of the numbers.
+        columns: At most this many samples are drawn.
+
+    Example: `plots.examples(x, result.x_adv, y, outcomes.label, "examples.pdf")`
+    """
+    from tfdefense.metrics import _check
+
+    y, labels = _check.labels(y, "y"), _check.labels(labels, "labels", rejection=True)
+    x, x_adv = _check.inside(x, bounds), _check.inside(x_adv, bounds, "x_adv")
+    _check.same_length(x=x, x_adv=x_adv, y=y, labels=labels)
+    shape = x.shape[1:]
+    if x.shape != x_adv.shape or len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3)):
+        raise ValueError(
+            "`x` and `x_adv` must be images of one shape (n, height, width[, 1 or 3]). "
+            f"Received {x.shape} and {x_adv.shape}. Reshape, or choose the channels to show."
+        )
+    low, high = _check.limits(bounds)
+    colour = len(shape) == 3 and shape[2] == 3
+    clean, adversarial = ((v[:columns].astype("float64") - low) / (high - low) for v in (x, x_adv))
+    change = adversarial - clean
+    magnify = _round_factor(np.abs(change).max()) if magnify is None else magnify
+    rows = {"clean": clean, f"change ×{magnify:g}": 0.5 + 0.5 * magnify * change, "adversarial": adversarial}
+
+    def said(label):
+        return "rejected" if label == -1 else str(label if class_names is None else class_names[label])
+
+    size = 0.9 if colour else 0.72
+    with _figure((0.35 + size * len(clean), size * 3 + 0.45), path) as figure:
+        grid = figure.subplots(3, len(clean), squeeze=False)
+        for axes_row, (name, images) in zip(grid, rows.items(), strict=True):
+            cmap = "RdBu_r" if name.startswith("change") else "gray"
+            for axes, image in zip(axes_row, images, strict=True):
+                image = np.clip(image, 0, 1) if colour else image.reshape(shape[:2])
+                axes.imshow(image, cmap=None if colour else cmap, vmin=0, vmax=1, interpolation="nearest")
+                axes.set_xticks([])
+                axes.set_yticks([])
+                for spine in axes.spines.values():
+                    spine.set(visible=True, color="#C8CCD0", linewidth=0.5)
+            axes_row[0].set_ylabel(name, fontsize=8, labelpad=4)
+        for axes, true, label in zip(grid[2], y, labels, strict=False):
+            ink = {-1: FAINT, true: RIGHT}.get(label, WRONG)
+            text = f"{said(true)} → {said(label)}"
+            text = text if len(text) <= 12 else f"{said(true)} →\n{said(label)}"
+            axes.set_xlabel(text, fontsize=7.5, color=ink, labelpad=4)
+        return figure
+
+
+def _round_factor(largest):
+    """The largest of 1, 2, 5, 10, 20, ... that keeps the perturbation in range."""
+    if largest == 0:
+        return 1
+    power = 10.0 ** np.floor(np.log10(1 / largest))
+    return float(max([1.0] + [step * power for step in (1, 2, 5) if step * power * largest <= 1 + 1e-6]))
+
+
+def _named(items, name, what):
+    if not isinstance(items, dict) or not items:
+        got = "an empty dict" if isinstance(items, dict) else type(items).__name__
+        raise ValueError(
+            f"`{name}` must be a dict from a name to {what}, with at least one entry. Received {got}. "
+            f"Pass {{'model': ...}}: the name goes into the legend."
+        )
+
+
+def _styled(items):
+    for i, (name, item) in enumerate(items.items()):
+        yield item, PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)], str(name)
+
+
+@contextlib.contextmanager
+def _figure(size, path):
+    """A figure in this module's style, saved at the end. The reader's own settings of matplotlib come back after."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    style = {
+        "font.size": 8.5,
+        "axes.labelsize": 8.5,
+        "axes.labelcolor": INK,
+        "axes.edgecolor": FAINT,
+        "axes.linewidth": 0.7,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": "#E8EAEC",
+        "grid.linewidth": 0.6,
+        "xtick.color": FAINT,
+        "ytick.color": FAINT,
+        "xtick.labelcolor": INK,
+        "ytick.labelcolor": INK,
+        "xtick.labelsize": 8,
+        "ytick.labelsize": 8,
+        "lines.linewidth": 1.6,
+        "legend.fontsize": 8,
+        "legend.frameon": False,
+        "pdf.fonttype": 42,  # text that an editor can search and change
+        "svg.fonttype": "none",
+        "savefig.dpi": 200,
+    }
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=size, layout="constrained")
+        yield figure
+        if path is not None:
+            figure.savefig(path, bbox_inches="tight", pad_inches=0.04)
+
+
+def _axes(figure, xlabel, ylabel):
+    axes = figure.subplots()
+    axes.set_xlabel(xlabel)
+    if ylabel:
+        axes.set_ylabel(ylabel)
+    return axes
+
+
+def _line(axes, x, y, deviation, *, color, **style):
+    if "marker" in style:
+        style |= {"markersize": 4.5, "markeredgecolor": "white", "markeredgewidth": 0.6, "clip_on": False, "zorder": 3}
+    else:
+        style |= {"linewidth": 1.2}
+    axes.plot(x, y, color=color, **style)
+    if np.any(deviation > 0):
+        low, high = np.clip(y - deviation, 0, 1), np.clip(y + deviation, 0, 1)
+        axes.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
+
+
+def _shares(axis, low=0.0, margin=0.02):
+    """Ticks in percent; a little room above 1, so that a curve along the edge is seen."""
+    axis.set_ticks([tick for tick in (0, 0.2, 0.4, 0.6, 0.8, 1) if tick >= low])
+    axis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
+    axis.axes.set(**{f"{axis.axis_name}lim": (low - (margin if low == 0 else 0), 1 + margin)})
+
+
+def _legend_above(axes, handles=None, **style):
+    handles = axes.get_legend_handles_labels()[0] if handles is None else handles
+    place = {"loc": "lower left", "bbox_to_anchor": (-0.01, 1.0), "borderaxespad": 0.2, "columnspacing": 1.4}
+    # A legend wider than the figure would squeeze the axes to nothing.
+    lengths, space = [len(handle.get_label()) for handle in handles], axes.figure.get_figwidth() - 0.5
+    rows = 1
+    while sum(0.46 + 0.07 * max(lengths[i : i + rows]) for i in range(0, len(handles), rows)) > space:
+        if rows == len(handles):
+            break
+        rows += 1
+    axes.legend(handles=handles, ncols=-(-len(handles) // rows), **{"handlelength": 1.8} | place | style)
