@@ -1,0 +1,78 @@
+"""Sets that lie on the disk: counts that are known from their publication."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tfdefense import data
+
+
+def load(name, *args, **kwargs):
+    if not os.environ.get("TFDEFENSE_DATA"):
+        pytest.skip(f"{name} needs a data folder: $TFDEFENSE_DATA is not set")
+    if not data.available(name):
+        pytest.skip(f"{name} is not in $TFDEFENSE_DATA = {os.environ['TFDEFENSE_DATA']}")
+    return data.load(name, *args, **kwargs)
+
+
+def test_mnist_has_the_published_counts_and_first_labels():
+    test = load("mnist", "test", dtype="uint8")
+    assert np.bincount(test.y).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert test.x.shape == (10000, 28, 28, 1) and test.x.max() == 255
+    assert test.x.mean() == pytest.approx(33.79, abs=0.01)
+
+
+def test_float_images_are_the_bytes_over_255():
+    exact, coarse = load("mnist", "test", limit=20), load("mnist", "test", limit=20, dtype="uint8")
+    np.testing.assert_array_equal(exact.x, coarse.x.astype("float32") / np.float32(255))
+    assert np.bincount(exact.y).tolist() == [2] * 10
+
+
+def test_cifar10_names_its_classes():
+    test = load("cifar10", "test", limit=500)
+    assert test.classes[:3] == ("airplane", "automobile", "bird") and test.classes[9] == "truck"
+    assert test.x.shape == (500, 32, 32, 3)
+    # Ships lie on blue, frogs do not: names and images belong together.
+    blue = test.x[..., 2].mean(axis=(1, 2)) - test.x[..., 0].mean(axis=(1, 2))
+    assert blue[test.y == 8].mean() > 0.03 > blue[test.y == 6].mean()
+
+
+def test_cifar100_out_leaves_25_classes_out():
+    everything, out = load("cifar100", "test", dtype="uint8"), load("cifar100_out", "test", dtype="uint8")
+    assert np.bincount(out.y).tolist() == [100] * 75 and len(everything) == 10000
+    gone = set(everything.classes) - set(out.classes)
+    assert {"bus", "tank", "wolf", "leopard", "hamster", "fox", "skunk", "streetcar"} <= gone and len(gone) == 25
+    old, new = everything.classes.index("whale"), out.classes.index("whale")
+    np.testing.assert_array_equal(everything.x[everything.y == old], out.x[out.y == new])
+
+
+def test_cifar100_says_which_split_is_missing(tmp_path, monkeypatch):
+    load("cifar100", "test", limit=1)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    if list(Path(os.environ["TFDEFENSE_DATA"]).rglob("cifar100-train*")):
+        pytest.skip("this data folder has the training split of cifar100 as well")
+    with pytest.raises(ValueError, match=r"no 'train' split.*\['test'\].*split='test'"):
+        data.load("cifar100", "train")
+
+
+def test_imagenette_test_is_its_validation_split():
+    test = load("imagenette_small", "test", dtype="uint8")
+    assert np.bincount(test.y).tolist() == [50] * 10 and test.x.shape == (500, 96, 96, 3)
+    assert "garbage truck" in test.classes
+
+
+def test_nyu_depth_has_depth_as_fourth_channel():
+    test = load("nyu_depth_v2_small", "test", dtype="uint8")
+    assert test.x.shape == (654, 96, 128, 4) and test.classes == ()
+    assert len(set(test.y.tolist())) == 654 and 0 <= test.y.min() and test.y.max() <= 1448
+    metres = (test.x[..., 3] + 0.5) / 25.5
+    assert 2 < metres.mean() < 4
+
+
+def test_notmnist_splits_share_no_image():
+    train, test = load("notmnist", "train"), load("notmnist", "test")
+    assert np.bincount(train.y).tolist() == [700] * 10 and np.bincount(test.y).tolist() == [300] * 10
+    seen = {image.tobytes() for image in train.x}
+    assert not any(image.tobytes() in seen for image in test.x)
