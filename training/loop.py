@@ -105,4 +105,7 @@ def fit(recipe, work, *, data_dir=None, callbacks=(), verbose=2):
         ],
     )
     _, accuracy = model.evaluate(test.x, test.y, batch_size=512, verbose=0)
-    return model, {"test_accuracy": round(float(accuracy), 5), "seconds": round(time.perf_counter() - started, 1)}
+    # Without optimizer and schedule, so that plain `keras.models.load_model` opens the file anywhere.
+    bare = keras.models.clone_model(model)
+    bare.set_weights(model.get_weights())
+    return bare, {"test_accuracy": round(float(accuracy), 5), "seconds": round(time.perf_counter() - started, 1)}
