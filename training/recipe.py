@@ -18,6 +18,7 @@ class Recipe:
         model: `file:function` in `models/`.
         optimizer: Name of a class in `keras.optimizers`, with its arguments in `optimizer_options`.
         warmup_steps: Steps in which the learning rate rises from 0; large rates diverge without.
+        train_samples: Only so many training samples, the first ones; the rest stay unseen for what comes after. None: all.
     """
 
     dataset: str
@@ -29,11 +30,12 @@ class Recipe:
     model_options: dict = dataclasses.field(default_factory=dict)
     warmup_steps: int = 0
     seed: int = 0
+    train_samples: int | None = None
 
     def changed(self, **settings):
         """The same recipe with those settings that are not None."""
         settings = {name: value for name, value in settings.items() if value is not None}
-        for name in ("epochs", "batch_size"):
+        for name in ("epochs", "batch_size", "train_samples"):
             if name in settings and (not isinstance(settings[name], int) or settings[name] < 1):
                 raise ValueError(f"`{name}` must be a whole number of at least 1. Received {settings[name]!r}.")
         try:
@@ -46,7 +48,9 @@ class Recipe:
     def key(self):
         """Changes with any setting and with the code of the architecture, not with its comments or layout."""
         file = Path(__file__).parents[1] / "models" / f"{self.model.split(':')[0]}.py"
-        content = [dataclasses.asdict(self), ast.dump(ast.parse(file.read_text()))]
+        # A setting left out does not count, so that a new one does not throw away what was trained before there was it.
+        settings = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        content = [settings, ast.dump(ast.parse(file.read_text()))]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
