@@ -88,7 +88,7 @@ class PGD(Attack):
         # The last point was reached after the last look at the model: one look more.
         last = view.function(("pgd value", objective, targeted), lambda: _build_value(view, objective, targeted))
         value, fooled, label = (tensor.numpy() for tensor in last(final["x"], final["aim"], fixed["scale"]))
-        better = (fooled & ~final["best_fooled"]) | ((fooled == final["best_fooled"]) & (value < final["best_value"]))
+        better = (fooled & ~final["best_fooled"]) | ((fooled == final["best_fooled"]) & (value <= final["best_value"]))
         x = np.where(better.reshape((-1,) + (1,) * (start.ndim - 1)), final["x"], final["best"])
         return Found(x, spent, final["zero"], np.where(better, label, final["best_label"]))
 
@@ -131,7 +131,8 @@ def build_step(view, ball, objective, targeted, early_stop):
             tape.watch(x)
             value, fooled, label = look(view, objective, targeted, x, state["aim"], fixed["scale"])
         gradient = gradient_or_error(view, tape, value, x)
-        better = (fooled & ~state["best_fooled"]) | ((fooled == state["best_fooled"]) & (value < state["best_value"]))
+        # Of equals the later: where float32 saturates the objective stands still while the steps go on.
+        better = (fooled & ~state["best_fooled"]) | ((fooled == state["best_fooled"]) & (value <= state["best_value"]))
         state = dict(state)
         state["best"] = tf.where(tf.reshape(better, [-1] + [1] * (len(x.shape) - 1)), x, state["best"])
         state["best_value"] = tf.where(better, value, state["best_value"])
