@@ -91,6 +91,8 @@ def test_jsma_takes_the_pair_with_the_largest_product():
     # Gains of class 1: 4, 3, 1, 0, ...; the rest loses: 1, 1, 9, 0, ... Pairs: (0,1) 7*2=14, (0,2) 5*10=50, (1,2) 4*10=40.
     gain, loss = np.zeros(16, "float32"), np.zeros(16, "float32")
     gain[:3], loss[:3] = (4, 3, 1), (1, 1, 9)
+    # Wrong both ways: the product of two harms is large and must not count.
+    gain[4:6], loss[4:6] = -5, -5
     model = linear(np.stack([-loss, gain], -1), np.array([100.0, 0.0]))
     x = np.zeros((1, 4, 4, 1), "float32")
     first = A.JSMA(theta=1.0, gamma=2 / 16)(model, x, np.zeros(1, int), np.ones(1, int))
