@@ -1,0 +1,5 @@
+"""Architectures of the papers, one a file: plain functions that give functional Keras models with logits.
+
+Only keras is imported here, so every model builds on any Keras backend. To add one, write a function that names its
+layers (defenses are attached to layers by name) and ends in a linear layer called `logits`.
+"""

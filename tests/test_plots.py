@@ -8,9 +8,7 @@ from matplotlib.image import imread
 from tfdefense import metrics, plots
 
 FLAT = metrics.SecurityCurve([0, 1, 2], [[1, 0.5, 0]], [[0, 0, 0]], [[0, 0.5, 1]])
-RAGGED = metrics.SecurityCurve(
-    [0, 2, 4], [[1, 0.8, 0.2], [1, 0.4, 0]], [[0, 0.3, 0.1], [0, 0.1, 0]], [[0, 0.2, 0.8], [0, 0.6, 1]]
-)
+RAGGED = metrics.SecurityCurve([0, 2, 4], [[1, 0.8, 0.2], [1, 0.4, 0]], [[0, 0.3, 0.1], [0, 0.1, 0]], [[0, 0.2, 0.8], [0, 0.6, 1]])
 OUTCOMES = {
     "clean": metrics.Outcomes.of([0] * 90 + [-1] * 8 + [1] * 2, [0] * 100),
     "FGSM": metrics.Outcomes.of([0] * 20 + [-1] * 50 + [1] * 30, [0] * 100),
@@ -158,9 +156,7 @@ def test_examples_show_three_rows_on_fixed_scales():
 def test_examples_take_channels_bounds_and_names(channels):
     x, x_adv = (np.repeat(v[..., None], channels, axis=-1) * 255 for v in (X, X_ADV))
     names = ["cat", "dog", "ox", "automobile"]
-    figure = plots.examples(
-        x, x_adv, [0, 1, 2, 3], [1, 1, -1, 2], bounds=(0, 255), magnify=4, class_names=names, columns=2
-    )
+    figure = plots.examples(x, x_adv, [0, 1, 2, 3], [1, 1, -1, 2], bounds=(0, 255), magnify=4, class_names=names, columns=2)
     assert len(figure.axes) == 6
     shape = (6, 6, 3) if channels == 3 else (6, 6)
     middle = figure.axes[2].images[0].get_array()
@@ -182,9 +178,7 @@ def test_examples_refuse_what_they_cannot_draw():
         plots.examples(X.reshape(4, 36), X_ADV.reshape(4, 36), y, y)
 
 
-@pytest.mark.parametrize(
-    "largest, factor", [(0, 1), (1, 1), (0.6, 1), (0.5, 2), (0.2, 5), (0.11, 5), (0.1, 10), (0.03, 20)]
-)
+@pytest.mark.parametrize("largest, factor", [(0, 1), (1, 1), (0.6, 1), (0.5, 2), (0.2, 5), (0.11, 5), (0.1, 10), (0.03, 20)])
 def test_magnification_is_round_and_clips_nothing(largest, factor):
     assert plots._round_factor(largest) == factor
 

@@ -31,9 +31,7 @@ def security_curve(curves, path=None, *, xlabel="size of the perturbation", reje
         for curve, colour, marker, name in _styled(curves):
             _line(axes, curve.sizes, curve.accuracy, curve.deviation, color=colour, marker=marker, label=name)
             if rejection and curve.rejections.any():
-                _line(
-                    axes, curve.sizes, curve.rejection, curve.rejection_deviation, color=colour, linestyle=(0, (4, 2))
-                )
+                _line(axes, curve.sizes, curve.rejection, curve.rejection_deviation, color=colour, linestyle=(0, (4, 2)))
         axes.set_xlim(0, max(curve.sizes[-1] for curve in curves.values()))
         _shares(axes.yaxis)
         handles, _ = axes.get_legend_handles_labels()
@@ -126,8 +124,7 @@ def distortion(distortions, path=None, *, rms=False):
     norms = {d.norm for d in distortions.values()}
     if len(norms) > 1 and not rms:
         raise ValueError(
-            f"`distortions` must all be in one norm. Received {', '.join(sorted(norms))}. "
-            "Draw one figure a norm, or pass rms=True."
+            f"`distortions` must all be in one norm. Received {', '.join(sorted(norms))}. Draw one figure a norm, or pass rms=True."
         )
     lengths = {name: np.sort((d.rms if rms else d.distance)[d.success]) for name, d in distortions.items()}
     end = 1.05 * max([length[-1] for length in lengths.values() if len(length)], default=1.0) or 1.0
@@ -169,9 +166,7 @@ def detectability(points, path=None):
     with _figure((4.2, 3.3), path) as figure:
         axes = _axes(figure, "accuracy of the classifier on adversarial samples", "accuracy of the detector")
         axes.axhline(0.5, color=FAINT, linewidth=0.8, linestyle=":")
-        axes.annotate(
-            "chance", (1, 0.5), xytext=(-2, 3), textcoords="offset points", color=FAINT, fontsize=7.5, ha="right"
-        )
+        axes.annotate("chance", (1, 0.5), xytext=(-2, 3), textcoords="offset points", color=FAINT, fontsize=7.5, ha="right")
         for values, colour, marker, name in _styled(pairs):
             style = {"marker": marker, "markersize": 6, "markeredgecolor": "white", "markeredgewidth": 0.8}
             axes.plot(*values.T, color=colour, linewidth=0.9, label=name, clip_on=False, zorder=3, **style)

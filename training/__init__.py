@@ -1,0 +1,14 @@
+"""Recipes that train the networks of `models/`, one a file:  `python -m training RECIPE`.
+
+A recipe is a file here with a `RECIPE`; its docstring gives its command, its cost and the numbers to expect.
+`training.run("digits")` returns the trained model, from the cache when it is there already.
+"""
+
+
+def run(recipe, **settings):
+    """The trained model of a recipe; see `training.cache.train` for the settings."""
+    import keras
+
+    from training.cache import train
+
+    return keras.models.load_model(train(recipe, **settings) / "model.keras", compile=False)

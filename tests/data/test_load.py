@@ -98,8 +98,7 @@ def test_divide_gives_disjoint_parts_with_equal_shares():
 
 def test_repr_names_what_matters():
     assert repr(data.load("letters", "test")) == (
-        "Images('letters', split='test', 1000 of 28x28x1, float32 in [0.0, 1.0], "
-        "10 classes: A, B, C, D, E, F, G, H, I, J)"
+        "Images('letters', split='test', 1000 of 28x28x1, float32 in [0.0, 1.0], 10 classes: A, B, C, D, E, F, G, H, I, J)"
     )
 
 

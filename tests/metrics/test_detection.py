@@ -99,9 +99,7 @@ def test_outcomes_stand_for_their_suspicion():
 
 
 @pytest.mark.parametrize("metric", [roc, auc, detectability])
-@pytest.mark.parametrize(
-    "bad, message", [([], "empty"), ([np.nan, 1], "NaN"), ([[1.0]], "1 dimension"), (["a"], "numbers")]
-)
+@pytest.mark.parametrize("bad, message", [([], "empty"), ([np.nan, 1], "NaN"), ([[1.0]], "1 dimension"), (["a"], "numbers")])
 def test_bad_suspicions_are_named(metric, bad, message):
     with pytest.raises(ValueError, match=message):
         metric(bad, [1.0])

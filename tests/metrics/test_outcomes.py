@@ -98,9 +98,7 @@ def test_evaluate_of_a_plain_classifier_rejects_nothing(plain):
 def test_evaluate_takes_the_result_of_an_attack(defended):
     result = types.SimpleNamespace(x_adv=X[::-1])
     assert evaluate(defended, result, Y).label.tolist() == [-1, 2, 1, -1, 0]
-    assert (
-        evaluate(defended, result, Y).adversarial and not evaluate(defended, result, Y, adversarial=False).adversarial
-    )
+    assert evaluate(defended, result, Y).adversarial and not evaluate(defended, result, Y, adversarial=False).adversarial
 
 
 def test_evaluate_takes_labels_as_a_column(plain):

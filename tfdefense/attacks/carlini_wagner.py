@@ -12,11 +12,15 @@ from tfdefense.attacks.projected import is_fooled
 class CarliniWagner(Attack):
     """Looks for the smallest l2 change: distance plus c times the objective, by Adam, with a binary search on c.
 
+    Adam moves the pixels themselves and is put back into the bounds, where the paper has a change of variables by tanh:
+    that has no slope at the bounds, so the background of a digit hardly moves. On the MNIST network of
+    `python -m evaluation speed` the projected search ends at 3/4 of the distance for the same iterations.
+
     Args:
         steps: Iterations for each value of c. A sample whose loss has stopped falling leaves earlier.
         binary_search_steps: Values of c tried.
         kappa: How far below 0 the objective must be: confidence of the misclassification (C&W-hc has 10).
-        learning_rate: Of Adam, in the space where the bounds are at infinity.
+        learning_rate: Of Adam, as a share of the bounds' range.
         initial_c: The first c.
         objective: What must fall below -kappa; None means `Margin()`, or `Evade()` on a model that rejects.
         early_stop: Let samples whose loss has stopped falling leave.
@@ -30,7 +34,7 @@ class CarliniWagner(Attack):
     binary_search_steps: int = 5
     kappa: float = 0.0
     learning_rate: float = 0.01
-    initial_c: float = 0.01
+    initial_c: float = 1.0
     objective: Objective | None = None
     early_stop: bool = True
     starts: tuple | str = ("sample",)
@@ -51,7 +55,7 @@ class CarliniWagner(Attack):
     def perturb(self, batch, start):
         view, objective, targeted = batch.view, self.objective_on(batch.view), batch.target is not None
         step = view.function(("carlini", objective, targeted), lambda: _build_step(view, objective, targeted))
-        fixed = {"kappa": self.kappa, "learning_rate": self.learning_rate, "scale": batch.scale}
+        fixed = {"kappa": self.kappa, "learning_rate": self.learning_rate, "steps": self.steps, "scale": batch.scale}
         fixed = {name: tf.constant(value, tf.float32) for name, value in fixed.items()}
         samples = len(start)
         lower, upper = np.zeros(samples, "float32"), np.full(samples, np.inf, "float32")
@@ -80,15 +84,11 @@ class CarliniWagner(Attack):
 
     @staticmethod
     def _first_state(batch, start, c, best, best_distance):
-        low, high = batch.view.bounds
-        # The bounds themselves lie at infinity; a hair inside they are at about 7.
-        inside = np.clip((start - low) / (high - low) * 2 - 1, -0.999999, 0.999999)
-        w = np.arctanh(inside.astype("float64")).astype("float32")
         none = np.zeros(len(start), bool)
         arrays = {
-            "w": w,
-            "mean": np.zeros_like(w),
-            "square": np.zeros_like(w),
+            "x": start,
+            "mean": np.zeros_like(start),
+            "square": np.zeros_like(start),
             "clean": batch.x,
             "c": c,
             "best": best,
@@ -105,24 +105,25 @@ def _build_step(view, objective, targeted):
     low, high = view.bounds
 
     def step(state, fixed, index, check_progress):
-        w, aim = state["w"], state["aim"]
-        wide = [-1] + [1] * (len(w.shape) - 1)
+        x, aim = state["x"], state["aim"]
+        wide = [-1] + [1] * (len(x.shape) - 1)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(w)
-            x = (tf.tanh(w) + 1) / 2 * (high - low) + low
+            tape.watch(x)
             scores, suspicion, label = view.forward(x)
             value = objective.value(scores, suspicion, aim, aim if targeted else None, fixed["scale"])
-            distance = tf.reduce_sum(tf.reshape(x - state["clean"], [tf.shape(x)[0], -1]) ** 2, -1)
+            # In units of the bounds, so that c means the same whatever these are.
+            change = tf.reshape(x - state["clean"], [tf.shape(x)[0], -1]) / (high - low)
+            distance = tf.reduce_sum(change**2, -1)
             short = tf.maximum(value + fixed["kappa"], 0)
             loss = distance + state["c"] * short
-        gradient = gradient_or_error(view, tape, loss, w)
+        gradient = gradient_or_error(view, tape, loss, x) * (high - low)
         success = is_fooled(label, aim, targeted) & (value <= -fixed["kappa"])
         closer = success & (distance < state["best_distance"])
         state = dict(state)
         state["best"] = tf.where(tf.reshape(closer, wide), x, state["best"])
         state["best_distance"] = tf.where(closer, distance, state["best_distance"])
         state["found"] |= success
-        still = tf.reduce_all(tf.reshape(gradient, [tf.shape(w)[0], -1]) == 0, -1)
+        still = tf.reduce_all(tf.reshape(gradient, [tf.shape(x)[0], -1]) == 0, -1)
         state["zero"] |= still & ~success & (distance < 1e-6)
         slow = loss > 0.9999 * state["checked_loss"]
         state["done"] = check_progress & slow
@@ -130,7 +131,10 @@ def _build_step(view, objective, targeted):
         mean = 0.9 * state["mean"] + 0.1 * gradient
         square = 0.999 * state["square"] + 0.001 * gradient**2
         rate = fixed["learning_rate"] * tf.sqrt(1 - 0.999**index) / (1 - 0.9**index)
-        state["w"] = w - rate * mean / (tf.sqrt(square) + 1e-8)
+        # Long steps to cross over, short ones to settle on the boundary.
+        rate *= 1 - 0.9 * index / fixed["steps"]
+        moved = x - rate * (high - low) * mean / (tf.sqrt(square) + 1e-8)
+        state["x"] = tf.clip_by_value(moved, low, high)
         state["mean"], state["square"] = mean, square
         return state
 

@@ -18,7 +18,7 @@ class DeepFool(Attack):
         norm: "l2" or "linf".
         steps: Iterations allowed.
         overshoot: Share by which the whole perturbation is lengthened, to end beyond the boundary.
-        candidates: How many of the likeliest wrong classes are looked at in each step.
+        candidates: How many of the likeliest wrong classes are looked at in each step; each costs a backward pass.
         starts: Where to begin, as in `PGD`.
         seed: Of random starts.
 
@@ -32,7 +32,7 @@ class DeepFool(Attack):
     norm: str = "l2"
     steps: int = 50
     overshoot: float = 0.02
-    candidates: int = 10
+    candidates: int = 5
     starts: tuple | str = ("sample",)
     seed: int = 0
 

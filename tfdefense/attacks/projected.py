@@ -79,6 +79,7 @@ class PGD(Attack):
             "best": tf.constant(start),
             "best_value": tf.fill([len(start)], np.float32(np.inf)),
             "last_value": tf.fill([len(start)], np.float32(np.inf)),
+            "best_label": batch.aim,
             "best_fooled": none,
             "zero": none,
             "done": none,
@@ -86,11 +87,10 @@ class PGD(Attack):
         final, spent = search(lambda state: step(state, fixed), state, self.steps)
         # The last point was reached after the last look at the model: one look more.
         last = view.function(("pgd value", objective, targeted), lambda: _build_value(view, objective, targeted))
-        value, fooled = last(final["x"], final["aim"], fixed["scale"])
-        fooled, value = fooled.numpy(), value.numpy()
+        value, fooled, label = (tensor.numpy() for tensor in last(final["x"], final["aim"], fixed["scale"]))
         better = (fooled & ~final["best_fooled"]) | ((fooled == final["best_fooled"]) & (value < final["best_value"]))
         x = np.where(better.reshape((-1,) + (1,) * (start.ndim - 1)), final["x"], final["best"])
-        return Found(x, spent, final["zero"])
+        return Found(x, spent, final["zero"], np.where(better, label, final["best_label"]))
 
 
 def is_fooled(label, aim, targeted):
@@ -98,10 +98,10 @@ def is_fooled(label, aim, targeted):
 
 
 def look(view, objective, targeted, x, aim, scale):
-    """The objective at `x` and whether the sample is taken there."""
+    """The objective at `x`, whether the sample is taken there, and the label."""
     scores, suspicion, label = view.forward(x)
     value = objective.value(scores, suspicion, aim, aim if targeted else None, scale)
-    return value, is_fooled(label, aim, targeted)
+    return value, is_fooled(label, aim, targeted), label
 
 
 def _build_value(view, objective, targeted):
@@ -129,12 +129,13 @@ def build_step(view, ball, objective, targeted, early_stop):
         x = state["x"]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(x)
-            value, fooled = look(view, objective, targeted, x, state["aim"], fixed["scale"])
+            value, fooled, label = look(view, objective, targeted, x, state["aim"], fixed["scale"])
         gradient = gradient_or_error(view, tape, value, x)
         better = (fooled & ~state["best_fooled"]) | ((fooled == state["best_fooled"]) & (value < state["best_value"]))
         state = dict(state)
         state["best"] = tf.where(tf.reshape(better, [-1] + [1] * (len(x.shape) - 1)), x, state["best"])
         state["best_value"] = tf.where(better, value, state["best_value"])
+        state["best_label"] = tf.where(better, label, state["best_label"])
         state["best_fooled"] |= fooled
         state["zero"] |= all_zero(gradient) & ~fooled
         settled = tf.abs(value - state["last_value"]) <= fixed["tolerance"]

@@ -51,9 +51,7 @@ class Images:
         """
         count = round(first * len(self)) if isinstance(first, float) and 0 < first < 1 else first
         if not isinstance(count, (int, np.integer)) or not 0 < count < len(self):
-            raise ValueError(
-                f"`first` must be a share in (0, 1) or a count in 1..{len(self) - 1}. Received: first={first}."
-            )
+            raise ValueError(f"`first` must be a share in (0, 1) or a count in 1..{len(self) - 1}. Received: first={first}.")
         order = stratified_order(self.y, seed)
         return self.take(np.sort(order[:count])), self.take(np.sort(order[count:]))
 

@@ -28,9 +28,7 @@ def _prepared(name, about, **options):
 
 _SETS = {
     "digits": _Set("Handwritten digits 0-9, 8x8 grey, 1,400 / 397; embedded (scikit-learn)", embedded.digits),
-    "letters": _Set(
-        "Letters A-J drawn in many fonts, 28x28 grey, 5,000 / 1,000; embedded, looks like NotMNIST", embedded.letters
-    ),
+    "letters": _Set("Letters A-J drawn in many fonts, 28x28 grey, 5,000 / 1,000; embedded, looks like NotMNIST", embedded.letters),
     "letters8": _Set(
         "The drawn letters in 8x8 grey, 5,000 / 1,000; embedded, out-distribution set of `digits`",
         functools.partial(embedded.letters, size=8),
@@ -49,9 +47,7 @@ _SETS = {
         "CIFAR-100 without the 25 classes of vehicles and mammals that resemble CIFAR-10's; its out-distribution set",
         without=prepared.LIKE_CIFAR10,
     ),
-    "imagenette_small": _prepared(
-        "imagenette_small", "Ten classes of ImageNet, 96x96 colour, 1,500 / 500", test="validation"
-    ),
+    "imagenette_small": _prepared("imagenette_small", "Ten classes of ImageNet, 96x96 colour, 1,500 / 500", test="validation"),
     "nyu_depth_v2_small": _prepared(
         "nyu_depth_v2_small",
         "Indoor scenes with depth, 96x128, channels red, green, blue, depth (1 = 10 m), 795 / 654; y is the index",

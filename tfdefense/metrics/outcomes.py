@@ -103,9 +103,7 @@ class Outcomes:
         needed = int(max(self.y.max(), self.label.max())) + 1
         classes = needed if classes is None else classes
         if classes < needed:
-            raise ValueError(
-                f"`classes` must be at least {needed}, the classes seen. Received {classes}. Leave it out."
-            )
+            raise ValueError(f"`classes` must be at least {needed}, the classes seen. Received {classes}. Leave it out.")
         table = np.zeros((classes, classes + 1), dtype="int64")
         np.add.at(table, (self.y, np.where(self.rejected, classes, self.label)), 1)
         return table

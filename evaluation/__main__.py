@@ -1,0 +1,123 @@
+"""`python -m evaluation PROTOCOL --dataset SET`: runs a protocol and writes its results; `results` renders the page."""
+
+import ast
+import difflib
+import functools
+import importlib
+import inspect
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evaluation import results
+from evaluation.context import Context
+
+_HELP = """The protocols of the papers. Each writes evaluation/results/NAME-SET.json, from which RESULTS.md is rendered;
+quick runs go to evaluation/runs."""
+
+
+def protocols():
+    """Name and first line of every file here that has a `run`, read without importing it."""
+    found = {}
+    for path in sorted(Path(__file__).parent.glob("[a-z]*.py")):
+        tree = ast.parse(path.read_text())
+        if any(isinstance(node, ast.FunctionDef) and node.name == "run" for node in tree.body):
+            found[path.stem] = _unwrapped(ast.get_docstring(tree) or "").split("\n\n")[0]
+    return found
+
+
+def _unwrapped(text):
+    """Help is wrapped to the terminal: line ends inside a paragraph would stay."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+
+
+def _common(
+    dataset: Annotated[str, typer.Option(help="The data set.")] = "",
+    quick: Annotated[bool, typer.Option("--quick", help="A short run to see that it works; not a result.")] = False,
+    samples: Annotated[int | None, typer.Option(help="Samples in place of the protocol's own number.", min=1)] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where data sets are; else $TFDEFENSE_DATA.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Directory to write to in place of the default one.")] = None,
+):
+    """The options of every protocol."""
+
+
+def execute(name, module, *, dataset, quick, samples, data_dir, output, **own):
+    """Runs a protocol and writes what it found; a protocol that adds no rows writes nothing."""
+    known = module.DATASETS
+    dataset = dataset or known[0]
+    if dataset not in known:
+        raise ValueError(f"`{name}` knows the data sets {', '.join(known)}. Received {dataset!r}.")
+    if quick and output and output.resolve() == results.RESULTS:
+        raise ValueError(f"`--output` of a quick run must not be {output}. Leave it out, or leave out `--quick`.")
+    usual = results.ROOT / module.OUTPUT if hasattr(module, "OUTPUT") else results.RESULTS
+    directory = output or (results.UNTRACKED if quick else usual)
+    context = Context(name, dataset, quick, samples, data_dir, directory, results.UNTRACKED / "parts")
+    started = time.perf_counter()
+    module.run(context, **own)
+    if not context.rows and not context.series:
+        return None
+    path = results.write(context, time.perf_counter() - started, directory)
+    context.forget_parts()
+    print(f"Written to {path}", file=sys.stderr)
+    if directory.resolve() == results.RESULTS:
+        results.write_page()
+    return path
+
+
+def _command(name):
+    """The command of a protocol: the common options and those that its `run` declares."""
+    module = importlib.import_module(f"evaluation.{name}")
+    common = inspect.signature(_common).parameters
+    own = {key: value for key, value in inspect.signature(module.run).parameters.items() if key != "context"}
+    dataset = common["dataset"].replace(
+        default=module.DATASETS[0],
+        annotation=Annotated[str, typer.Option(help=f"One of: {', '.join(module.DATASETS)}.")],
+    )
+    parameters = {**common, "dataset": dataset, **own}
+
+    @functools.wraps(_common)
+    def command(**options):
+        try:
+            execute(name, module, **options)
+        except ValueError as error:
+            print(error, file=sys.stderr)
+            raise typer.Exit(2) from None
+
+    command.__doc__ = _unwrapped(module.__doc__ or "")
+    command.__annotations__ = {key: value.annotation for key, value in parameters.items()}
+    keyword_only = [value.replace(kind=inspect.Parameter.KEYWORD_ONLY) for value in parameters.values()]
+    command.__signature__ = inspect.Signature(keyword_only)
+    return command
+
+
+def render():
+    """Render RESULTS.md from the files in evaluation/results."""
+    try:
+        print(f"Written to {results.write_page()}", file=sys.stderr)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(2) from None
+
+
+def main(arguments=None):
+    arguments = sys.argv[1:] if arguments is None else arguments
+    found = protocols()
+    asked = arguments[0] if arguments else "--help"
+    if not asked.startswith("-") and asked not in found | {"results": ""}:
+        near = difflib.get_close_matches(asked, [*found, "results"], n=1)
+        hint = f" Did you mean `{near[0]}`?" if near else ""
+        print(f"A protocol is one of {', '.join(found)}. Received {asked!r}.{hint}", file=sys.stderr)
+        raise SystemExit(2)
+    app = typer.Typer(help=_HELP, no_args_is_help=True, add_completion=False)
+    for name, line in found.items():
+        # only the one that is asked for is imported: the list must come at once
+        app.command(name, help=line if name != asked else None)(_command(name) if name == asked else lambda: None)
+    app.command("results")(render)
+    app(arguments, prog_name="python -m evaluation")
+
+
+if __name__ == "__main__":
+    main()

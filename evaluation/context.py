@@ -1,0 +1,72 @@
+"""What a protocol is given: its common options, trained networks, finished parts, and the place for what it finds."""
+
+import dataclasses
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+from evaluation import results
+
+
+@dataclasses.dataclass
+class Context:
+    """One run of one protocol.
+
+    Args:
+        samples: The number asked for with `--samples`, or None; see `samples_or`.
+        output: Where the results go.
+        kept: Where the parts of an interrupted run are kept.
+        commit: Of the code as it is when the run starts; a long run may outlive an edit.
+    """
+
+    protocol: str
+    dataset: str
+    quick: bool
+    samples: int | None
+    data_dir: Path | None
+    output: Path
+    kept: Path
+    rows: list = dataclasses.field(default_factory=list)
+    series: list = dataclasses.field(default_factory=list)
+    settings: dict = dataclasses.field(default_factory=dict)
+    headings: dict = dataclasses.field(default_factory=dict)
+    commit: str = dataclasses.field(default_factory=lambda: results.commit())
+
+    def samples_or(self, full, quick):
+        """The number of samples: as asked for, else that of a quick or a full run."""
+        return self.samples or (quick if self.quick else full)
+
+    def say(self, text):
+        print(text, file=sys.stderr, flush=True)
+
+    def row(self, row, what, ours, *, paper=None, samples=None, note="", **more):
+        """Adds a number; `row` is its id in the list of the papers' results, `more` are further columns."""
+        entry = {"row": row, "what": what, **more, "ours": ours, "paper": paper, "samples": samples, "note": note}
+        self.rows.append(entry)
+
+    def curve(self, row, what, x, y, deviation=None):
+        values = {"x": list(x), "y": list(y)} | ({} if deviation is None else {"deviation": list(deviation)})
+        self.series.append({"row": row, "what": what, **values})
+
+    def network(self, recipe, **settings):
+        """The path of a trained model; trains it first when the cache does not have it."""
+        from evaluation.networks import trained
+
+        return trained(recipe, data_dir=self.data_dir, **settings)
+
+    def part(self, name, measure, *arguments):
+        """`measure(*arguments)`, or its JSON from an interrupted run with the same code and settings."""
+        key = json.dumps([self.settings, self.quick, self.samples, self.commit, name], sort_keys=True, default=str)
+        digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+        path = self.kept / f"{self.protocol}-{self.dataset}-{digest}.json"
+        if path.exists():
+            self.say(f"{name}: taken from an interrupted run ({path})")
+            return json.loads(path.read_text())
+        found = measure(*arguments)
+        results.write_atomically(path, json.dumps(found))
+        return json.loads(json.dumps(found))
+
+    def forget_parts(self):
+        for path in self.kept.glob(f"{self.protocol}-{self.dataset}-*.json"):
+            path.unlink()

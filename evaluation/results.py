@@ -1,0 +1,172 @@
+"""The JSON that every protocol writes, and the page that is rendered from these files alone."""
+
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "evaluation" / "results"
+PAGE = ROOT / "evaluation" / "RESULTS.md"
+UNTRACKED = ROOT / "evaluation" / "runs"
+_KEYS = {"protocol", "dataset", "commit", "seconds", "machine", "versions", "settings", "rows"}
+_ROW_KEYS = {"row", "what", "ours", "paper", "samples", "note"}
+_INTRODUCTION = """# Results
+
+Rendered from `evaluation/results/*.json` by `python -m evaluation results`; a test fails when this page does not match.
+Each table is one run of a protocol. Fractions are between 0 and 1. A dash stands where there is no number.
+"""
+
+
+def _git(*arguments):
+    try:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def commit():
+    """The commit of the code; `+changes` when a tracked file differs from it, the results themselves left out."""
+    name = _git("rev-parse", "--short=10", "HEAD")
+    if not name:
+        return "unknown"
+    own = [f":!{path.relative_to(ROOT)}" for path in (RESULTS, PAGE)]
+    return name + ("+changes" if _git("status", "--porcelain", "--untracked-files=no", "--", ".", *own) else "")
+
+
+def machine():
+    """What decides how fast it is: processors and memory, and nothing that names the machine."""
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    except (OSError, ValueError):
+        return f"{os.cpu_count()} CPUs, {model}"
+    return f"{os.cpu_count()} CPUs, {model}, {memory:.0f} GiB memory"
+
+
+def versions():
+    from tfdefense import __version__
+
+    found = {"python": platform.python_version(), "tfdefense": __version__}
+    for name in ("tensorflow", "keras", "numpy", "scikit-learn"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def write_atomically(path, text):
+    """A reader, or a run that is interrupted here, finds the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    new.write_text(text)
+    os.replace(new, path)
+
+
+def _plain(value):
+    """Six digits for floats; null for what JSON has no number for."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return value.name
+    return value
+
+
+def check(content, name):
+    """Fails on a result that the page could not show."""
+    missing = _KEYS - set(content)
+    if missing:
+        raise ValueError(f"{name} must have the keys {sorted(_KEYS)}. Missing: {sorted(missing)}. Run its protocol again.")
+    for row in content["rows"]:
+        if _ROW_KEYS - set(row):
+            raise ValueError(f"Each row of {name} must have the keys {sorted(_ROW_KEYS)}. Received {sorted(row)}.")
+
+
+def write(context, seconds, directory):
+    """Writes what a protocol has found as NAME-SET.json and returns the path."""
+    content = {
+        "protocol": context.protocol,
+        "dataset": context.dataset,
+        "commit": context.commit,
+        "seconds": round(seconds),
+        "machine": machine(),
+        "versions": versions(),
+        "settings": {"quick": context.quick, **context.settings},
+        "rows": context.rows,
+    }
+    for name in ("series", "headings"):
+        if getattr(context, name):
+            content[name] = getattr(context, name)
+    path = directory / f"{context.protocol}-{context.dataset}.json"
+    check(content, path.name)
+    write_atomically(path, json.dumps(_plain(content), indent=1, ensure_ascii=False) + "\n")
+    return path
+
+
+def _cell(value):
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def _table(rows, headings):
+    first, last = ["row", "what"], ["ours", "paper", "samples", "note"]
+    more = [key for key in dict.fromkeys(key for row in rows for key in row) if key not in first + last]
+    columns = [key for key in first + more + last if any(row.get(key) not in (None, "") for row in rows)]
+    lines = [[headings.get(key, key) for key in columns], ["---"] * len(columns)]
+    lines += [[_cell(row.get(key)) for key in columns] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _section(content):
+    versions_ = ", ".join(f"{name} {version}" for name, version in content["versions"].items())
+    settings = "; ".join(f"{name}: {_cell(value)}" for name, value in content["settings"].items() if name != "quick")
+    text = [
+        f"## {content['protocol']}, {content['dataset']}",
+        f"`python -m evaluation {content['protocol']} --dataset {content['dataset']}`, {content['seconds']} s on "
+        f"{content['machine']}; commit {content['commit']}; {versions_}.",
+    ]
+    if settings:
+        text.append(f"Settings: {settings}.")
+    text.append(_table(content["rows"], content.get("headings", {})))
+    for curve in content.get("series", []):
+        rows = [
+            {"row": curve["row"], "what": "x", **{str(i): value for i, value in enumerate(curve["x"])}},
+            {"row": "", "what": "y", **{str(i): value for i, value in enumerate(curve["y"])}},
+        ]
+        if "deviation" in curve:
+            rows.append({"row": "", "what": "deviation", **{str(i): v for i, v in enumerate(curve["deviation"])}})
+        text += [f"{curve['what']}:", _table(rows, {})]
+    return "\n\n".join(text)
+
+
+def render(directory):
+    """The page as text, sections in the order of the file names."""
+    sections = [_INTRODUCTION.rstrip()]
+    for path in sorted(Path(directory).glob("*.json")):
+        content = json.loads(path.read_text())
+        check(content, path.name)
+        sections.append(_section(content))
+    return "\n\n".join(sections) + "\n"
+
+
+def write_page():
+    write_atomically(PAGE, render(RESULTS))
+    return PAGE

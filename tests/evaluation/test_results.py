@@ -1,0 +1,91 @@
+import json
+import os
+import platform
+
+import pytest
+
+from evaluation import results
+
+CONTENT = {
+    "protocol": "p",
+    "dataset": "digits",
+    "commit": "abc",
+    "seconds": 3,
+    "machine": "2 CPUs",
+    "versions": {"keras": "3"},
+    "settings": {"quick": False, "size": 3},
+    "rows": [
+        {"row": "X1", "what": "a|b", "extra": 2, "ours": 0.123456, "paper": None, "samples": 5, "note": ""},
+        {"row": "X2", "what": "c", "extra": None, "ours": None, "paper": None, "samples": 5, "note": "none"},
+    ],
+    "headings": {"ours": "passes"},
+}
+
+
+def test_page_matches_the_results():
+    """When this fails, run `python -m evaluation results` and commit the page with the results."""
+    assert results.PAGE.read_text() == results.render(results.RESULTS)
+
+
+def test_kept_results_are_full_runs_of_their_name():
+    for path in results.RESULTS.glob("*.json"):
+        content = json.loads(path.read_text())
+        results.check(content, path.name)
+        assert path.name == f"{content['protocol']}-{content['dataset']}.json"
+        assert content["settings"]["quick"] is False
+
+
+def test_table_shows_what_there_is(tmp_path):
+    (tmp_path / "p-digits.json").write_text(json.dumps(CONTENT))
+    page = results.render(tmp_path)
+    assert "| row | what | extra | passes | samples | note |" in page
+    assert "| X1 | a\\|b | 2 | 0.1235 | 5 | - |" in page
+    assert "| X2 | c | - | - | 5 | none |" in page
+    assert "Settings: size: 3." in page
+
+
+def test_page_changes_with_any_number(tmp_path):
+    path = tmp_path / "p-digits.json"
+    path.write_text(json.dumps(CONTENT))
+    before = results.render(tmp_path)
+    path.write_text(json.dumps(CONTENT | {"rows": [CONTENT["rows"][0] | {"ours": 0.2}]}))
+    assert results.render(tmp_path) != before
+
+
+def test_curves_are_shown(tmp_path):
+    curve = {"row": "X3", "what": "rises", "x": [0, 0.5], "y": [1.0, 2.5], "deviation": [0.0, 0.25]}
+    (tmp_path / "p-digits.json").write_text(json.dumps(CONTENT | {"series": [curve]}))
+    page = results.render(tmp_path)
+    assert "rises:" in page and "| - | y | 1 | 2.5 |" in page and "| - | deviation | 0 | 0.25 |" in page
+
+
+@pytest.mark.parametrize("key", ["rows", "machine"])
+def test_incomplete_result_is_named(tmp_path, key):
+    (tmp_path / "p-digits.json").write_text(json.dumps({k: v for k, v in CONTENT.items() if k != key}))
+    with pytest.raises(ValueError, match=f"p-digits.json must have the keys .*Missing: \\['{key}'\\]"):
+        results.render(tmp_path)
+
+
+def test_row_without_a_note_is_refused():
+    row = {"row": "X1", "what": "a", "ours": 1, "paper": None, "samples": 5}
+    with pytest.raises(ValueError, match="Each row of x must have the keys"):
+        results.check(CONTENT | {"rows": [row]}, "x")
+
+
+def test_machine_names_no_one():
+    text = results.machine()
+    assert f"{os.cpu_count()} CPUs" in text
+    assert platform.node() not in text and os.sep not in text
+
+
+def test_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    results.write_atomically(path, "old")
+
+    def fail(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(KeyboardInterrupt):
+        results.write_atomically(path, "new")
+    assert path.read_text() == "old"

@@ -1,0 +1,141 @@
+import json
+import types
+
+import pytest
+
+from evaluation import __main__ as runner
+from evaluation import results
+from evaluation.context import Context
+
+COMMON = {"dataset": "", "quick": False, "samples": None, "data_dir": None, "output": None}
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """The real results stay as they are."""
+    for name, path in (("RESULTS", "results"), ("PAGE", "RESULTS.md"), ("UNTRACKED", "runs")):
+        monkeypatch.setattr(results, name, tmp_path / path)
+    monkeypatch.setattr(results, "commit", lambda: "abc")
+    return tmp_path
+
+
+def protocol(run, datasets=("digits", "mnist")):
+    return types.SimpleNamespace(DATASETS=datasets, run=run, __doc__="A protocol.")
+
+
+def one_row(context):
+    context.settings["size"] = 3
+    context.row("X1", "accuracy", 0.5, paper=0.25, samples=context.samples_or(100, 10), note="as said")
+    context.curve("X2", "accuracy against size", [0, 1], [1.0, float("nan")], deviation=[0.0, 0.1])
+
+
+def context(path, **changes):
+    values = {"protocol": "p", "dataset": "digits", "quick": False, "samples": None, "data_dir": None}
+    return Context(**(values | {"output": path, "kept": path / "parts"} | changes))
+
+
+def test_run_writes_the_agreed_json(places):
+    path = runner.execute("p", protocol(one_row), **COMMON)
+    assert path == places / "results" / "p-digits.json"
+    content = json.loads(path.read_text())
+    assert (content["protocol"], content["dataset"], content["commit"]) == ("p", "digits", "abc")
+    assert content["settings"] == {"quick": False, "size": 3}
+    assert content["rows"] == [{"row": "X1", "what": "accuracy", "ours": 0.5, "paper": 0.25, "samples": 100, "note": "as said"}]
+    assert content["series"][0]["y"] == [1.0, None], "JSON has no NaN"
+    assert {"python", "keras", "tensorflow", "tfdefense"} <= set(content["versions"])
+    assert "accuracy" in (places / "RESULTS.md").read_text(), "a full run renders the page anew"
+
+
+def test_quick_run_goes_elsewhere(places):
+    path = runner.execute("p", protocol(one_row), **COMMON | {"quick": True})
+    assert path == places / "runs" / "p-digits.json"
+    assert json.loads(path.read_text())["rows"][0]["samples"] == 10
+    assert not (places / "results").exists() and not (places / "RESULTS.md").exists()
+    with pytest.raises(ValueError, match="`--output` of a quick run must not be"):
+        runner.execute("p", protocol(one_row), **COMMON | {"quick": True, "output": places / "results"})
+
+
+def test_samples_asked_for_win(places):
+    path = runner.execute("p", protocol(one_row), **COMMON | {"samples": 7})
+    assert json.loads(path.read_text())["rows"][0]["samples"] == 7
+
+
+def test_protocol_without_rows_writes_nothing(places):
+    assert runner.execute("p", protocol(lambda context: None), **COMMON) is None
+    assert not (places / "results").exists()
+
+
+def test_protocol_may_have_a_folder_of_its_own(places, monkeypatch):
+    monkeypatch.setattr(results, "ROOT", places)
+    seen = []
+    module = protocol(lambda context: seen.append(context.output))
+    module.OUTPUT = "demo-output"
+    runner.execute("p", module, **COMMON)
+    runner.execute("p", module, **COMMON | {"output": places / "mine"})
+    assert seen == [places / "demo-output", places / "mine"]
+
+
+def test_unknown_data_set_names_the_known_ones(places):
+    with pytest.raises(ValueError, match="`p` knows the data sets digits, mnist. Received 'cifar'"):
+        runner.execute("p", protocol(one_row), **COMMON | {"dataset": "cifar"})
+
+
+def test_interrupted_protocol_keeps_its_finished_parts(places):
+    measured = []
+
+    def run(context, fail):
+        context.settings["size"] = 3
+        for name in ("first", "second"):
+            if fail and name == "second":
+                raise KeyboardInterrupt
+            found = context.part(name, lambda name=name: measured.append(name) or {"value": len(measured)})
+            context.row("X", name, found["value"])
+
+    with pytest.raises(KeyboardInterrupt):
+        runner.execute("p", protocol(run), **COMMON, fail=True)
+    path = runner.execute("p", protocol(run), **COMMON, fail=False)
+    assert measured == ["first", "second"]
+    assert [row["ours"] for row in json.loads(path.read_text())["rows"]] == [1, 2]
+    runner.execute("p", protocol(run), **COMMON, fail=False)
+    assert measured == ["first", "second"] * 2, "a finished run leaves no parts for the next"
+
+
+def test_parts_of_other_settings_are_not_taken(places):
+    first, other = context(places, samples=5), context(places, samples=6)
+    assert first.part("a", lambda: 1) == 1
+    assert first.part("a", lambda: 2) == 1
+    assert other.part("a", lambda: 3) == 3
+
+
+def test_unknown_protocol_suggests_the_nearest(capsys):
+    with pytest.raises(SystemExit) as stop:
+        runner.main(["sped", "--quick"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == (
+        f"A protocol is one of {', '.join(runner.protocols())}. Received 'sped'. Did you mean `speed`?\n"
+    )
+
+
+def test_every_protocol_says_what_it_is_and_builds_its_command():
+    found = runner.protocols()
+    assert "speed" in found and not {"results", "context", "networks", "peers"} & set(found)
+    for name, line in found.items():
+        assert line, f"evaluation/{name}.py needs a docstring: its first paragraph is the help"
+        assert runner._command(name).__signature__.parameters["dataset"].default
+
+
+def test_options_of_a_protocol_reach_it(places, monkeypatch):
+    from evaluation import speed
+
+    seen = {}
+    monkeypatch.setattr(speed, "run", lambda context, *, limit=420: seen.update(limit=limit, quick=context.quick))
+    with pytest.raises(SystemExit) as stop:
+        runner.main(["speed", "--quick", "--dataset", "digits"])
+    assert (stop.value.code, seen) == (0, {"limit": 420, "quick": True})
+
+
+def test_bad_input_ends_with_one_line_and_code_2(places, capsys):
+    with pytest.raises(SystemExit) as stop:
+        runner.main(["speed", "--dataset", "cifar"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "`speed` knows the data sets mnist, digits. Received 'cifar'.\n"

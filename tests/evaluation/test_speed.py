@@ -1,0 +1,210 @@
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from evaluation import networks, speed
+from evaluation.context import Context
+
+GOOD = {"passes": 40.0, "wall_passes": 41.0, "cpu": 4.0, "pass_cpu": 0.1, "pass_wall": 0.1, "wall": 4.0}
+GOOD |= {"success": 1.0, "on_target": 0.1, "l2": 1.5, "linf": 0.2, "largest_linf": 0.2, "in_bounds": True}
+GOOD |= {"iterations": 40.0, "samples": 128}
+
+
+class Scripted:
+    """A library that gives prepared answers and notes when it was asked."""
+
+    def __init__(self, name, answers, log):
+        self.name, self.answers, self.log = name, list(answers), log
+        self.about = {"attacks": ["pgd", "cw"]}
+
+    def ask(self, attack, settings, samples, warm):
+        self.log.append((self.name, warm, samples))
+        return {"warm": True} if warm else self.answers.pop(0)
+
+
+def executable(path, text):
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def context(path, **changes):
+    values = {"protocol": "speed", "dataset": "mnist", "quick": False, "samples": None, "data_dir": None}
+    return Context(**(values | {"output": path, "kept": path} | changes))
+
+
+def turns(answers, attack="pgd"):
+    log = []
+    libraries = [Scripted(name, given, log) for name, given in answers.items()]
+    return speed.in_turns(libraries, attack, speed.SETTINGS[attack], 128, lambda text: None), log
+
+
+def test_libraries_take_turns_and_are_warmed_up_once():
+    found, log = turns({"tfdefense": [GOOD] * 3, "art": [GOOD] * 3})
+    assert [name for name, warm, _ in log if not warm] == ["tfdefense", "art"] * 3
+    assert [name for name, warm, _ in log if warm] == ["tfdefense", "art"]
+    assert {name: len(runs) for name, runs in found.items()} == {"tfdefense": 3, "art": 3}
+
+
+def test_slow_or_failed_runs_are_not_repeated():
+    slow = GOOD | {"wall": speed.PATIENCE + 1}
+    found, _ = turns({"tfdefense": [GOOD] * 3, "foolbox": [slow], "art": [{"error": "no result in 1 s"}]})
+    assert {name: len(runs) for name, runs in found.items()} == {"tfdefense": 3, "foolbox": 1, "art": 1}
+
+
+def test_art_runs_carlini_wagner_on_fewer_samples_and_says_so(tmp_path):
+    found, log = turns({"art": [{"error": "no result in 420 s"}]}, "cw")
+    assert log == [("art", True, 16), ("art", False, 16)]
+    here = context(tmp_path)
+    speed.add_rows(here, "cw", found)
+    assert here.rows[0]["ours"] is None
+    assert here.rows[0]["note"] == "no result in 420 s (16 samples)"
+
+
+def test_median_of_the_repeats_counts():
+    runs = [GOOD | {"passes": value} for value in (50.0, 40.0, 41.0)]
+    assert speed.summary(runs)["passes"] == 41.0
+    assert speed.summary([*runs, {"error": "x"}])["repeats"] == 3
+
+
+@pytest.mark.parametrize(
+    "attack, result, met",
+    [
+        ("pgd", {"passes": 42.0}, True),
+        ("pgd", {"passes": 42.5}, False),
+        ("cw", {"passes": 440.0, "iterations": 400.0}, True),
+        ("cw", {"passes": 441.0, "iterations": 400.0}, False),
+        ("deepfool", {"passes": 45.0, "l2": 1.95}, True),
+        ("deepfool", {"passes": 45.0, "l2": 1.96}, False),
+        ("deepfool", {"passes": 40.0, "success": 0.99}, False),
+        ("jsma", {"passes": 151.0}, False),
+    ],
+)
+def test_limits_are_judged(attack, result, met):
+    text = speed.note(attack, "tfdefense", GOOD | result, full=True)
+    assert ("; met" in text, "; NOT met" in text) == (met, not met)
+    assert "limit" not in speed.note(attack, "foolbox", GOOD | result, full=True)
+    assert "limit" not in speed.note(attack, "tfdefense", GOOD | result, full=False)
+
+
+@pytest.mark.parametrize("ours, met", [(1.53, True), (1.54, False)])
+def test_distance_is_held_against_foolbox(tmp_path, ours, met):
+    here = context(tmp_path)
+    speed.add_rows(here, "cw", {"tfdefense": [GOOD | {"l2": ours}], "foolbox": [GOOD]})
+    assert here.rows[0]["note"].endswith("1.02); met" if met else "1.02); NOT met")
+    assert here.rows[1]["note"] == ""
+
+
+def test_result_outside_its_ball_is_told():
+    assert "left its ball" in speed.note("pgd", "art", GOOD | {"largest_linf": 0.21}, full=True)
+    assert "left its ball" in speed.note("cw", "art", GOOD | {"in_bounds": False}, full=True)
+
+
+def test_library_without_an_answer_is_stopped_and_started_again(tmp_path):
+    hello = json.dumps({"version": "1", "attacks": ["pgd"]})
+    library = speed.Library("art", executable(tmp_path / "python", f"echo '{hello}'; exec sleep 60"), "m", "s", 1)
+    assert library.about["version"] == "1"
+    process = library.process
+    assert library.ask("pgd", {}, 4, False) == {"error": "no result in 1 s"}
+    assert process.poll() is not None
+    assert library.ask("pgd", {}, 4, False) == {"error": "no result in 1 s"}, "it was started again"
+    library.stop()
+
+
+def test_library_that_dies_tells_its_last_words(tmp_path):
+    library = speed.Library("art", executable(tmp_path / "python", "echo out of memory >&2; sleep 0.2"), "m", "s", 5)
+    assert library.about == {"error": "its process ended: out of memory"}
+    hello = json.dumps({"version": "1", "attacks": ["pgd"]})
+    library = speed.Library("art", executable(tmp_path / "python", f"echo '{hello}'; echo full >&2"), "m", "s", 5)
+    library.process.wait()
+    assert library.ask("pgd", {}, 4, False) == {"error": "its process ended: full"}
+    assert "missing" in speed.Library("art", tmp_path / "nothing", "m", "s", 5).about
+
+
+def test_network_comes_from_the_training_command(tmp_path, monkeypatch):
+    seen = executable(tmp_path / "python", f'echo "$@" > {tmp_path}/seen; echo noise; echo {tmp_path}/model.keras')
+    monkeypatch.setattr(networks.sys, "executable", str(seen))
+    assert networks.trained("digits", data_dir=tmp_path, epochs=2) == tmp_path / "model.keras"
+    assert (tmp_path / "seen").read_text().split() == [*("-m", "training", "digits", "--data-dir", str(tmp_path), "--epochs", "2")]
+    monkeypatch.setattr(networks.sys, "executable", str(executable(tmp_path / "bad", "exit 2")))
+    with pytest.raises(ValueError, match="Expected a trained network from `python -m training digits`.*code 2"):
+        networks.trained("digits")
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory):
+    """A small untrained model and samples labelled as it sees them, as files for a worker."""
+    import keras
+
+    from models.small import digits_cnn
+
+    folder = tmp_path_factory.mktemp("worker")
+    keras.utils.set_random_seed(0)
+    model = digits_cnn()
+    model.save(folder / "model.keras")
+    x = np.random.default_rng(0).random((16, 8, 8, 1), dtype="float32")
+    y = model.predict(x, verbose=0).argmax(1).astype("int32")
+    np.savez(folder / "samples.npz", x=x, y=y, target=(y + 1) % 10)
+    return folder / "model.keras", folder / "samples.npz"
+
+
+def test_worker_measures_an_attack(setting, monkeypatch):
+    from evaluation import peers, speed_worker
+
+    def adapter(model, compiled, classes):
+        def noise(settings, x, y, target):
+            for _ in range(settings["steps"]):
+                compiled(x)
+            return np.clip(x + 0.5 * np.sign(x - 0.5), 0, 1), settings["steps"]
+
+        return {"noise": noise}
+
+    monkeypatch.setitem(peers.ADAPTERS, "numpy", adapter)
+    worker = speed_worker.Worker("numpy", *setting)
+    assert worker.about["attacks"] == ["noise"]
+    assert worker.answer("noise", {"steps": 1}, 8, True) == {"warm": True}
+    few, many = (worker.answer("noise", {"steps": steps}, 8, False) for steps in (20, 400))
+    assert few["linf"] is None or few["linf"] == pytest.approx(0.5, abs=0.02)
+    assert few["in_bounds"] and few["iterations"] == 20
+    assert few["passes"] == pytest.approx(few["cpu"] / few["pass_cpu"])
+    assert many["passes"] > 3 * few["passes"], "twenty times the work costs more passes"
+
+
+def test_pass_is_the_gradient_of_the_summed_cross_entropy(setting):
+    import keras
+    import tensorflow as tf
+
+    from evaluation import speed_worker
+
+    worker = speed_worker.Worker("tfdefense", *setting)
+    x, y = worker.tensors(worker.samples)
+    gradient = worker.one_pass(x, y).numpy()
+    place = np.unravel_index(np.abs(gradient).argmax(), gradient.shape)
+    step = np.zeros_like(x)
+    step[place] = 1e-2
+    model = keras.models.load_model(setting[0], compile=False)
+
+    def loss(x):
+        return float(tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(y, model(x))))
+
+    assert (loss(x + step) - loss(x - step)) / 2e-2 == pytest.approx(gradient[place], rel=0.05)
+
+
+@pytest.mark.slow
+def test_worker_answers_in_its_own_process_and_survives_errors(setting):
+    library = speed.Library("tfdefense", sys.executable, *setting, 60)
+    try:
+        assert set(library.about["attacks"]) == {"pgd", "cw", "deepfool", "jsma"}
+        assert library.ask("unknown", {}, 4, False) == {"error": "KeyError: 'unknown'"}
+        answer = library.ask("pgd", speed.SETTINGS["pgd"], 8, False)
+        assert answer.get("success") is not None, answer
+        assert answer["largest_linf"] <= 0.2 + 1e-6
+    finally:
+        library.stop()
+
+
+def test_library_that_is_not_installed_is_told(setting):
+    library = speed.Library("no_such_library", sys.executable, *setting, 60)
+    assert library.about == {"missing": "no module named no_such_library"}

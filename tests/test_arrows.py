@@ -1,0 +1,102 @@
+"""Which part may import which: the arrows of the house, read from the source, and what a plain import loads."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PARTS = ("tfdefense", "models", "training", "evaluation")
+ALLOWED = {
+    "tfdefense": set(),
+    "models": set(),
+    "training": {"tfdefense", "models"},
+    "evaluation": {"tfdefense", "models"},
+}
+# inside tfdefense: what each of these may not know
+FORBIDDEN = {
+    "layers": {"defended", "defenses", "attacks", "metrics", "data", "callbacks"},
+    "losses": {"defended", "defenses", "attacks", "metrics", "data", "callbacks"},
+    "defended": {"defenses"},
+    "attacks": {"defenses"},
+    "metrics": {"defenses"},
+}
+WITHOUT_TENSORFLOW = ("tfdefense/layers", "tfdefense/losses", "models")
+
+
+def imports(path, root=ROOT):
+    """Full names of what a file imports, anywhere in it, relative ones resolved; `from a import b` gives a and a.b."""
+    package = path.relative_to(root).with_suffix("").parts
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            start = ".".join(package[: len(package) - node.level]) if node.level else ""
+            module = ".".join(name for name in (start, node.module) if name)
+            found |= {module} | {f"{module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def roots(path):
+    return {name.split(".")[0] for name in imports(path)}
+
+
+def files(part):
+    path = ROOT / part
+    return [path.with_suffix(".py")] if path.with_suffix(".py").exists() else sorted(path.rglob("*.py"))
+
+
+def test_imports_are_seen_wherever_they_stand(tmp_path):
+    file = tmp_path / "part" / "inner" / "a.py"
+    file.parent.mkdir(parents=True)
+    file.write_text("def f():\n    import b.c as d\n    from .. import e\n    from .g import h\n    from i.j import k\n")
+    expected = {"b.c", "part", "part.e", "part.inner.g", "part.inner.g.h", "i.j", "i.j.k"}
+    assert imports(file, tmp_path) == expected
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_parts_import_only_along_the_arrows(part):
+    assert files(part), f"nothing to read in {part}"
+    for path in files(part):
+        wrong = roots(path) & (set(PARTS) - {part} - ALLOWED[part])
+        assert not wrong, f"{path.relative_to(ROOT)} imports {sorted(wrong)}"
+
+
+@pytest.mark.parametrize("part", FORBIDDEN)
+def test_library_imports_only_along_the_arrows(part):
+    for path in files(f"tfdefense/{part}"):
+        wrong = {name for name in imports(path) if name.startswith(tuple(f"tfdefense.{x}" for x in FORBIDDEN[part]))}
+        assert not wrong, f"{path.relative_to(ROOT)} imports {sorted(wrong)}"
+
+
+@pytest.mark.parametrize("part", WITHOUT_TENSORFLOW)
+def test_backend_independent_parts_do_not_import_tensorflow(part):
+    for path in files(part):
+        assert "tensorflow" not in roots(path), f"{path.relative_to(ROOT)} imports tensorflow; use keras.ops"
+
+
+def test_models_import_keras_alone():
+    for path in files("models"):
+        wrong = roots(path) - {"keras", "models"} - set(sys.stdlib_module_names)
+        assert not wrong, f"{path.relative_to(ROOT)} imports {sorted(wrong)}"
+
+
+@pytest.mark.parametrize("name", ["tfdefense", "models", "training", "evaluation", "evaluation.__main__"])
+def test_plain_import_loads_neither_tensorflow_nor_keras(name):
+    code = f"import sys, {name}; print(*{{'tensorflow', 'keras', 'sklearn', 'matplotlib'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stdout + done.stderr
+
+
+def test_help_of_the_protocols_does_not_load_tensorflow():
+    code = (
+        "import sys; sys.argv[1:] = ['speed', '--help']; from evaluation.__main__ import main\n"
+        "try: main()\nexcept SystemExit: pass\nprint(*{'tensorflow', 'keras'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--peers-python" in done.stdout
+    assert done.stdout.splitlines()[-1].strip() == ""

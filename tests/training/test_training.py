@@ -1,0 +1,163 @@
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import training
+from training import recipe as recipes
+from training.cache import train
+from training.recipe import Recipe
+
+ROOT = Path(__file__).parents[2]
+
+
+class StopAfter(keras.callbacks.Callback):
+    """The interruption: after the epoch's state is kept, as a killed process would find it."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.last = epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.last:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def trained(cache):
+    return train("digits", cache=cache, verbose=0)
+
+
+def weights(path):
+    return keras.models.load_model(path / "model.keras", compile=False).get_weights()
+
+
+def test_digits_recipe_reaches_its_accuracy(trained):
+    from tfdefense import data
+
+    test = data.load("digits", "test")
+    model = keras.models.load_model(trained / "model.keras", compile=False)
+    accuracy = np.mean(model.predict(test.x, verbose=0).argmax(1) == test.y)
+    config = json.loads((trained / "config.json").read_text())
+    assert accuracy > 0.97
+    assert config["test_accuracy"] == pytest.approx(accuracy, abs=1e-4)
+    assert config["seed"] == 0 and {"keras", "tensorflow", "python"} <= set(config["versions"])
+
+
+def test_history_has_each_epoch_once_and_improves(trained):
+    with open(trained / "history.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in rows] == list(range(20))
+    assert float(rows[-1]["val_accuracy"]) > float(rows[0]["val_accuracy"]) + 0.1
+
+
+def test_second_run_comes_from_the_cache(cache, trained, monkeypatch):
+    monkeypatch.setattr("training.loop.fit", lambda *args, **kwargs: pytest.fail("trained again"))
+    assert train("digits", cache=cache) == trained
+    model = training.run("digits", cache=cache)
+    assert model.outputs[0].shape == (None, 10)
+
+
+@pytest.mark.slow
+def test_interrupted_run_resumes_to_the_same_weights(tmp_path):
+    settings = {"epochs": 4, "verbose": 0, "model_options": {"dropout": 0.5}}
+    whole = train("digits", cache=tmp_path / "whole", **settings)
+    with pytest.raises(KeyboardInterrupt):
+        train("digits", cache=tmp_path / "cut", callbacks=[StopAfter(2)], **settings)
+    assert not list((tmp_path / "cut").glob("*/config.json")), "an interrupted run must not look like a result"
+    seen = []
+    count = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: seen.append(epoch))
+    resumed = train("digits", cache=tmp_path / "cut", callbacks=[count], **settings)
+    assert seen == [2, 3]
+    for expected, received in zip(weights(whole), weights(resumed), strict=True):
+        np.testing.assert_array_equal(received, expected)
+    assert len((resumed / "history.csv").read_text().splitlines()) == 5
+    assert not list((tmp_path / "cut").glob("*.partial"))
+
+
+def test_order_of_samples_depends_on_seed_and_epoch():
+    from training.loop import ShuffledBatches
+
+    x = np.arange(100)
+    first, again, other = (ShuffledBatches(x, x, 10, seed) for seed in (0, 0, 1))
+    assert np.array_equal(first[0][0], again[0][0])
+    assert not np.array_equal(first[0][0], other[0][0])
+    first.start(1)
+    assert not np.array_equal(first[0][0], again[0][0])
+    assert sorted(np.concatenate([first[i][0] for i in range(10)])) == list(range(100))
+
+
+def test_warmup_rises_to_the_rate_and_stays():
+    from training.loop import Warmup
+
+    schedule = Warmup(0.1, 4)
+    rates = [float(schedule(step)) for step in (0, 1, 3, 4, 1000)]
+    assert rates == pytest.approx([0.025, 0.05, 0.1, 0.1, 0.1])
+    assert Warmup(**schedule.get_config())(1) == schedule(1)
+
+
+def test_key_follows_the_settings():
+    recipe = recipes.find("digits")
+    assert recipe.changed(epochs=20).key() == recipe.key()
+    assert recipe.changed(epochs=21).key() != recipe.key()
+    assert recipe.changed(seed=1).key() != recipe.key()
+    assert recipe.changed(model_options={"classes": 4}).key() != recipe.key()
+
+
+def test_every_recipe_names_a_model_and_says_what_it_costs():
+    import importlib
+
+    assert {"digits", "mnist_carlini"} <= set(recipes.names())
+    for name in recipes.names():
+        recipe = recipes.find(name)
+        file, function = recipe.model.split(":")
+        model = getattr(importlib.import_module(f"models.{file}"), function)(**recipe.model_options)
+        assert isinstance(recipe, Recipe) and model.layers[-1].name == "logits"
+        text = importlib.import_module(f"training.{name}").__doc__
+        assert all(word in text for word in (f"python -m training {name}", "Cost:", "Expected:"))
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"epochs": 0}, "`epochs` must be a whole number of at least 1. Received 0"),
+        ({"batch_size": 1.5}, "`batch_size` must be a whole number"),
+        ({"epoch": 3}, "A recipe has the settings .*Received \\['epoch'\\]"),
+        ({"batch_size": 5000}, "`batch_size` must be at most the 1[0-9]+ training samples. Received 5000"),
+    ],
+)
+def test_bad_settings_are_named(tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        train("digits", cache=tmp_path, **settings)
+
+
+def test_unknown_recipe_suggests_the_nearest():
+    with pytest.raises(ValueError, match="Received 'mnist_carlni'. Did you mean `mnist_carlini`?"):
+        recipes.find("mnist_carlni")
+
+
+def test_command_prints_the_path_alone(cache, trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDEFENSE_CACHE", str(tmp_path))
+    (tmp_path / "training").symlink_to(cache)
+    command = [sys.executable, "-m", "training", "digits", "--output", str(tmp_path / "copy" / "digits.keras")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(tmp_path / "copy" / "digits.keras")
+    assert (tmp_path / "copy" / "digits.keras").read_bytes() == (trained / "model.keras").read_bytes()
+
+
+@pytest.mark.parametrize("arguments", [["digit"], ["digits", "--epochs", "0"], ["digits", "--output", "model.h5"]])
+def test_command_ends_with_one_line_and_code_2(arguments):
+    done = subprocess.run([sys.executable, "-m", "training", *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Received" in done.stderr and len(done.stderr.splitlines()) == 1

@@ -1,0 +1,42 @@
+"""`python -m training RECIPE`: shows progress on the error stream; the output is the path of the model, for scripts."""
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from training import recipe as recipes
+
+
+def command(
+    recipe: Annotated[str, typer.Argument(help=f"One of: {', '.join(recipes.names())}.")],
+    epochs: Annotated[int | None, typer.Option(help="Epochs in place of the recipe's own.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Batch size in place of the recipe's own.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the weights, the order and the dropout.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where data sets are; else $TFDEFENSE_DATA.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Also copy the model to this .keras file.")] = None,
+):
+    """Train a network, or find it in the cache ($TFDEFENSE_CACHE, else ~/.cache/tfdefense). Interrupted runs resume."""
+    from training.cache import train
+
+    try:
+        if output and output.suffix != ".keras":
+            raise ValueError(f"`--output` must end in .keras. Received {output}.")
+        sys.stdout, shown = sys.stderr, sys.stdout  # keras prints its progress: the output is for the path alone
+        try:
+            model = train(recipe, data_dir=data_dir, epochs=epochs, batch_size=batch_size, seed=seed) / "model.keras"
+        finally:
+            sys.stdout = shown
+        if output:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            model = shutil.copyfile(model, output)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(2) from None
+    print(model)
+
+
+if __name__ == "__main__":
+    typer.run(command)

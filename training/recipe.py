@@ -1,0 +1,65 @@
+"""What a recipe is, where it is found, and the key that its result is cached under."""
+
+import ast
+import dataclasses
+import difflib
+import hashlib
+import importlib
+import json
+from pathlib import Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what a trained network is; plain values, so that its key needs no Keras.
+
+    Args:
+        dataset: Name for `tfdefense.data.load`.
+        model: `file:function` in `models/`.
+        optimizer: Name of a class in `keras.optimizers`, with its arguments in `optimizer_options`.
+        warmup_steps: Steps in which the learning rate rises from 0; large rates diverge without.
+    """
+
+    dataset: str
+    model: str
+    epochs: int
+    batch_size: int = 128
+    optimizer: str = "Adam"
+    optimizer_options: dict = dataclasses.field(default_factory=dict)
+    model_options: dict = dataclasses.field(default_factory=dict)
+    warmup_steps: int = 0
+    seed: int = 0
+
+    def changed(self, **settings):
+        """The same recipe with those settings that are not None."""
+        settings = {name: value for name, value in settings.items() if value is not None}
+        for name in ("epochs", "batch_size"):
+            if name in settings and (not isinstance(settings[name], int) or settings[name] < 1):
+                raise ValueError(f"`{name}` must be a whole number of at least 1. Received {settings[name]!r}.")
+        try:
+            return dataclasses.replace(self, **settings)
+        except TypeError:
+            known = [field.name for field in dataclasses.fields(self)]
+            wrong = [name for name in settings if name not in known]
+            raise ValueError(f"A recipe has the settings {known}. Received {wrong}.") from None
+
+    def key(self):
+        """Changes with any setting and with the code of the architecture, not with its comments or layout."""
+        file = Path(__file__).parents[1] / "models" / f"{self.model.split(':')[0]}.py"
+        content = [dataclasses.asdict(self), ast.dump(ast.parse(file.read_text()))]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def names():
+    """Every file here that sets `RECIPE`, read without importing it."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if "\nRECIPE = " in path.read_text())
+
+
+def find(name):
+    """The recipe of that name; an unknown one suggests the nearest."""
+    known = names()
+    if name not in known:
+        near = difflib.get_close_matches(str(name), known, n=1)
+        hint = f" Did you mean `{near[0]}`?" if near else ""
+        raise ValueError(f"A recipe is one of {', '.join(known)}. Received {name!r}.{hint}")
+    return importlib.import_module(f"training.{name}").RECIPE
