@@ -16,7 +16,7 @@ class Threshold(keras.layers.Layer):
 
     >>> layer = Threshold()
     >>> layer.calibrate([0.0, 1.0, 2.0, 3.0], max_rejected=0.25)
-    >>> float(layer(np.array([2.5]))[0])
+    >>> round(float(layer(np.array([2.5]))[0]), 4)
     0.5
     """
 
@@ -58,7 +58,10 @@ class Threshold(keras.layers.Layer):
                 f"More than {max_rejected:.1%} of the calibration samples have no finite statistic, so no threshold "
                 "keeps that rate. Check that they are valid inputs and that the defense is adapted."
             )
-        self.value.assign(max(value, -3.0e38))
+        # The threshold is some sample's own statistic. Another batch size or an exported model rounds it differently, so
+        # without this room the sample would be rejected here and not there.
+        room = 1e-6 * abs(statistic[abs(statistic) < float("inf")]).max(initial=0.0)
+        self.value.assign(max(value + room, -3.0e38))
 
     def get_config(self):
         return {**super().get_config(), "threshold": self.threshold}
