@@ -184,15 +184,14 @@ class View:
 
     def base(self):
         """The undefended classifier inside a defended Keras model, as a view."""
-        from tfdefense.defended import base_model
+        import keras
 
-        try:
-            return _base_view(self.model, self.bounds)
-        except (ValueError, AttributeError):
-            base_model(self.model) if hasattr(self.model, "outputs") else None
+        if not isinstance(self.model, keras.Model):
             raise ValueError(
-                f"The undefended model inside {type(self.model).__name__} can't be reached. Pass it: `source=model`."
-            ) from None
+                f"The undefended model inside a {type(self.model).__name__} can't be reached. Say which model to take instead: "
+                "`td.attacks.Transfer(attack, source=model)`, or the start `td.attacks.Of(model)`."
+            )
+        return _base_view(self.model, self.bounds)
 
 
 # Few models are attacked at once; a sweep over many must not keep them all alive.

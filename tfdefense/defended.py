@@ -38,7 +38,8 @@ def defend(input, scores, suspicion, *, base=None, bounds=(0.0, 1.0), name="defe
 
 def is_defended(model):
     """Whether the outputs of a Keras model are those of the contract."""
-    return set(getattr(model, "output_names", ())) == set(OUTPUTS)
+    output = getattr(model, "output", None) if getattr(model, "built", False) else None
+    return isinstance(output, dict) and set(output) == set(OUTPUTS)
 
 
 def _reject_node(model):
