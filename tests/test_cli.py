@@ -183,6 +183,15 @@ def test_evaluate_puts_controls_beside_attacks(files, tmp_path):
     assert curve.read_bytes()[1:4] == b"PNG"
 
 
+def test_strongest_is_the_worst_for_each_sample():
+    from tfdefense import _judge
+
+    y = [0, 1, 2, 3]
+    one, two = (td.metrics.Outcomes.of(label, y, adversarial=True) for label in ([5, 1, -1, 3], [0, 6, 2, -1]))
+    assert _judge._strongest([one, two]).label.tolist() == [5, 6, 2, -1]
+    assert _judge._strongest([two, one]).label.tolist() == [5, 6, -1, 3]
+
+
 def test_evaluate_takes_plain_and_saved_models(files):
     plain = run("evaluate", files / "plain.keras", "--data", "digits", "--samples", 20, "--steps", 3).stdout
     assert "PGD, all starts" in plain and "aware" not in plain and " - " in plain

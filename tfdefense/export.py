@@ -26,9 +26,7 @@ def export(model, path, format=None):
     Returns:
         The path.
 
-    Example:
-
-    >>> td.export.export(defended, "defended.onnx")
+    Example: `td.export.export(defended, "defended.onnx")`
     """
     format = _SUFFIXES.get(Path(path).suffix, "saved_model") if format is None else format
     if format not in FORMATS:

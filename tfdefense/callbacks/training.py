@@ -53,9 +53,7 @@ class CalibrateRejection(_Measuring):
         every_epoch: Also after every epoch, so that the validation of the next one sees thresholds that fit.
         batch_size: Samples at once.
 
-    Example:
-
-    >>> defended.fit(x_train, y_train, callbacks=[CalibrateRejection(x_held_out, max_rejected=0.05)])
+    Example: `defended.fit(x_train, y_train, callbacks=[CalibrateRejection(x_held_out, max_rejected=0.05)])`
     """
 
     def __init__(self, x, max_rejected=0.05, *, every_epoch=False, batch_size=256):
@@ -94,9 +92,7 @@ class AdaptDefense(_Measuring):
         every_epoch: Also after every epoch.
         batch_size: Samples at once.
 
-    Example:
-
-    >>> defended.fit(x, y, callbacks=[AdaptDefense(x, y), CalibrateRejection(x_held_out)])
+    Example: `defended.fit(x, y, callbacks=[AdaptDefense(x, y), CalibrateRejection(x_held_out)])`
     """
 
     def __init__(self, x, y, *, every_epoch=False, batch_size=256):
@@ -128,9 +124,7 @@ class RobustAccuracy(_Measuring):
         bounds: Lowest and highest pixel value, for a plain model; by default (0, 1).
         batch_size: Samples at once.
 
-    Example:
-
-    >>> model.fit(x, y, callbacks=[RobustAccuracy(td.attacks.FGSM(0.1), x_val, y_val)])
+    Example: `model.fit(x, y, callbacks=[RobustAccuracy(td.attacks.FGSM(0.1), x_val, y_val)])`
     """
 
     every_epoch = True
