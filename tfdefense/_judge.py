@@ -77,7 +77,7 @@ def _attacks(model, images, settings):
     if _base_is_known(model, settings):
         for name, attack in (("FGSM", attacks.FGSM(settings.epsilon, norm=settings.norm)), ("PGD", settings.pgd())):
             yield f"unaware: {name}", run(attacks.Transfer(attack, settings.source))
-    yield "aware: PGD", run(settings.pgd())
+    yield "aware: PGD, from the sample", run(settings.pgd(starts=("sample",)))
     for name, attack in _aware(model, images, settings).items():
         yield f"aware: {name}, all starts", run(attack)
 

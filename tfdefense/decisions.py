@@ -53,12 +53,14 @@ class View:
                 f"Attacks need Keras on TensorFlow. It runs on '{keras.backend.backend()}': set KERAS_BACKEND=tensorflow."
             )
         self.model, self._compiled = model, {}
+        self.is_keras = isinstance(model, keras.Model)
         self.input_shape, declared = None, None
-        if isinstance(model, keras.Model):
+        if self.is_keras:
             from tfdefense.defended import bounds_of, is_defended
 
             self._call = functools.partial(model, training=False)
             if is_defended(model):
+                # A model of these outputs that was built by hand declares nothing.
                 declared = bounds_of(model)
             elif model.built:
                 self._call = self._logits_call(model) or self._call
@@ -184,9 +186,7 @@ class View:
 
     def base(self):
         """The undefended classifier inside a defended Keras model, as a view."""
-        import keras
-
-        if not isinstance(self.model, keras.Model):
+        if not self.is_keras:
             raise ValueError(
                 f"The undefended model inside a {type(self.model).__name__} can't be reached. Say which model to take instead: "
                 "`td.attacks.Transfer(attack, source=model)`, or the start `td.attacks.Of(model)`."

@@ -53,8 +53,8 @@ def _reject_node(model):
 
 
 def bounds_of(defended):
-    """Lowest and highest value that the defended model accepts."""
-    return _reject_node(defended)[0].bounds
+    """Lowest and highest value that the defended model accepts; None where it has no `td.layers.Reject` to say so."""
+    return next((operation.bounds for operation, _ in walk(defended) if isinstance(operation, Reject)), None)
 
 
 def base_model(defended):

@@ -138,9 +138,11 @@ def two_pixels(x):
 
 @pytest.mark.parametrize("form", ["selective", "orthogonal"])
 def test_steps_go_to_the_class_first_and_then_to_the_rejection(form):
-    attack = A.OrthogonalPGD(0.5, steps=1, step_size=0.125, form=form)
+    attack = A.OrthogonalPGD(0.5, steps=1, step_size=0.125, form=form, starts=("sample",))
     right, wrong = np.full((1, 1, 2, 1), 0.25, "float32"), np.array([[[[0.75], [0.75]]]], "float32")
     np.testing.assert_array_equal(attack(two_pixels, right, np.zeros(1, int)).x_adv.ravel(), [0.375, 0.25])
     np.testing.assert_array_equal(attack(two_pixels, wrong, np.zeros(1, int)).x_adv.ravel(), [0.75, 0.625])
-    whole = A.OrthogonalPGD(0.5, steps=20, form=form)(two_pixels, np.array([[[[0.3], [0.7]]]], "float32"), np.zeros(1, int))
+    whole = A.OrthogonalPGD(0.5, steps=20, form=form, starts=("sample",))(
+        two_pixels, np.array([[[[0.3], [0.7]]]], "float32"), np.zeros(1, int)
+    )
     assert whole.success.all() and whole.steps[0] < 20

@@ -77,8 +77,8 @@ def test_rejected_samples_are_no_success(defended, samples):
 
 def test_more_starts_find_at_least_as_much(rejecting, samples):
     x, y = samples
-    one = A.PGD(0.15, steps=10)(rejecting, x, y)
-    every = A.PGD(0.15, steps=10, starts="all")(rejecting, x, y)
+    one = A.PGD(0.15, steps=10, starts=("sample",))(rejecting, x, y)
+    every = A.PGD(0.15, steps=10)(rejecting, x, y)
     assert (every.success | ~one.success).all()
     assert (every.steps[~one.success] > one.steps[~one.success]).all()
     assert (every.steps[one.success] == one.steps[one.success]).all()
@@ -150,7 +150,20 @@ def test_attacks_run_on_a_loaded_saved_model(defended, samples, tmp_path):
     x, y = samples[0][:20], samples[1][:20]
     defended.export(tmp_path / "serving", verbose=False)
     loaded = tf.saved_model.load(str(tmp_path / "serving"))
-    for attack in (A.PGD(0.1, steps=5), A.DeepFool(), A.OrthogonalPGD(0.1, steps=5)):
+    one = {"steps": 5, "starts": ("sample", "interpolated")}
+    for attack in (A.PGD(0.1, **one), A.DeepFool(), A.OrthogonalPGD(0.1, **one)):
         here, there = attack(defended, x, y), attack(loaded, x, y)
         np.testing.assert_array_equal(here.label, there.label)
         np.testing.assert_allclose(here.x_adv, there.x_adv, atol=1e-4)
+    # Its undefended inside can't be reached: that start is left out of the default.
+    assert A.PGD(0.1, steps=2)(loaded, x, y).x_adv.shape == x.shape
+
+
+def test_the_default_attack_is_not_stuck_on_the_plateau_of_rejection(defended, samples):
+    x, y = samples
+    stuck = A.PGD(0.15, steps=40, starts=("sample",))(defended, x, y).success.mean()
+    default = A.PGD(0.15, steps=40)(defended, x, y).success.mean()
+    blind = A.PGD(0.15, steps=40, objective=A.Margin(), starts=("sample",))(defended, x, y).success.mean()
+    # An attack that knows of the defense must not do worse than one that ignores it.
+    assert default >= blind > 0.3 and default > stuck
+    assert A.OrthogonalPGD(0.15, steps=40)(defended, x, y).success.mean() >= blind

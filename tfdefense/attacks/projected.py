@@ -22,7 +22,8 @@ class PGD(Attack):
         random_start: Start from a random point of the ball.
         restarts: How many random starts.
         objective: What to make small; None means `CrossEntropy()`, or `Evade()` on a model that rejects.
-        starts: Where to begin: names or start objects, "all" for every one. A sample that is taken skips the rest.
+        starts: Where to begin: "sample", "random", "interpolated", "base", start objects, or "all". None is the sample, and
+            on a model that rejects "all". A sample that is taken skips the rest.
         early_stop: Leave a sample alone once it is taken. Otherwise all steps are made and the best point counts.
         tolerance: Stop where the objective moves by no more than this in a step. None never does.
         seed: Of the random starts.
@@ -43,7 +44,7 @@ class PGD(Attack):
     random_start: bool = False
     restarts: int = 1
     objective: Objective | None = None
-    starts: tuple | str = ("sample",)
+    starts: tuple | str | None = None
     early_stop: bool = False
     tolerance: float | None = None
     seed: int = 0
@@ -58,9 +59,9 @@ class PGD(Attack):
         check_number("restarts", self.restarts, low=1, whole=True)
         if self.step_size is not None:
             check_number("step_size", self.step_size, above=True)
-        if self.random_start and self.starts == ("sample",):
+        if self.random_start and self.starts in (None, ("sample",), "sample"):
             object.__setattr__(self, "starts", ("random",))
-        elif self.restarts > 1 and "random" not in self.starts and self.starts != "all":
+        elif self.restarts > 1 and "random" not in (self.starts or ()) and self.starts != "all":
             raise ValueError(f"`restarts={self.restarts}` needs random starts. Pass `random_start=True`, or 'random' in `starts`.")
 
     def perturb(self, batch, start):
@@ -168,6 +169,7 @@ class FGSM(PGD):
     """
 
     steps: int = 1
+    starts: tuple | str | None = ("sample",)
     reach = 1.0
 
 
@@ -179,6 +181,7 @@ class BIM(PGD):
     """
 
     steps: int = 10
+    starts: tuple | str | None = ("sample",)
     reach = 1.0
 
 

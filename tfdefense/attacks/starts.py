@@ -94,9 +94,14 @@ def _nearest_other(batch, others_x, others_y):
 
 
 def resolve(starts, view, y, restarts=1):
-    """Start objects from names: 'all' means every one that this model and these samples have."""
+    """Start objects from names: "all" means every one that this model and these samples have.
+
+    None is the sample on a plain model and "all" on one that rejects, where a search from the sample alone gets stuck on
+    the plateau of rejection and flatters the defense.
+    """
+    starts = ("all" if view.rejects else "sample") if starts is None else starts
     if starts == "all":
-        possible = {"base": view.rejects, "interpolated": len(np.unique(y)) > 1}
+        possible = {"base": view.rejects and view.is_keras, "interpolated": len(np.unique(y)) > 1}
         starts = [name for name in STARTS if possible.get(name, True)]
     found = []
     for start in (starts,) if isinstance(starts, str) else starts:

@@ -38,6 +38,8 @@ class OutDistribution(Defense):
             paper; None waits for `td.calibrate`.
     """
 
+    has_dustbin = True
+
     def __init__(self, threshold=0.0):
         self.threshold = threshold
 
