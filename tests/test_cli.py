@@ -165,7 +165,7 @@ def test_evaluate_puts_controls_beside_attacks(files, tmp_path):
     content = json.loads(out.read_text())
     rows = {row["what"]: row for row in content["rows"]}
     assert content["settings"] == {"epsilon": 0.15, "norm": "linf", "steps": 5, "seed": 0} and content["samples"] == 40
-    assert sum(name.startswith("harmless") for name in rows) == 3 and "unaware: FGSM" in rows and "aware: PGD" in rows
+    assert sum(name.startswith("harmless") for name in rows) == 3 and "unaware: FGSM" in rows and "aware: PGD, from the sample" in rows
     for name, row in rows.items():
         assert row["right"] + row["rejected"] + row["wrong"] == pytest.approx(1)
         np.testing.assert_allclose(
@@ -176,7 +176,7 @@ def test_evaluate_puts_controls_beside_attacks(files, tmp_path):
     assert rows["clean"]["right"] == td.evaluate(model, images.x, images.y).accuracy
     attacked = [row["wrong"] for name, row in rows.items() if ": " in name and "harmless" not in name]
     assert rows["strongest of these attacks"]["wrong"] >= max(attacked) > rows["clean"]["wrong"] + 0.2
-    assert rows["unaware: PGD"]["wrong"] != rows["aware: PGD"]["wrong"]
+    assert rows["unaware: PGD"]["wrong"] != rows["aware: PGD, from the sample"]["wrong"]
     series = {entry["what"]: entry for entry in content["curves"]}
     assert set(series) == {"aware", "unaware"} and series["aware"]["sizes"] == [0, 0.2]
     assert series["aware"]["accuracy"][0] == rows["clean"]["right"] and series["aware"]["accuracy"][1] < 0.5
@@ -196,7 +196,7 @@ def test_evaluate_takes_plain_and_saved_models(files):
     plain = run("evaluate", files / "plain.keras", "--data", "digits", "--samples", 20, "--steps", 3).stdout
     assert "PGD, all starts" in plain and "aware" not in plain and " - " in plain
     saved = run("evaluate", files / "saved", "--data", "digits", "--samples", 20, "--steps", 3, "--norm", "l2").stdout
-    assert "aware: PGD" in saved and "unaware" not in saved and "l2 0.1" in saved
+    assert "aware: PGD, from the sample" in saved and "unaware" not in saved and "l2 0.1" in saved
 
 
 def test_calibrate_writes_a_finished_model(files, tmp_path):
