@@ -57,12 +57,14 @@ class View:
         self.model, self._compiled = model, {}
         # Held, so that no later variable gets the identity of one that this view was made with.
         self._variables = list(getattr(model, "variables", ()))
+        self.is_keras = isinstance(model, keras.Model)
         self.input_shape, declared = None, None
-        if isinstance(model, keras.Model):
+        if self.is_keras:
             from tfdefense.defended import bounds_of, is_defended
 
             self._call = functools.partial(model, training=False)
             if is_defended(model):
+                # A model of these outputs that was built by hand declares nothing.
                 declared = bounds_of(model)
             elif model.built:
                 self._call = self._logits_call(model) or self._call
@@ -188,15 +190,12 @@ class View:
 
     def base(self):
         """The undefended classifier inside a defended Keras model, as a view."""
-        from tfdefense.defended import base_model
-
-        try:
-            return _base_view(self.model, self.bounds)
-        except (ValueError, AttributeError):
-            base_model(self.model) if hasattr(self.model, "outputs") else None
+        if not self.is_keras:
             raise ValueError(
-                f"The undefended model inside {type(self.model).__name__} can't be reached. Pass it: `source=model`."
-            ) from None
+                f"The undefended model inside a {type(self.model).__name__} can't be reached. Say which model to take instead: "
+                "`td.attacks.Transfer(attack, source=model)`, or the start `td.attacks.Of(model)`."
+            )
+        return _base_view(self.model, self.bounds)
 
 
 # Few models are attacked at once; a sweep over many must not keep them all alive.

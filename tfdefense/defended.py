@@ -38,7 +38,8 @@ def defend(input, scores, suspicion, *, base=None, bounds=(0.0, 1.0), name="defe
 
 def is_defended(model):
     """Whether the outputs of a Keras model are those of the contract."""
-    return set(getattr(model, "output_names", ())) == set(OUTPUTS)
+    output = getattr(model, "output", None) if getattr(model, "built", False) else None
+    return isinstance(output, dict) and set(output) == set(OUTPUTS)
 
 
 def _reject_node(model):
@@ -52,8 +53,8 @@ def _reject_node(model):
 
 
 def bounds_of(defended):
-    """Lowest and highest value that the defended model accepts."""
-    return _reject_node(defended)[0].bounds
+    """Lowest and highest value that the defended model accepts; None where it has no `td.layers.Reject` to say so."""
+    return next((operation.bounds for operation, _ in walk(defended) if isinstance(operation, Reject)), None)
 
 
 def base_model(defended):

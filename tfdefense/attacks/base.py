@@ -79,7 +79,11 @@ _ARRAYS = [field for field in dataclasses.fields(AttackResult) if field.name != 
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples under attack, the model as seen by the attack, and what the attack aims at."""
+    """Samples under attack, the model as seen by the attack, and what the attack aims at.
+
+    `pool` are the samples that a start may move towards, `number` each sample's place in the call: random starts follow
+    from it and from the seed, whatever the batch size.
+    """
 
     view: View
     x: np.ndarray
@@ -87,6 +91,7 @@ class Batch:
     target: np.ndarray | None
     scale: tuple
     pool: tuple
+    number: np.ndarray
 
     def fooled(self, label):
         if self.target is not None:
@@ -95,7 +100,7 @@ class Batch:
 
     def rows(self, index):
         target = None if self.target is None else self.target[index]
-        return dataclasses.replace(self, x=self.x[index], y=self.y[index], target=target)
+        return dataclasses.replace(self, x=self.x[index], y=self.y[index], target=target, number=self.number[index])
 
     @property
     def aim(self):
@@ -162,32 +167,30 @@ class Attack:
         view, x, y = check(model, x, y, bounds)
         objective = self.objective_on(view)
         starts = resolve(self.starts, view, y, self.restarts)
-        # One stream a start, drawn in the order of the samples: the result does not depend on the batch size.
-        streams = [np.random.default_rng([self.seed, index]) for index in range(len(starts))]
-        whole = Batch(view, x, y, None, objective.measure(view, x, y), (x[:2048], y[:2048]))
+        whole = Batch(view, x, y, None, objective.measure(view, x, y), (x[:2048], y[:2048]), np.arange(len(x)))
         targets = self._targets(view, x, y, self.default_target if target is None else target, batch_size)
         whole = dataclasses.replace(whole, target=targets)
         bar = _progress_bar(len(x)) if progress else None
         parts = []
         for first in range(0, len(x), batch_size):
             batch = whole.rows(slice(first, first + batch_size))
-            parts.append(self._attack(batch, starts, streams))
+            parts.append(self._attack(batch, starts))
             if bar:
                 bar.update(min(first + batch_size, len(x)))
         result = AttackResult(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in _ARRAYS), norm=self.norm)
         _warn_of_zeros(self, result)
         return result
 
-    def _attack(self, batch, starts, streams):
+    def _attack(self, batch, starts):
         best = self._judge(batch, Found(batch.x, np.zeros(len(batch.x), int), np.zeros(len(batch.x), bool)))
         # What is taken without any change is left alone.
         waiting = ~best.success
-        for turn, (start, rng) in enumerate(zip(starts, streams, strict=True)):
+        for turn, start in enumerate(starts):
             rows = np.flatnonzero(waiting)
-            points = start.points(self, batch, rng, rows)
             if len(rows) == 0:
-                continue
+                break
             some = batch.rows(rows)
+            points = start.points(self, some)
             found = self._judge(some, self.perturb(some, self._inside(some, points))).spread(rows, best)
             # Of failures the first start's is kept, so that a result always shows an attempt.
             better = best.beaten_by(found) | (waiting if turn == 0 else False)

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from tfdefense.attacks.base import Attack, Found, check_number, gradient_or_error, search
 from tfdefense.attacks.objectives import CrossEntropy, Evade, Margin, Objective
-from tfdefense.attacks.projected import is_fooled
+from tfdefense.attacks.projected import all_zero, is_fooled
 
 
 @dataclass(frozen=True)
@@ -111,20 +111,20 @@ def _build_step(view, objective, targeted):
             tape.watch(x)
             scores, suspicion, label = view.forward(x)
             value = objective.value(scores, suspicion, aim, aim if targeted else None, fixed["scale"])
-            # In units of the bounds, so that c means the same whatever these are.
-            change = tf.reshape(x - state["clean"], [tf.shape(x)[0], -1]) / (high - low)
-            distance = tf.reduce_sum(change**2, -1)
             short = tf.maximum(value + fixed["kappa"], 0)
-            loss = distance + state["c"] * short
-        gradient = gradient_or_error(view, tape, loss, x) * (high - low)
+        slope = gradient_or_error(view, tape, short, x)
+        # In units of the bounds, so that c means the same whatever these are.
+        change = (x - state["clean"]) / (high - low)
+        distance = tf.reduce_sum(tf.reshape(change, [tf.shape(x)[0], -1]) ** 2, -1)
+        loss = distance + state["c"] * short
+        gradient = 2 * change + tf.reshape(state["c"], wide) * slope * (high - low)
         success = is_fooled(label, aim, targeted) & (value <= -fixed["kappa"])
         closer = success & (distance < state["best_distance"])
         state = dict(state)
         state["best"] = tf.where(tf.reshape(closer, wide), x, state["best"])
         state["best_distance"] = tf.where(closer, distance, state["best_distance"])
         state["found"] |= success
-        still = tf.reduce_all(tf.reshape(gradient, [tf.shape(x)[0], -1]) == 0, -1)
-        state["zero"] |= still & ~success & (distance < 1e-6)
+        state["zero"] |= all_zero(slope) & (short > 0)
         slow = loss > 0.9999 * state["checked_loss"]
         state["done"] = check_progress & slow
         state["checked_loss"] = tf.where(check_progress, loss, state["checked_loss"])

@@ -22,7 +22,8 @@ class OrthogonalPGD(Attack):
         norm: "linf", "l2" or "l1".
         steps: Gradient steps.
         step_size: Length of a step; by default 2.5 * epsilon / steps.
-        form: "orthogonal" or "selective".
+        form: "selective", or "orthogonal", which is left with little to step on where the two gradients are parallel, as on
+            thresholded scores.
         starts: Where to begin, as in `PGD`.
         restarts: Random starts, where `starts` has any.
         seed: Of the random starts.
@@ -35,8 +36,8 @@ class OrthogonalPGD(Attack):
     norm: str = "linf"
     steps: int = 100
     step_size: float | None = None
-    form: str = "orthogonal"
-    starts: tuple | str = ("sample",)
+    form: str = "selective"
+    starts: tuple | str | None = None
     restarts: int = 1
     seed: int = 0
 

@@ -22,7 +22,8 @@ class PGD(Attack):
         random_start: Start from a random point of the ball.
         restarts: How many random starts.
         objective: What to make small; None means `CrossEntropy()`, or `Evade()` on a model that rejects.
-        starts: Where to begin: names or start objects, "all" for every one. A sample that is taken skips the rest.
+        starts: Where to begin: "sample", "random", "interpolated", "base", start objects, or "all". None is the sample, and
+            on a model that rejects "all". A sample that is taken skips the rest.
         early_stop: Leave a sample alone once it is taken. Otherwise all steps are made and the best point counts.
         tolerance: Stop where the objective moves by no more than this in a step. None never does.
         seed: Of the random starts.
@@ -32,6 +33,7 @@ class PGD(Attack):
     >>> result = PGD(epsilon=0.2, steps=10)(model, x, y)
     >>> bool((abs(result.x_adv - x) <= 0.2 + 1e-6).all())
     True
+
     Reference: Madry et al., 2018, Towards deep learning models resistant to adversarial attacks.
     """
 
@@ -42,7 +44,7 @@ class PGD(Attack):
     random_start: bool = False
     restarts: int = 1
     objective: Objective | None = None
-    starts: tuple | str = ("sample",)
+    starts: tuple | str | None = None
     early_stop: bool = False
     tolerance: float | None = None
     seed: int = 0
@@ -57,9 +59,9 @@ class PGD(Attack):
         check_number("restarts", self.restarts, low=1, whole=True)
         if self.step_size is not None:
             check_number("step_size", self.step_size, above=True)
-        if self.random_start and self.starts == ("sample",):
+        if self.random_start and self.starts in (None, ("sample",), "sample"):
             object.__setattr__(self, "starts", ("random",))
-        elif self.restarts > 1 and "random" not in self.starts and self.starts != "all":
+        elif self.restarts > 1 and "random" not in (self.starts or ()) and self.starts != "all":
             raise ValueError(f"`restarts={self.restarts}` needs random starts. Pass `random_start=True`, or 'random' in `starts`.")
 
     def perturb(self, batch, start):
@@ -81,6 +83,7 @@ class PGD(Attack):
             "last_value": tf.fill([len(start)], np.float32(np.inf)),
             "best_label": batch.aim,
             "best_fooled": none,
+            "moved": none,
             "zero": none,
             "done": none,
         }
@@ -88,7 +91,7 @@ class PGD(Attack):
         # The last point was reached after the last look at the model: one look more.
         last = view.function(("pgd value", objective, targeted), lambda: _build_value(view, objective, targeted))
         value, fooled, label = (tensor.numpy() for tensor in last(final["x"], final["aim"], fixed["scale"]))
-        better = (fooled & ~final["best_fooled"]) | ((fooled == final["best_fooled"]) & (value < final["best_value"]))
+        better = (fooled & ~final["best_fooled"]) | ((fooled == final["best_fooled"]) & (value <= final["best_value"]))
         x = np.where(better.reshape((-1,) + (1,) * (start.ndim - 1)), final["x"], final["best"])
         return Found(x, spent, final["zero"], np.where(better, label, final["best_label"]))
 
@@ -131,7 +134,10 @@ def build_step(view, ball, objective, targeted, early_stop):
             tape.watch(x)
             value, fooled, label = look(view, objective, targeted, x, state["aim"], fixed["scale"])
         gradient = gradient_or_error(view, tape, value, x)
-        better = (fooled & ~state["best_fooled"]) | ((fooled == state["best_fooled"]) & (value < state["best_value"]))
+        # Of equals the later: where float32 saturates the objective stands still while the steps go on. The start itself
+        # counts only if it is taken: a failed attack shows where its steps led.
+        no_worse = (fooled == state["best_fooled"]) & (value <= state["best_value"]) & state["moved"]
+        better = (fooled & ~state["best_fooled"]) | no_worse
         state = dict(state)
         state["best"] = tf.where(tf.reshape(better, [-1] + [1] * (len(x.shape) - 1)), x, state["best"])
         state["best_value"] = tf.where(better, value, state["best_value"])
@@ -140,6 +146,7 @@ def build_step(view, ball, objective, targeted, early_stop):
         state["zero"] |= all_zero(gradient) & ~fooled
         settled = tf.abs(value - state["last_value"]) <= fixed["tolerance"]
         state["last_value"] = value
+        state["moved"] = tf.ones_like(fooled)
         state["done"] = settled | fooled if early_stop else settled
         state["x"] = move(x, state["clean"], gradient, fixed["step"], fixed["epsilon"], ball, view.bounds)
         return state
@@ -157,10 +164,12 @@ class FGSM(PGD):
 
     >>> FGSM(0.1)(model, x, y).x_adv.shape == x.shape
     True
+
     Reference: Goodfellow et al., 2015, Explaining and harnessing adversarial examples.
     """
 
     steps: int = 1
+    starts: tuple | str | None = ("sample",)
     reach = 1.0
 
 
@@ -172,6 +181,7 @@ class BIM(PGD):
     """
 
     steps: int = 10
+    starts: tuple | str | None = ("sample",)
     reach = 1.0
 
 

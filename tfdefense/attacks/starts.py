@@ -1,7 +1,6 @@
 """Where a search begins. On rejecting models this matters more than how long it runs.
 
-A start is an object with `points(attack, batch, rng, rows)`, which gives a point for each of those rows of the batch, or
-one of the names in `STARTS`.
+A start is an object with `points(attack, batch)`, which gives a point for each sample, or one of the names in `STARTS`.
 """
 
 import dataclasses
@@ -14,8 +13,8 @@ import numpy as np
 class Sample:
     """The clean sample."""
 
-    def points(self, attack, batch, rng, rows):
-        return batch.x[rows]
+    def points(self, attack, batch):
+        return batch.x
 
 
 @dataclass(frozen=True)
@@ -24,15 +23,17 @@ class Random:
 
     index: int = 0
 
-    def points(self, attack, batch, rng, rows):
-        flat = (len(batch.x), int(np.prod(batch.x.shape[1:])))
+    def points(self, attack, batch):
+        features = int(np.prod(batch.x.shape[1:]))
         low, high = batch.view.bounds
-        if hasattr(attack, "epsilon"):
-            noise = attack.ball.random(rng, flat, attack.epsilon)
-        else:
-            noise = rng.uniform(-0.1, 0.1, flat) * (high - low)
-        # Drawn for all rows, so that a row's point does not depend on which others are done.
-        return (batch.x + noise.reshape(batch.x.shape).astype("float32"))[rows]
+        noise = np.empty((len(batch.x), features), "float32")
+        for row, number in enumerate(batch.number):
+            rng = np.random.default_rng([attack.seed, self.index, number])
+            if hasattr(attack, "epsilon"):
+                noise[row] = attack.ball.random(rng, (1, features), attack.epsilon)
+            else:
+                noise[row] = rng.uniform(-0.1, 0.1, features) * (high - low)
+        return batch.x + noise.reshape(batch.x.shape)
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,7 @@ class Interpolated:
     The other samples are those of the call. An attack with a ball starts where that way leaves the ball.
     """
 
-    def points(self, attack, batch, rng, rows):
-        if len(rows) == 0:
-            return batch.x[rows]
-        batch = batch.rows(rows)
+    def points(self, attack, batch):
         others_x, others_y = batch.pool
         goal = others_x[_nearest_other(batch, others_x, others_y)]
         low, high = np.zeros(len(batch.x), "float32"), np.ones(len(batch.x), "float32")
@@ -62,12 +60,9 @@ class Of:
 
     model: object = None
 
-    def points(self, attack, batch, rng, rows):
+    def points(self, attack, batch):
         from tfdefense.decisions import View
 
-        if len(rows) == 0:
-            return batch.x[rows]
-        batch = batch.rows(rows)
         view = batch.view.base() if self.model is None else View.of(self.model, batch.view.bounds)
         view.learn(batch.x)
         if view.classes <= int(max(batch.y.max(), 0 if batch.target is None else batch.target.max())):
@@ -99,9 +94,14 @@ def _nearest_other(batch, others_x, others_y):
 
 
 def resolve(starts, view, y, restarts=1):
-    """Start objects from names: 'all' means every one that this model and these samples have."""
+    """Start objects from names: "all" means every one that this model and these samples have.
+
+    None is the sample on a plain model and "all" on one that rejects, where a search from the sample alone gets stuck on
+    the plateau of rejection and flatters the defense.
+    """
+    starts = ("all" if view.rejects else "sample") if starts is None else starts
     if starts == "all":
-        possible = {"base": view.rejects, "interpolated": len(np.unique(y)) > 1}
+        possible = {"base": view.rejects and view.is_keras, "interpolated": len(np.unique(y)) > 1}
         starts = [name for name in STARTS if possible.get(name, True)]
     found = []
     for start in (starts,) if isinstance(starts, str) else starts:

@@ -9,10 +9,12 @@ class Defense:
     A subclass says which inner `layers` it watches and writes `connect`. Attributes:
         layers: Names of the watched layers.
         threshold: The statistic above which a sample is rejected; None waits for `td.calibrate`.
+        has_dustbin: Whether the model's last score is not a class but the dustbin, which this defense takes away.
     """
 
     layers = ()
     threshold = None
+    has_dustbin = False
 
     def connect(self, logits, taps):
         """From the logits and the watched layers' outputs: class scores and a statistic that grows with suspicion."""
@@ -47,14 +49,12 @@ class _Joined(Defense):
             )
         self.defenses = defenses
         self.layers = tuple(dict.fromkeys(name for defense in defenses for name in defense.layers))
+        self.has_dustbin = any(defense.has_dustbin for defense in defenses)
 
     def suspect(self, logits, taps):
-        pairs = [defense.suspect(logits, taps) for defense in self.defenses]
-        if len({scores.shape[-1] for scores, _ in pairs}) > 1:
-            raise ValueError(
-                f"Expected defenses that agree on the number of classes. Received {[scores.shape[-1] for scores, _ in pairs]}. "
-                "Beside a dustbin, a detector must leave the last score out too."
-            )
+        # A dustbin's score is no class to the other detectors.
+        classes = logits[:, :-1] if self.has_dustbin else logits
+        pairs = [defense.suspect(logits if defense.has_dustbin else classes, taps) for defense in self.defenses]
         return pairs[0][0], Join(self.how)([suspicion for _, suspicion in pairs])
 
 

@@ -28,7 +28,8 @@ class _Machines(Defense):
 class NeuralRejection(_Machines):
     """RBF machines on one layer: a sample is rejected when even its best score is low.
 
-    The attack that its authors use is `td.attacks.PGD(epsilon, norm="l2", objective=td.attacks.MaximumConfidence())`.
+    The attack that its authors use is `td.attacks.PGD` in l2 with `objective=td.attacks.MaximumConfidence()` and
+    `starts="sample"`; `starts="all"` makes it much stronger.
 
     Args:
         layer: Name of the layer; None is the output layer, before its softmax.
@@ -42,13 +43,13 @@ class NeuralRejection(_Machines):
     Example:
 
     >>> defended = NeuralRejection().attach(model)
-    >>> td.adapt(defended, x_train, y_train, calibration=x_held_out, max_rejected=0.05)
+    >>> defended = td.adapt(defended, x_train, y_train, calibration=x_held_out, max_rejected=0.05)
+    >>> defended(x_held_out)["suspicion"].shape
+    TensorShape([397])
     Reference: Melis et al., 2017, Is deep learning safe for robot vision? Adversarial examples against the iCub humanoid.
     """
 
-    def __init__(
-        self, layer=None, *, C=1.0, gamma="scale", search=None, folds=5, trainable=False, max_memory=2e9, threshold=None
-    ):
+    def __init__(self, layer=None, *, C=1.0, gamma="scale", search=None, folds=5, trainable=False, max_memory=2e9, threshold=None):
         layers = () if layer is None else (layer,)
         super().__init__(
             layers, threshold, C=C, gamma=gamma, search=search, folds=folds, trainable=trainable, max_memory=max_memory
@@ -65,8 +66,10 @@ class DeepNeuralRejection(_Machines):
     """RBF machines on several layers, and more on their scores: a sample is rejected when even its best score is low.
 
     `td.adapt` fits the machines on each layer, then those on top by the scores that cross-validation gave: scores on
-    the very samples that the first were fitted on are too good to learn from. The attack that its authors use is
-    `td.attacks.PGD(epsilon, norm="l2", objective=td.attacks.MaximumConfidence())`.
+    the very samples that the first were fitted on are too good to learn from.
+
+    The attack that its authors use is `td.attacks.PGD` in l2 with `objective=td.attacks.MaximumConfidence()` and
+    `starts="sample"`; `starts="all"` makes it much stronger.
 
     Args:
         layers: Names of layers; the output layer is watched before its softmax.
@@ -79,14 +82,14 @@ class DeepNeuralRejection(_Machines):
 
     Example:
 
-    >>> defended = DeepNeuralRejection(["dense_1", "dense_2", "logits"]).attach(model)
-    >>> td.adapt(defended, x_train, y_train, calibration=x_held_out, max_rejected=0.05)
+    >>> defended = DeepNeuralRejection(["features", "scores"]).attach(model)
+    >>> defended = td.adapt(defended, x_train, y_train, calibration=x_held_out, max_rejected=0.05)
+    >>> round(float((defended(x_held_out)["label"].numpy() == -1).mean()), 2)
+    0.05
     Reference: Sotgiu et al., 2020, Deep neural rejection against adversarial examples.
     """
 
-    def __init__(
-        self, layers, *, C=1.0, gamma="scale", search=None, folds=5, trainable=False, max_memory=2e9, threshold=None
-    ):
+    def __init__(self, layers, *, C=1.0, gamma="scale", search=None, folds=5, trainable=False, max_memory=2e9, threshold=None):
         if isinstance(layers, str) or not layers:
             raise ValueError(f'`layers` must be one or more names of layers, such as ["dense_1", "logits"]. Received: {layers!r}.')
         if len(set(layers)) < len(layers):
@@ -97,9 +100,7 @@ class DeepNeuralRejection(_Machines):
 
     def connect(self, logits, taps):
         classes = logits.shape[-1]
-        base = [
-            self.machines(_before_softmax(taps[name], logits), classes, name, cross_validated=True) for name in self.layers
-        ]
+        base = [self.machines(_before_softmax(taps[name], logits), classes, name, cross_validated=True) for name in self.layers]
         joined = keras.layers.Concatenate(dtype="float32")(base) if len(base) > 1 else base[0]
         scores = self.machines(joined, classes)
         return scores, BestScore()(scores)

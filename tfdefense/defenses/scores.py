@@ -14,7 +14,8 @@ class ThresholdDefense(Defense):
     Example:
 
     >>> defended = ThresholdDefense("confidence").attach(model)
-    >>> td.calibrate(defended, x_held_out, max_rejected=0.05)
+    >>> td.calibrate(defended, x_held_out, max_rejected=0.05) <= 0.05
+    True
     """
 
     def __init__(self, metric="confidence", threshold=None):
@@ -36,6 +37,8 @@ class OutDistribution(Defense):
         threshold: The dustbin's lead above which a sample is rejected. 0 rejects where the dustbin wins, as in the
             paper; None waits for `td.calibrate`.
     """
+
+    has_dustbin = True
 
     def __init__(self, threshold=0.0):
         self.threshold = threshold

@@ -106,7 +106,11 @@ def centres(points, count, seed=0):
         return points
     from sklearn.cluster import MiniBatchKMeans
 
-    return MiniBatchKMeans(count, n_init=1, batch_size=max(1024, 4 * count), max_iter=30, random_state=seed).fit(points).cluster_centers_
+    return (
+        MiniBatchKMeans(count, n_init=1, batch_size=max(1024, 4 * count), max_iter=30, random_state=seed)
+        .fit(points)
+        .cluster_centers_
+    )
 
 
 def refit(points, references, gamma, targets, ridge=1e-6):

@@ -31,10 +31,10 @@ class RBFSVM(AdaptableLayer):
 
     Example:
 
-    >>> layer = RBFSVM(classes=2)
-    >>> layer.adapt([[0.0], [0.2], [0.8], [1.0]], [0, 0, 1, 1])
-    >>> layer(np.array([[0.1]])).numpy().argmax()
-    0
+    >>> layer = RBFSVM(classes=2, C=10.0)
+    >>> layer.adapt(np.array([[0.0], [0.2], [0.8], [1.0]]), np.array([0, 0, 1, 1]))
+    >>> [int(scores.argmax()) for scores in layer(np.array([[0.1], [0.9]])).numpy()]
+    [0, 1]
     Reference: Sotgiu et al., 2020, Deep neural rejection against adversarial examples.
     """
 
@@ -80,8 +80,9 @@ class RBFSVM(AdaptableLayer):
         if needed > self.max_memory:
             raise ValueError(
                 f"Expected features that fit into memory. Received {self.features:,} a sample: {_USUAL_SAMPLES:,} samples take "
-                f"{_size(needed)}, up to as much again as reference vectors in the saved model, and {_size(8 * _USUAL_SAMPLES**2)} for "
-                f"the kernel; the limit is {_size(self.max_memory)}. Watch a later layer or one behind a pooling, or raise `max_memory`."
+                f"{_size(needed)}, up to as much again as reference vectors in the saved model, and "
+                f"{_size(8 * _USUAL_SAMPLES**2)} for the kernel; the limit is {_size(self.max_memory)}. "
+                "Watch a later layer or one behind a pooling, or raise `max_memory`."
             )
         # Distances lose digits far from the origin, so they are taken from the middle of the data.
         self.centre = self.add_weight(name="centre", shape=(self.features,), initializer="zeros", trainable=False)

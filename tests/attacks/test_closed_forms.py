@@ -1,0 +1,148 @@
+"""On a linear model the answer of each attack is known."""
+
+import numpy as np
+import pytest
+
+import tfdefense as td
+from tests.attacks.conftest import linear, smallest
+
+A = td.attacks
+
+
+@pytest.fixture(scope="module")
+def two():
+    """Two classes: the gradient's direction is the same everywhere, so that the best step is known."""
+    rng = np.random.default_rng(1)
+    difference = rng.normal(size=16).astype("float32")
+    weights = np.stack([difference / 2, -difference / 2], -1)
+    x = rng.uniform(0.4, 0.6, (20, 4, 4, 1)).astype("float32")
+    # A bias keeps every sample in class 0 by a lead that no step here makes up for.
+    model = linear(weights, np.array([40.0, 0.0]))
+    return model, difference.reshape(4, 4, 1), x, np.zeros(20, int)
+
+
+@pytest.mark.parametrize("attack", [A.FGSM(0.1), A.BIM(0.1), A.PGD(0.1, steps=7), A.PGD(0.1, objective=A.Margin())], ids=str)
+def test_linf_steps_follow_the_signs(two, attack):
+    model, difference, x, y = two
+    np.testing.assert_allclose(attack(model, x, y).x_adv, x - 0.1 * np.sign(difference), atol=1e-6)
+
+
+@pytest.mark.parametrize("attack", [A.FGSM(0.5, norm="l2"), A.PGD(0.5, norm="l2", steps=7)], ids=str)
+def test_l2_steps_follow_the_gradient(two, attack):
+    model, difference, x, y = two
+    wanted = x - 0.5 * difference / np.linalg.norm(difference)
+    np.testing.assert_allclose(attack(model, x, y).x_adv, wanted, atol=1e-5)
+
+
+def test_steps_end_at_the_bounds(two):
+    model, difference, x, y = two
+    np.testing.assert_allclose(A.PGD(3.0, steps=4)(model, x, y).x_adv, np.where(difference > 0, 0.0, 1.0) * np.ones_like(x))
+
+
+def test_targeted_step_goes_the_other_way(two):
+    model, difference, x, _ = two
+    result = A.FGSM(0.1)(model, x, np.ones(20, int), target=np.zeros(20, int))
+    # Taken already: the target is what the model says.
+    np.testing.assert_array_equal(result.x_adv, x)
+    weights = np.stack([-difference.ravel() / 2, difference.ravel() / 2], -1)
+    away = linear(weights, np.array([0.0, 40.0]))
+    result = A.FGSM(0.1)(away, x, np.ones(20, int), target=np.zeros(20, int))
+    np.testing.assert_allclose(result.x_adv, x - 0.1 * np.sign(difference), atol=1e-6)
+
+
+def test_l1_budget_is_spent_on_the_steepest_pixel(two):
+    model, difference, x, y = two
+    change = A.PGD(0.3, norm="l1", steps=10)(model, x, y).x_adv - x
+    steepest = np.abs(difference).argmax()
+    np.testing.assert_allclose(change.reshape(20, -1)[:, steepest], -0.3 * np.sign(difference.ravel()[steepest]), atol=1e-5)
+    np.testing.assert_allclose(np.abs(change).sum((1, 2, 3)), 0.3, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("norm", "dual"), [("l2", 2), ("linf", 1)])
+def test_deepfool_ends_just_beyond_the_nearest_boundary(line, norm, dual):
+    model, weights, x, y = line
+    result = A.DeepFool(norm, overshoot=0.02)(model, x, y)
+    exact = smallest(weights, x, y, dual)
+    assert result.success.all() and (result.steps <= 3).all()
+    far = exact > 0.01
+    assert far.sum() > 20
+    np.testing.assert_allclose(result.distance[far], 1.02 * exact[far], rtol=5e-3)
+
+
+def test_carlini_wagner_finds_the_smallest_distance_to_1_percent(line):
+    model, weights, x, y = line
+    result = A.CarliniWagner(steps=300, binary_search_steps=8, early_stop=False)(model, x, y)
+    exact = smallest(weights, x, y, 2)
+    assert result.success.all()
+    assert (result.distance >= exact - 1e-6).all()
+    assert np.mean(result.distance / exact) < 1.01 and np.median(result.distance / exact) < 1.005
+
+
+def test_carlini_wagner_kappa_is_a_lead_of_the_wrong_class(line):
+    model, _, x, y = line
+    result = A.CarliniWagner(steps=200, binary_search_steps=6, kappa=0.5)(model, x, y)
+    scores = model(result.x_adv).numpy()
+    lead = scores.max(-1) - scores[np.arange(len(y)), y]
+    assert result.success.mean() > 0.9
+    assert (lead[result.success] >= 0.5 - 1e-4).all() and np.median(lead[result.success]) < 0.51
+
+
+def test_jsma_takes_the_pair_with_the_largest_product():
+    # Gains of class 1: 4, 3, 1, 0, ...; the rest loses: 1, 1, 9, 0, ... Pairs: (0,1) 7*2=14, (0,2) 5*10=50, (1,2) 4*10=40.
+    gain, loss = np.zeros(16, "float32"), np.zeros(16, "float32")
+    gain[:3], loss[:3] = (4, 3, 1), (1, 1, 9)
+    # Wrong both ways: the product of two harms is large and must not count.
+    gain[4:6], loss[4:6] = -5, -5
+    model = linear(np.stack([-loss, gain], -1), np.array([100.0, 0.0]))
+    x = np.zeros((1, 4, 4, 1), "float32")
+    first = A.JSMA(theta=1.0, gamma=2 / 16)(model, x, np.zeros(1, int), np.ones(1, int))
+    np.testing.assert_array_equal(np.flatnonzero(first.x_adv), [0, 2])
+    half = A.JSMA(theta=0.5, gamma=2 / 16)(model, x, np.zeros(1, int), np.ones(1, int))
+    np.testing.assert_array_equal(np.flatnonzero(half.x_adv), [0, 2])
+    assert half.x_adv.max() == 1.0
+    # With room for four pixels, only one useful pixel is left beside those at the bounds: there is no second pair.
+    more = A.JSMA(theta=1.0, gamma=4 / 16)(model, x, np.zeros(1, int), np.ones(1, int))
+    assert set(np.flatnonzero(more.x_adv)) >= {0, 1, 2}
+
+
+def test_jsma_darkens_with_a_negative_theta():
+    gain = np.zeros(16, "float32")
+    gain[:2] = (-3, -2)
+    model = linear(np.stack([-gain, gain], -1), np.array([-1.0, 0.0]))
+    x = np.ones((1, 4, 4, 1), "float32")
+    y = model(x).numpy().argmax(-1)
+    result = A.JSMA(theta=-1.0, gamma=2 / 16)(model, x, y, 1 - y)
+    assert y[0] == 0 and result.success.all()
+    np.testing.assert_array_equal(np.flatnonzero(result.x_adv == 0), [0, 1])
+
+
+def test_softmax_and_logits_give_the_same_attack(line):
+    import keras
+
+    model, _, x, y = line
+    soft = keras.Sequential([model, keras.layers.Softmax()])
+    hidden = lambda samples: keras.ops.softmax(model(samples))  # noqa: E731
+    for other in (soft, hidden):
+        np.testing.assert_allclose(A.PGD(0.02)(other, x, y).x_adv, A.PGD(0.02)(model, x, y).x_adv, atol=1e-5)
+
+
+def two_pixels(x):
+    """The first pixel decides the class (1 above 0.5), the second the rejection (above 0.5)."""
+    import tensorflow as tf
+
+    first, second = x[:, 0, 0, 0], x[:, 0, 1, 0]
+    scores, suspicion = tf.stack([0.5 - first, first - 0.5], -1), second - 0.5
+    label = tf.where(suspicion > 0, -1, tf.argmax(scores, -1, output_type=tf.int32))
+    return {"scores": scores, "suspicion": suspicion, "label": label}
+
+
+@pytest.mark.parametrize("form", ["selective", "orthogonal"])
+def test_steps_go_to_the_class_first_and_then_to_the_rejection(form):
+    attack = A.OrthogonalPGD(0.5, steps=1, step_size=0.125, form=form, starts=("sample",))
+    right, wrong = np.full((1, 1, 2, 1), 0.25, "float32"), np.array([[[[0.75], [0.75]]]], "float32")
+    np.testing.assert_array_equal(attack(two_pixels, right, np.zeros(1, int)).x_adv.ravel(), [0.375, 0.25])
+    np.testing.assert_array_equal(attack(two_pixels, wrong, np.zeros(1, int)).x_adv.ravel(), [0.75, 0.625])
+    whole = A.OrthogonalPGD(0.5, steps=20, form=form, starts=("sample",))(
+        two_pixels, np.array([[[[0.3], [0.7]]]], "float32"), np.zeros(1, int)
+    )
+    assert whole.success.all() and whole.steps[0] < 20

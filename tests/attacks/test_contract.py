@@ -1,0 +1,206 @@
+"""What every attack promises, as one table: shape, ball, bounds, seed, batches, and that it fools the model at all."""
+
+import numpy as np
+import pytest
+
+import tfdefense as td
+
+A = td.attacks
+
+BALLS = {
+    "fgsm-linf": lambda e: A.FGSM(e),
+    "fgsm-l2": lambda e: A.FGSM(e, norm="l2"),
+    "bim-linf": lambda e: A.BIM(e),
+    "ilcm-linf": lambda e: A.ILCM(e),
+    "pgd-linf": lambda e: A.PGD(e, steps=10),
+    "pgd-l2": lambda e: A.PGD(e, norm="l2", steps=10),
+    "pgd-l1": lambda e: A.PGD(e, norm="l1", steps=10),
+    "pgd-random": lambda e: A.PGD(e, steps=5, random_start=True, restarts=2),
+    "pgd-random-l2": lambda e: A.PGD(e, norm="l2", steps=5, random_start=True),
+    "pgd-random-l1": lambda e: A.PGD(e, norm="l1", steps=5, random_start=True),
+    "pgd-margin": lambda e: A.PGD(e, steps=10, objective=A.Margin()),
+    "pgd-logsumexp": lambda e: A.PGD(e, steps=10, objective=A.LogSumExp()),
+    "pgd-all-starts": lambda e: A.PGD(e, norm="l2", steps=5, starts="all"),
+    "orthogonal": lambda e: A.OrthogonalPGD(e, steps=10, form="orthogonal"),
+    "selective-l2": lambda e: A.OrthogonalPGD(e, norm="l2", steps=10),
+    "strongest": lambda e: A.Strongest([A.FGSM(e), A.BIM(e)]),
+    "transfer": lambda e: A.Transfer(A.BIM(e)),
+}
+# Sizes at which each norm fools most digits of the small classifier.
+SIZES = {"linf": 0.3, "l2": 2.0, "l1": 6.0}
+SEARCHES = {
+    "deepfool-l2": A.DeepFool(),
+    "deepfool-linf": A.DeepFool("linf"),
+    "jsma": A.JSMA(gamma=0.5),
+    "carlini": A.CarliniWagner(steps=60, binary_search_steps=3),
+    "carlini-starts": A.CarliniWagner(steps=30, binary_search_steps=2, starts="all"),
+    "strongest": A.Strongest([A.DeepFool(), A.CarliniWagner(steps=30, binary_search_steps=2)]),
+}
+# T-FGS aside, these need more than one step or a target to fool most; the share that must fall is theirs.
+WEAK = {"fgsm-linf": 0.4, "fgsm-l2": 0.4, "ilcm-linf": 0.2, "pgd-random-l1": 0.4, "pgd-l1": 0.4}
+
+
+def attack_named(name):
+    if name in BALLS:
+        size = SIZES[BALLS[name](1.0).norm]
+        return BALLS[name](size), size
+    return SEARCHES[name], np.inf
+
+
+def model_for(name, request):
+    return request.getfixturevalue("defended" if name == "transfer" else "classifier")
+
+
+EVERY = sorted(set(BALLS) | set(SEARCHES))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_result_keeps_shape_ball_and_bounds(name, request, held_out):
+    attack, size = attack_named(name)
+    x, y = held_out.x[:24], held_out.y[:24]
+    result = attack(model_for(name, request), x, y)
+    assert result.x_adv.shape == x.shape and result.x_adv.dtype == np.float32
+    assert result.x_adv.min() >= 0 and result.x_adv.max() <= 1
+    order = {"linf": np.inf, "l2": 2, "l1": 1}[result.norm]
+    distance = np.linalg.norm((result.x_adv.astype("float64") - x).reshape(24, -1), order, axis=1)
+    np.testing.assert_allclose(result.distance, distance, rtol=1e-6)
+    assert (distance <= size * (1 + 1e-6) + 1e-6).all()
+    assert (np.abs(result.x_adv - x).max() > 1e-3) and len(result.steps) == len(result.success) == 24
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_attack_fools_the_model_it_says_it_fools(name, request, held_out):
+    attack, _ = attack_named(name)
+    model = model_for(name, request)
+    x, y = held_out.x[:48], held_out.y[:48]
+    result = attack(model, x, y)
+    label = td.decisions.decide(model, result.x_adv).label
+    np.testing.assert_array_equal(label, result.label)
+    if "ilcm" not in name and "jsma" not in name:
+        np.testing.assert_array_equal(result.success, (label != y) & (label != -1))
+    if name != "transfer":
+        assert result.success.mean() > WEAK.get(name, 0.6)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_same_seed_same_result_whatever_the_batch_size(name, request, held_out):
+    attack, _ = attack_named(name)
+    model = model_for(name, request)
+    x, y = held_out.x[:20], held_out.y[:20]
+    first, again = attack(model, x, y, batch_size=20), attack(model, x, y, batch_size=20)
+    np.testing.assert_array_equal(first.x_adv, again.x_adv)
+    parts = attack(model, x, y, batch_size=7)
+    # Sums in another order differ in the last digits, which a sign or a search may amplify for a single pixel.
+    assert (first.success == parts.success).mean() >= 0.9
+    assert np.mean(np.abs(first.x_adv - parts.x_adv) < 1e-3) > 0.97
+
+
+def test_another_seed_gives_another_random_start(classifier, held_out):
+    x, y = held_out.x[:8], held_out.y[:8]
+    one, other = (A.PGD(0.1, steps=1, random_start=True, seed=seed)(classifier, x, y) for seed in (0, 1))
+    assert np.abs(one.x_adv - other.x_adv).max() > 0.01
+
+
+@pytest.mark.parametrize("bounds", [(-0.5, 0.5), (0.0, 255.0)])
+@pytest.mark.parametrize("name", ["pgd-linf", "pgd-l2", "deepfool-l2", "carlini", "jsma"])
+def test_bounds_of_the_pixels_only_change_the_unit(name, bounds, classifier, held_out):
+    import keras
+
+    low, high = bounds
+    inputs = keras.Input((8, 8, 1))
+    shifted = keras.Model(inputs, classifier(keras.layers.Rescaling(1 / (high - low), -low / (high - low))(inputs)))
+    x, y = held_out.x[:16], held_out.y[:16]
+    moved = (x * (high - low) + low).astype("float32").clip(low, high)
+    attack, size = attack_named(name)
+    there = BALLS[name](size * (high - low)) if name in BALLS else attack
+    plain, scaled = attack(classifier, x, y), there(shifted, moved, y, bounds=bounds)
+    assert scaled.x_adv.min() >= low and scaled.x_adv.max() <= high
+    assert (plain.success == scaled.success).mean() >= 0.85
+    both = plain.success & scaled.success
+    assert scaled.distance[both].mean() / (high - low) == pytest.approx(plain.distance[both].mean(), rel=0.05)
+
+
+def test_uint8_pixels_are_taken(classifier, held_out):
+    import keras
+
+    inputs = keras.Input((8, 8, 1))
+    model = keras.Model(inputs, classifier(keras.layers.Rescaling(1 / 255)(inputs)))
+    pixels = (held_out.x[:8] * 255).astype("uint8")
+    result = A.FGSM(51)(model, pixels, held_out.y[:8], bounds=(0, 255))
+    assert result.x_adv.max() > 1 and np.abs(result.x_adv - pixels).max() == pytest.approx(51)
+
+
+@pytest.mark.parametrize("name", ["pgd-linf", "pgd-l2", "orthogonal", "deepfool-l2", "carlini", "jsma"])
+def test_targeted_attacks_count_only_the_target(name, classifier, held_out):
+    x, y = held_out.x[:30], held_out.y[:30]
+    attack, _ = attack_named(name)
+    if name == "deepfool-l2":
+        with pytest.raises(ValueError, match="no targeted form"):
+            attack(classifier, x, y, target="most_likely")
+        return
+    target = (y + 1) % 10
+    result = attack(classifier, x, y, target)
+    np.testing.assert_array_equal(result.success, classifier(result.x_adv).numpy().argmax(-1) == target)
+    assert result.success.mean() > 0.2
+
+
+def test_named_targets_are_the_least_and_the_second_likeliest_class(classifier, held_out):
+    x, y = held_out.x[:30], held_out.y[:30]
+    scores = classifier(x).numpy()
+    scores[np.arange(30), y] = np.nan
+    for name, wanted in (("least_likely", np.nanargmin(scores, -1)), ("most_likely", np.nanargmax(scores, -1))):
+        named = A.PGD(0.3, steps=5)(classifier, x, y, target=name)
+        given = A.PGD(0.3, steps=5)(classifier, x, y, target=wanted)
+        np.testing.assert_array_equal(named.x_adv, given.x_adv)
+
+
+def test_iterations_beat_one_step_and_restarts_do_not_hurt(classifier, held_out):
+    x, y = held_out.x[:100], held_out.y[:100]
+    one, ten = A.FGSM(0.15)(classifier, x, y), A.BIM(0.15)(classifier, x, y)
+    more = A.PGD(0.15, steps=10, starts=("sample", "random"), restarts=3)(classifier, x, y)
+    single = A.PGD(0.15, steps=10)(classifier, x, y)
+    assert one.success.mean() < ten.success.mean() < 1
+    assert (more.success | ~single.success).all()
+
+
+def test_objective_falls_along_the_steps(classifier, held_out):
+    x, y = held_out.x[:40], held_out.y[:40]
+    lead = []
+    for steps in (1, 3, 10):
+        scores = classifier(A.PGD(0.1, steps=steps, step_size=0.02, objective=A.Margin())(classifier, x, y).x_adv).numpy()
+        own = scores[np.arange(40), y].copy()
+        scores[np.arange(40), y] = -np.inf
+        lead.append((own - scores.max(-1)).mean())
+    assert lead[0] > lead[1] > lead[2]
+
+
+def test_finished_samples_leave_the_batch(classifier, held_out):
+    x, y = held_out.x[:40], held_out.y[:40]
+    early = A.PGD(0.5, steps=40, early_stop=True)(classifier, x, y)
+    assert early.success.all() and early.steps.mean() < 20 and early.steps.max() > early.steps.min()
+    every = A.PGD(0.5, steps=40)(classifier, x, y)
+    taken = classifier(x).numpy().argmax(-1) == y
+    assert (every.steps[taken] == 40).all()
+    patient = A.CarliniWagner(steps=400, binary_search_steps=2)(classifier, x, y)
+    assert patient.steps[taken].max() < 800
+
+
+def test_tolerance_stops_where_nothing_moves_any_more(line):
+    model, _, x, y = line
+    stopped = A.PGD(0.01, steps=50, step_size=0.01, objective=A.Margin(), tolerance=1e-6)(model, x, y)
+    assert (stopped.steps <= 5).all()
+
+
+def test_misclassified_samples_are_left_alone(classifier, held_out):
+    x = held_out.x[:10]
+    wrong = (classifier(x).numpy().argmax(-1) + 1) % 10
+    result = A.PGD(0.3)(classifier, x, wrong)
+    np.testing.assert_array_equal(result.x_adv, x)
+    assert result.success.all() and (result.distance == 0).all() and (result.steps == 0).all()
+
+
+def test_attacks_leave_the_model_as_it_was(classifier, held_out):
+    before = [weight.copy() for weight in classifier.get_weights()]
+    A.PGD(0.1, steps=3)(classifier, held_out.x[:8], held_out.y[:8])
+    for old, new in zip(before, classifier.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)

@@ -1,0 +1,169 @@
+"""Attacks against models that can reject: what they aim at, where they start, what counts as success."""
+
+import numpy as np
+import pytest
+
+import tfdefense as td
+
+A = td.attacks
+
+
+@pytest.fixture(scope="module")
+def rejecting(dustbin):
+    return td.OutDistribution().attach(dustbin)
+
+
+@pytest.fixture(scope="module")
+def samples(held_out):
+    return held_out.x[:60], held_out.y[:60]
+
+
+def test_evade_is_below_zero_exactly_on_success(defended, held_out):
+    x, y = held_out.x, (held_out.y + (np.arange(len(held_out.y)) % 3 == 0)) % 10
+    view = td.decisions.View.of(defended)
+    scores, suspicion, label = view.run(x)
+    for objective, scale in ((A.Evade(raw=True), (1.0, 1.0)), (A.Evade(), (3.0, 0.5))):
+        value = objective.value(scores, suspicion, y.astype("int32"), None, scale).numpy()
+        np.testing.assert_array_equal(value < 0, (label.numpy() != y) & (label.numpy() != -1))
+    assert (value < 0).any() and (value > 0).any()
+
+
+def test_raw_evade_is_the_larger_of_margin_and_suspicion():
+    scores = np.array([[3.0, 1.0, 0.0], [0.0, 2.0, 1.0]], "float32")
+    suspicion = np.array([-1.0, 0.5], "float32")
+    y = np.array([0, 0], "int32")
+    np.testing.assert_allclose(A.Evade(raw=True).value(scores, suspicion, y, None, (1.0, 1.0)), [2.0, 0.5])
+    np.testing.assert_allclose(A.Margin().value(scores, suspicion, y, None, (1.0, 1.0)), [2.0, -2.0])
+    np.testing.assert_allclose(A.Margin().value(scores, suspicion, y, np.array([1, 1], "int32"), None), [2.0, -1.0])
+    wrong = np.log(np.exp(1.0) + np.exp(0.0))
+    np.testing.assert_allclose(A.LogSumExp().value(scores[:1], None, y[:1], None, None), [3.0 - wrong], rtol=1e-6)
+    joined = np.log(np.exp(3.0 - wrong) + np.exp(-1.0))
+    np.testing.assert_allclose(A.LogSumExp().value(scores[:1], suspicion[:1], y[:1], None, None), [joined], rtol=1e-6)
+    np.testing.assert_allclose(
+        A.CrossEntropy().value(scores[:1], None, y[:1], None, None), [3.0 - np.log(np.exp([3.0, 1.0, 0.0]).sum())], rtol=1e-5
+    )
+
+
+def test_evade_measures_the_spread_on_the_clean_samples(defended, samples):
+    x, y = samples
+    view, x, y = A.base.check(defended, x, y, None)
+    scores, suspicion, _ = (tensor.numpy() for tensor in view.run(x))
+    own = scores[np.arange(len(y)), y].copy()
+    scores[np.arange(len(y)), y] = -np.inf
+    margin, doubt = A.Evade().measure(view, x, y)
+    assert margin == pytest.approx((own - scores.max(-1)).std(), rel=1e-4) and doubt == pytest.approx(suspicion.std(), rel=1e-4)
+    assert A.Evade(raw=True).measure(view, x, y) == (1.0, 1.0)
+
+
+def test_the_default_objective_knows_of_the_rejection(defended, classifier, samples):
+    x, y = samples
+    assert A.PGD(0.1).objective_on(td.decisions.View.of(classifier)) == A.CrossEntropy()
+    unaware = A.Transfer(A.PGD(0.3, norm="l2", steps=20))(defended, x, y)
+    aware = A.Strongest([A.PGD(0.3, norm="l2", steps=20), A.PGD(0.3, norm="l2", steps=20, objective=A.LogSumExp())])(defended, x, y)
+    np.testing.assert_array_equal(unaware.x_adv, A.PGD(0.3, norm="l2", steps=20)(td.base_model(defended), x, y).x_adv)
+    assert aware.success.sum() >= unaware.success.sum()
+
+
+def test_rejected_samples_are_no_success(defended, samples):
+    x, y = samples
+    result = A.Transfer(A.DeepFool())(defended, x, y)
+    # Just across the boundary the confidence is low: misclassified, and rejected.
+    assert (result.label == -1).mean() > 0.8
+    np.testing.assert_array_equal(result.success, (result.label != y) & (result.label != -1))
+    farther = A.DeepFool()(defended, x, y)
+    assert farther.success.mean() > 0.9 > result.success.mean()
+    assert farther.distance[farther.success].mean() > result.distance.mean()
+
+
+def test_more_starts_find_at_least_as_much(rejecting, samples):
+    x, y = samples
+    one = A.PGD(0.15, steps=10, starts=("sample",))(rejecting, x, y)
+    every = A.PGD(0.15, steps=10)(rejecting, x, y)
+    assert (every.success | ~one.success).all()
+    assert (every.steps[~one.success] > one.steps[~one.success]).all()
+    assert (every.steps[one.success] == one.steps[one.success]).all()
+
+
+@pytest.mark.parametrize("start", ["random", "interpolated"])
+def test_each_start_begins_elsewhere_and_stays_in_the_ball(rejecting, samples, start):
+    x, y = samples
+    only = A.PGD(0.15, steps=1, step_size=1e-6, starts=(start,))(rejecting, x, y)
+    moved = np.abs(only.x_adv - x).reshape(len(x), -1).max(-1)
+    clean = rejecting(x)["label"].numpy() == y
+    assert (moved[clean] > 0.01).mean() > 0.9 and moved.max() <= 0.15 + 1e-6
+
+
+def test_interpolated_start_is_just_across_the_boundary(rejecting, samples):
+    x, y = samples
+    result = A.CarliniWagner(steps=1, binary_search_steps=1, starts=("interpolated",))(rejecting, x, y)
+    assert result.success.mean() > 0.95
+    direct = A.CarliniWagner(steps=1, binary_search_steps=1)(rejecting, x, y)
+    assert direct.success.mean() < 0.2
+
+
+def test_base_start_is_the_base_models_adversarial_example(rejecting, samples):
+    x, y = samples
+    # What the base has wrong an attack leaves alone, a start does not.
+    right = td.decisions.decide(td.base_model(rejecting), x).label == y
+    x, y = x[right], y[right]
+    start = A.Of().points(A.PGD(0.2, steps=10), _batch(rejecting, x, y))
+    np.testing.assert_allclose(start, A.PGD(0.2, steps=10)(td.base_model(rejecting), x, y).x_adv, atol=1e-6)
+    given = A.Of(td.base_model(rejecting)).points(A.PGD(0.2, steps=10), _batch(rejecting, x, y))
+    np.testing.assert_allclose(start, given, atol=1e-6)
+
+
+def _batch(model, x, y):
+    view, x, y = A.base.check(model, x, y, None)
+    return A.base.Batch(view, x, y, None, (1.0, 1.0), (x, y), np.arange(len(x)))
+
+
+def test_strongest_keeps_the_best_of_each_sample(defended, samples):
+    x, y = samples
+    attacks = [A.DeepFool(), A.CarliniWagner(steps=40, binary_search_steps=3)]
+    one, other = (attack(defended, x, y) for attack in attacks)
+    best = A.Strongest(attacks)(defended, x, y)
+    np.testing.assert_array_equal(best.success, one.success | other.success)
+    distances = np.where(np.stack([one.success, other.success]), np.stack([one.distance, other.distance]), np.inf).min(0)
+    np.testing.assert_allclose(best.distance[best.success], distances[best.success])
+    np.testing.assert_array_equal(best.steps, one.steps + other.steps)
+    sparing = A.Strongest(attacks, until_success=True)(defended, x, y)
+    np.testing.assert_array_equal(sparing.success, best.success)
+    assert sparing.steps.sum() < best.steps.sum()
+
+
+def test_orthogonal_steps_do_not_touch_the_other_term():
+    import tensorflow as tf
+
+    from tfdefense.attacks.orthogonal import _without
+
+    rng = np.random.default_rng(0)
+    chosen, kept = (tf.constant(rng.normal(size=(5, 4, 4, 1)).astype("float32")) for _ in range(2))
+    rest = _without(chosen, kept).numpy().reshape(5, -1)
+    np.testing.assert_allclose((rest * kept.numpy().reshape(5, -1)).sum(-1), 0, atol=1e-5)
+    assert ((rest * chosen.numpy().reshape(5, -1)).sum(-1) > 0).all()
+    np.testing.assert_allclose(_without(chosen, 3 * chosen).numpy().reshape(5, -1).std(), rest.std(), rtol=0.5)
+
+
+def test_attacks_run_on_a_loaded_saved_model(defended, samples, tmp_path):
+    import tensorflow as tf
+
+    x, y = samples[0][:20], samples[1][:20]
+    defended.export(tmp_path / "serving", verbose=False)
+    loaded = tf.saved_model.load(str(tmp_path / "serving"))
+    one = {"steps": 5, "starts": ("sample", "interpolated")}
+    for attack in (A.PGD(0.1, **one), A.DeepFool(), A.OrthogonalPGD(0.1, **one)):
+        here, there = attack(defended, x, y), attack(loaded, x, y)
+        np.testing.assert_array_equal(here.label, there.label)
+        np.testing.assert_allclose(here.x_adv, there.x_adv, atol=1e-4)
+    # Its undefended inside can't be reached: that start is left out of the default.
+    assert A.PGD(0.1, steps=2)(loaded, x, y).x_adv.shape == x.shape
+
+
+def test_the_default_attack_is_not_stuck_on_the_plateau_of_rejection(defended, samples):
+    x, y = samples
+    stuck = A.PGD(0.15, steps=40, starts=("sample",))(defended, x, y).success.mean()
+    default = A.PGD(0.15, steps=40)(defended, x, y).success.mean()
+    blind = A.PGD(0.15, steps=40, objective=A.Margin(), starts=("sample",))(defended, x, y).success.mean()
+    # An attack that knows of the defense must not do worse than one that ignores it.
+    assert default >= blind > 0.3 and default > stuck
+    assert A.OrthogonalPGD(0.15, steps=40)(defended, x, y).success.mean() >= blind
