@@ -37,7 +37,8 @@ def plane(path=None, samples=60, epsilon=0.28, steps=60, seed=0):
     td.adapt(model, x[::2], y[::2], calibration=x[1::2], max_rejected=0.1)
     objective = td.attacks.MaximumConfidence()
     attack = td.attacks.PGD(epsilon, norm="l2", steps=steps, objective=objective, starts="sample")
-    start = middles[:1].astype("float32")
+    # From the middle of its class the slope may lead away from the other two, and the search ends where all is rejected.
+    start = middles[:1].astype("float32") + np.array([[0.06, 0.0]], "float32")
     found = attack(model, start, np.array([0]))
     return plots.plane(
         model, x[::2], y[::2], path, objective=objective, start=start[0], aim=0, found=found.x_adv[0], epsilon=epsilon

@@ -275,7 +275,7 @@ def plane(model, x, y, path=None, *, objective=None, start=None, aim=None, found
             if start is not None:
                 axes.plot(*start, marker="h", markersize=8, color=WRONG, markeredgecolor="white", linestyle="none")
             if found is not None:
-                axes.plot(*found, marker="*", markersize=11, color="#009E73", markeredgecolor="white", linestyle="none")
+                axes.plot(*found, marker="*", markersize=12, color="white", markeredgecolor=INK, linestyle="none")
             if start is not None and epsilon is not None:
                 angle = np.linspace(0, 2 * np.pi, 200)
                 axes.plot(start[0] + epsilon * np.cos(angle), start[1] + epsilon * np.sin(angle), color=INK, linewidth=1)

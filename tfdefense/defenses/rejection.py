@@ -46,6 +46,7 @@ class NeuralRejection(_Machines):
     >>> defended = td.adapt(defended, x_train, y_train, calibration=x_held_out, max_rejected=0.05)
     >>> defended(x_held_out)["suspicion"].shape
     TensorShape([397])
+
     Reference: Melis et al., 2017, Is deep learning safe for robot vision? Adversarial examples against the iCub humanoid.
     """
 
@@ -86,6 +87,7 @@ class DeepNeuralRejection(_Machines):
     >>> defended = td.adapt(defended, x_train, y_train, calibration=x_held_out, max_rejected=0.05)
     >>> round(float((defended(x_held_out)["label"].numpy() == -1).mean()), 2)
     0.05
+
     Reference: Sotgiu et al., 2020, Deep neural rejection against adversarial examples.
     """
 

@@ -35,6 +35,7 @@ class RBFSVM(AdaptableLayer):
     >>> layer.adapt(np.array([[0.0], [0.2], [0.8], [1.0]]), np.array([0, 0, 1, 1]))
     >>> [int(scores.argmax()) for scores in layer(np.array([[0.1], [0.9]])).numpy()]
     [0, 1]
+
     Reference: Sotgiu et al., 2020, Deep neural rejection against adversarial examples.
     """
 
@@ -152,18 +153,16 @@ class RBFSVM(AdaptableLayer):
             self.build((None, features.shape[1]))
         if self.search is not None:
             self.C, self.gamma, _ = self._searched(features, labels)
-        # Rounded first: the machines are fitted with the width that the layer will compute with.
-        log_gamma = np.float32(np.log(machines.gamma_of(self.gamma, features)))
-        centre = features.mean(0, dtype="float64").astype("float32")
-        features = features - centre
+        gamma = machines.gamma_of(self.gamma, features)
         distances = machines.squared_distances(features)
-        kernel = machines.kernel_of(distances, np.exp(np.float64(log_gamma)), out=distances)
+        kernel = machines.kernel_of(distances, gamma, out=distances)
         coefficients, intercepts = machines.fit(kernel, labels, self.classes, self.C)
         support = np.flatnonzero(coefficients.any(1))
+        centre = features.mean(0, dtype="float64").astype("float32")
         self.centre.assign(centre)
-        self.log_gamma.assign(log_gamma)
+        self.log_gamma.assign(np.float32(np.log(gamma)))
         self.intercepts.assign(intercepts.astype("float32"))
-        self._set_references(features[support], coefficients[support])
+        self._set_references(features[support] - centre, coefficients[support])
         self.mark_adapted()
         if self.cross_validated:
             return machines.cross_validated_scores(kernel, labels, self.classes, self.C, self.folds).astype("float32")

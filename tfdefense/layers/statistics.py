@@ -45,8 +45,9 @@ class BestScore(_ScoreStatistic):
 
     Example:
 
-    >>> BestScore()(np.array([[0.5, -1.0]]))
+    >>> BestScore()(np.array([[0.5, -1.0]])).numpy()
     array([-0.5], dtype=float32)
+
     Reference: Melis et al., 2017, Is deep learning safe for robot vision? Adversarial examples against the iCub humanoid.
     """
 
