@@ -80,7 +80,7 @@ def test_run_gives_curves_of_all_models_under_both_attacks(places, monkeypatch, 
     for method in dnr.METHODS:
         paper, strongest = (curves[f"{method}, {told}: accuracy against l2 size"]["y"] for told in dnr.ATTACKS.values())
         assert all(np.array(strongest[1:]) <= np.array(paper[1:]) + 1 / 16), (
-            "another start never hurts, but early stops may cost a sample"
+            "more starts never hurt, but an early stop may cost one"
         )
     rows = {row["what"]: row for row in content["rows"]}
     assert 0 < rows["DNR, clean rejection"]["ours"] < 0.2
