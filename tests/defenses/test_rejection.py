@@ -164,14 +164,30 @@ def test_compressed_model_is_smaller_and_decides_nearly_alike(classifier, fitted
     model = td.DeepNeuralRejection(["features", "scores"]).attach(classifier)
     td.adapt(model, *fitted, calibration=held_out.x[:200])
     before = td.evaluate(model, held_out.x[200:], held_out.y[200:])
+    scores = decisions(model, held_out.x)["scores"]
     model.predict(held_out.x[:10], verbose=0)
     assert td.compress(model, 60, fitted[0], calibration=held_out.x[:200]) is model
     assert [layer.vectors for layer in machines_of(model)] == [60] * 3
+    assert np.sqrt(np.square(decisions(model, held_out.x)["scores"] - scores).mean()) < 0.1 * scores.std()
     after = td.evaluate(model, held_out.x[200:], held_out.y[200:])
     assert (after.label == before.label).mean() > 0.9
     assert td.evaluate(model, held_out.x[:200], held_out.y[:200]).rejection == pytest.approx(0.05)
     expected = decisions(model, held_out.x[:10])["scores"]
     np.testing.assert_allclose(model.predict(held_out.x[:10], verbose=0)["scores"], expected, atol=1e-5)
+
+
+def test_few_vectors_keep_the_scores_better_when_refitted_on_samples(dnr, fitted, held_out):
+    before = decisions(dnr, held_out.x)["scores"]
+
+    def error(compress):
+        copy = keras.models.clone_model(dnr)
+        copy.set_weights(dnr.get_weights())
+        compress(copy)
+        return np.sqrt(np.square(decisions(copy, held_out.x)["scores"] - before).mean())
+
+    on_samples = error(lambda model: td.compress(model, 12, fitted[0]))
+    on_vectors = error(lambda model: [layer.compress(12) for layer in machines_of(model)])
+    assert on_samples < 0.8 * on_vectors, (on_samples, on_vectors)
 
 
 def test_search_chooses_for_each_layer(classifier, fitted):

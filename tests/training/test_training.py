@@ -114,6 +114,27 @@ def test_key_follows_the_settings():
     assert recipe.changed(model_options={"classes": 4}).key() != recipe.key()
 
 
+def test_training_samples_may_be_the_first_so_many(tmp_path, monkeypatch):
+    from training import loop
+
+    seen = []
+    original = loop.ShuffledBatches
+    monkeypatch.setattr(loop, "ShuffledBatches", lambda x, *rest: seen.append(x) or original(x, *rest))
+    train("digits", cache=tmp_path, verbose=0, epochs=1, train_samples=256)
+    from tfdefense import data
+
+    np.testing.assert_array_equal(seen[0], data.load("digits").x[:256])
+    with pytest.raises(ValueError, match="`train_samples` must be at most the 1400 that there are. Received 1401"):
+        train("digits", cache=tmp_path, verbose=0, epochs=1, train_samples=1401)
+    with pytest.raises(ValueError, match="`train_samples` must be a whole number"):
+        recipes.find("digits").changed(train_samples=0)
+
+
+def test_settings_left_out_do_not_change_the_key():
+    recipe = recipes.find("digits")
+    assert recipe.key() == recipe.changed(train_samples=None).key() != recipe.changed(train_samples=300).key()
+
+
 def test_every_recipe_names_a_model_and_says_what_it_costs():
     import importlib
 
