@@ -52,9 +52,10 @@ def _shares(y_true, scores):
 class ReverseCrossEntropy(_ClassLoss):
     """Reverse cross-entropy: -R_y log softmax(Z), where R_y is 0 at the true class and 1 / (classes - 1) elsewhere.
 
-    Z are the reversed scores. The loss takes what a model gives that ends in `td.layers.ReverseLogits`, which is -Z: ordinary
-    scores, the largest of which is the class, so that accuracy and attacks need to know nothing of the training. Its
-    gradient is up to classes - 1 times smaller than that of cross-entropy: with plain SGD use a larger learning rate; Adam does not mind.
+    Z are the logits that are trained to be lowest at the true class. The loss takes what a model gives that ends in
+    `td.layers.ReverseLogits`, which is -Z: ordinary scores, the largest of which is the class, so that accuracy and attacks
+    need to know nothing of the training. Its gradient is about classes - 1 times smaller than that of cross-entropy: plain
+    SGD wants a larger learning rate, Adam does not mind.
 
     Args:
         from_logits: Whether the model gives scores; otherwise probabilities, softmax(-Z).

@@ -93,7 +93,7 @@ class KernelDensity(AdaptableLayer):
             labels: Class of each, whole numbers.
         """
         scores = None
-        if isinstance(features, list | tuple):
+        if isinstance(features, list | tuple) and len(features) == 2 and all(np.ndim(part) > 1 for part in features):
             features, scores = features
         features, labels = _checked(features, labels, None if scores is None else np.shape(scores)[-1])
         if not self.built:
