@@ -55,7 +55,7 @@ class Network:
         import keras
 
         hidden = keras.Model(self.base.inputs[0], self.base.get_layer("pool").output)
-        return hidden.predict(x, batch_size=256, verbose=0)
+        return hidden.predict(x, batch_size=256, verbose=0).reshape(len(x), -1)
 
     def right(self, x, y):
         """Samples that the network has right: only these can be misled."""

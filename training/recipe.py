@@ -58,20 +58,18 @@ class Recipe:
     def key(self):
         """Changes with any setting and with the code of the architecture, not with its comments or layout."""
         file = Path(__file__).parents[1] / "models" / f"{self.model.split(':')[0]}.py"
-        settings = dataclasses.asdict(self)
-        for field in dataclasses.fields(self):
-            # What came later counts only where it is used: networks trained before keep their place.
-            if field.name in _LATER and settings[field.name] == _default(field):
-                del settings[field.name]
-        content = [settings, ast.dump(ast.parse(file.read_text()))]
+        content = [_counted(self), ast.dump(ast.parse(file.read_text()))]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 _LATER = ("decay", "loss", "loss_options", "augment")
 
 
-def _default(field):
-    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+def _counted(recipe):
+    """The settings in the key. What came later counts only where it is used: networks trained before keep their place."""
+    unused = Recipe(recipe.dataset, recipe.model, recipe.epochs)
+    settings = dataclasses.asdict(recipe)
+    return {name: value for name, value in settings.items() if name not in _LATER or value != getattr(unused, name)}
 
 
 def names():
