@@ -18,6 +18,6 @@ RECIPE = Recipe(
     epochs=20,
     batch_size=64,
     optimizer="AdamW",
-    optimizer_options={"learning_rate": 2e-3, "weight_decay": 1e-3},
+    optimizer_options={"learning_rate": 2e-3, "weight_decay": 0.02},
     decay=True,
 )

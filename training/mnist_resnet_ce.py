@@ -1,7 +1,7 @@
 """MNIST on a residual network with cross-entropy (PAPERS.md, row R8).
 
 Command: python -m training mnist_resnet_ce            (other depths: --depth 20)
-Cost: about 4 minutes an epoch on 2 free CPU cores at depth 14 (not yet measured to the end).
+Cost: about 2.5 minutes an epoch at depth 14, 6.5 at depth 20, on 2 CPU cores.
 Expected: test accuracy above 0.992.
 
 The settings are those of `mnist_resnet_rce` but for the loss. Adam, where the paper has SGD: the gradient of reverse
@@ -18,6 +18,6 @@ RECIPE = Recipe(
     epochs=8,
     batch_size=128,
     optimizer="AdamW",
-    optimizer_options={"learning_rate": 2e-3, "weight_decay": 1e-3},
+    optimizer_options={"learning_rate": 2e-3, "weight_decay": 0.02},
     decay=True,
 )
