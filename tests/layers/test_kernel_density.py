@@ -177,6 +177,15 @@ def test_room_that_small_classes_leave_goes_to_the_others():
     assert np.bincount(layer.owners.numpy().ravel(), minlength=4)[1:].tolist() == [3, 20, 20]
 
 
+def test_another_seed_keeps_other_points(data):
+    def stored(seed):
+        return fitted(data, max_points=80, seed=seed).points.numpy()
+
+    assert np.array_equal(stored(1), stored(1)) and not np.array_equal(stored(1), stored(2))
+    config = KernelDensity(sigma=2.0, max_points=80, seed=3).get_config()
+    assert (config["sigma"], config["max_points"], config["seed"]) == (2.0, 80, 3)
+
+
 def test_inner_images_are_flattened(data):
     scores = np.eye(CLASSES, dtype="float32")[[0, 1]]
     flat, square = fitted(data), KernelDensity()
