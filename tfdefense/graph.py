@@ -102,8 +102,9 @@ def _find(model, name):
         return inside[0]
     if inside:
         raise ValueError(f"Layer '{name}' is in several submodels. Say which: {', '.join(inside)}.")
-    own_names = {path.split("/")[-1]: path for path in paths}
-    near = [own_names[close] for close in difflib.get_close_matches(str(name), own_names, n=3, cutoff=0.4)]
+    own_names = {path.split("/")[-1]: path for path in paths} | {path: path for path in paths}
+    close = difflib.get_close_matches(str(name), own_names, n=3, cutoff=0.4)
+    near = dict.fromkeys(own_names[found] for found in close)
     raise ValueError(
         f"Model '{model.name}' has no layer '{name}'. Nearest: {', '.join(near)}."
         if near
@@ -121,7 +122,7 @@ def _open(model, wanted, logits):
             inside.setdefault(head, {})[name] = rest
     if logits and _is_submodel(last):
         inside.setdefault(last.name, {})
-    taps = {}
+    taps, whole = {}, {}
     if inside:
         # Tapping the submodel beside the original call would run it twice, so the outer graph is laid again with a
         # submodel of more outputs in its place. The layers, and with them the weights, are the same objects.
@@ -134,6 +135,7 @@ def _open(model, wanted, logits):
             tapped_input, output, tapped = _open(inner, names, as_logits)
             opened = keras.Model(tapped_input, {"output": output, **tapped}, name=layer.name)
             outputs = opened(*args, **kwargs)
+            whole[layer.name] = outputs["output"]
             taps.update({name: outputs[name] for name in names})
             return outputs["output"]
 
@@ -143,7 +145,7 @@ def _open(model, wanted, logits):
             calls = [node for operation, node in walk(model) if operation.name == path]
             if len(calls) > 1:
                 raise ValueError(f"Layer '{name}' is called {len(calls)} times in '{model.name}', so its output is ambiguous.")
-            taps[name] = calls[0].output_tensors[0]
+            taps[name] = whole.get(path, calls[0].output_tensors[0])
     output = model.outputs[0]
     return model.inputs[0], _before_squashing(output) if logits else output, taps
 

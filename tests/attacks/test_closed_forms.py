@@ -91,6 +91,8 @@ def test_jsma_takes_the_pair_with_the_largest_product():
     # Gains of class 1: 4, 3, 1, 0, ...; the rest loses: 1, 1, 9, 0, ... Pairs: (0,1) 7*2=14, (0,2) 5*10=50, (1,2) 4*10=40.
     gain, loss = np.zeros(16, "float32"), np.zeros(16, "float32")
     gain[:3], loss[:3] = (4, 3, 1), (1, 1, 9)
+    # Wrong both ways: the product of two harms is large and must not count.
+    gain[4:6], loss[4:6] = -5, -5
     model = linear(np.stack([-loss, gain], -1), np.array([100.0, 0.0]))
     x = np.zeros((1, 4, 4, 1), "float32")
     first = A.JSMA(theta=1.0, gamma=2 / 16)(model, x, np.zeros(1, int), np.ones(1, int))
@@ -122,3 +124,23 @@ def test_softmax_and_logits_give_the_same_attack(line):
     hidden = lambda samples: keras.ops.softmax(model(samples))  # noqa: E731
     for other in (soft, hidden):
         np.testing.assert_allclose(A.PGD(0.02)(other, x, y).x_adv, A.PGD(0.02)(model, x, y).x_adv, atol=1e-5)
+
+
+def two_pixels(x):
+    """The first pixel decides the class (1 above 0.5), the second the rejection (above 0.5)."""
+    import tensorflow as tf
+
+    first, second = x[:, 0, 0, 0], x[:, 0, 1, 0]
+    scores, suspicion = tf.stack([0.5 - first, first - 0.5], -1), second - 0.5
+    label = tf.where(suspicion > 0, -1, tf.argmax(scores, -1, output_type=tf.int32))
+    return {"scores": scores, "suspicion": suspicion, "label": label}
+
+
+@pytest.mark.parametrize("form", ["selective", "orthogonal"])
+def test_steps_go_to_the_class_first_and_then_to_the_rejection(form):
+    attack = A.OrthogonalPGD(0.5, steps=1, step_size=0.125, form=form)
+    right, wrong = np.full((1, 1, 2, 1), 0.25, "float32"), np.array([[[[0.75], [0.75]]]], "float32")
+    np.testing.assert_array_equal(attack(two_pixels, right, np.zeros(1, int)).x_adv.ravel(), [0.375, 0.25])
+    np.testing.assert_array_equal(attack(two_pixels, wrong, np.zeros(1, int)).x_adv.ravel(), [0.75, 0.625])
+    whole = A.OrthogonalPGD(0.5, steps=20, form=form)(two_pixels, np.array([[[[0.3], [0.7]]]], "float32"), np.zeros(1, int))
+    assert whole.success.all() and whole.steps[0] < 20

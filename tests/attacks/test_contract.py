@@ -192,7 +192,7 @@ def test_tolerance_stops_where_nothing_moves_any_more(line):
 
 
 def test_misclassified_samples_are_left_alone(classifier, held_out):
-    x, y = held_out.x[:10], held_out.y[:10]
+    x = held_out.x[:10]
     wrong = (classifier(x).numpy().argmax(-1) + 1) % 10
     result = A.PGD(0.3)(classifier, x, wrong)
     np.testing.assert_array_equal(result.x_adv, x)

@@ -26,6 +26,7 @@ class DeepFool(Attack):
 
     >>> DeepFool()(model, x, y).norm
     'l2'
+
     Reference: Moosavi-Dezfooli et al., 2016, DeepFool: a simple and accurate method to fool deep neural networks.
     """
 

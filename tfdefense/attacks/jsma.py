@@ -24,6 +24,7 @@ class JSMA(Attack):
     >>> result = JSMA(gamma=0.1)(model, x, y)
     >>> bool(((result.x_adv != x).reshape(len(x), -1).mean(-1) <= 0.1).all())
     True
+
     Reference: Papernot et al., 2016, The limitations of deep learning in adversarial settings.
     """
 

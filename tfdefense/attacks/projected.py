@@ -32,6 +32,7 @@ class PGD(Attack):
     >>> result = PGD(epsilon=0.2, steps=10)(model, x, y)
     >>> bool((abs(result.x_adv - x) <= 0.2 + 1e-6).all())
     True
+
     Reference: Madry et al., 2018, Towards deep learning models resistant to adversarial attacks.
     """
 
@@ -81,6 +82,7 @@ class PGD(Attack):
             "last_value": tf.fill([len(start)], np.float32(np.inf)),
             "best_label": batch.aim,
             "best_fooled": none,
+            "moved": none,
             "zero": none,
             "done": none,
         }
@@ -131,8 +133,10 @@ def build_step(view, ball, objective, targeted, early_stop):
             tape.watch(x)
             value, fooled, label = look(view, objective, targeted, x, state["aim"], fixed["scale"])
         gradient = gradient_or_error(view, tape, value, x)
-        # Of equals the later: where float32 saturates the objective stands still while the steps go on.
-        better = (fooled & ~state["best_fooled"]) | ((fooled == state["best_fooled"]) & (value <= state["best_value"]))
+        # Of equals the later: where float32 saturates the objective stands still while the steps go on. The start itself
+        # counts only if it is taken: a failed attack shows where its steps led.
+        no_worse = (fooled == state["best_fooled"]) & (value <= state["best_value"]) & state["moved"]
+        better = (fooled & ~state["best_fooled"]) | no_worse
         state = dict(state)
         state["best"] = tf.where(tf.reshape(better, [-1] + [1] * (len(x.shape) - 1)), x, state["best"])
         state["best_value"] = tf.where(better, value, state["best_value"])
@@ -141,6 +145,7 @@ def build_step(view, ball, objective, targeted, early_stop):
         state["zero"] |= all_zero(gradient) & ~fooled
         settled = tf.abs(value - state["last_value"]) <= fixed["tolerance"]
         state["last_value"] = value
+        state["moved"] = tf.ones_like(fooled)
         state["done"] = settled | fooled if early_stop else settled
         state["x"] = move(x, state["clean"], gradient, fixed["step"], fixed["epsilon"], ball, view.bounds)
         return state
@@ -158,6 +163,7 @@ class FGSM(PGD):
 
     >>> FGSM(0.1)(model, x, y).x_adv.shape == x.shape
     True
+
     Reference: Goodfellow et al., 2015, Explaining and harnessing adversarial examples.
     """
 

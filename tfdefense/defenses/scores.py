@@ -14,7 +14,8 @@ class ThresholdDefense(Defense):
     Example:
 
     >>> defended = ThresholdDefense("confidence").attach(model)
-    >>> td.calibrate(defended, x_held_out, max_rejected=0.05)
+    >>> td.calibrate(defended, x_held_out, max_rejected=0.05) <= 0.05
+    True
     """
 
     def __init__(self, metric="confidence", threshold=None):

@@ -16,7 +16,7 @@ class Threshold(keras.layers.Layer):
 
     >>> layer = Threshold()
     >>> layer.calibrate([0.0, 1.0, 2.0, 3.0], max_rejected=0.25)
-    >>> float(layer(np.array([2.5]))[0])
+    >>> float(layer(np.array([3.0]))[0])
     0.5
     """
 
@@ -41,7 +41,7 @@ class Threshold(keras.layers.Layer):
         return self.built and float(ops.convert_to_numpy(self.value)) > -float("inf")
 
     def calibrate(self, statistic, max_rejected):
-        """Sets the lowest threshold that rejects at most the share `max_rejected` of these samples."""
+        """Sets a threshold that rejects at most the share `max_rejected` of these samples, and as many as that allows."""
         statistic = keras.ops.convert_to_numpy(statistic).astype("float32")
         if statistic.size == 0:
             raise ValueError("Expected at least one sample to calibrate on. Received none.")
@@ -52,13 +52,17 @@ class Threshold(keras.layers.Layer):
         statistic.sort()
         # The tolerance keeps 0.07 * 100 = 7.000000000000001 and its like from costing a sample.
         allowed = int(max_rejected * statistic.size + 1e-9)
-        value = statistic[statistic.size - 1 - allowed] if allowed < statistic.size else statistic[0] - 1.0
+        if allowed >= statistic.size:
+            raise ValueError(f"Expected a share below 1. Received `max_rejected={max_rejected}`.")
+        value = float(statistic[statistic.size - 1 - allowed])
         if value == float("inf"):
             raise ValueError(
                 f"More than {max_rejected:.1%} of the calibration samples have no finite statistic, so no threshold "
                 "keeps that rate. Check that they are valid inputs and that the defense is adapted."
             )
-        self.value.assign(max(value, -3.0e38))
+        above = float(statistic[statistic.size - allowed]) if allowed else float("inf")
+        # In the middle of the gap: a sample on the threshold itself would fall to either side by rounding.
+        self.value.assign((value + above) / 2 if above < float("inf") else value + 1e-5 * max(1.0, abs(value)))
 
     def get_config(self):
         return {**super().get_config(), "threshold": self.threshold}
@@ -75,8 +79,8 @@ class Join(keras.layers.Layer):
 
     Example:
 
-    >>> Join("any")([np.array([-1.0, 2.0]), np.array([-3.0, -1.0])])
-    array([-1., 2.], dtype=float32)
+    >>> np.asarray(Join("any")([np.array([-1.0, 2.0]), np.array([-3.0, -1.0])])).tolist()
+    [-1.0, 2.0]
     """
 
     def __init__(self, how="any", **kwargs):
@@ -117,8 +121,8 @@ class Reject(keras.layers.Layer):
     Example:
 
     >>> out = Reject(bounds=(0, 1))(np.array([[0.5], [9.0]]), np.array([[1.0, 2.0], [1.0, 2.0]]), np.array([-1.0, -1.0]))
-    >>> out["label"]
-    array([ 1, -1], dtype=int32)
+    >>> np.asarray(out["label"]).tolist()
+    [1, -1]
     """
 
     def __init__(self, bounds=(0.0, 1.0), **kwargs):

@@ -29,8 +29,9 @@ class Confidence(_ScoreStatistic):
 
     Example:
 
-    >>> Confidence()(np.array([[5.0, 0.0], [0.1, 0.0]]))
-    array([-5.0067153, -0.7443967], dtype=float32)
+    >>> [round(float(doubt), 2) for doubt in Confidence()(np.array([[5.0, 0.0], [0.1, 0.0]]))]
+    [-5.01, -0.74]
+
     Reference: Hendrycks and Gimpel, 2017, A baseline for detecting misclassified and out-of-distribution examples.
     """
 
@@ -46,8 +47,9 @@ class NonMaximalEntropy(_ScoreStatistic):
 
     Example:
 
-    >>> NonMaximalEntropy()(np.array([[9.0, 1.0, 1.0]]))
-    array([-0.6931472], dtype=float32)
+    >>> float(NonMaximalEntropy()(np.array([[9.0, 1.0, 1.0]]))[0])
+    -0.693147...
+
     Reference: Pang et al., 2018, Towards robust detection of adversarial examples.
     """
 
@@ -65,8 +67,9 @@ class Dustbin(keras.layers.Layer):
     Example:
 
     >>> scores, doubt = Dustbin()(np.array([[4.0, 1.0, 6.0]]))
-    >>> doubt
-    array([2.], dtype=float32)
+    >>> float(doubt[0])
+    2.0
+
     Reference: Abbasi and Gagné, 2017, Towards dependable deep convolutional neural networks with out-distribution learning.
     """
 

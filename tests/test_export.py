@@ -1,0 +1,201 @@
+"""One decision in four formats."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfdefense as td
+
+# Only tensorflow: the artifact must not need the library that made it.
+IN_A_FRESH_PROCESS = """
+import sys
+sys.modules["tfdefense"] = None  # importing it fails now, wherever it is installed
+import numpy as np
+import tensorflow as tf
+x = np.load(sys.argv[1])
+found = {}
+for name in sys.argv[3].split(","):
+    serve = tf.saved_model.load(f"{sys.argv[2]}/{name}").signatures["serving_default"]
+    for size in (1, 7):
+        parts = [serve(tf.constant(x[i : i + size])) for i in range(0, len(x), size)]
+        for output in ("label", "suspicion", "scores"):
+            found[f"{name}-{size}-{output}"] = np.concatenate([part[output] for part in parts])
+np.savez(sys.argv[2] + "/found.npz", **found)
+assert not any(name.startswith("tfdefense.") for name in sys.modules)
+"""
+
+
+class WithoutTheDustbin(td.ThresholdDefense):
+    """Confidence among the classes, so that it can stand beside a dustbin on one model."""
+
+    def connect(self, logits, taps):
+        return super().connect(logits[:, :-1], taps)
+
+
+@pytest.fixture(scope="module")
+def models(classifier, dustbin, held_out):
+    attached = {
+        "threshold": td.ThresholdDefense().attach(classifier),
+        "dustbin": td.OutDistribution().attach(dustbin),
+        "any": td.AnyOf(td.OutDistribution(), WithoutTheDustbin()).attach(dustbin),
+    }
+    for name in ("threshold", "any"):
+        td.calibrate(attached[name], held_out.x[:200], max_rejected=0.1)
+    return attached
+
+
+@pytest.fixture(scope="module")
+def samples(models, held_out):
+    """Clean, adversarial and invalid samples. The first 200 hold the very one that the threshold was set by."""
+    x, y = held_out.x[200:260], held_out.y[200:260]
+    attack = td.attacks.PGD(0.15, steps=10)
+    adversarial = [attack(model, x, y).x_adv for model in models.values()]
+    invalid = x[:6].copy()
+    invalid[0], invalid[1, 2, 2], invalid[2, 0, 0], invalid[3, 7, 7] = np.nan, np.nan, np.inf, -np.inf
+    invalid[4, 3, 3], invalid[5, 3, 3] = 1.5, -0.5
+    everything = np.concatenate([held_out.x[:200], x, *adversarial, held_out.x[:1] * 1e38, invalid])
+    return everything, slice(-6, None)
+
+
+@pytest.fixture(scope="module")
+def expected(models, samples):
+    return {name: {k: v.numpy() for k, v in model(samples[0]).items()} for name, model in models.items()}
+
+
+def in_batches(run, x, size):
+    parts = [run(x[i : i + size]) for i in range(0, len(x), size)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def check(found, expected, invalid, infinity=np.inf):
+    np.testing.assert_array_equal(found["label"], expected["label"])
+    assert found["label"].dtype == np.int32
+    assert (found["label"][invalid] == -1).all() and (found["suspicion"][invalid] == infinity).all()
+    # The labels must be worth comparing: many classes, and decisions both ways.
+    assert set(range(10)) <= set(found["label"]) and 0 < (found["label"][:200] == -1).mean() < 0.3
+    judged = np.isfinite(expected["suspicion"])
+    np.testing.assert_allclose(found["suspicion"][judged], expected["suspicion"][judged], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found["scores"][judged], expected["scores"][judged], rtol=1e-4, atol=1e-4)
+
+
+NAMES = ("threshold", "dustbin", "any")
+
+
+@pytest.mark.parametrize("size", [1, 7])
+@pytest.mark.parametrize("name", NAMES)
+def test_keras_file_decides_alike(name, size, models, samples, expected, tmp_path):
+    path = td.export.export(models[name], tmp_path / "model.keras")
+    loaded = tf.function(td.load(path))
+    check(in_batches(lambda x: {k: v.numpy() for k, v in loaded(x).items()}, samples[0], size), expected[name], samples[1])
+
+
+def test_saved_model_decides_alike_in_a_process_without_tfdefense(models, samples, expected, tmp_path):
+    np.save(tmp_path / "x.npy", samples[0])
+    for name, model in models.items():
+        td.export.export(model, tmp_path / name)
+    arguments = [str(tmp_path / "x.npy"), str(tmp_path), ",".join(models)]
+    done = subprocess.run([sys.executable, "-c", IN_A_FRESH_PROCESS, *arguments], cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    found = np.load(tmp_path / "found.npz")
+    for name in models:
+        for size in (1, 7):
+            outputs = {output: found[f"{name}-{size}-{output}"] for output in ("label", "suspicion", "scores")}
+            check(outputs, expected[name], samples[1])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_onnx_decides_alike(name, models, samples, expected, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="pip install tfdefense[export]")
+    pytest.importorskip("tf2onnx", reason="pip install tfdefense[export]")
+    session = onnxruntime.InferenceSession(td.export.export(models[name], tmp_path / "model.onnx"))
+    names = [output.name for output in session.get_outputs()]
+    assert set(names) == {"scores", "suspicion", "label"}
+    run = {
+        size: in_batches(lambda x: dict(zip(names, session.run(None, {"image": x}), strict=True)), samples[0], size)
+        for size in (1, 7)
+    }
+    for outputs in run.values():
+        check(outputs, expected[name], samples[1])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_litert_decides_alike(name, models, samples, expected, tmp_path):
+    litert = pytest.importorskip("ai_edge_litert.interpreter", reason="pip install tfdefense[export]")
+    path = td.export.export(models[name], tmp_path / "model.tflite")
+    for size in (1, 7):
+        interpreter = litert.Interpreter(model_path=str(path))
+        assert set(interpreter.get_signature_list()["serving_default"]["outputs"]) == {"scores", "suspicion", "label"}
+        run = interpreter.get_signature_runner("serving_default")
+        # LiteRT folds infinity to the largest float.
+        check(in_batches(lambda x, run=run: run(image=x), samples[0], size), expected[name], samples[1], np.finfo("float32").max)
+
+
+def test_plain_models_are_exported_in_all_formats(classifier, held_out, tmp_path):
+    import onnxruntime
+    from ai_edge_litert.interpreter import Interpreter
+
+    x = held_out.x[:5]
+    expected = classifier(x).numpy()
+    paths = {suffix: td.export.export(classifier, tmp_path / f"model{suffix}") for suffix in (".keras", "", ".onnx", ".tflite")}
+    saved = tf.saved_model.load(paths[""]).signatures["serving_default"](tf.constant(x))
+    found = {
+        "keras": keras.models.load_model(paths[".keras"])(x),
+        "saved": saved["output_0"],
+        "onnx": onnxruntime.InferenceSession(paths[".onnx"]).run(["output_0"], {"image": x})[0],
+        "litert": Interpreter(model_path=str(paths[".tflite"])).get_signature_runner()(image=x)["output_0"],
+    }
+    for scores in found.values():
+        np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_format_goes_before_the_suffix_and_folders_are_made(classifier, tmp_path):
+    path = td.export.export(classifier, tmp_path / "deep" / "model.v1", format="litert")
+    assert path.read_bytes()[4:8] == b"TFL3"
+    assert (td.export.export(classifier, tmp_path / "serving" / "1") / "saved_model.pb").exists()
+
+
+@pytest.mark.parametrize("suffix", [".keras", "", ".onnx", ".tflite"])
+def test_unfinished_defense_is_refused(suffix, classifier, tmp_path):
+    with pytest.raises(ValueError, match=r"no threshold yet.*td\.calibrate"):
+        td.export.export(td.ThresholdDefense().attach(classifier), tmp_path / f"model{suffix}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_extra_is_one_sentence(models, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"^[^\n]*pip install tfdefense\[export\]$"):
+        td.export.onnx(models["dustbin"], tmp_path / "model.onnx")
+
+
+def test_export_prints_nothing(classifier, tmp_path, capfd):
+    for suffix in (".keras", "", ".onnx", ".tflite"):
+        td.export.export(classifier, tmp_path / f"model{suffix}")
+    print("the streams work again")
+    assert capfd.readouterr() == ("the streams work again\n", "")
+
+
+def test_what_a_format_lacks_is_said(tmp_path):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Lambda(lambda x: keras.ops.erfinv(x)), keras.layers.Dense(3)])
+    with pytest.raises(ValueError, match=r"can't be written for ONNX: .*SavedModel can hold"):
+        td.export.onnx(model, tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_arguments_are_named(classifier, tmp_path):
+    with pytest.raises(ValueError, match="`format` must be one of 'keras', 'saved_model', 'onnx', 'litert'.*'torch'"):
+        td.export.export(classifier, tmp_path / "x", format="torch")
+    with pytest.raises(ValueError, match="Expected a Keras model. Received an object of type dict"):
+        td.export.export({}, tmp_path / "x")
+    with pytest.raises(ValueError, match="no known input shape"):
+        td.export.export(keras.Sequential([keras.layers.Dense(3)]), tmp_path / "x")
+    with pytest.raises(ValueError, match="end in '.keras'"):
+        td.export.export(classifier, tmp_path / "x", format="keras")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text(json.dumps("years of work"))
+    with pytest.raises(ValueError, match="is there already and no SavedModel"):
+        td.export.export(classifier, tmp_path / "mine")

@@ -1,0 +1,39 @@
+"""What the README shows, runs."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.S)
+
+
+def test_the_first_example(classifier, held_out):
+    names = {"model": classifier, "x_held_out": held_out.x, "x": np.random.default_rng(0).uniform(size=(50, 8, 8, 1))}
+    exec(BLOCKS[0].replace("defended(x)", "found = defended(x)"), names)
+    found = names["found"].numpy()
+    assert (found == -1).any() and (names["defended"](held_out.x)["label"].numpy() == -1).mean() <= 0.05
+
+
+def test_the_whole_example(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(BLOCKS[1], names)
+    assert len([line for line in BLOCKS[1].splitlines() if line.strip()]) <= 24
+    kept = names["out"]["label"].numpy() >= 0
+    assert (names["out"]["label"].numpy()[kept] == names["test"].y[kept]).mean() > 0.9
+    assert (tmp_path / "serving/1/saved_model.pb").exists() and (tmp_path / "defended.keras").exists()
+    assert "rejected" in capsys.readouterr().out
+
+
+def test_every_attack_and_defense_named_is_there():
+    import tfdefense as td
+
+    section = README.split("## Attacks")[1].split("## Command line")[0]
+    for name in re.findall(r"`([A-Z][A-Za-z]+)(?:[(\[`])", section):
+        assert hasattr(td.attacks, name), name
+    for line in README.split("## Defenses")[1].split("## Attacks")[0].splitlines():
+        if "planned" not in line:
+            for name in re.findall(r"`([A-Z][A-Za-z]+)[(`:]", line):
+                assert hasattr(td, name), name

@@ -1,0 +1,29 @@
+"""What `pip install` brings works outside the clone, and brings nothing with a rude name."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.slow
+def test_the_installed_library_stands_alone(tmp_path):
+    target = tmp_path / "site"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(ROOT)]
+    subprocess.run(pip, check=True, capture_output=True, text=True)
+    brought = {path.name for path in target.iterdir() if not path.name.endswith(".dist-info")} - {"bin"}
+    assert brought == {"tfdefense"}
+    own = {path.relative_to(ROOT) for path in (ROOT / "tfdefense").rglob("*.py")}
+    assert own == {path.relative_to(target) for path in (target / "tfdefense").rglob("*.py")}
+    code = (
+        "import tfdefense as td, keras, numpy as np; print(td.__file__);"
+        "m = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]);"
+        "d = td.ThresholdDefense(threshold=9.0).attach(m); print('label', *d(np.full((1, 4), np.nan))['label'].numpy())"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(target)}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment, check=True)
+    assert str(target) in run.stdout and "label -1" in run.stdout

@@ -1,0 +1,228 @@
+"""What the commands share: errors in one line, models and data from paths and names, attacks from options."""
+
+import contextlib
+import dataclasses
+import difflib
+import functools
+import os
+import warnings
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+from tfdefense._quiet import quiet
+
+ATTACKS = {
+    "fgsm": "FGSM",
+    "bim": "BIM",
+    "pgd": "PGD",
+    "ilcm": "ILCM",
+    "orthogonal-pgd": "OrthogonalPGD",
+    "deepfool": "DeepFool",
+    "jsma": "JSMA",
+    "cw": "CarliniWagner",
+}
+OBJECTIVES = ("cross-entropy", "margin", "logsumexp", "evade", "evade-raw")
+
+
+def out():
+    return Console(highlight=False)
+
+
+def tell(text):
+    """A line on stderr, whole however narrow the terminal is."""
+    Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(text)
+
+
+def command(function):
+    """Turns what a user did wrong into one line on stderr and exit code 2, and keeps TensorFlow quiet."""
+
+    @functools.wraps(function)
+    def guarded(*args, **kwargs):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                warnings.simplefilter("always", UserWarning)
+                warnings.showwarning = _show_warning
+                return function(*args, **kwargs)
+        except (ValueError, OSError, ImportError) as error:
+            tell(f"error: {one_line(error)}")
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            tell("Stopped. What was not finished has not been written.")
+            raise typer.Exit(130) from None
+
+    return guarded
+
+
+def one_line(error):
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None):
+    if f"{os.sep}tfdefense{os.sep}" in filename or str(message).startswith(tuple(ATTACKS.values())):
+        tell(f"warning: {one_line(message)}")
+
+
+def _start_tensorflow():
+    """Seconds of work: done once what can be checked without it has been checked."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with quiet():
+        import tensorflow as tf
+
+        # The search for a GPU is what talks; it happens at the first use otherwise.
+        tf.config.list_logical_devices()
+    tf.get_logger().setLevel("ERROR")
+
+
+def load_model(path):
+    """A Keras model from a `.keras` file, or a SavedModel from its directory."""
+    path = Path(path)
+    _check_model(path)
+    _start_tensorflow()
+    if path.is_dir():
+        import tensorflow as tf
+
+        return _loaded(path, lambda: tf.saved_model.load(str(path)))
+    import keras
+
+    import tfdefense.layers  # noqa: F401 - registers the layers that a defended model holds
+
+    return _loaded(path, lambda: keras.models.load_model(path))
+
+
+def _check_model(path):
+    if not path.exists():
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else [], n=1)
+        hint = f" Did you mean {path.parent / near[0]}?" if near else ""
+        raise FileNotFoundError(f"There is no model {path}.{hint}")
+    if path.is_dir() and not (path / "saved_model.pb").exists():
+        raise ValueError(f"{path} is no SavedModel: it has no saved_model.pb. Expected such a directory, or a .keras file.")
+    if path.is_file() and path.suffix != ".keras":
+        raise ValueError(f"Expected a .keras file or a SavedModel directory. Received: {path}.")
+
+
+def _loaded(path, read):
+    try:
+        with quiet():
+            return read()
+    except Exception as error:
+        raise ValueError(f"{path} can't be loaded as a model: {one_line(error)[:300]}") from error
+
+
+def load_data(name, split, samples, bounds, *, seed=0, data_dir=None, download=False):
+    """Images by name or path, with their values moved into the bounds of a model."""
+    from tfdefense.data import load
+
+    images = load(name, split, limit=samples, seed=seed, data_dir=data_dir, download=download)
+    low, high = bounds
+    return images if (low, high) == (0, 1) else dataclasses.replace(images, x=low + images.x * (high - low), bounds=(low, high))
+
+
+def bounds_for(model, bounds):
+    """The bounds of a defended model, or those given, or (0, 1)."""
+    from tfdefense.decisions import View
+
+    return View.of(model, bounds).bounds
+
+
+def build_attack(name, **options):
+    """An attack by name; an option that is None is the attack's own default, one that it does not have is an error."""
+    check_name("attack", name, ATTACKS)
+    from tfdefense import attacks
+
+    kind = getattr(attacks, ATTACKS[name])
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    own = ", ".join(f"--{option.replace('_', '-')}" for option in options if option in fields)
+    options = {option: value for option, value in options.items() if value is not None}
+    for option in options:
+        if option not in fields:
+            raise ValueError(f"The attack {name!r} has no --{option.replace('_', '-')}. It has {own}.")
+    lacking = [n for n, field in fields.items() if field.default is dataclasses.MISSING and n not in options]
+    if lacking:
+        raise ValueError(f"The attack {name!r} needs --{lacking[0]}, such as --{lacking[0]} 0.1.")
+    return kind(**options)
+
+
+def objective_named(name):
+    if name is None:
+        return None
+    from tfdefense import attacks
+
+    kinds = dict(zip(OBJECTIVES, (attacks.CrossEntropy, attacks.Margin, attacks.LogSumExp, attacks.Evade), strict=False))
+    return attacks.Evade(raw=True) if name == "evade-raw" else kinds[name]()
+
+
+def starts_named(text, model, y, source=None):
+    """Starts from a list with commas. "all" leaves out what a model can't give, which for a SavedModel is its base."""
+    import keras
+
+    from tfdefense.attacks.starts import STARTS, Of
+
+    if text is None:
+        return None
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    if names == ("all",) and not isinstance(model, keras.Model):
+        possible = {"interpolated": len(set(y.tolist())) > 1, "base": source is not None}
+        names = tuple(name for name in STARTS if possible.get(name, True))
+    elif names == ("all",):
+        return "all"
+    return tuple(Of(source) if name == "base" and source is not None else name for name in names)
+
+
+def check_name(what, name, known):
+    if name is not None and name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"No {what} named {name!r}.{hint} Expected one of {', '.join(known)}.")
+
+
+def outcome_table(title, rows):
+    """A table of right, rejected and wrong, in percent. Rows are pairs of a name and `Outcomes`; None draws a line."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.add_column("samples", no_wrap=True)
+    for column in ("right", "rejected", "wrong", "right or rejected"):
+        table.add_column(column, justify="right")
+    for name, outcomes in rows:
+        if outcomes is None:
+            table.add_section()
+            continue
+        rejects = outcomes.suspicion is not None or outcomes.rejected.any()
+        shares = (outcomes.accuracy, outcomes.rejection if rejects else None, outcomes.error, outcomes.robust_accuracy)
+        table.add_row(name, *("-" if share is None else f"{share:.1%}" for share in shares))
+    return table
+
+
+def writable(path, suffixes=()):
+    """A path that can be written to, checked before the work is done and not after it."""
+    if path is None:
+        return None
+    path = Path(path)
+    if suffixes and path.suffix not in suffixes:
+        raise ValueError(f"Expected a path that ends in {' or '.join(suffixes)}. Received: {path}.")
+    if path.is_dir():
+        raise ValueError(f"{path} is a directory. Give the name of a file in it.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@contextlib.contextmanager
+def steps(total):
+    """A bar over the parts of a longer run; gives `begin(name)`, to be called before each part. Shown on terminals only."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=total)
+        begun = []
+
+        def begin(name):
+            progress.update(task, description=name, completed=len(begun))
+            begun.append(name)
+
+        yield begin

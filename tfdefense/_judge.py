@@ -1,0 +1,167 @@
+"""The numbers of `tfdefense evaluate`: each row stands beside its control."""
+
+import dataclasses
+import functools
+import json
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfdefense import __version__, _console, attacks, metrics
+from tfdefense.attacks.base import check_number
+from tfdefense.attacks.norms import norm_named
+from tfdefense.decisions import View
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Size, norm and length of the attacks; `source` is the undefended model where it can't be reached inside."""
+
+    epsilon: float
+    norm: str
+    steps: int
+    seed: int = 0
+    source: object = None
+
+    def __post_init__(self):
+        norm_named(self.norm)
+        check_number("epsilon", self.epsilon, above=True)
+
+    def pgd(self, **options):
+        options = {"epsilon": self.epsilon, "norm": self.norm, "steps": self.steps, "seed": self.seed} | options
+        return attacks.PGD(**options)
+
+
+def rows(model, images, settings):
+    """Pairs of a name and `Outcomes`: clean, harmless changes, attacks; a pair with None separates them."""
+    parts = [*_harmless(images, settings), ("", None), *_attacks(model, images, settings)]
+    with _console.steps(len(parts) + 1) as begin:
+        begin("clean")
+        found = [("clean", metrics.evaluate(model, images.x, images.y)), ("", None)]
+        for name, samples in parts:
+            begin(name)
+            found.append((name, samples and metrics.evaluate(model, samples(), images.y, adversarial=True)))
+    attacked = [outcomes for name, outcomes in found[-len(parts) :] if outcomes and not name.startswith("harmless")]
+    return [*found, ("strongest of these attacks", _strongest(attacked))]
+
+
+def _strongest(attacked):
+    """For each sample the outcome of an attack that fooled the model, if there is one; else of the last."""
+    best = attacked[-1]
+    for outcomes in attacked[:-1]:
+        label = np.where(outcomes.wrong & ~best.wrong, outcomes.label, best.label)
+        best = metrics.Outcomes.of(label, best.y, adversarial=True)
+    return best
+
+
+def _harmless(images, settings):
+    # Under l1 no control has the attack's own size: a random direction of that l2 length would be no small change.
+    same_size = {"linf": "sign", "l2": "direction"}.get(settings.norm)
+    changes = [(f"harmless: random, {settings.norm} {settings.epsilon:g}", same_size, settings.epsilon)] if same_size else []
+    changes.append(("harmless: dimmed to 0.7", "dim", 0.3))
+    if images.x.ndim == 4:
+        changes.append(("harmless: shifted by a pixel", "shift", 1))
+    for name, kind, size in changes:
+        yield name, functools.partial(metrics.harmless, images.x, size, kind, images.bounds, settings.seed)
+
+
+def _attacks(model, images, settings):
+    view = View.of(model, images.bounds)
+    view.learn(images.x[:16].astype("float32"))
+    run = functools.partial(_run, model, images)
+    if not view.rejects:
+        yield "FGSM", run(attacks.FGSM(settings.epsilon, norm=settings.norm))
+        yield "PGD", run(settings.pgd())
+        yield "PGD, all starts", run(settings.pgd(starts=_starts(model, images, settings)))
+        return
+    if _base_is_known(model, settings):
+        for name, attack in (("FGSM", attacks.FGSM(settings.epsilon, norm=settings.norm)), ("PGD", settings.pgd())):
+            yield f"unaware: {name}", run(attacks.Transfer(attack, settings.source))
+    yield "aware: PGD", run(settings.pgd())
+    for name, attack in _aware(model, images, settings).items():
+        yield f"aware: {name}, all starts", run(attack)
+
+
+def _aware(model, images, settings):
+    """Attacks that know of the defense. None of them is the strongest on every defense, so all are run."""
+    starts = _starts(model, images, settings)
+    ball = {"epsilon": settings.epsilon, "norm": settings.norm, "steps": settings.steps, "seed": settings.seed}
+    return {
+        "PGD": settings.pgd(starts=starts),
+        "log-sum-exp": settings.pgd(starts=starts, objective=attacks.LogSumExp()),
+        # The orthogonal form stands still where lowering the margin is what raises the suspicion.
+        "selective": attacks.OrthogonalPGD(**ball, form="selective", starts=starts),
+    }
+
+
+def _run(model, images, attack):
+    return lambda: attack(model, images.x, images.y, bounds=images.bounds)
+
+
+def _starts(model, images, settings):
+    return _console.starts_named("all", model, images.y, settings.source)
+
+
+def _base_is_known(model, settings):
+    import keras
+
+    return settings.source is not None or isinstance(model, keras.Model)
+
+
+def sizes(text, epsilon):
+    """Sizes from a list with commas; by default six up to twice epsilon."""
+    if text is None:
+        return [round(2 * epsilon * step / 5, 10) for step in range(6)]
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--sizes must be numbers with commas between them, such as 0,0.1,0.2. Received: {text!r}.") from None
+
+
+def curves(model, images, settings, points):
+    """Security evaluation curves: the attacker who does not know of the defense, and the one who does."""
+    view = View.of(model, images.bounds)
+    view.learn(images.x[:16].astype("float32"))
+
+    def strongest(size, seed):
+        known = _aware(model, images, dataclasses.replace(settings, epsilon=size))
+        return attacks.Strongest(list(known.values()) if view.rejects else [known["PGD"]], until_success=True)
+
+    kinds = {"aware" if view.rejects else "PGD": strongest}
+    if view.rejects and _base_is_known(model, settings):
+        kinds["unaware"] = lambda size, seed: attacks.Transfer(settings.pgd(epsilon=size), settings.source)
+    found = {}
+    with _console.steps(len(kinds)) as begin:
+        for name, make in kinds.items():
+            begin(f"curve, {name}")
+            found[name] = metrics.security_curve(model, _bounded(make, images.bounds), images.x, images.y, points)
+    return found
+
+
+def _bounded(make, bounds):
+    def factory(size, seed):
+        return functools.partial(make(size, seed), bounds=bounds)
+
+    return factory
+
+
+def write(path, about, settings, rows, curves):
+    """All numbers as JSON, in shares of 1."""
+    chosen = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings) if field.name != "source"}
+    table = [
+        {
+            "what": name,
+            "right": outcomes.accuracy,
+            "rejected": outcomes.rejection,
+            "wrong": outcomes.error,
+            "right_or_rejected": outcomes.robust_accuracy,
+        }
+        for name, outcomes in rows
+        if outcomes is not None
+    ]
+    series = [
+        {"what": name, "sizes": np.asarray(c.sizes).tolist(), "accuracy": c.accuracy.tolist(), "rejection": c.rejection.tolist()}
+        for name, c in curves.items()
+    ]
+    content = {"tfdefense": __version__, **about, "settings": chosen, "rows": table, "curves": series}
+    path.write_text(json.dumps(content, indent=2) + "\n")

@@ -1,0 +1,191 @@
+import keras
+import numpy as np
+
+from tfdefense.defended import adapt, calibrate, is_defended, unready
+from tfdefense.layers import AdaptableLayer, Threshold
+
+
+class _Measuring(keras.callbacks.Callback):
+    """Runs `step` after every epoch if asked, and at the end of training, where the weights are final.
+
+    The end counts also when no epoch is run, and after callbacks that bring back earlier weights.
+    """
+
+    every_epoch = False
+
+    def __init__(self):
+        super().__init__()
+        self._logged = False
+
+    def step(self):
+        """Gives the numbers to log; None where it is too early for them."""
+        raise NotImplementedError
+
+    def on_train_begin(self, logs=None):
+        self._logged = False
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._logged = False
+        numbers = self.step() if self.every_epoch else None
+        if numbers and logs is not None:
+            logs.update(numbers)
+            self._logged = True
+
+    def on_train_end(self, logs=None):
+        numbers = self.step() or {}
+        if logs is not None:
+            logs.update(numbers)
+        # The history of the last epoch is written already: its entry gives way to the final number.
+        history = getattr(getattr(self.model, "history", None), "history", {})
+        for name, number in numbers.items():
+            values = history.setdefault(name, [])
+            if self._logged:
+                values.pop()
+            values.append(number)
+
+
+class CalibrateRejection(_Measuring):
+    """Sets the thresholds of a defended model at the end of training, as `td.calibrate` does. Logs `rejection`.
+
+    Args:
+        x: Held-out clean samples: those trained on look less suspicious than new ones will.
+        max_rejected: Share of them that may be rejected.
+        every_epoch: Also after every epoch, so that the validation of the next one sees thresholds that fit.
+        batch_size: Samples at once.
+
+    Example: `defended.fit(x_train, y_train, callbacks=[CalibrateRejection(x_held_out, max_rejected=0.05)])`
+    """
+
+    def __init__(self, x, max_rejected=0.05, *, every_epoch=False, batch_size=256):
+        super().__init__()
+        if not 0 <= max_rejected < 1:
+            raise ValueError(f"`max_rejected` must be a share in [0, 1), such as 0.05. Received: {max_rejected}.")
+        self.x = _samples(x)
+        self.max_rejected = max_rejected
+        self.every_epoch = every_epoch
+        self.batch_size = batch_size
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        _check_defended(self)
+        _check_shape(self)
+        if not any(isinstance(layer, Threshold) for layer in self.model.layers):
+            raise ValueError(
+                f"Model '{self.model.name}' has no `td.layers.Threshold` to calibrate: its suspicion has a fixed zero. "
+                "Leave CalibrateRejection out."
+            )
+
+    def step(self):
+        if any(isinstance(layer, AdaptableLayer) and not layer.adapted for layer in self.model.layers):
+            raise ValueError(
+                f"{unready(self.model)} Or put `td.callbacks.AdaptDefense(x_train, y_train)` before CalibrateRejection."
+            )
+        return {"rejection": calibrate(self.model, self.x, max_rejected=self.max_rejected, batch_size=self.batch_size)}
+
+
+class AdaptDefense(_Measuring):
+    """Sets what is not trained by gradient at the end of training, as `td.adapt` does; thresholds are left alone.
+
+    Args:
+        x: Training samples.
+        y: Their classes.
+        every_epoch: Also after every epoch.
+        batch_size: Samples at once.
+
+    Example: `defended.fit(x, y, callbacks=[AdaptDefense(x, y), CalibrateRejection(x_held_out)])`
+    """
+
+    def __init__(self, x, y, *, every_epoch=False, batch_size=256):
+        super().__init__()
+        self.x, self.y = _pairs(x, y)
+        self.every_epoch = every_epoch
+        self.batch_size = batch_size
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        _check_defended(self)
+        _check_shape(self)
+
+    def step(self):
+        adapt(self.model, self.x, self.y, max_rejected=None, batch_size=self.batch_size)
+
+
+class RobustAccuracy(_Measuring):
+    """Attacks the model after every epoch. Logs `robust_accuracy`, the share of samples right or rejected.
+
+    For a model that rejects it logs `robust_rejection` too, the share rejected. As long as such a model has no
+    thresholds nothing is logged; the last number is that of the finished model, so callbacks that finish it come first.
+
+    Args:
+        attack: Such as `td.attacks.FGSM(0.1)`.
+        x: Samples, a few hundred.
+        y: Their classes.
+        every: Attack after every so many epochs.
+        bounds: Lowest and highest pixel value, for a plain model; by default (0, 1).
+        batch_size: Samples at once.
+
+    Example: `model.fit(x, y, callbacks=[RobustAccuracy(td.attacks.FGSM(0.1), x_val, y_val)])`
+    """
+
+    every_epoch = True
+
+    def __init__(self, attack, x, y, *, every=1, bounds=None, batch_size=128):
+        super().__init__()
+        if not callable(attack):
+            raise ValueError(f"Expected an attack, such as `td.attacks.FGSM(0.1)`. Received: {type(attack).__name__}.")
+        if not isinstance(every, int) or every < 1:
+            raise ValueError(f"`every` must be a whole number of epochs, 1 or more. Received: {every!r}.")
+        self.attack = attack
+        self.x, self.y = _pairs(x, y)
+        self.every = every
+        self.bounds = bounds
+        self.batch_size = batch_size
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._logged = False
+        if (epoch + 1) % self.every == 0:
+            super().on_epoch_end(epoch, logs)
+
+    def on_train_end(self, logs=None):
+        # A plain model is no other than after its last epoch; a defended one may have got its thresholds since.
+        if is_defended(self.model) or not self._logged:
+            super().on_train_end(logs)
+
+    def step(self):
+        from tfdefense.metrics import Outcomes
+
+        if is_defended(self.model) and unready(self.model):
+            return None
+        result = self.attack(self.model, self.x, self.y, bounds=self.bounds, batch_size=self.batch_size)
+        outcomes = Outcomes.of(result.label, self.y, adversarial=True)
+        numbers = {"robust_accuracy": outcomes.robust_accuracy}
+        return numbers | ({"robust_rejection": outcomes.rejection} if is_defended(self.model) else {})
+
+
+def _samples(x):
+    x = np.asarray(x)
+    if x.ndim == 0 or len(x) == 0:
+        raise ValueError(f"Expected at least one sample. Received an array of shape {x.shape}.")
+    return x
+
+
+def _pairs(x, y):
+    x, y = _samples(x), np.asarray(y)
+    if y.shape[:1] != (len(x),):
+        raise ValueError(f"Expected as many labels as samples. Received {len(x)} samples and labels of shape {y.shape}.")
+    return x, y
+
+
+def _check_defended(callback):
+    if not is_defended(callback.model):
+        raise ValueError(
+            f"{type(callback).__name__} needs a defended model. Received '{callback.model.name}', which has no rejection. "
+            "Attach a defense first: `td.ThresholdDefense().attach(model)`."
+        )
+
+
+def _check_shape(callback):
+    """Before training: a mistake found at its end would cost all of it."""
+    expected, got = tuple(callback.model.inputs[0].shape), callback.x.shape
+    if len(got) != len(expected) or any(e not in (None, r) for e, r in zip(expected[1:], got[1:], strict=True)):
+        raise ValueError(f"{type(callback).__name__}: expected samples of shape {expected}. Received {got}.")

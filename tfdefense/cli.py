@@ -1,0 +1,288 @@
+"""The command line: look into a model, attack it, judge it, calibrate it, export it."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from tfdefense import __version__
+from tfdefense import _console as console
+
+app = typer.Typer(
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,
+    add_completion=False,
+    help='Classifiers that can say "none of these", and attacks that know it.',
+    epilog="Start with:  tfdefense info model.keras",
+)
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A .keras file, or a SavedModel directory.")]
+Data = Annotated[str, typer.Option(help="A data set by name (digits, mnist, cifar10, ...), an .npz file or an image folder.")]
+Split = Annotated[str, typer.Option(help="Which part of the data: train, test or all.")]
+DataDir = Annotated[str | None, typer.Option(help="Where data sets lie, if not in $TFDEFENSE_DATA.")]
+Download = Annotated[bool, typer.Option("--download", help="Fetch a data set that is not there.")]
+Bounds = Annotated[
+    tuple[float, float] | None,
+    typer.Option(metavar="LOW HIGH", help="Pixel values of a plain model, such as 0 255; by default 0 1. The data is rescaled."),
+]
+Norm = Annotated[str | None, typer.Option(help="Norm of the ball: linf, l2 or l1.")]
+Source = Annotated[
+    str | None, typer.Option(metavar="MODEL", help="The undefended model, where it can't be reached inside MODEL (a SavedModel).")
+]
+Seed = Annotated[int, typer.Option(help="Of the choice of samples and of random starts.")]
+
+
+def _version(wanted: bool):
+    if wanted:
+        print(f"tfdefense {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+):
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command(epilog="Example:  tfdefense info defended.keras")
+@console.command
+def info(model: Model):
+    """What a model is: its input, classes, layers by name, and whether its defense is finished."""
+    from tfdefense._inspect import describe
+
+    for part in describe(model):
+        console.out().print(part)
+
+
+@app.command(epilog="Example:  tfdefense attack model.keras --data mnist --attack pgd --epsilon 0.2 --starts all --output adv.npz")
+@console.command
+def attack(
+    model: Model,
+    data: Data,
+    attack: Annotated[str, typer.Option(help=f"One of {', '.join(console.ATTACKS)}.")] = "pgd",
+    epsilon: Annotated[float | None, typer.Option(help="Size of the ball, in the units of the pixels.")] = None,
+    norm: Norm = None,
+    steps: Annotated[int | None, typer.Option(help="Iterations.")] = None,
+    step_size: Annotated[float | None, typer.Option(help="Length of one step.")] = None,
+    objective: Annotated[
+        str | None, typer.Option(help=f"What is made small: {', '.join(console.OBJECTIVES)}. By default the defense-aware one.")
+    ] = None,
+    starts: Annotated[
+        str | None, typer.Option(help="Where to begin: all, or some of sample,random,interpolated,base with commas.")
+    ] = None,
+    restarts: Annotated[int | None, typer.Option(help="Random starts.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Class to be taken for: a number, least_likely or most_likely. By default any wrong one.")
+    ] = None,
+    unaware: Annotated[
+        bool, typer.Option("--unaware", help="Craft on the undefended model: an attacker who does not know of the defense.")
+    ] = False,
+    source: Source = None,
+    samples: Annotated[int, typer.Option(min=1, help="Number of samples, equally many of each class.")] = 100,
+    split: Split = "test",
+    bounds: Bounds = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples at once.")] = 128,
+    seed: Seed = 0,
+    output: Annotated[str | None, typer.Option(metavar="NPZ", help="Where to write the adversarial samples.")] = None,
+    picture: Annotated[str | None, typer.Option(metavar="PNG", help="Where to draw some of them.")] = None,
+    data_dir: DataDir = None,
+    download: Download = False,
+):
+    """Attack a model, aware of its defense unless told otherwise."""
+    import tfdefense as td
+
+    output, picture = console.writable(output, (".npz",)), console.writable(picture, (".png", ".pdf", ".svg"))
+    console.check_name("attack", attack, console.ATTACKS)
+    console.check_name("objective", objective, console.OBJECTIVES)
+    loaded, source = console.load_model(model), None if source is None else console.load_model(source)
+    chosen = {"epsilon": epsilon, "norm": norm, "steps": steps, "step_size": step_size, "restarts": restarts}
+    chosen |= {"objective": console.objective_named(objective), "starts": None, "seed": seed or None}
+    console.build_attack(attack, **chosen)
+    bounds = console.bounds_for(loaded, bounds)
+    images = console.load_data(data, split, samples, bounds, seed=seed, data_dir=data_dir, download=download)
+    if unaware and source is None:
+        _check_base(model, loaded)
+    goal, images = _target(target, images)
+    chosen["starts"] = console.starts_named(starts, loaded, images.y, source)
+    crafting = console.build_attack(attack, **chosen)
+    crafting = td.attacks.Transfer(crafting, source) if unaware else crafting
+    clean = td.evaluate(loaded, images.x, images.y)
+    result = crafting(loaded, images.x, images.y, goal, bounds=bounds, batch_size=batch_size, progress=sys.stdout.isatty())
+    # Not the attack's own labels: the model is asked again.
+    attacked = td.evaluate(loaded, result, images.y)
+
+    title = f"{attack} on {model}, {len(images)} samples of {data}{', unaware of the defense' if unaware else ''}"
+    console.out().print(console.outcome_table(title, [("clean", clean), ("adversarial", attacked)]))
+    print(f"  {_strength(result, goal)}")
+    if output:
+        _save(output, images, result, goal)
+        print(f"  {output}: read it with --data {output} --split all")
+    if picture:
+        names = images.classes or None
+        td.plots.examples(images.x, result.x_adv, images.y, result.label, picture, bounds=bounds, class_names=names)
+        print(f"  {picture}")
+
+
+def _check_base(path, model):
+    import keras
+
+    from tfdefense.defended import is_defended
+
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"The undefended model inside the SavedModel {path} can't be reached. Give it: --source classifier.keras")
+    if not is_defended(model):
+        raise ValueError(f"{path} has no defense to be unaware of. Leave --unaware out, or give --source MODEL to craft on.")
+
+
+def _target(target, images):
+    """The classes to be taken for, and the samples that are not of that class already."""
+    import numpy as np
+
+    if target is None or target in ("least_likely", "most_likely"):
+        return target, images
+    if not target.isdigit():
+        raise ValueError(f"--target must be a class number, least_likely or most_likely. Received: {target!r}.")
+    images = images.take(images.y != int(target))
+    if len(images) == 0:
+        raise ValueError(f"All samples are of class {target} already. Choose another --target, or more --samples.")
+    return np.full(len(images), int(target)), images
+
+
+def _strength(result, goal):
+    import numpy as np
+
+    what = "not rejected and " + ("misclassified" if goal is None else "taken for the target")
+    text = f"{result.success.mean():.1%} {what}"
+    if result.success.any():
+        text += f", at {result.norm} distance {np.median(result.distance[result.success]):.4g} (median)"
+    return f"{text}, {result.steps.mean():.0f} steps"
+
+
+def _save(path, images, result, goal):
+    """Adversarial samples as a data set, beside the clean ones; pixels in [0, 1] as data sets have them."""
+    import numpy as np
+
+    low, high = images.bounds
+    x, x_clean = (np.clip((v - low) / (high - low), 0, 1).astype("float32") for v in (result.x_adv, images.x))
+    extra = {"classes": np.array(images.classes)} if images.classes else {}
+    found = {"label": result.label, "success": result.success, "distance": result.distance}
+    np.savez_compressed(path, x=x, y=images.y, x_clean=x_clean, **found, **extra)
+
+
+@app.command(epilog="Example:  tfdefense evaluate defended.keras --data mnist --epsilon 0.2 --curve curve.png --json results.json")
+@console.command
+def evaluate(
+    model: Model,
+    data: Data,
+    epsilon: Annotated[
+        float | None, typer.Option(help="Size of the attacks; by default a tenth of the range of the pixels.")
+    ] = None,
+    norm: Norm = "linf",
+    steps: Annotated[int, typer.Option(min=1, help="Iterations of the attacks.")] = 40,
+    source: Source = None,
+    samples: Annotated[int, typer.Option(min=1, help="Number of samples, equally many of each class.")] = 500,
+    split: Split = "test",
+    bounds: Bounds = None,
+    seed: Seed = 0,
+    curve: Annotated[str | None, typer.Option(metavar="PNG", help="Where to draw accuracy against the size of the attack.")] = None,
+    sizes: Annotated[
+        str | None, typer.Option(help="Sizes of the curve, such as 0,0.05,0.1,0.2; by default up to twice epsilon.")
+    ] = None,
+    json: Annotated[str | None, typer.Option(metavar="JSON", help="Where to write the numbers.")] = None,
+    data_dir: DataDir = None,
+    download: Download = False,
+):
+    """Judge a model: clean samples, harmless changes, attacks that don't know of its defense and attacks that do."""
+    curve, json = console.writable(curve, (".png", ".pdf", ".svg")), console.writable(json, (".json",))
+    loaded, source = console.load_model(model), None if source is None else console.load_model(source)
+    from tfdefense import _judge
+
+    bounds = console.bounds_for(loaded, bounds)
+    images = console.load_data(data, split, samples, bounds, seed=seed, data_dir=data_dir, download=download)
+    epsilon = (bounds[1] - bounds[0]) / 10 if epsilon is None else epsilon
+    settings = _judge.Settings(epsilon, norm, steps, seed, source)
+    points = _judge.sizes(sizes, epsilon) if curve or sizes else None
+
+    rows = _judge.rows(loaded, images, settings)
+    title = f"{model} on {len(images)} samples of {data}; attacks of {norm} size {epsilon:g}, {steps} steps"
+    console.out().print(console.outcome_table(title, rows))
+    curves = _judge.curves(loaded, images, settings, points) if points else {}
+    if curve:
+        from tfdefense import plots
+
+        plots.security_curve(curves, curve, xlabel=f"{norm} size")
+        print(f"  {curve}")
+    if json:
+        about = {"model": str(model), "data": str(data), "split": split, "samples": len(images)}
+        _judge.write(json, about, settings, rows, curves)
+        print(f"  {json}")
+
+
+@app.command(epilog="Example:  tfdefense calibrate defended.keras --data mnist --max-rejected 0.05 --output calibrated.keras")
+@console.command
+def calibrate(
+    model: Model,
+    data: Data,
+    output: Annotated[str, typer.Option(metavar="KERAS", help="Where to write the calibrated model.")],
+    max_rejected: Annotated[float, typer.Option(help="Share of these samples that may be rejected.")] = 0.05,
+    samples: Annotated[int | None, typer.Option(min=1, help="Number of samples; by default all.")] = None,
+    split: Split = "test",
+    seed: Seed = 0,
+    data_dir: DataDir = None,
+    download: Download = False,
+):
+    """Set the thresholds of a defended model from clean samples that it was not trained on."""
+    import tfdefense as td
+
+    output, loaded = console.writable(output, (".keras",)), _keras_only(model, "calibrated")
+    images = console.load_data(
+        data, split, samples, console.bounds_for(loaded, None), seed=seed, data_dir=data_dir, download=download
+    )
+    rejected = td.calibrate(loaded, images.x, max_rejected=max_rejected)
+    td.export.export(loaded, output)
+    print(f"{output}: rejects {rejected:.1%} of {len(images)} samples of {data} ({split}).")
+
+
+@app.command(epilog="Example:  tfdefense export defended.keras defended.onnx")
+@console.command
+def export(
+    model: Model,
+    path: Annotated[str, typer.Argument(metavar="PATH", help="Ends in .onnx, .tflite or .keras; anything else is a SavedModel.")],
+    format: Annotated[str | None, typer.Option(help="keras, saved_model, onnx or litert, whatever PATH ends in.")] = None,
+):
+    """Write a model for other programs, with the rejection inside."""
+    import tfdefense as td
+
+    written = td.export.export(_keras_only(model, "exported"), path, format)
+    total = sum(file.stat().st_size for file in ([written] if written.is_file() else written.rglob("*")) if file.is_file())
+    print(f"{written}: {total / 1024:,.0f} KiB")
+
+
+def _keras_only(path, what):
+    loaded = console.load_model(path)
+    import keras
+
+    if not isinstance(loaded, keras.Model):
+        raise ValueError(f"{path} is a SavedModel, which can't be {what} any more. Give the .keras file that it was made from.")
+    return loaded
+
+
+def main():
+    """The `tfdefense` program: what is wrong with the command line itself is one line too."""
+    try:
+        code = app(standalone_mode=False, prog_name="tfdefense")
+    except typer.BadParameter.__base__ as error:
+        path = getattr(error.ctx, "command_path", "tfdefense")
+        console.tell(f"error: {console.one_line(error.format_message())} See: {path} --help")
+        code = error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        console.tell("Stopped.")
+        code = 130
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()
