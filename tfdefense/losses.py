@@ -71,6 +71,7 @@ class ReverseCrossEntropy(_ClassLoss):
     >>> loss = ReverseCrossEntropy(from_logits=True)
     >>> round(float(loss(np.array([0]), np.array([[9.0, 0.0, 0.0]]))), 4)
     0.6932
+
     Reference: Pang et al., 2018, Towards robust detection of adversarial examples.
     """
 

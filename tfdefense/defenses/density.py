@@ -19,7 +19,8 @@ class DensityDefense(Defense):
     Example:
 
     >>> defended = DensityDefense(sigma=(0.1 / 0.26) ** 0.5).attach(model)
-    >>> td.adapt(defended, x_train, y_train, calibration=x_held_out, max_rejected=0.05)
+    >>> td.adapt(defended, x_train, y_train, calibration=x_held_out, max_rejected=0.05)  # doctest: +SKIP
+
     Reference: Pang et al., 2018, Towards robust detection of adversarial examples.
     """
 

@@ -34,8 +34,9 @@ class KernelDensity(AdaptableLayer):
 
     >>> layer = KernelDensity(sigma=1.0)
     >>> layer.adapt(np.array([[0.0], [2.0]]), np.array([0, 1]))
-    >>> layer(np.array([[1.0]]), np.array([[0.1, 0.9]]))
-    array([1.], dtype=float32)
+    >>> float(layer(np.array([[1.0]]), np.array([[0.1, 0.9]]))[0])
+    1.0
+
     Reference: Feinman et al., 2017, Detecting adversarial samples from artifacts; Pang et al., 2018.
     """
 

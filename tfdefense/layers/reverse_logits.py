@@ -9,8 +9,9 @@ class ReverseLogits(keras.layers.Layer):
 
     Example:
 
-    >>> ReverseLogits()(np.array([[-2.0, 1.0]]))
-    array([[ 2., -1.]], dtype=float32)
+    >>> [float(score) for score in ReverseLogits()(np.array([[-2.0, 1.0]]))[0]]
+    [2.0, -1.0]
+
     Reference: Pang et al., 2018, Towards robust detection of adversarial examples.
     """
 
