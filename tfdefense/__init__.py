@@ -16,6 +16,7 @@ _NAMES = {
     "defend": "defended",
     "AllOf": "defenses",
     "AnyOf": "defenses",
+    "DensityDefense": "defenses",
     "OutDistribution": "defenses",
     "ThresholdDefense": "defenses",
     "evaluate": "metrics",

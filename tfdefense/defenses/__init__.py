@@ -1,6 +1,7 @@
 """Defenses: each attaches layers to a classifier that is already there."""
 
 from tfdefense.defenses.base import AllOf, AnyOf, Defense
+from tfdefense.defenses.density import DensityDefense
 from tfdefense.defenses.scores import OutDistribution, ThresholdDefense
 
-__all__ = ["AllOf", "AnyOf", "Defense", "OutDistribution", "ThresholdDefense"]
+__all__ = ["AllOf", "AnyOf", "Defense", "DensityDefense", "OutDistribution", "ThresholdDefense"]
