@@ -78,10 +78,7 @@ def onnx(model, path):
 
 
 def litert(model, path):
-    """Writes a LiteRT (`.tflite`) file with the signature `serving_default`.
-
-    LiteRT has no infinite constants: the suspicion of an invalid sample is the largest float instead of +inf.
-    """
+    """Writes a LiteRT (`.tflite`) file with the signature `serving_default`."""
     path = _prepared(model, path)
     import tensorflow as tf
 
