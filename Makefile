@@ -12,7 +12,7 @@ endif
 
 .PHONY: help demo test test-fast lint clean
 help:
-	@echo "make demo       train, defend, attack and export a small classifier (3 minutes)"
+	@echo "make demo       train, defend, attack and export a small classifier (about a minute after the install)"
 	@echo "make test       lint and run all tests"
 	@echo "make test-fast  the tests that take seconds"
 	@echo "make clean      remove the virtual environment and what the demo wrote"

@@ -114,7 +114,7 @@ def test_base_start_is_the_base_models_adversarial_example(rejecting, samples):
 
 def _batch(model, x, y):
     view, x, y = A.base.check(model, x, y, None)
-    return A.base.Batch(view, x, y, None, (1.0, 1.0), (x, y), np.arange(len(x)))
+    return A.base.Batch(view, x, y, None, False, (1.0, 1.0), (x, y), np.arange(len(x)))
 
 
 def test_strongest_keeps_the_best_of_each_sample(defended, samples):

@@ -19,7 +19,8 @@ class CarliniWagner(Attack):
     Args:
         steps: Iterations for each value of c. A sample whose loss has stopped falling leaves earlier.
         binary_search_steps: Values of c tried.
-        kappa: How far below 0 the objective must be: confidence of the misclassification (C&W-hc has 10).
+        kappa: How far below 0 the objective must be: confidence of the misclassification (C&W-hc has 10). A sample that is
+            misclassified without any change is left alone, whatever its confidence.
         learning_rate: Of Adam, as a share of the bounds' range.
         initial_c: The first c.
         objective: What must fall below -kappa; None means `Margin()`, or `Evade()` on a model that rejects.

@@ -1,6 +1,8 @@
 import keras
 from keras import ops
 
+from tfdefense.bounds import checked_bounds
+
 
 @keras.saving.register_keras_serializable(package="tfdefense")
 class Threshold(keras.layers.Layer):
@@ -128,16 +130,14 @@ class Reject(keras.layers.Layer):
     def __init__(self, bounds=(0.0, 1.0), **kwargs):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
-        low, high = (float(bound) for bound in bounds)
-        if not low < high:
-            raise ValueError(f"`bounds` must be (low, high) with low < high. Received: {bounds}.")
-        self.bounds = (low, high)
+        self.bounds = checked_bounds(bounds)
 
     def call(self, x, scores, suspicion, base=None):
         low, high = self.bounds
         # float32 arithmetic of an honest pipeline may end a hair outside.
         slack = 1e-6 * (high - low)
         axes = tuple(range(1, len(x.shape)))
+        x = ops.cast(x, "float32")
         # NaN fails both comparisons.
         valid = ops.all(ops.logical_and(x >= low - slack, x <= high + slack), axis=axes)
         valid = ops.logical_and(valid, ops.all(ops.isfinite(scores), axis=-1))
