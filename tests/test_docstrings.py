@@ -22,7 +22,7 @@ def _examples(name):
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_examples_of_a_module(name, classifier, defended, held_out):
+def test_examples_of_a_module(name, classifier, defended, digits, held_out):
     import keras
 
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -31,7 +31,7 @@ def test_examples_of_a_module(name, classifier, defended, held_out):
         test.globs.update({name: getattr(td.attacks, name) for name in td.attacks.__all__})
         test.globs.update(
             np=np, keras=keras, td=td, model=classifier, defended=defended, x=held_out.x[:8], y=held_out.y[:8],
-            x_held_out=held_out.x, y_held_out=held_out.y,
+            x_held_out=held_out.x, y_held_out=held_out.y, x_train=digits.x[:300], y_train=digits.y[:300],
         )  # fmt: skip
         runner.run(test)
     assert runner.summarize(verbose=False).failed == 0

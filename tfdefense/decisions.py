@@ -45,7 +45,9 @@ class View:
     def of(model, bounds=None):
         if isinstance(model, View):
             return model
-        return _view(model, None if bounds is None else checked_bounds(bounds))
+        # Adapting may give layers new variables, which a function compiled before does not know.
+        variables = tuple(id(variable) for variable in getattr(model, "variables", ()))
+        return _view(model, None if bounds is None else checked_bounds(bounds), variables)
 
     def __init__(self, model, bounds=None):
         import keras
@@ -55,6 +57,8 @@ class View:
                 f"Attacks need Keras on TensorFlow. It runs on '{keras.backend.backend()}': set KERAS_BACKEND=tensorflow."
             )
         self.model, self._compiled = model, {}
+        # Held, so that no later variable gets the identity of one that this view was made with.
+        self._variables = list(getattr(model, "variables", ()))
         self.is_keras = isinstance(model, keras.Model)
         self.has_base = False
         self.input_shape, declared = None, None
@@ -204,7 +208,7 @@ class View:
 
 # Few models are attacked at once; a sweep over many must not keep them all alive.
 @functools.lru_cache(maxsize=8)
-def _view(model, bounds):
+def _view(model, bounds, variables):
     return View(model, bounds)
 
 

@@ -117,10 +117,13 @@ def _check_images(defended, x):
 
 
 def run_batches(model, x, batch_size):
-    """The outputs of a model as a list of arrays. Unlike `predict` it compiles nothing for one use."""
+    """The outputs of a model as a list of arrays, for an array or a list of them. Unlike `predict` it compiles nothing."""
     parts = []
-    for start in range(0, len(x), batch_size):
-        outputs = keras.tree.flatten(model(x[start : start + batch_size], training=False))
+    for start in range(0, len(x[0] if isinstance(x, list) else x), batch_size):
+        part = slice(start, start + batch_size)
+        batch = [array[part] for array in x] if isinstance(x, list) else x[part]
+        options = {"training": False} if isinstance(model, keras.Model) else {}
+        outputs = keras.tree.flatten(model(batch, **options))
         parts.append([keras.ops.convert_to_numpy(output) for output in outputs])
     return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
@@ -145,11 +148,17 @@ def adapt(defended, x, y, *, calibration=None, max_rejected=0.05, batch_size=256
     y = np.asarray(y)
     if len(x) != len(y):
         raise ValueError(f"Expected as many labels as samples. Received {len(x)} samples and {len(y)} labels.")
+    held_out = []
     for layer, node in _nodes_of(defended, AdaptableLayer):
-        features = keras.Model(defended.inputs[0], node.arguments.keras_tensors)
-        values = run_batches(features, x, batch_size)
-        layer.adapt(values[0] if len(values) == 1 else values, y)
+        # What a layer said of samples that it was not fitted on stands in for its output further on.
+        # Not a `keras.Model`: cut through the middle of a graph, one spoils the original's input and it can't be saved.
+        features = keras.Function([defended.inputs[0], *(tensor for tensor, _ in held_out)], node.arguments.keras_tensors)
+        values = run_batches(features, [x, *(array for _, array in held_out)], batch_size)
+        unseen = layer.adapt(values[0] if len(values) == 1 else values, y)
         layer.mark_adapted()
+        if unseen is not None:
+            held_out.append((node.output_tensors[0], unseen))
+    forget_compiled(defended)
     if max_rejected is not None:
         if calibration is None:
             warnings.warn(
@@ -161,6 +170,13 @@ def adapt(defended, x, y, *, calibration=None, max_rejected=0.05, batch_size=256
             calibration = x
         calibrate(defended, calibration, max_rejected=max_rejected, batch_size=batch_size)
     return defended
+
+
+def forget_compiled(model):
+    """Makes a model trace its functions anew: layers whose number of weights follows from data may have new variables."""
+    for name in ("train", "test", "predict"):
+        if getattr(model, f"{name}_function", None) is not None:
+            getattr(model, f"make_{name}_function")(force=True)
 
 
 def calibrate(defended, x, *, max_rejected=0.05, batch_size=256):

@@ -120,10 +120,13 @@ def fit(recipe, work, *, data_dir=None, callbacks=(), verbose=2):
     started = time.perf_counter()
     train = data.load(recipe.dataset, "train", data_dir=data_dir)
     test = data.load(recipe.dataset, "test", data_dir=data_dir)
-    if len(train.x) < recipe.batch_size:
-        raise ValueError(f"`batch_size` must be at most the {len(train.x)} training samples. Received {recipe.batch_size}.")
+    x, y = train.x[: recipe.train_samples], train.y[: recipe.train_samples]
+    if len(x) < (recipe.train_samples or 1):
+        raise ValueError(f"`train_samples` must be at most the {len(x)} that there are. Received {recipe.train_samples}.")
+    if len(x) < recipe.batch_size:
+        raise ValueError(f"`batch_size` must be at most the {len(x)} training samples. Received {recipe.batch_size}.")
     keras.utils.set_random_seed(recipe.seed)
-    batches = ShuffledBatches(train.x, train.y, recipe.batch_size, recipe.seed, recipe.augment)
+    batches = ShuffledBatches(x, y, recipe.batch_size, recipe.seed, recipe.augment)
     model = _compiled(recipe, len(batches))
     model.fit(
         batches,

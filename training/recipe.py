@@ -21,6 +21,7 @@ class Recipe:
         decay: Let the learning rate fall to 0 over the run, as half a cosine.
         loss: One of `training.losses.LOSSES`, with its arguments in `loss_options`.
         augment: Mirror images and move them by up to 4 pixels, anew in each epoch.
+        train_samples: Only so many training samples, the first ones; the rest stay unseen for what comes after. None: all.
     """
 
     dataset: str
@@ -36,11 +37,12 @@ class Recipe:
     loss: str = "cross_entropy"
     loss_options: dict = dataclasses.field(default_factory=dict)
     augment: bool = False
+    train_samples: int | None = None
 
     def changed(self, **settings):
         """The same recipe with those settings that are not None."""
         settings = {name: value for name, value in settings.items() if value is not None}
-        for name in ("epochs", "batch_size"):
+        for name in ("epochs", "batch_size", "train_samples"):
             if name in settings and (not isinstance(settings[name], int) or settings[name] < 1):
                 raise ValueError(f"`{name}` must be a whole number of at least 1. Received {settings[name]!r}.")
         depth = settings.pop("depth", None)
@@ -62,7 +64,7 @@ class Recipe:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
-_LATER = ("decay", "loss", "loss_options", "augment")
+_LATER = ("decay", "loss", "loss_options", "augment", "train_samples")
 
 
 def _counted(recipe):

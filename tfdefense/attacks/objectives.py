@@ -115,6 +115,24 @@ class Penalty(Objective):
         return tf.nn.relu(lead) + tf.nn.relu(doubt) + tf.minimum(tf.maximum(lead, doubt), 0.0)
 
 
+@dataclass(frozen=True)
+class MaximumConfidence(Objective):
+    """The paper's objective on Neural Rejection and its deep sibling: the best of true class and rejection, less the best other.
+
+    Rejection takes part as one more class, whose score is the threshold: suspicion plus the best score. Sign and, but for
+    one case, value are those of `Evade(raw=True)`. Where a sample is rejected while its true class is the best, `Evade`
+    may pull it back to that class, out of rejection; this one goes for the best other class all the same.
+    It fits where the suspicion is a threshold minus the best score. On a model that rejects nothing this is `Margin`.
+
+    Reference: Sotgiu et al., 2020, Deep neural rejection against adversarial examples, eq. 1.
+    """
+
+    def value(self, scores, suspicion, y, target, scale):
+        value = margin(scores, y, target)
+        # threshold - best other = suspicion + best - best other, and best - best other is the margin or 0.
+        return value if suspicion is None else tf.maximum(value, suspicion + tf.maximum(value, 0.0))
+
+
 def _spread(values):
     values = values[np.isfinite(values)]
     spread = float(values.std()) if len(values) else 0.0

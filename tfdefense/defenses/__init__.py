@@ -2,6 +2,17 @@
 
 from tfdefense.defenses.base import AllOf, AnyOf, Defense
 from tfdefense.defenses.density import DensityDefense
+from tfdefense.defenses.rejection import DeepNeuralRejection, NeuralRejection, compress
 from tfdefense.defenses.scores import OutDistribution, ThresholdDefense
 
-__all__ = ["AllOf", "AnyOf", "Defense", "DensityDefense", "OutDistribution", "ThresholdDefense"]
+__all__ = [
+    "AllOf",
+    "AnyOf",
+    "DeepNeuralRejection",
+    "Defense",
+    "DensityDefense",
+    "NeuralRejection",
+    "OutDistribution",
+    "ThresholdDefense",
+    "compress",
+]

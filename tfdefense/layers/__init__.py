@@ -2,12 +2,15 @@
 
 from tfdefense.layers.adaptable import AdaptableLayer
 from tfdefense.layers.kernel_density import KernelDensity
+from tfdefense.layers.rbf_svm import RBFSVM
 from tfdefense.layers.reject import Join, Reject, Threshold
 from tfdefense.layers.reverse_logits import ReverseLogits
-from tfdefense.layers.statistics import Confidence, Dustbin, NonMaximalEntropy
+from tfdefense.layers.statistics import BestScore, Confidence, Dustbin, NonMaximalEntropy
 
 __all__ = [
+    "RBFSVM",
     "AdaptableLayer",
+    "BestScore",
     "Confidence",
     "Dustbin",
     "Join",

@@ -40,6 +40,22 @@ class Confidence(_ScoreStatistic):
 
 
 @keras.saving.register_keras_serializable(package="tfdefense")
+class BestScore(_ScoreStatistic):
+    """Doubt by the scores themselves: minus the best of them. For scores that fall off away from the data, as RBF machines' do.
+
+    Example:
+
+    >>> BestScore()(np.array([[0.5, -1.0]])).numpy()
+    array([-0.5], dtype=float32)
+
+    Reference: Melis et al., 2017, Is deep learning safe for robot vision? Adversarial examples against the iCub humanoid.
+    """
+
+    def call(self, scores):
+        return -ops.max(scores, axis=-1)
+
+
+@keras.saving.register_keras_serializable(package="tfdefense")
 class NonMaximalEntropy(_ScoreStatistic):
     """Doubt by non-ME: minus the entropy of the probabilities of all classes but the best, normalised among themselves.
 

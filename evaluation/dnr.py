@@ -1,0 +1,331 @@
+"""Deep Neural Rejection: accuracy and rejection against the l2 size of a perturbation, beside Neural Rejection and no defense.
+
+Each model is attacked in two ways: as in the paper, from the sample itself, and from all starts, of which the strongest
+result of each sample counts. Draws the curves, adversarial examples and the problem in the plane of the paper's figure 2.
+"""
+
+import functools
+import time
+import warnings
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import typer
+
+DATASETS = ("mnist", "cifar10", "digits")
+METHODS = ("DNN", "NR", "DNR")
+ATTACKS = {"paper": "from the sample, as in the paper", "strongest": "strongest of all starts"}
+HEADINGS = {"std": "deviation"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the protocol does on one data set.
+
+    Args:
+        layers: Watched by DNR; NR watches the output layer.
+        unseen: Training samples from this one on are not among those that the network was trained on.
+        fitted: Samples that the machines are fitted on.
+        calibrated: Held-out samples that set the threshold.
+        sizes, quick_sizes: l2 sizes of the perturbation.
+        ordered: Sizes from which to which the paper has DNR above NR above the plain network.
+        shown: l2 sizes of the adversarial examples that are drawn.
+    """
+
+    recipe: str
+    layers: tuple
+    unseen: int
+    fitted: int
+    calibrated: int
+    max_rejected: float
+    sizes: tuple
+    quick_sizes: tuple
+    ordered: tuple
+    shown: tuple
+
+
+PLANS = {
+    "mnist": Plan(
+        recipe="mnist_dnr",
+        layers=("dense_1", "dense_2", "logits"),
+        unseen=30_000,
+        fitted=10_000,
+        calibrated=2_000,
+        max_rejected=0.05,
+        sizes=(0, 0.5, 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8),
+        quick_sizes=(0, 1, 2, 4, 8),
+        ordered=(1.5, 4),
+        shown=(5, 7),
+    ),
+    "cifar10": Plan(
+        recipe="cifar10_dnr",
+        layers=("pool_3", "norm_7", "logits"),
+        unseen=40_000,
+        fitted=8_000,
+        calibrated=2_000,
+        max_rejected=0.10,
+        sizes=(0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1, 1.5, 2, 4),
+        quick_sizes=(0, 0.2, 1, 4),
+        ordered=(0.2, 1),
+        shown=(5, 10),
+    ),
+    "digits": Plan(
+        recipe="digits",
+        layers=("conv_2", "dense_1", "logits"),
+        unseen=0,
+        fitted=1_000,
+        calibrated=400,
+        max_rejected=0.05,
+        sizes=(0, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4),
+        quick_sizes=(0, 0.5, 1, 2, 4),
+        ordered=(0.5, 2),
+        shown=(1, 2),
+    ),
+}
+
+
+class Split:
+    """One random choice of samples, and the models fitted on it; what an interrupted run has measured needs no fit."""
+
+    def __init__(self, plan, context, network, seed, number, fitted, vectors):
+        self.plan, self.context, self.network, self.seed = plan, context, network, seed
+        self.number, self.fitted, self.vectors = number, fitted, vectors
+
+    @functools.cached_property
+    def data(self):
+        from tfdefense import data
+
+        train, test = (data.load(self.context.dataset, part, data_dir=self.context.data_dir) for part in ("train", "test"))
+        rng = np.random.default_rng(self.seed)
+        rows = self.plan.unseen + rng.permutation(len(train.x) - self.plan.unseen)
+        fitted, calibrated = rows[: self.fitted], rows[self.fitted : self.fitted + self.plan.calibrated]
+        tested = rng.permutation(len(test.x))
+        if self.number > len(tested):
+            raise ValueError(f"`--samples` must be at most {len(tested)} on {self.context.dataset}. Received {self.number}.")
+        return {
+            "fitted": (train.x[fitted], train.y[fitted]),
+            "calibration": train.x[calibrated],
+            "attacked": (test.x[tested[: self.number]], test.y[tested[: self.number]]),
+            "clean": (test.x[tested[:2000]], test.y[tested[:2000]]),
+        }
+
+    @functools.cached_property
+    def plain(self):
+        import keras
+
+        return keras.models.load_model(self.network, compile=False)
+
+    @functools.cache  # noqa: B019 - a split lives as long as the run
+    def model(self, method):
+        """The model of a method, and the seconds that fitting it took."""
+        import tfdefense as td
+
+        if method == "DNN":
+            return self.plain, 0.0
+        defense = td.NeuralRejection() if method == "NR" else td.DeepNeuralRejection(self.plan.layers)
+        defended = defense.attach(self.plain)
+        self.context.say(f"split {self.seed}: fitting {method} on {self.fitted} samples")
+        start = time.perf_counter()
+        td.adapt(defended, *self.data["fitted"], calibration=self.data["calibration"], max_rejected=self.plan.max_rejected)
+        return defended, time.perf_counter() - start
+
+    @functools.cache  # noqa: B019
+    def attackable(self, method):
+        """The model that is attacked: compressed where the run asks for it."""
+        model, _ = self.model(method)
+        return self.compressed(model, self.vectors) if self.vectors and method != "DNN" else model
+
+    def compressed(self, model, vectors):
+        """A copy of a model with fewer reference vectors."""
+        import keras
+
+        import tfdefense as td
+
+        copy = keras.models.clone_model(model)
+        copy.set_weights(model.get_weights())
+        calibration = {"calibration": self.data["calibration"], "max_rejected": self.plan.max_rejected}
+        return td.compress(copy, vectors, self.data["fitted"][0], **calibration)
+
+
+def attack(kind, size, steps, seed=0):
+    """The paper's objective by PGD. From the sample it goes on to the highest confidence; from all starts the first hit will do."""
+    from tfdefense.attacks import PGD, MaximumConfidence
+
+    if kind == "paper":
+        return PGD(size, norm="l2", steps=steps, objective=MaximumConfidence(), starts="sample", tolerance=1e-6, seed=seed)
+    return PGD(size, norm="l2", steps=steps, objective=MaximumConfidence(), starts="all", early_stop=True, seed=seed)
+
+
+def measure_clean(split, method):
+    import tfdefense as td
+
+    model, seconds = split.model(method)
+    outcomes = td.evaluate(model, *split.data["clean"])
+    return {"accuracy": outcomes.accuracy, "rejection": outcomes.rejection, "fit": seconds, "samples": len(outcomes)}
+
+
+def measure_curve(split, method, kind, sizes, steps):
+    """Accuracy and rejection at each size, and the largest share of samples without any gradient."""
+    from tfdefense.metrics import security_curve
+
+    model, zeros = split.attackable(method), [0.0]
+
+    def factory(size, seed):
+        def run(model, x, y):
+            split.context.say(f"split {split.seed}: {method}, {ATTACKS[kind]}, l2 {size:g}")
+            with warnings.catch_warnings():
+                # Its share is a row of the results.
+                warnings.filterwarnings("ignore", message=".*gradient was all zeros")
+                result = attack(kind, size, steps, seed)(model, x, y)
+            zeros.append(float(result.zero_gradient.mean()))
+            return result
+
+        return run
+
+    # The paper's attack is shown as it is; only the strongest may keep what it has found at a smaller size.
+    curve = security_curve(model, factory, *split.data["attacked"], sizes, seeds=(split.seed,), cumulative=kind == "strongest")
+    shares = {name: getattr(curve, name).tolist() for name in ("accuracies", "rejections", "errors")}
+    return {**shares, "zero_gradient": max(zeros)}
+
+
+def measure_speed(split, vectors, repeats=7):
+    """Time of a prediction beside the plain network's, whole and compressed; and what compressing costs."""
+    import tfdefense as td
+    from tfdefense.decisions import View
+
+    x = split.data["clean"][0][:256]
+
+    def once(model):
+        view = View.of(model)
+        start = time.perf_counter()
+        view.run(x)[2].numpy()
+        return time.perf_counter() - start
+
+    def ratio(model):
+        pairs = [(once(model), once(split.plain)) for _ in range(repeats + 1)][1:]
+        return float(np.median([mine for mine, _ in pairs]) / np.median([plain for _, plain in pairs]))
+
+    def all_of(model):
+        outcomes = td.evaluate(model, *split.data["clean"])
+        kept = [layer.vectors for layer in model.layers if isinstance(layer, td.layers.RBFSVM)]
+        return {"ratio": ratio(model), "accuracy": outcomes.accuracy, "rejection": outcomes.rejection, "vectors": kept}
+
+    whole, _ = split.model("DNR")
+    return {"whole": all_of(whole), "compressed": all_of(split.compressed(whole, vectors))}
+
+
+def add_clean_rows(context, clean):
+    for method, found in clean.items():
+        for name in ("accuracy", "rejection") if method != "DNN" else ("accuracy",):
+            values = [run[name] for run in found]
+            context.row(
+                "N3" if name == "rejection" else "N5",
+                f"{method}, clean {name}",
+                float(np.mean(values)),
+                std=_deviation(values),
+                samples=found[0]["samples"],
+            )
+        if method != "DNN":
+            seconds = [run["fit"] for run in found]
+            context.row("N2", f"{method}, seconds to fit", float(np.mean(seconds)), std=_deviation(seconds))
+
+
+def add_curve_rows(context, curves, zeros, plan, number):
+    for kind, told in ATTACKS.items():
+        for method in METHODS:
+            curve = curves[kind][method]
+            what = f"{method}, {told}"
+            for of in ("accuracy", "rejection") if method != "DNN" else ("accuracy",):
+                context.series.append(curve.to_series("N5", f"{what}: {of} against l2 size", of))
+            fell = curve.fell_to_zero()
+            context.row(
+                "N5",
+                f"{what}: accuracy at l2 {curve.sizes[-1]:g}",
+                float(curve.accuracy[-1]),
+                std=float(curve.deviation[-1]),
+                samples=number,
+                note="" if fell else "attack failed here: a perturbation of this size makes any sample of any other",
+            )
+            context.row("N4", f"{what}: largest share without a gradient", zeros[kind][method], samples=number)
+        low, high = plan.ordered
+        inside = (curves[kind]["DNR"].sizes >= low) & (curves[kind]["DNR"].sizes <= high)
+        accuracy = {method: curves[kind][method].accuracy[inside] for method in METHODS}
+        context.row(
+            "N5",
+            f"{told}: DNR at or above NR and NR above DNN for l2 {low:g} to {high:g}",
+            bool((accuracy["DNR"] >= accuracy["NR"]).all() and (accuracy["NR"] > accuracy["DNN"]).all()),
+            paper=True,
+            samples=number,
+        )
+
+
+def add_speed_rows(context, speed):
+    for name, found in speed.items():
+        numbers = f"clean accuracy {found['accuracy']:.4f}, rejection {found['rejection']:.4f}, vectors {found['vectors']}"
+        limit = "; limit 1.5" if name == "compressed" else ""
+        context.row("N1", f"DNR {name}, time of a prediction over the plain network's", found["ratio"], note=numbers + limit)
+
+
+def _deviation(values):
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def run(
+    context,
+    *,
+    splits: Annotated[int | None, typer.Option(help="Random splits; 5, as in the paper, or 1 in a quick run.", min=1)] = None,
+    steps: Annotated[int | None, typer.Option(help="Gradient steps of an attack; 100, or 20 in a quick run.", min=1)] = None,
+    fitted: Annotated[int | None, typer.Option(help="Samples that the machines are fitted on.", min=50)] = None,
+    vectors: Annotated[int, typer.Option(help="Compress each layer of machines to so many vectors before the attack.", min=0)] = 0,
+    figures: Annotated[bool, typer.Option(help="Whether to draw.")] = True,
+):
+    from tfdefense.metrics import SecurityCurve
+
+    plan = PLANS[context.dataset]
+    sizes = plan.quick_sizes if context.quick else plan.sizes
+    splits = splits or (1 if context.quick else 5)
+    steps = steps or (20 if context.quick else 100)
+    fitted = fitted or min(plan.fitted, 1000 if context.quick else plan.fitted)
+    number = context.samples_or(300, 60)
+    network = context.network(plan.recipe)
+    context.headings.update(HEADINGS)
+    context.settings.update(
+        network=f"{plan.recipe} ({network.parent.name})",
+        layers=", ".join(plan.layers),
+        splits=splits,
+        steps=steps,
+        fitted=fitted,
+        calibrated=plan.calibrated,
+        max_rejected=plan.max_rejected,
+        vectors=vectors or "all",
+    )
+    all_splits = [Split(plan, context, network, seed, number, fitted, vectors) for seed in range(splits)]
+    clean = {method: [] for method in METHODS}
+    found = {kind: {method: [] for method in METHODS} for kind in ATTACKS}
+    for split in all_splits:
+        for method in METHODS:
+            clean[method].append(context.part(f"split {split.seed}, {method}, clean", measure_clean, split, method))
+        if split.seed == 0:
+            speed = context.part("speed", measure_speed, split, vectors or 300)
+        for kind in ATTACKS:
+            for method in METHODS:
+                name = f"split {split.seed}, {method}, {kind}"
+                found[kind][method].append(context.part(name, measure_curve, split, method, kind, sizes, steps))
+    curves, zeros = {}, {}
+    for kind in ATTACKS:
+        zeros[kind] = {method: max(run["zero_gradient"] for run in found[kind][method]) for method in METHODS}
+        curves[kind] = {
+            method: SecurityCurve.join(
+                SecurityCurve(sizes, *(np.array(run[name]) for name in ("accuracies", "rejections", "errors")))
+                for run in found[kind][method]
+            )
+            for method in METHODS
+        }
+    add_clean_rows(context, clean)
+    add_speed_rows(context, speed)
+    add_curve_rows(context, curves, zeros, plan, number)
+    if figures:
+        from evaluation.dnr_figures import draw
+
+        draw(context, all_splits[0], curves, plan, steps)

@@ -1,0 +1,176 @@
+import dataclasses
+import types
+
+import numpy as np
+import pytest
+
+from evaluation import __main__ as runner
+from evaluation import dnr, results
+from evaluation.context import Context
+from tfdefense.metrics import SecurityCurve
+
+PLAN = dataclasses.replace(
+    dnr.PLANS["digits"],
+    layers=("features", "scores"),
+    fitted=400,
+    calibrated=300,
+    quick_sizes=(0, 0.5, 4),
+    ordered=(0.5, 0.5),
+    shown=(1,),
+)
+OPTIONS = {"dataset": "digits", "quick": True, "samples": 16, "data_dir": None, "output": None}
+OWN = {"splits": 2, "steps": 4, "fitted": None, "vectors": 0, "figures": True}
+
+
+@pytest.fixture(scope="module")
+def network(classifier, tmp_path_factory):
+    path = tmp_path_factory.mktemp("network") / "digits-key" / "model.keras"
+    path.parent.mkdir()
+    classifier.save(path)
+    return path
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch, network):
+    for name, path in (("RESULTS", "results"), ("PAGE", "RESULTS.md"), ("UNTRACKED", "runs")):
+        monkeypatch.setattr(results, name, tmp_path / path)
+    monkeypatch.setattr(results, "commit", lambda: "abc")
+    monkeypatch.setattr(Context, "network", lambda context, recipe: network)
+    monkeypatch.setitem(dnr.PLANS, "digits", PLAN)
+    return tmp_path
+
+
+def split(path, network, plan=PLAN, seed=0, number=10, fitted=400):
+    context = types.SimpleNamespace(dataset="digits", data_dir=None, say=lambda text: None)
+    return dnr.Split(plan, context, network, seed, number, fitted, 0)
+
+
+def test_run_gives_curves_of_all_models_under_both_attacks(places, monkeypatch, capsys):
+    measured = []
+    original = dnr.measure_curve
+
+    def interrupted(split, method, kind, sizes, steps):
+        if len(measured) == 3:
+            raise KeyboardInterrupt
+        measured.append((split.seed, method, kind))
+        return original(split, method, kind, sizes, steps)
+
+    monkeypatch.setattr(dnr, "measure_curve", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        runner.execute("dnr", dnr, **OPTIONS, **OWN)
+    assert not (places / "runs" / "dnr-digits.json").exists()
+
+    again = []
+    monkeypatch.setattr(dnr, "measure_curve", lambda s, *rest: again.append((s.seed, *rest[:2])) or original(s, *rest))
+    path = runner.execute("dnr", dnr, **OPTIONS, **OWN)
+    assert len(again) == 9 and not set(again) & set(measured), "what was measured before the interruption is taken up"
+
+    import json
+
+    content = json.loads(path.read_text())
+    results.check(content, path.name)
+    assert path == places / "runs" / "dnr-digits.json"
+    curves = {entry["what"]: entry for entry in content["series"]}
+    assert len(curves) == 2 * (1 + 2 + 2)
+    for what, curve in curves.items():
+        assert curve["x"] == [0, 0.5, 4] and len(curve["deviation"]) == 3
+        assert 0 <= min(curve["y"]) and max(curve["y"]) <= 1, what
+    plain = curves["DNN, strongest of all starts: accuracy against l2 size"]["y"]
+    assert plain[0] > 0.9 and plain[-1] < 0.2
+    for method in dnr.METHODS:
+        paper, strongest = (curves[f"{method}, {told}: accuracy against l2 size"]["y"] for told in dnr.ATTACKS.values())
+        assert all(np.array(strongest[1:]) <= np.array(paper[1:]) + 1 / 16), (
+            "more starts never hurt, but an early stop may cost one"
+        )
+    rows = {row["what"]: row for row in content["rows"]}
+    assert 0 < rows["DNR, clean rejection"]["ours"] < 0.2
+    assert rows["DNR whole, time of a prediction over the plain network's"]["ours"] > 1
+    assert {row["row"] for row in content["rows"]} == {"N1", "N2", "N3", "N4", "N5"}
+    figures = {file.name for file in (places / "runs" / "figures").iterdir()}
+    assert {"dnr-digits-paper.png", "dnr-digits-strongest.png", "dnr-plane.png", "dnr-digits-examples-DNR-1.png"} <= figures
+
+
+def test_splits_keep_fitted_calibrated_and_network_samples_apart(tmp_path, network):
+    plan = dataclasses.replace(PLAN, unseen=600)
+    first, same, other = (split(tmp_path, network, plan, seed).data for seed in (0, 0, 1))
+    from tfdefense import data
+
+    train = data.load("digits").x
+    rows = {image.tobytes(): number for number, image in enumerate(train)}
+    fitted, calibrated = ({rows[image.tobytes()] for image in images} for images in (first["fitted"][0], first["calibration"]))
+    assert min(fitted | calibrated) >= 600, "the network was trained on those before"
+    assert not fitted & calibrated and len(fitted) == 400 and len(calibrated) == 300
+    np.testing.assert_array_equal(first["attacked"][0], same["attacked"][0])
+    assert not np.array_equal(first["attacked"][0], other["attacked"][0])
+
+
+def test_too_many_samples_are_told(tmp_path, network):
+    with pytest.raises(ValueError, match="`--samples` must be at most 397 on digits. Received 398"):
+        split(tmp_path, network, number=398).data  # noqa: B018
+
+
+def test_paper_attack_starts_at_the_sample_and_strongest_everywhere():
+    paper, strongest = (dnr.attack(kind, 1.0, 10) for kind in ("paper", "strongest"))
+    assert (paper.starts, strongest.starts) == ("sample", "all")
+    assert paper.objective == strongest.objective and type(paper.objective).__name__ == "MaximumConfidence"
+    assert paper.norm == strongest.norm == "l2" and not paper.early_stop
+
+
+def curve(*accuracies):
+    shares = np.array([accuracies])
+    return SecurityCurve(np.arange(len(accuracies), dtype=float), shares, 0 * shares, 1 - shares)
+
+
+def rows_of(dnn, nr, dnr_curve, tmp_path, ordered=(1, 2)):
+    context = Context("dnr", "digits", True, None, None, tmp_path, tmp_path)
+    curves = {kind: {"DNN": curve(*dnn), "NR": curve(*nr), "DNR": curve(*dnr_curve)} for kind in dnr.ATTACKS}
+    zeros = {kind: dict.fromkeys(dnr.METHODS, 0.25) for kind in dnr.ATTACKS}
+    dnr.add_curve_rows(context, curves, zeros, dataclasses.replace(PLAN, ordered=ordered), 16)
+    return {row["what"]: row for row in context.rows}
+
+
+def test_page_says_where_the_attack_failed(tmp_path):
+    rows = rows_of((1, 0.5, 0.2, 0), (1, 0.6, 0.3, 0.05), (1, 0.7, 0.4, 0.3), tmp_path)
+    notes = {m: rows[f"{m}, strongest of all starts: accuracy at l2 3"]["note"] for m in dnr.METHODS}
+    assert notes["DNN"] == notes["NR"] == "" and notes["DNR"].startswith("attack failed here")
+    assert rows["NR, strongest of all starts: largest share without a gradient"]["ours"] == 0.25
+
+
+@pytest.mark.parametrize(
+    "nr, deep, right",
+    [
+        ((1, 0.6, 0.3, 0), (1, 0.6, 0.4, 0), True),
+        ((1, 0.6, 0.3, 0), (1, 0.5, 0.4, 0), False),
+        ((1, 0.6, 0.2, 0), (1, 1, 1, 1), False),
+    ],
+)
+def test_order_of_the_methods_is_checked_where_the_paper_shows_it(nr, deep, right, tmp_path):
+    rows = rows_of((1, 0.5, 0.2, 0.9), nr, deep, tmp_path)
+    found = [row["ours"] for what, row in rows.items() if "DNR at or above NR" in what]
+    assert found == [right, right]
+
+
+def test_figure_of_the_plane_shows_an_attack_that_gets_through(tmp_path):
+    from evaluation.dnr_figures import plane
+
+    figure = plane(tmp_path / "plane.png")
+    left, right = figure.axes[:2]
+    start, found = (np.array(line.get_xydata()[0]) for line in left.lines[:2])
+    assert 0.2 < np.linalg.norm(found - start) <= 0.29
+    # The patch of the region that the point ends in is that of another class, not the white of rejection.
+    assert found[0] > 0.5
+    assert (tmp_path / "plane.png").stat().st_size > 10_000
+
+
+def test_every_plan_names_layers_of_its_network():
+    from models.carlini import carlini_cnn
+    from models.small import digits_cnn
+    from models.vgg_small import vgg_small
+    from training import recipe as recipes
+
+    for name, build in (("mnist", carlini_cnn), ("cifar10", vgg_small), ("digits", digits_cnn)):
+        plan, model = dnr.PLANS[name], build()
+        assert set(plan.layers) <= {layer.name for layer in model.layers}
+        recipe = recipes.find(plan.recipe)
+        assert (recipe.dataset, recipe.train_samples or 0) == (name, plan.unseen)
+        assert recipe.model.endswith(f":{build.__name__}")

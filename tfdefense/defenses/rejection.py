@@ -1,0 +1,144 @@
+"""Neural Rejection and Deep Neural Rejection: RBF machines on what a classifier's layers make of a sample (rows N1 to N3)."""
+
+import keras
+import numpy as np
+
+from tfdefense.defended import calibrate, forget_compiled, run_batches
+from tfdefense.defenses.base import Defense
+from tfdefense.layers import RBFSVM, BestScore
+
+
+class _Machines(Defense):
+    """RBF machines whose best score decides."""
+
+    def __init__(self, layers, threshold, **options):
+        self.layers, self.threshold, self.options = tuple(layers), threshold, options
+        # Wrong options are told here, before any layer is attached.
+        RBFSVM(classes=2, **options)
+
+    def machines(self, features, classes, name=None, **options):
+        try:
+            return RBFSVM(classes, **self.options, **options)(features)
+        except ValueError as error:
+            if name is None:
+                raise
+            raise ValueError(f"Layer '{name}' can't be watched. {error}") from None
+
+
+class NeuralRejection(_Machines):
+    """RBF machines on one layer: a sample is rejected when even its best score is low.
+
+    The attack that its authors use is `td.attacks.PGD` in l2 with `objective=td.attacks.MaximumConfidence()` and
+    `starts="sample"`; `starts="all"` makes it much stronger.
+
+    Args:
+        layer: Name of the layer; None is the output layer, before its softmax.
+        C, gamma: See `td.layers.RBFSVM`.
+        search: Cross-validate C and gamma: True, or a grid as a dict.
+        folds: Folds of that.
+        trainable: Whether `fit` tunes the machines after `td.adapt`.
+        max_memory: Bytes that the kernel, or the features, may take in `td.adapt`.
+        threshold: A threshold of your own on minus the best score; None waits for `td.calibrate`.
+
+    Example:
+
+    >>> defended = NeuralRejection().attach(model)
+    >>> defended = td.adapt(defended, x_train, y_train, calibration=x_held_out, max_rejected=0.05)
+    >>> defended(x_held_out)["suspicion"].shape
+    TensorShape([397])
+
+    Reference: Melis et al., 2017, Is deep learning safe for robot vision? Adversarial examples against the iCub humanoid.
+    """
+
+    def __init__(self, layer=None, *, C=1.0, gamma="scale", search=None, folds=5, trainable=False, max_memory=2e9, threshold=None):
+        layers = () if layer is None else (layer,)
+        super().__init__(
+            layers, threshold, C=C, gamma=gamma, search=search, folds=folds, trainable=trainable, max_memory=max_memory
+        )
+
+    def connect(self, logits, taps):
+        name = self.layers[0] if self.layers else None
+        features = _before_softmax(taps[name], logits) if self.layers else logits
+        scores = self.machines(features, logits.shape[-1], name)
+        return scores, BestScore()(scores)
+
+
+class DeepNeuralRejection(_Machines):
+    """RBF machines on several layers, and more on their scores: a sample is rejected when even its best score is low.
+
+    `td.adapt` fits the machines on each layer, then those on top by the scores that cross-validation gave: scores on
+    the very samples that the first were fitted on are too good to learn from.
+
+    The attack that its authors use is `td.attacks.PGD` in l2 with `objective=td.attacks.MaximumConfidence()` and
+    `starts="sample"`; `starts="all"` makes it much stronger.
+
+    Args:
+        layers: Names of layers; the output layer is watched before its softmax.
+        C, gamma: Of all machines, see `td.layers.RBFSVM`; "scale" is each layer's own.
+        search: Cross-validate C and gamma of each layer: True, or a grid as a dict.
+        folds: Folds of every cross-validation.
+        trainable: Whether `fit` tunes the machines after `td.adapt`.
+        max_memory: Bytes that a kernel, or the features of a layer, may take in `td.adapt`.
+        threshold: A threshold of your own on minus the best score; None waits for `td.calibrate`.
+
+    Example:
+
+    >>> defended = DeepNeuralRejection(["features", "scores"]).attach(model)
+    >>> defended = td.adapt(defended, x_train, y_train, calibration=x_held_out, max_rejected=0.05)
+    >>> round(float((defended(x_held_out)["label"].numpy() == -1).mean()), 2)
+    0.05
+
+    Reference: Sotgiu et al., 2020, Deep neural rejection against adversarial examples.
+    """
+
+    def __init__(self, layers, *, C=1.0, gamma="scale", search=None, folds=5, trainable=False, max_memory=2e9, threshold=None):
+        if isinstance(layers, str) or not layers:
+            raise ValueError(f'`layers` must be one or more names of layers, such as ["dense_1", "logits"]. Received: {layers!r}.')
+        if len(set(layers)) < len(layers):
+            raise ValueError(f"Expected each layer once. Received: {', '.join(map(str, layers))}.")
+        super().__init__(
+            layers, threshold, C=C, gamma=gamma, search=search, folds=folds, trainable=trainable, max_memory=max_memory
+        )
+
+    def connect(self, logits, taps):
+        classes = logits.shape[-1]
+        base = [self.machines(_before_softmax(taps[name], logits), classes, name, cross_validated=True) for name in self.layers]
+        joined = keras.layers.Concatenate(dtype="float32")(base) if len(base) > 1 else base[0]
+        scores = self.machines(joined, classes)
+        return scores, BestScore()(scores)
+
+
+def _before_softmax(tap, logits):
+    """The output layer is watched where it is not saturated: probabilities of 1 tell samples apart no more."""
+    operation, node_index, _ = tap._keras_history
+    softmax_of = operation._inbound_nodes[node_index].arguments.keras_tensors
+    fused = operation.name == logits._keras_history.operation.name
+    return logits if fused or any(tensor is logits for tensor in softmax_of) else tap
+
+
+def compress(defended, vectors, x, *, calibration=None, max_rejected=0.05, batch_size=256):
+    """Makes the RBF machines of a defended model faster: fewer reference vectors each, refitted to keep the scores on `x`.
+
+    Args:
+        defended: An adapted model with `td.layers.RBFSVM` in it.
+        vectors: Reference vectors that each layer of machines may keep.
+        x: Samples, such as those it was adapted on.
+        calibration: Held-out samples to set the thresholds anew, as the scores change a little. None leaves them.
+        max_rejected: Share of these that may be rejected.
+        batch_size: Samples at once through the network.
+
+    Returns:
+        The same model.
+    """
+    layers = [layer for layer in defended.layers if isinstance(layer, RBFSVM)]
+    if not layers:
+        raise ValueError(f"Model '{defended.name}' has no `td.layers.RBFSVM` to compress. Attach `td.DeepNeuralRejection` first.")
+    before = run_batches(keras.Model(defended.inputs[0], [layer.output for layer in layers]), np.asarray(x), batch_size)
+    for layer, scores in zip(layers, before, strict=True):
+        # Run anew for each: machines on top are refitted on what the compressed ones below them give.
+        features = run_batches(keras.Model(defended.inputs[0], layer.input), np.asarray(x), batch_size)[0]
+        layer.compress(vectors, features, scores)
+    forget_compiled(defended)
+    if calibration is not None:
+        calibrate(defended, calibration, max_rejected=max_rejected, batch_size=batch_size)
+    return defended

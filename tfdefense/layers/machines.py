@@ -1,0 +1,126 @@
+"""One-vs-all RBF machines in numpy and scikit-learn: distances in blocks, fits on a shared kernel, cross-validation.
+
+Everything is in float64: the solver's path depends on the last digits, and the machines must be those of scikit-learn.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+_BLOCK = 1024
+
+
+def gamma_of(gamma, features):
+    """The width as a number: `gamma` itself, or, for "scale" and "2*scale", that many times 1 / (features * variance)."""
+    if not isinstance(gamma, str):
+        return float(gamma)
+    variance = float(features.var(dtype="float64"))
+    return scale_factor(gamma) / (features.shape[1] * variance) if variance > 0 else scale_factor(gamma)
+
+
+def scale_factor(gamma):
+    factor, _, word = gamma.replace(" ", "").rpartition("*")
+    try:
+        value = float(factor or 1)
+    except ValueError:
+        value = 0.0
+    if word != "scale" or not (0 < value < np.inf):
+        raise ValueError(f"`gamma` must be a number above 0, 'scale', or a multiple such as '2*scale'. Received: {gamma!r}.")
+    return value
+
+
+def squared_distances(features):
+    """All pairs, in blocks: beside the result only a few rows of the features are held in float64."""
+    count = len(features)
+    squares = np.concatenate([np.square(features[i : i + _BLOCK].astype("float64")).sum(1) for i in range(0, count, _BLOCK)])
+    distances = np.empty((count, count))
+    for i in range(0, count, _BLOCK):
+        rows = slice(i, min(i + _BLOCK, count))
+        left = features[rows].astype("float64")
+        for j in range(i, count, _BLOCK):
+            columns = slice(j, min(j + _BLOCK, count))
+            block = squares[rows, None] + squares[columns] - 2 * left @ features[columns].astype("float64").T
+            distances[rows, columns] = np.maximum(block, 0)
+            distances[columns, rows] = distances[rows, columns].T
+    np.fill_diagonal(distances, 0)
+    return distances
+
+
+def kernel_of(distances, gamma, out=None):
+    return np.exp(np.multiply(distances, -gamma, out=out), out=out)
+
+
+def fit(kernel, labels, classes, C):
+    """One machine a class on one kernel: coefficients (samples, classes), most rows zero, and intercepts (classes,)."""
+    from sklearn.svm import SVC
+
+    def machine(index):
+        found = SVC(C=C, kernel="precomputed").fit(kernel, labels == index)
+        column = np.zeros(len(labels))
+        column[found.support_] = found.dual_coef_[0]
+        return column, found.intercept_[0]
+
+    # The solver leaves Python's lock, and the threads share the one kernel.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        columns, intercepts = zip(*pool.map(machine, range(classes)), strict=True)
+    return np.stack(columns, 1), np.array(intercepts)
+
+
+def cross_validated_scores(kernel, labels, classes, C, folds):
+    """Scores of each sample by machines that were fitted without its fold."""
+    from sklearn.model_selection import StratifiedKFold
+
+    scores = np.empty((len(labels), classes))
+    splits = StratifiedKFold(folds, shuffle=True, random_state=0)
+    for kept, left in splits.split(labels, labels):
+        coefficients, intercepts = fit(np.ascontiguousarray(kernel[np.ix_(kept, kept)]), labels[kept], classes, C)
+        support = np.flatnonzero(coefficients.any(1))
+        scores[left] = kernel[np.ix_(left, kept[support])] @ coefficients[support] + intercepts
+    return scores
+
+
+def choose(features, labels, classes, grid, folds, progress=True):
+    """The C and gamma with the best cross-validated accuracy, and that accuracy; of equals the first."""
+    import keras
+
+    distances = squared_distances(features)
+    bar = keras.utils.Progbar(len(grid["C"]) * len(grid["gamma"]), unit_name="fit") if progress else None
+    best, tried = (-1.0, None, None), 0
+    for gamma in grid["gamma"]:
+        kernel = kernel_of(distances, gamma_of(gamma, features))
+        for C in grid["C"]:
+            scores = cross_validated_scores(kernel, labels, classes, C, folds)
+            accuracy = float((scores.argmax(1) == labels).mean())
+            if accuracy > best[0]:
+                best = (accuracy, C, gamma)
+            tried += 1
+            if bar:
+                bar.update(tried)
+    return best[1], best[2], best[0]
+
+
+def centres(points, count, seed=0):
+    """k-means centres, or the points themselves where there are no more."""
+    if count >= len(points):
+        return points
+    from sklearn.cluster import MiniBatchKMeans
+
+    return (
+        MiniBatchKMeans(count, n_init=1, batch_size=max(1024, 4 * count), max_iter=30, random_state=seed)
+        .fit(points)
+        .cluster_centers_
+    )
+
+
+def refit(points, references, gamma, targets, ridge=1e-6):
+    """Coefficients with which the references give the targets at the points: least squares with a small ridge."""
+    squares = np.square(references).sum(1)
+    gram, moment = ridge * len(points) * np.eye(len(references)), np.zeros((len(references), targets.shape[1]))
+    for i in range(0, len(points), _BLOCK):
+        block = points[i : i + _BLOCK].astype("float64")
+        distances = np.square(block).sum(1)[:, None] + squares - 2 * block @ references.T
+        kernel = kernel_of(np.maximum(distances, 0), gamma)
+        gram += kernel.T @ kernel
+        moment += kernel.T @ targets[i : i + _BLOCK]
+    return np.linalg.solve(gram, moment)

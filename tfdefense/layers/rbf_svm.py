@@ -1,0 +1,290 @@
+import keras
+import numpy as np
+from keras import ops
+
+from tfdefense.layers import machines
+from tfdefense.layers.adaptable import AdaptableLayer
+
+GRID = {"C": (0.1, 1.0, 10.0), "gamma": ("0.25*scale", "scale", "4*scale")}
+_USUAL_SAMPLES = 10_000
+_SEARCHED_SAMPLES = 2_000
+
+
+@keras.saving.register_keras_serializable(package="tfdefense")
+class RBFSVM(AdaptableLayer):
+    """One-vs-all RBF machines over shared reference vectors: their scores fall off away from the training samples.
+
+    Always active, differentiable. The scores are NaN until `adapt` has fitted the machines, so that everything is
+    rejected. Inputs of any shape are flattened. With `trainable=True`, `fit` tunes references, coefficients,
+    intercepts and the width from there on; compile after `adapt`, which changes how many references there are.
+
+    Args:
+        classes: Number of machines.
+        C: Cost of a training sample on the wrong side.
+        gamma: Width of the kernel exp(-gamma * distance²): a number, "scale" as in scikit-learn, or "2*scale".
+        folds: Folds of every cross-validation.
+        cross_validated: Whether `adapt` returns the scores of each sample by machines fitted without it: what a
+            machine stacked on top must learn from.
+        search: Cross-validate C and gamma: True, or a dict such as `{"C": [1, 10], "gamma": ["scale"]}`.
+        max_memory: Bytes that the kernel, or the features of the samples, may take in `adapt`.
+        vectors: Number of reference vectors; `adapt` and loading set it.
+
+    Example:
+
+    >>> layer = RBFSVM(classes=2, C=10.0)
+    >>> layer.adapt(np.array([[0.0], [0.2], [0.8], [1.0]]), np.array([0, 0, 1, 1]))
+    >>> [int(scores.argmax()) for scores in layer(np.array([[0.1], [0.9]])).numpy()]
+    [0, 1]
+
+    Reference: Sotgiu et al., 2020, Deep neural rejection against adversarial examples.
+    """
+
+    def __init__(
+        self,
+        classes,
+        C=1.0,
+        gamma="scale",
+        folds=5,
+        cross_validated=False,
+        search=None,
+        max_memory=2e9,
+        vectors=None,
+        **kwargs,
+    ):
+        kwargs.setdefault("dtype", "float32")
+        kwargs.setdefault("trainable", False)
+        super().__init__(**kwargs)
+        _check_count("classes", classes, 2)
+        _check_count("folds", folds, 2)
+        self.search = _checked_grid(search)
+        _check_C(C)
+        _check_gamma(gamma)
+        self.classes = classes
+        self.C = C
+        self.gamma = gamma
+        self.folds = folds
+        self.cross_validated = cross_validated
+        self.max_memory = max_memory
+        self.vectors = vectors
+        self.references = self.coefficients = None
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        shape = tuple(input_shape[1:])
+        if not shape or None in shape:
+            raise ValueError(
+                f"Expected features of a known size, shape (batch, ...). Received shape {tuple(input_shape)}. "
+                "Watch a layer behind a `GlobalAveragePooling2D`, or give the model a fixed input size."
+            )
+        self.features = int(np.prod(shape))
+        needed = 4 * self.features * _USUAL_SAMPLES
+        if needed > self.max_memory:
+            raise ValueError(
+                f"Expected features that fit into memory. Received {self.features:,} a sample: {_USUAL_SAMPLES:,} samples take "
+                f"{_size(needed)}, up to as much again as reference vectors in the saved model, and "
+                f"{_size(8 * _USUAL_SAMPLES**2)} for the kernel; the limit is {_size(self.max_memory)}. "
+                "Watch a later layer or one behind a pooling, or raise `max_memory`."
+            )
+        # Distances lose digits far from the origin, so they are taken from the middle of the data.
+        self.centre = self.add_weight(name="centre", shape=(self.features,), initializer="zeros", trainable=False)
+        # The logarithm keeps the width above 0 while it is trained.
+        self.log_gamma = self.add_weight(name="log_gamma", shape=(), initializer="zeros")
+        self.intercepts = self.add_weight(
+            name="intercepts", shape=(self.classes,), initializer=keras.initializers.Constant(float("nan"))
+        )
+        self._make_references(self.vectors or 1)
+
+    def _make_references(self, count):
+        """New variables: only training data tell how many references there are, and Keras variables keep their shape."""
+        for old in (self.references, self.coefficients):
+            if old is not None:
+                self._untrack_variable(old)
+        locked = self._tracker.locked
+        self._tracker.unlock()
+        self.references = self.add_weight(name="references", shape=(count, self.features), initializer="zeros")
+        self.coefficients = self.add_weight(name="coefficients", shape=(count, self.classes), initializer="zeros")
+        if locked:
+            self._tracker.lock()
+        for variable in (self.log_gamma, self.intercepts, self.references, self.coefficients):
+            variable.trainable = self.trainable
+        self.vectors = count
+
+    def _set_references(self, references, coefficients):
+        if len(references) != self.vectors:
+            self._make_references(len(references))
+        self.references.assign(references.astype("float32"))
+        self.coefficients.assign(coefficients.astype("float32"))
+
+    def load_own_variables(self, store):
+        # A weights file may come from a layer with more or fewer references than this one has now.
+        variables = [*self._trainable_variables, *self._non_trainable_variables]
+        place = next(i for i, variable in enumerate(variables) if variable is self.references)
+        if str(place) in store and store[str(place)].shape[0] != self.vectors:
+            self._make_references(store[str(place)].shape[0])
+        super().load_own_variables(store)
+
+    def call(self, features):
+        x = ops.reshape(features, (-1, self.features)) - self.centre
+        products = ops.matmul(x, ops.transpose(self.references))
+        distances = ops.sum(ops.square(x), -1, keepdims=True) + ops.sum(ops.square(self.references), -1) - 2.0 * products
+        kernel = ops.exp(-ops.exp(self.log_gamma) * ops.maximum(distances, 0.0))
+        return ops.matmul(kernel, self.coefficients) + self.intercepts
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.classes)
+
+    def adapt(self, features, labels, C=None, gamma=None):
+        """Fits the machines with scikit-learn.
+
+        Args:
+            features: Shape (samples, ...).
+            labels: Their classes; each class must be there, in every fold where there are folds.
+            C, gamma: In place of those of the layer.
+
+        Returns:
+            The cross-validated scores if the layer is `cross_validated`, else None.
+        """
+        features, labels = self._check(features, labels)
+        for name, value, check in (("C", C, _check_C), ("gamma", gamma, _check_gamma)):
+            if value is not None:
+                check(value)
+                setattr(self, name, value)
+        if not self.built:
+            self.build((None, features.shape[1]))
+        if self.search is not None:
+            self.C, self.gamma, _ = self._searched(features, labels)
+        gamma = machines.gamma_of(self.gamma, features)
+        distances = machines.squared_distances(features)
+        kernel = machines.kernel_of(distances, gamma, out=distances)
+        coefficients, intercepts = machines.fit(kernel, labels, self.classes, self.C)
+        support = np.flatnonzero(coefficients.any(1))
+        centre = features.mean(0, dtype="float64").astype("float32")
+        self.centre.assign(centre)
+        self.log_gamma.assign(np.float32(np.log(gamma)))
+        self.intercepts.assign(intercepts.astype("float32"))
+        self._set_references(features[support] - centre, coefficients[support])
+        self.mark_adapted()
+        if self.cross_validated:
+            return machines.cross_validated_scores(kernel, labels, self.classes, self.C, self.folds).astype("float32")
+        return None
+
+    def _searched(self, features, labels):
+        from sklearn.model_selection import train_test_split
+
+        if len(features) > _SEARCHED_SAMPLES:
+            features, _, labels, _ = train_test_split(
+                features, labels, train_size=_SEARCHED_SAMPLES, stratify=labels, random_state=0
+            )
+            self._check_folds(labels)
+        return machines.choose(features, labels, self.classes, self.search, self.folds)
+
+    def compress(self, vectors, features=None, scores=None):
+        """Replaces the reference vectors by fewer, refitted to give the same scores.
+
+        Args:
+            vectors: How many; nothing changes where there are no more already.
+            features: Where the scores are to be kept, shape (samples, ...). By default at the present references.
+            scores: The scores to give there, where they are not those that the layer gives now.
+        """
+        _check_count("vectors", vectors, 1)
+        if not self.adapted:
+            raise ValueError(f"Layer '{self.name}' is not adapted yet, so there is nothing to compress. Call `adapt` first.")
+        if vectors >= self.vectors and scores is None:
+            return
+        if features is None:
+            points = ops.convert_to_numpy(self.references).astype("float64")
+        else:
+            points = np.asarray(features, "float32").reshape(len(features), -1) - ops.convert_to_numpy(self.centre)
+        if scores is None:
+            centre = ops.convert_to_numpy(self.centre)
+            parts = [self(points[i : i + 1024].astype("float32") + centre) for i in range(0, len(points), 1024)]
+            scores = np.concatenate([ops.convert_to_numpy(part) for part in parts])
+        references = machines.centres(points, vectors).astype("float64")
+        gamma = float(np.exp(np.float64(ops.convert_to_numpy(self.log_gamma))))
+        # The intercepts stay: they are the scores far from all data, on which rejection stands.
+        targets = scores.astype("float64") - ops.convert_to_numpy(self.intercepts)
+        self._set_references(references, machines.refit(points, references, gamma, targets))
+
+    def _check(self, features, labels):
+        features = np.asarray(features, "float32")
+        labels = np.asarray(labels)
+        if features.ndim < 2 or labels.shape != (len(features),):
+            raise ValueError(
+                "Expected features of shape (samples, ...) and one class a sample. "
+                f"Received shapes {features.shape} and {labels.shape}."
+            )
+        features = features.reshape(len(features), -1)
+        if not np.isfinite(features).all():
+            raise ValueError(f"Expected finite features. Received NaN or infinity in layer '{self.name}'. Check the samples.")
+        if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= self.classes:
+            raise ValueError(
+                f"Expected integer classes from 0 to {self.classes - 1}. "
+                f"Received dtype {labels.dtype}, values from {labels.min()} to {labels.max()}."
+            )
+        kernel = 8 * len(features) ** 2
+        if kernel > self.max_memory:
+            fits = int((self.max_memory / 8) ** 0.5)
+            raise ValueError(
+                f"Expected at most {fits:,} samples: the kernel of {len(features):,} samples takes {_size(kernel)}, the limit is "
+                f"{_size(self.max_memory)}. Pass fewer, such as `x[:{min(fits, _USUAL_SAMPLES)}]`, or raise `max_memory`."
+            )
+        missing = sorted(set(range(self.classes)) - set(labels.tolist()))
+        if missing:
+            raise ValueError(f"Expected samples of all {self.classes} classes. Received none of class {missing[0]}.")
+        if self.cross_validated or self.search is not None:
+            self._check_folds(labels)
+        return features, labels
+
+    def _check_folds(self, labels):
+        if len(labels) < self.folds:
+            raise ValueError(f"Expected at least as many samples as folds, {self.folds}. Received {len(labels)}.")
+        counts = np.bincount(labels, minlength=self.classes)
+        if counts.min() < self.folds:
+            raise ValueError(
+                f"Expected each class in each of the {self.folds} folds. Class {counts.argmin()} has {counts.min()} samples "
+                f"of {len(labels)}. Pass more of it, or fewer `folds`."
+            )
+
+    def get_config(self):
+        own = ("classes", "C", "gamma", "folds", "cross_validated", "search", "max_memory", "vectors")
+        return {**super().get_config(), **{name: getattr(self, name) for name in own}}
+
+
+def _size(count):
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+
+
+def _check_count(name, value, low):
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < low:
+        raise ValueError(f"`{name}` must be a whole number of at least {low}. Received: {value!r}.")
+
+
+def _is_positive(value):
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and 0 < value < np.inf
+
+
+def _check_C(C):
+    if not _is_positive(C):
+        raise ValueError(f"`C` must be a number above 0, such as 1.0. Received: {C!r}.")
+
+
+def _check_gamma(gamma):
+    if isinstance(gamma, str):
+        machines.scale_factor(gamma)
+    elif not _is_positive(gamma):
+        raise ValueError(f"`gamma` must be a number above 0, 'scale', or a multiple such as '2*scale'. Received: {gamma!r}.")
+
+
+def _checked_grid(search):
+    if search is None or search is False:
+        return None
+    if search is True:
+        return {name: list(values) for name, values in GRID.items()}
+    if not isinstance(search, dict) or set(search) - {"C", "gamma"} or not all(len(values) for values in search.values()):
+        raise ValueError(f'`search` must be True or a dict such as {{"C": [1, 10], "gamma": ["scale"]}}. Received: {search!r}.')
+    grid = {"C": list(search.get("C", GRID["C"])), "gamma": list(search.get("gamma", GRID["gamma"]))}
+    for C in grid["C"]:
+        _check_C(C)
+    for gamma in grid["gamma"]:
+        _check_gamma(gamma)
+    return grid
