@@ -13,8 +13,8 @@ class CarliniWagner(Attack):
     """Looks for the smallest l2 change: distance plus c times the objective, by Adam, with a binary search on c.
 
     Adam moves the pixels themselves and is put back into the bounds, where the paper has a change of variables by tanh:
-    that has no slope at the bounds, so the background of a digit hardly moves. On the MNIST network of
-    `python -m evaluation speed` the projected search ends at 3/4 of the distance for the same iterations.
+    that has next to no slope at the bounds, where the background of a digit lies, and hardly moves it. How far each form gets
+    stands in the results of `python -m evaluation speed`, beside libraries that have tanh.
 
     Args:
         steps: Iterations for each value of c. A sample whose loss has stopped falling leaves earlier.
