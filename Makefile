@@ -5,26 +5,27 @@ BIN := .venv/bin
 export MALLOC_TRIM_THRESHOLD_ = 4294967296
 export MALLOC_MMAP_THRESHOLD_ = 4294967296
 export MALLOC_TOP_PAD_ = 268435456
-export TF_CPP_MIN_LOG_LEVEL = 2
+export TF_CPP_MIN_LOG_LEVEL = 3
 ifneq ($(wildcard ../shared/data),)
 export TFDEFENSE_DATA ?= $(abspath ../shared/data)
 endif
 
 .PHONY: help demo test test-fast lint clean
 help:
-	@echo "make demo       train, defend, attack and export a small classifier (3 minutes)"
+	@echo "make demo       train, defend, attack and export a small classifier (about a minute after the install)"
 	@echo "make test       lint and run all tests"
 	@echo "make test-fast  the tests that take seconds"
 	@echo "make clean      remove the virtual environment and what the demo wrote"
 
 .venv/.demo: setup.py requirements.txt
+	@echo "Installing into .venv; this takes a minute or two, once."
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e .
+	$(BIN)/python -m pip install -qq -e .
 	touch $@
 
 .venv/.test: .venv/.demo
-	$(BIN)/python -m pip install --quiet -e ".[test,export]"
+	$(BIN)/python -m pip install -qq -e ".[test,export]"
 	touch $@
 
 demo: .venv/.demo

@@ -11,6 +11,8 @@ import time
 
 import numpy as np
 
+from tfdefense._quiet import quiet
+
 DATASETS = ("digits",)
 OUTPUT = "demo-output"
 SIZES = (0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
@@ -34,6 +36,9 @@ def run(context):
     console = Console(stderr=True)
     context.output.mkdir(parents=True, exist_ok=True)
     steps = _Steps(console, 6)
+    with quiet():
+        # Where there is no GPU TensorFlow complains about it on import, which a newcomer would take for a fault.
+        import keras  # noqa: F401
     with steps("Train a classifier and one with a dustbin"):
         digits, calibration, test = _data(context)
         naive, dustbin, foreign = _train(digits)

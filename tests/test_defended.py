@@ -198,6 +198,53 @@ def test_bad_input(classifier, held_out, call, words):
         call(defended, classifier, held_out.x, held_out.y)
 
 
+def test_samples_outside_the_bounds_do_not_set_thresholds(classifier, digits, held_out):
+    defended = td.ThresholdDefense().attach(classifier)
+    for call in (lambda: td.calibrate(defended, held_out.x * 255), lambda: td.adapt(defended, digits.x * 255, digits.y)):
+        with pytest.raises(ValueError, match=r"Expected samples in \(0, 1\).*\[0, 255\].*bounds=\(0, 255\)"):
+            call()
+    assert td.defended.unready(defended)
+
+
+def test_thresholds_that_were_given_stay(dustbin, held_out):
+    both = td.AnyOf(td.OutDistribution(threshold=0.0), td.ThresholdDefense()).attach(dustbin)
+    told = td.calibrate(both, held_out.x, max_rejected=0.2)
+    given, set_now = (layer for layer in both.layers if isinstance(layer, td.layers.Threshold))
+    assert float(given.value) == 0.0 and np.isfinite(float(set_now.value))
+    assert told == pytest.approx(0.2, abs=6 / 397) == (both(held_out.x)["label"].numpy() == -1).mean()
+    strict = td.AnyOf(td.OutDistribution(threshold=-100.0), td.ThresholdDefense()).attach(dustbin)
+    with pytest.warns(UserWarning, match="thresholds that were given reject 100.0%"):
+        td.calibrate(strict, held_out.x, max_rejected=0.05)
+
+
+def test_too_few_samples_to_calibrate_on_are_told(classifier, held_out):
+    with pytest.warns(UserWarning, match="5.0% of 3 samples is less than one"):
+        td.calibrate(td.ThresholdDefense().attach(classifier), held_out.x[:3], max_rejected=0.05)
+
+
+def test_defense_inside_a_bigger_model_is_seen(classifier, held_out):
+    inner = td.ThresholdDefense().attach(classifier, name="inner")
+    inputs = keras.Input((8, 8, 1))
+    outer = keras.Model(inputs, inner(keras.layers.Rescaling(1 / 255)(inputs)))
+    assert "no threshold yet" in td.defended.unready(outer)
+    with pytest.raises(ValueError, match="no threshold yet"):
+        td.attacks.FGSM(1.0)(outer, held_out.x[:2] * 255, held_out.y[:2], bounds=(0, 255))
+    with pytest.raises(ValueError, match="inside the submodel 'inner'"):
+        td.calibrate(outer, held_out.x * 255)
+    td.calibrate(inner, held_out.x)
+    result = td.attacks.PGD(30.0, steps=5)(outer, held_out.x[:20] * 255, held_out.y[:20], bounds=(0, 255))
+    assert result.success.any() and result.distance.max() <= 30 * (1 + 1e-6)
+
+
+def test_integer_inputs_are_taken(classifier, held_out):
+    inputs = keras.Input((8, 8, 1), dtype="uint8")
+    whole = keras.Model(inputs, classifier(keras.layers.Rescaling(1 / 255)(inputs)))
+    defended = td.ThresholdDefense().attach(whole, bounds=(0, 255))
+    pixels = np.round(held_out.x * 255).astype("uint8")
+    assert td.calibrate(defended, pixels, max_rejected=0.05) <= 0.05
+    assert td.evaluate(defended, pixels, held_out.y).accuracy > 0.9
+
+
 def test_dustbin_needs_two_classes_beside_it():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     with pytest.raises(ValueError, match="at least 2 classes and the dustbin"):

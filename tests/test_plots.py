@@ -196,3 +196,16 @@ def test_a_long_legend_leaves_room_for_the_axes():
     box = figure.axes[0].get_position()
     assert figure.axes[0].get_legend().get_window_extent().width < figure.bbox.width
     assert box.width > 0.6 and box.height > 0.4
+
+
+def test_embedding_has_a_group_for_each_class_and_refuses_what_is_no_plane():
+    points, y = np.arange(24.0).reshape(12, 2), np.arange(12)
+    figure = plots.embedding(points, y, class_names=[f"class {i}" for i in y])
+    axes = figure.axes[0]
+    assert len(axes.collections) == 12
+    np.testing.assert_array_equal(axes.collections[3].get_offsets(), points[3:4])
+    assert axes.get_legend().get_texts()[11].get_text() == "class 11"
+    with pytest.raises(ValueError, match=r"shape \(n, 2\). Received \(12, 3\)"):
+        plots.embedding(np.zeros((12, 3)), y)
+    with pytest.raises(ValueError, match="equal lengths"):
+        plots.embedding(points, y[:5])

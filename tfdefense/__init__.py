@@ -8,7 +8,19 @@ import sys
 
 __version__ = "0.1.0"
 
-_SUBMODULES = {"attacks", "callbacks", "data", "decisions", "defended", "defenses", "export", "layers", "metrics", "plots"}
+_SUBMODULES = {
+    "attacks",
+    "callbacks",
+    "data",
+    "decisions",
+    "defended",
+    "defenses",
+    "export",
+    "layers",
+    "losses",
+    "metrics",
+    "plots",
+}
 _NAMES = {
     "adapt": "defended",
     "base_model": "defended",
@@ -17,6 +29,7 @@ _NAMES = {
     "defend": "defended",
     "AllOf": "defenses",
     "AnyOf": "defenses",
+    "DensityDefense": "defenses",
     "DeepNeuralRejection": "defenses",
     "NeuralRejection": "defenses",
     "OutDistribution": "defenses",

@@ -25,11 +25,13 @@ def _keras_facts(model):
     facts = {"kind": "plain classifier", "input": _shape(model.inputs[0].shape)}
     if is_defended(model):
         facts["kind"] = "defended classifier"
-        facts["pixel values"] = "{:g} to {:g}; anything else is rejected".format(*bounds_of(model))
         facts["classes"] = str(model.output["scores"].shape[-1])
-        undefended = base_model(model).outputs[0].shape[-1]
-        if str(undefended) != facts["classes"]:
-            facts["scores of the base"] = str(undefended)
+        # A defended model inside a bigger one declares its own pixel values, not those of the whole.
+        if bounds_of(model):
+            facts["pixel values"] = "{:g} to {:g}; anything else is rejected".format(*bounds_of(model))
+            undefended = base_model(model).outputs[0].shape[-1]
+            if str(undefended) != facts["classes"]:
+                facts["scores of the base"] = str(undefended)
         facts["defense"] = unready(model) or "finished"
     elif len(model.outputs) == 1:
         facts["classes"] = str(model.outputs[0].shape[-1])

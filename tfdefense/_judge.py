@@ -49,8 +49,10 @@ def _strongest(attacked):
     """For each sample the outcome of an attack that fooled the model, if there is one; else of the last."""
     best = attacked[-1]
     for outcomes in attacked[:-1]:
-        label = np.where(outcomes.wrong & ~best.wrong, outcomes.label, best.label)
-        best = metrics.Outcomes.of(label, best.y, adversarial=True)
+        stronger = outcomes.wrong & ~best.wrong
+        label = np.where(stronger, outcomes.label, best.label)
+        suspicion = None if best.suspicion is None else np.where(stronger, outcomes.suspicion, best.suspicion)
+        best = metrics.Outcomes.of(label, best.y, suspicion, adversarial=True)
     return best
 
 
@@ -113,9 +115,12 @@ def sizes(text, epsilon):
     if text is None:
         return [round(2 * epsilon * step / 5, 10) for step in range(6)]
     try:
-        return [float(part) for part in text.split(",")]
+        found = [float(part) for part in text.split(",")]
+        if min(found) < 0:
+            raise ValueError
+        return found
     except ValueError:
-        raise ValueError(f"--sizes must be numbers with commas between them, such as 0,0.1,0.2. Received: {text!r}.") from None
+        raise ValueError(f"--sizes must be numbers of at least 0 with commas between, as 0,0.1,0.2. Received: {text!r}.") from None
 
 
 def curves(model, images, settings, points):

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tfdefense.bounds import checked_bounds
+
 
 @dataclass(frozen=True)
 class Decisions:
@@ -45,7 +47,7 @@ class View:
             return model
         # Adapting may give layers new variables, which a function compiled before does not know.
         variables = tuple(id(variable) for variable in getattr(model, "variables", ()))
-        return _view(model, None if bounds is None else tuple(float(bound) for bound in bounds), variables)
+        return _view(model, None if bounds is None else checked_bounds(bounds), variables)
 
     def __init__(self, model, bounds=None):
         import keras
@@ -58,6 +60,7 @@ class View:
         # Held, so that no later variable gets the identity of one that this view was made with.
         self._variables = list(getattr(model, "variables", ()))
         self.is_keras = isinstance(model, keras.Model)
+        self.has_base = False
         self.input_shape, declared = None, None
         if self.is_keras:
             from tfdefense.defended import bounds_of, is_defended
@@ -66,6 +69,7 @@ class View:
             if is_defended(model):
                 # A model of these outputs that was built by hand declares nothing.
                 declared = bounds_of(model)
+                self.has_base = declared is not None
             elif model.built:
                 self._call = self._logits_call(model) or self._call
             shape = getattr(model, "input_shape", None)
@@ -80,9 +84,7 @@ class View:
             raise ValueError(
                 f"The model rejects what is outside its bounds {declared}. Received `bounds={bounds}`: leave them out."
             )
-        self.bounds = tuple(declared or bounds or (0.0, 1.0))
-        if not self.bounds[0] < self.bounds[1]:
-            raise ValueError(f"`bounds` must be (low, high) with low < high. Received: {self.bounds}.")
+        self.bounds = checked_bounds(declared or bounds or (0.0, 1.0))
         self._probabilities = False
         self._known = False
 
@@ -156,7 +158,13 @@ class View:
             if full_key not in self._compiled:
                 # Without autograph an error raised while tracing reaches the user as it is.
                 function = tf.function(build(), autograph=False)
-                self._compiled[full_key] = function.get_concrete_function(*signature)
+                try:
+                    self._compiled[full_key] = function.get_concrete_function(*signature)
+                except NotImplementedError as error:
+                    raise ValueError(
+                        "The function given as a model must be written in TensorFlow, which can follow it and its gradient. "
+                        f"Received one that needs values: {str(error).splitlines()[0]}"
+                    ) from None
             return self._compiled[full_key](*arguments)
 
         return call

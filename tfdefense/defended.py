@@ -46,6 +46,9 @@ def _reject_node(model):
     for operation, node in walk(model):
         if isinstance(operation, Reject):
             return operation, node
+    inside = [layer.name for layer in getattr(model, "layers", ()) if is_defended(layer)]
+    if inside:
+        raise ValueError(f"The defense is inside the submodel '{inside[0]}'. Work on that: `model.get_layer('{inside[0]}')`.")
     raise ValueError(
         f"Expected a defended model. Received '{getattr(model, 'name', type(model).__name__)}', which has no rejection. "
         "Attach a defense first: `td.ThresholdDefense().attach(model)`."
@@ -72,13 +75,22 @@ def _nodes_of(model, kind):
     return [nodes[layer.name] for layer in model.operations if layer.name in nodes]
 
 
+def _layers_within(model):
+    """All layers, those of submodels too."""
+    for layer in model.layers:
+        yield layer
+        if isinstance(layer, keras.Model):
+            yield from _layers_within(layer)
+
+
 def unready(defended):
     """One sentence on what a defense still lacks, or None."""
-    for layer, _ in _nodes_of(defended, AdaptableLayer):
-        if not layer.adapted:
+    layers = list(_layers_within(defended))
+    for layer in layers:
+        if isinstance(layer, AdaptableLayer) and not layer.adapted:
             return f"Layer '{layer.name}' is not adapted yet. Call `td.adapt(defended, x_train, y_train, calibration=x_held_out)`."
-    for layer, _ in _nodes_of(defended, Threshold):
-        if not layer.calibrated:
+    for layer in layers:
+        if isinstance(layer, Threshold) and not layer.calibrated:
             return (
                 f"Layer '{layer.name}' has no threshold yet, so every sample is rejected. "
                 "Call `td.calibrate(defended, x_held_out, max_rejected=0.05)`."
@@ -93,6 +105,14 @@ def _check_images(defended, x):
         raise ValueError(f"Expected samples of shape {expected}. Received {x.shape}.")
     if len(x) == 0:
         raise ValueError("Expected at least one sample. Received an empty array.")
+    low, high = bounds_of(defended)
+    slack = 1e-6 * (high - low)
+    if np.nanmin(x) < low - slack or np.nanmax(x) > high + slack:
+        raise ValueError(
+            f"Expected samples in ({low:g}, {high:g}), outside of which the model rejects. Received values in "
+            f"[{np.nanmin(x):g}, {np.nanmax(x):g}]. Rescale them, or attach the defense with the bounds of your data: "
+            "`attach(model, bounds=(0, 255))`."
+        )
     return x
 
 
@@ -172,6 +192,8 @@ def calibrate(defended, x, *, max_rejected=0.05, batch_size=256):
     if not 0 <= max_rejected < 1:
         raise ValueError(f"`max_rejected` must be a share in [0, 1), such as 0.05. Received: {max_rejected}.")
     nodes = _nodes_of(defended, Threshold)
+    # A threshold that was given stays, where others wait for one.
+    nodes = [(layer, node) for layer, node in nodes if layer.threshold is None] or nodes
     if not nodes:
         raise ValueError(f"Model '{defended.name}' has no `td.layers.Threshold` to calibrate: its suspicion has a fixed zero.")
     for layer, _ in _nodes_of(defended, AdaptableLayer):
@@ -180,18 +202,21 @@ def calibrate(defended, x, *, max_rejected=0.05, batch_size=256):
     statistics = [node.arguments.keras_tensors[0] for _, node in nodes]
     values = run_batches(keras.Model(defended.inputs[0], statistics), x, batch_size)
     suspicion = _reject_node(defended)[1].arguments.args[2]
+    fixed = [node.arguments.keras_tensors[0] for layer, node in _nodes_of(defended, Threshold) if (layer, node) not in nodes]
+    statistics += fixed
+    values += run_batches(keras.Model(defended.inputs[0], fixed), x, batch_size) if fixed else []
     # From the statistics on, the graph is a few sums: cheap to run at many thresholds.
     decide = keras.Model(statistics if len(statistics) > 1 else statistics[0], suspicion)
 
     def rejected_at(count):
-        for (layer, _), value in zip(nodes, values, strict=True):
+        for (layer, _), value in zip(nodes, values, strict=False):
             layer.calibrate(value, count / len(x))
         joined = decide(values if len(values) > 1 else values[0], training=False)
         return float(np.mean(~(keras.ops.convert_to_numpy(joined) <= 0)))
 
     # The highest rate is at least the share promised divided by the detectors (any), and may be near 1 (all).
     low, high = 0, len(x) - 1
-    if len(nodes) == 1:
+    if len(statistics) == 1:
         low = high = int(max_rejected * len(x) + 1e-9)
     while low < high:
         middle = (low + high + 1) // 2
@@ -199,7 +224,21 @@ def calibrate(defended, x, *, max_rejected=0.05, batch_size=256):
             low = middle
         else:
             high = middle - 1
-    return rejected_at(low)
+    rejected = rejected_at(low)
+    if rejected > max_rejected:
+        warnings.warn(
+            f"The thresholds that were given reject {rejected:.1%} of these samples alone, more than {max_rejected:.1%}. "
+            "Leave them to `td.calibrate` (`threshold=None`), or allow more.",
+            UserWarning,
+            stacklevel=2,
+        )
+    elif 0 < max_rejected * len(x) < 1:
+        warnings.warn(
+            f"{max_rejected:.1%} of {len(x)} samples is less than one, so none is rejected. Calibrate on more samples.",
+            UserWarning,
+            stacklevel=2,
+        )
+    return rejected
 
 
 def load(path):

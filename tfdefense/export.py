@@ -28,7 +28,10 @@ def export(model, path, format=None):
 
     Example: `td.export.export(defended, "defended.onnx")`
     """
-    format = _SUFFIXES.get(Path(path).suffix, "saved_model") if format is None else format
+    suffix = Path(path).suffix
+    if format is None and suffix in (".h5", ".hdf5", ".pb", ".pt", ".tf"):
+        raise ValueError(f"No format has the suffix {suffix}. Use .keras, .onnx or .tflite, or a directory for a SavedModel.")
+    format = _SUFFIXES.get(suffix, "saved_model") if format is None else format
     if format not in FORMATS:
         raise ValueError(f"`format` must be one of {', '.join(map(repr, FORMATS))}. Received: {format!r}.")
     return {"keras": keras, "saved_model": saved_model, "onnx": onnx, "litert": litert}[format](model, path)
@@ -78,10 +81,7 @@ def onnx(model, path):
 
 
 def litert(model, path):
-    """Writes a LiteRT (`.tflite`) file with the signature `serving_default`.
-
-    LiteRT has no infinite constants: the suspicion of an invalid sample is the largest float instead of +inf.
-    """
+    """Writes a LiteRT (`.tflite`) file with the signature `serving_default`."""
     path = _prepared(model, path)
     import tensorflow as tf
 

@@ -233,6 +233,36 @@ def examples(x, x_adv, y, labels, path=None, *, bounds=(0.0, 1.0), magnify=None,
         return figure
 
 
+def embedding(points, y, path=None, *, class_names=None):
+    """Samples in the plane, such as t-SNE of a hidden layer, in the colours of their classes.
+
+    Args:
+        points: Array of shape (n, 2).
+        y: Their classes.
+        path: Where to save the figure.
+        class_names: Names to write in place of the numbers.
+
+    Example: `plots.embedding(TSNE().fit_transform(features), y, "tsne.pdf")`
+    """
+    from tfdefense.metrics import _check
+
+    points, y = _check.numbers(points, "points", ndim=2), _check.labels(y)
+    _check.same_length(points=points, y=y)
+    if points.shape[1] != 2:
+        raise ValueError(f"`points` must have shape (n, 2). Received {points.shape}. Project them, with t-SNE for example.")
+    with _figure((3.9, 3.5), path) as figure:
+        axes = figure.subplots()
+        for number, label in enumerate(np.unique(y)):
+            name = str(label if class_names is None else class_names[label])
+            # Ten colours and then other markers: more classes than that no palette tells apart.
+            look = {"color": f"C{number % 10}", "marker": MARKERS[number // 10 % len(MARKERS)]}
+            axes.scatter(*points[y == label].T, s=7, linewidths=0, label=name, **look)
+        axes.set(xticks=[], yticks=[], aspect="equal")
+        axes.grid(False)
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=2, handletextpad=0.2)
+        return figure
+
+
 def plane(model, x, y, path=None, *, objective=None, start=None, aim=None, found=None, epsilon=None, cells=160):
     """Decision regions of a model of points in the plane, white where it rejects; beside them what an attack makes small.
 

@@ -9,6 +9,7 @@ def run(recipe, **settings):
     """The trained model of a recipe; see `training.cache.train` for the settings."""
     import keras
 
+    import tfdefense.layers  # noqa: F401 - models may end in one of them
     from training.cache import train
 
     return keras.models.load_model(train(recipe, **settings) / "model.keras", compile=False)

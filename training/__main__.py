@@ -15,6 +15,7 @@ def command(
     epochs: Annotated[int | None, typer.Option(help="Epochs in place of the recipe's own.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Batch size in place of the recipe's own.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the weights, the order and the dropout.")] = None,
+    depth: Annotated[int | None, typer.Option(help="Depth of a residual network, 6n + 2.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where data sets are; else $TFDEFENSE_DATA.")] = None,
     output: Annotated[Path | None, typer.Option(help="Also copy the model to this .keras file.")] = None,
 ):
@@ -26,7 +27,7 @@ def command(
             raise ValueError(f"`--output` must end in .keras. Received {output}.")
         sys.stdout, shown = sys.stderr, sys.stdout  # keras prints its progress: the output is for the path alone
         try:
-            model = train(recipe, data_dir=data_dir, epochs=epochs, batch_size=batch_size, seed=seed) / "model.keras"
+            model = train(recipe, data_dir=data_dir, epochs=epochs, batch_size=batch_size, seed=seed, depth=depth) / "model.keras"
         finally:
             sys.stdout = shown
         if output:

@@ -8,17 +8,19 @@ import keras
 import numpy as np
 
 from tfdefense import data
+from training.losses import attach
 
 
 class ShuffledBatches(keras.utils.PyDataset):
     """Whole batches in an order drawn from (seed, epoch). Keras's own shuffling can't be taken up again half way."""
 
-    def __init__(self, x, y, batch_size, seed):
+    def __init__(self, x, y, batch_size, seed, augment=False):
         super().__init__()
-        self.x, self.y, self.batch_size, self.seed = x, y, batch_size, seed
+        self.x, self.y, self.batch_size, self.seed, self.augment = x, y, batch_size, seed, augment
         self.start(0)
 
     def start(self, epoch):
+        self.epoch = epoch
         self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.x))
 
     def __len__(self):
@@ -26,7 +28,21 @@ class ShuffledBatches(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
-        return self.x[chosen], self.y[chosen]
+        x = self.x[chosen]
+        if self.augment:
+            x = augmented(x, np.random.default_rng([self.seed, self.epoch, index]))
+        return x, self.y[chosen]
+
+
+def augmented(x, rng, pixels=4):
+    """Images moved by up to so many pixels, black where nothing comes in, half of them mirrored: He et al.'s augmentation."""
+    height, width = x.shape[1:3]
+    padded = np.pad(x, [(0, 0), (pixels, pixels), (pixels, pixels), (0, 0)])
+    corners = rng.integers(0, 2 * pixels + 1, (len(x), 2))
+    moved = np.stack([image[i : i + height, j : j + width] for image, (i, j) in zip(padded, corners, strict=True)])
+    mirrored = rng.random(len(x)) < 0.5
+    moved[mirrored] = moved[mirrored, :, ::-1]
+    return moved
 
 
 class _Epoch(keras.callbacks.Callback):
@@ -59,20 +75,40 @@ class Warmup(keras.optimizers.schedules.LearningRateSchedule):
         return {"rate": self.rate, "steps": self.steps}
 
 
+@keras.saving.register_keras_serializable(package="training")
+class Fall(keras.optimizers.schedules.LearningRateSchedule):
+    """Half a cosine from the rate to 0 over so many steps, after a straight rise over the first ones."""
+
+    def __init__(self, rate, steps, warmup=0):
+        self.rate, self.steps, self.warmup = rate, steps, warmup
+
+    def __call__(self, step):
+        step = keras.ops.cast(step, "float32")
+        share = keras.ops.minimum(step / self.steps, 1.0)
+        rise = keras.ops.minimum((step + 1.0) / max(self.warmup, 1), 1.0)
+        return self.rate * rise * 0.5 * (1.0 + keras.ops.cos(np.pi * share))
+
+    def get_config(self):
+        return {"rate": self.rate, "steps": self.steps, "warmup": self.warmup}
+
+
 def versions():
     names = ("keras", "tensorflow", "numpy")
     return {"python": platform.python_version()} | {name: importlib.import_module(name).__version__ for name in names}
 
 
-def _compiled(recipe):
+def _compiled(recipe, steps):
     file, function = recipe.model.split(":")
     model = getattr(importlib.import_module(f"models.{file}"), function)(**recipe.model_options)
     options = dict(recipe.optimizer_options)
-    if recipe.warmup_steps:
+    model, loss = attach(recipe, model)
+    if recipe.decay:
+        options["learning_rate"] = Fall(options["learning_rate"], recipe.epochs * steps, recipe.warmup_steps)
+    elif recipe.warmup_steps:
         options["learning_rate"] = Warmup(options["learning_rate"], recipe.warmup_steps)
     model.compile(
         getattr(keras.optimizers, recipe.optimizer)(**options),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        loss=loss,
         metrics=["accuracy"],
         jit_compile=False,  # on a CPU XLA takes minutes to compile and is slower after
     )
@@ -90,8 +126,8 @@ def fit(recipe, work, *, data_dir=None, callbacks=(), verbose=2):
     if len(x) < recipe.batch_size:
         raise ValueError(f"`batch_size` must be at most the {len(x)} training samples. Received {recipe.batch_size}.")
     keras.utils.set_random_seed(recipe.seed)
-    model = _compiled(recipe)
-    batches = ShuffledBatches(x, y, recipe.batch_size, recipe.seed)
+    batches = ShuffledBatches(x, y, recipe.batch_size, recipe.seed, recipe.augment)
+    model = _compiled(recipe, len(batches))
     model.fit(
         batches,
         epochs=recipe.epochs,

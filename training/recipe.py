@@ -18,6 +18,9 @@ class Recipe:
         model: `file:function` in `models/`.
         optimizer: Name of a class in `keras.optimizers`, with its arguments in `optimizer_options`.
         warmup_steps: Steps in which the learning rate rises from 0; large rates diverge without.
+        decay: Let the learning rate fall to 0 over the run, as half a cosine.
+        loss: One of `training.losses.LOSSES`, with its arguments in `loss_options`.
+        augment: Mirror images and move them by up to 4 pixels, anew in each epoch.
         train_samples: Only so many training samples, the first ones; the rest stay unseen for what comes after. None: all.
     """
 
@@ -30,6 +33,10 @@ class Recipe:
     model_options: dict = dataclasses.field(default_factory=dict)
     warmup_steps: int = 0
     seed: int = 0
+    decay: bool = False
+    loss: str = "cross_entropy"
+    loss_options: dict = dataclasses.field(default_factory=dict)
+    augment: bool = False
     train_samples: int | None = None
 
     def changed(self, **settings):
@@ -38,6 +45,11 @@ class Recipe:
         for name in ("epochs", "batch_size", "train_samples"):
             if name in settings and (not isinstance(settings[name], int) or settings[name] < 1):
                 raise ValueError(f"`{name}` must be a whole number of at least 1. Received {settings[name]!r}.")
+        depth = settings.pop("depth", None)
+        if depth is not None:
+            if "depth" not in self.model_options:
+                raise ValueError(f"`depth` is a setting of residual networks. Received {depth!r} for the model '{self.model}'.")
+            settings["model_options"] = self.model_options | settings.get("model_options", {}) | {"depth": depth}
         try:
             return dataclasses.replace(self, **settings)
         except TypeError:
@@ -48,10 +60,18 @@ class Recipe:
     def key(self):
         """Changes with any setting and with the code of the architecture, not with its comments or layout."""
         file = Path(__file__).parents[1] / "models" / f"{self.model.split(':')[0]}.py"
-        # A setting left out does not count, so that a new one does not throw away what was trained before there was it.
-        settings = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
-        content = [settings, ast.dump(ast.parse(file.read_text()))]
+        content = [_counted(self), ast.dump(ast.parse(file.read_text()))]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+_LATER = ("decay", "loss", "loss_options", "augment", "train_samples")
+
+
+def _counted(recipe):
+    """The settings in the key. What came later counts only where it is used: networks trained before keep their place."""
+    unused = Recipe(recipe.dataset, recipe.model, recipe.epochs)
+    settings = dataclasses.asdict(recipe)
+    return {name: value for name, value in settings.items() if name not in _LATER or value != getattr(unused, name)}
 
 
 def names():

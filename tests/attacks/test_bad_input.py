@@ -24,6 +24,7 @@ def batch(held_out):
         (lambda x, y: (x * 255, y), r"must lie in \(0, 1\). Received values in \[0, 255\].*bounds=\(0, 255\)"),
         (lambda x, y: (x - 0.5, y), r"bounds=\(-0.5, 0.5\)"),
         (lambda x, y: (np.where(np.arange(4).reshape(4, 1, 1, 1) == 2, np.nan, x), y), "1 of 4 hold NaN.*number 2"),
+        (lambda x, y: (x * 3000, y), r"must lie in \(0, 1\).*3000\]. Rescale\."),
         (lambda x, y: (x.astype(str), y), "Expected numbers. Received an array of dtype"),
         (lambda x, y: (x, y[:3]), r"one class a sample in `y`, shape \(4,\). Received shape \(3,\)"),
         (lambda x, y: (x, np.eye(10)[y]), r"one-hot labels: `y.argmax\(-1\)`"),
@@ -41,6 +42,29 @@ def test_samples_and_labels(classifier, batch, change, words):
 def test_float_labels_that_are_whole_are_taken(classifier, batch):
     x, y = batch
     assert A.FGSM(0.1)(classifier, x, y.astype("float32")).x_adv.shape == x.shape
+
+
+def test_column_of_labels_and_a_hair_outside_are_taken(classifier, batch):
+    x, y = batch
+    result = A.FGSM(0.1)(classifier, np.where(x == 1, np.float32(1.0000005), x), y[:, None])
+    np.testing.assert_array_equal(result.x_adv, A.FGSM(0.1)(classifier, x, y).x_adv)
+
+
+@pytest.mark.parametrize("objective", ["margin", A.Margin])
+def test_objective_must_be_an_object(classifier, batch, objective):
+    with pytest.raises(ValueError, match=r"an object such as `td.attacks.Margin\(\)`"):
+        A.PGD(0.1, objective=objective)(classifier, *batch)
+
+
+def test_function_outside_tensorflow_and_integer_input_say_so(classifier, batch):
+    import keras
+
+    with pytest.raises(ValueError, match="must be written in TensorFlow"):
+        A.PGD(0.1)(lambda x: np.asarray(x).reshape(len(x), -1)[:, :10], *batch)
+    inputs = keras.Input((8, 8, 1), dtype="uint8")
+    whole = keras.Model(inputs, classifier(keras.layers.Rescaling(1 / 255)(inputs)))
+    with pytest.raises(ValueError, match="input has dtype uint8, through which no gradient flows"):
+        A.PGD(1.0)(whole, (batch[0] * 255).astype("uint8"), batch[1], bounds=(0, 255))
 
 
 def test_a_batch_of_one(classifier, defended, batch):
@@ -87,6 +111,9 @@ def test_epsilon_of_zero_changes_nothing(classifier, batch):
         ({"target": np.full(4, 10)}, "from 0 to 9 in `target`"),
         ({"target": "worst"}, "'least_likely' or 'most_likely'"),
         ({"bounds": (1, 0)}, "low < high"),
+        ({"bounds": (0, np.inf)}, "two finite numbers"),
+        ({"bounds": 1}, "two finite numbers"),
+        ({"batch_size": 0}, "`batch_size` must be a whole number of at least 1"),
     ],
 )
 def test_call_options(classifier, batch, options, words):
@@ -109,6 +136,10 @@ def test_starts_that_are_not_there(classifier, batch):
     x, y = batch
     with pytest.raises(ValueError, match="`starts` must be among"):
         A.PGD(0.1, starts=("elsewhere",))(classifier, x, y)
+    with pytest.raises(ValueError, match="`starts` must be among"):
+        A.PGD(0.1, starts=(3,))(classifier, x, y)
+    with pytest.raises(ValueError, match="Received none"):
+        A.PGD(0.1, starts=())(classifier, x, y)
     with pytest.raises(ValueError, match="samples of another class"):
         A.PGD(0.1, starts=("interpolated",))(classifier, x[:1], y[:1])
     with pytest.raises(ValueError, match="Expected a defended model. Received 'digits_cnn'"):

@@ -57,7 +57,9 @@ def test_evade_measures_the_spread_on_the_clean_samples(defended, samples):
 
 def test_the_default_objective_knows_of_the_rejection(defended, classifier, samples):
     x, y = samples
-    assert A.PGD(0.1).objective_on(td.decisions.View.of(classifier)) == A.CrossEntropy()
+    plain = td.decisions.View.of(classifier)
+    plain.learn(x)
+    assert A.PGD(0.1).objective_on(plain) == A.CrossEntropy()
     unaware = A.Transfer(A.PGD(0.3, norm="l2", steps=20))(defended, x, y)
     aware = A.Strongest([A.PGD(0.3, norm="l2", steps=20), A.PGD(0.3, norm="l2", steps=20, objective=A.LogSumExp())])(defended, x, y)
     np.testing.assert_array_equal(unaware.x_adv, A.PGD(0.3, norm="l2", steps=20)(td.base_model(defended), x, y).x_adv)
@@ -114,7 +116,7 @@ def test_base_start_is_the_base_models_adversarial_example(rejecting, samples):
 
 def _batch(model, x, y):
     view, x, y = A.base.check(model, x, y, None)
-    return A.base.Batch(view, x, y, None, (1.0, 1.0), (x, y), np.arange(len(x)))
+    return A.base.Batch(view, x, y, None, False, (1.0, 1.0), (x, y), np.arange(len(x)))
 
 
 def test_strongest_keeps_the_best_of_each_sample(defended, samples):

@@ -86,7 +86,8 @@ def test_non_maximal_entropy_is_the_papers():
     np.testing.assert_allclose(flat(L.NonMaximalEntropy()(SCORES))[0], (rest * np.log(rest)).sum(-1), rtol=1e-5)
     even = flat(L.NonMaximalEntropy()(np.array([[9.0, 1.0, 1.0, 1.0]])))[0]
     np.testing.assert_allclose(even, -np.log(3), rtol=1e-6)
-    np.testing.assert_allclose(flat(L.NonMaximalEntropy()(SCORES[:, :2]))[0], 0, atol=1e-6)
+    with pytest.raises(ValueError, match="at least 3 classes"):
+        L.NonMaximalEntropy()(SCORES[:, :2])
 
 
 def test_dustbin_is_the_last_score_against_the_best_class():

@@ -182,3 +182,66 @@ def test_command_ends_with_one_line_and_code_2(arguments):
     done = subprocess.run([sys.executable, "-m", "training", *arguments], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert "Received" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_later_settings_change_the_key_only_where_they_are_used():
+    import dataclasses
+
+    recipe = recipes.find("digits")
+    for name, value in {"decay": True, "loss": "reverse_cross_entropy", "loss_options": {"weight": 1}, "augment": True}.items():
+        assert dataclasses.replace(recipe, **{name: value}).key() != recipe.key()
+    # The networks in users' caches were trained under these.
+    assert "augment" not in json.dumps(recipes._counted(recipe))
+
+
+def test_pairs_of_recipes_differ_in_the_loss_alone():
+    import dataclasses
+
+    for name in ("digits", "mnist", "cifar10"):
+        one, other = (dataclasses.asdict(recipes.find(f"{name}_resnet_{loss}")) for loss in ("ce", "rce"))
+        assert {key for key in one if one[key] != other[key]} == {"loss"}
+
+
+def test_depth_is_for_residual_networks():
+    deeper = recipes.find("mnist_resnet_ce").changed(depth=20)
+    assert deeper.model_options == {"input_shape": (28, 28, 1), "depth": 20}
+    assert recipes.find("mnist_resnet_ce").changed(depth=None) == recipes.find("mnist_resnet_ce")
+    with pytest.raises(ValueError, match="`depth` is a setting of residual networks. Received 20"):
+        recipes.find("digits").changed(depth=20)
+
+
+def test_reverse_recipe_gives_ordinary_logits(tmp_path):
+    done = train("digits", cache=tmp_path, verbose=0, loss="reverse_cross_entropy", epochs=6)
+    from tfdefense import data
+
+    test = data.load("digits", "test")
+    model = training.run("digits", cache=tmp_path, loss="reverse_cross_entropy", epochs=6)
+    accuracy = np.mean(model.predict(test.x, verbose=0).argmax(1) == test.y)
+    assert type(model.layers[-1]).__name__ == "ReverseLogits" and accuracy > 0.9
+    assert json.loads((done / "config.json").read_text())["test_accuracy"] == pytest.approx(accuracy, abs=1e-4)
+    with pytest.raises(ValueError, match="`loss` must be one of cross_entropy, .*Received 'reverse'"):
+        train("digits", cache=tmp_path, loss="reverse")
+
+
+def test_augmentation_moves_and_mirrors_and_depends_on_the_epoch():
+    from training.loop import ShuffledBatches, augmented
+
+    x = np.zeros((200, 8, 8, 1), "float32")
+    x[:, 2, 3] = 1
+    moved = augmented(x, np.random.default_rng(0), pixels=1)
+    places = {tuple(place[1:3]) for place in np.argwhere(moved)}
+    assert places == {(row, column) for row in (1, 2, 3) for column in (2, 3, 4, 5)}, "3 +- 1, mirrored 4 +- 1"
+    assert x[:, 2, 3].all() and x.sum() == 200, "the training set itself stays"
+    batches = ShuffledBatches(x, np.arange(200), 50, seed=0, augment=True)
+    first = batches[1][0]
+    np.testing.assert_array_equal(batches[1][0], first)
+    batches.start(1)
+    assert not np.array_equal(batches[1][0], first)
+
+
+def test_learning_rate_rises_and_falls_to_zero():
+    from training.loop import Fall
+
+    schedule = Fall(0.1, steps=100, warmup=10)
+    assert [float(schedule(step)) for step in (4, 50, 100, 500)] == pytest.approx([0.04980, 0.05, 0, 0], abs=1e-4)
+    assert float(Fall(**schedule.get_config())(7)) == float(schedule(7))

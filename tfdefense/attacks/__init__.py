@@ -5,7 +5,7 @@ from tfdefense.attacks.carlini_wagner import CarliniWagner
 from tfdefense.attacks.combine import Strongest, Transfer
 from tfdefense.attacks.deepfool import DeepFool
 from tfdefense.attacks.jsma import JSMA
-from tfdefense.attacks.objectives import CrossEntropy, Evade, LogSumExp, Margin, MaximumConfidence, Objective
+from tfdefense.attacks.objectives import CrossEntropy, Evade, LogSumExp, Margin, MaximumConfidence, Objective, Penalty
 from tfdefense.attacks.orthogonal import OrthogonalPGD
 from tfdefense.attacks.projected import BIM, FGSM, ILCM, PGD
 from tfdefense.attacks.starts import Interpolated, Of, Random, Sample
@@ -30,6 +30,7 @@ __all__ = [
     "Objective",
     "Of",
     "OrthogonalPGD",
+    "Penalty",
     "Random",
     "Sample",
     "Strongest",

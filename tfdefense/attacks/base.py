@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdefense.attacks.norms import NORMS
-from tfdefense.attacks.objectives import CrossEntropy, Evade
+from tfdefense.attacks.objectives import CrossEntropy, Evade, Objective
 from tfdefense.attacks.starts import resolve
 from tfdefense.decisions import View
 from tfdefense.graph import as_functional
@@ -81,7 +81,8 @@ _ARRAYS = [field for field in dataclasses.fields(AttackResult) if field.name != 
 class Batch:
     """Samples under attack, the model as seen by the attack, and what the attack aims at.
 
-    `pool` are the samples that a start may move towards, `number` each sample's place in the call: random starts follow
+    `only_target` says that being taken for another class than the target does not count: the caller named the target, not
+    the attack. `pool` are the samples that a start may move towards, `number` each sample's place in the call: random starts follow
     from it and from the seed, whatever the batch size.
     """
 
@@ -89,12 +90,13 @@ class Batch:
     x: np.ndarray
     y: np.ndarray
     target: np.ndarray | None
+    only_target: bool
     scale: tuple
     pool: tuple
     number: np.ndarray
 
     def fooled(self, label):
-        if self.target is not None:
+        if self.only_target:
             return label == self.target
         return (label != self.y) & (label != -1)
 
@@ -142,6 +144,8 @@ class Attack:
 
     def objective_on(self, view):
         if self.objective is not None:
+            if not isinstance(self.objective, Objective):
+                raise ValueError(f"`objective` must be an object such as `td.attacks.Margin()`. Received: {self.objective!r}.")
             return self.objective
         return Evade() if view.rejects else CrossEntropy()
 
@@ -166,10 +170,12 @@ class Attack:
         """
         view, x, y = check(model, x, y, bounds)
         objective = self.objective_on(view)
-        starts = resolve(self.starts, view, y, self.restarts)
-        whole = Batch(view, x, y, None, objective.measure(view, x, y), (x[:2048], y[:2048]), np.arange(len(x)))
+        check_number("batch_size", batch_size, low=1, whole=True)
         targets = self._targets(view, x, y, self.default_target if target is None else target, batch_size)
-        whole = dataclasses.replace(whole, target=targets)
+        pool = (x[:2048], y[:2048])
+        starts = resolve(self.starts, view, pool[1], targets, self.restarts)
+        scale = objective.measure(view, x, y)
+        whole = Batch(view, x, y, targets, target is not None, scale, pool, np.arange(len(x)))
         bar = _progress_bar(len(x)) if progress else None
         parts = []
         for first in range(0, len(x), batch_size):
@@ -251,20 +257,23 @@ def check(model, x, y, bounds):
             f"Expected finite samples. {len(bad)} of {len(x)} hold NaN or infinity, the first is number {bad[0]}. Drop them."
         )
     low, high = view.bounds
-    if x.min() < low or x.max() > high:
-        likely = next((b for b in ((0, 1), (-0.5, 0.5), (-1, 1)) if b[0] <= x.min() and x.max() <= b[1]), (0, 255))
-        raise ValueError(
-            f"`x` must lie in ({low:g}, {high:g}). Received values in [{x.min():g}, {x.max():g}]. Rescale, or pass "
-            f"`bounds={likely}` where the model takes such values."
-        )
+    slack = 1e-6 * (high - low)
+    if x.min() < low - slack or x.max() > high + slack:
+        likely = [b for b in ((0, 1), (-0.5, 0.5), (-1, 1), (0, 255)) if b[0] <= x.min() and x.max() <= b[1]]
+        hint = f", or pass `bounds={likely[0]}` where the model takes such values" if likely else ""
+        raise ValueError(f"`x` must lie in ({low:g}, {high:g}). Received values in [{x.min():.7g}, {x.max():.7g}]. Rescale{hint}.")
+    # The arithmetic of an honest pipeline may end a hair outside.
+    x = x.clip(low, high)
     view.learn(x)
     return view, x, check_labels(y, len(x), view.classes, "y")
 
 
 def check_labels(y, samples, classes, name):
     y = np.asarray(y)
+    if y.shape == (samples, 1):
+        y = y[:, 0]
     if y.shape != (samples,):
-        hint = " For one-hot labels: `y.argmax(-1)`." if y.ndim == 2 and len(y) == samples else ""
+        hint = " For one-hot labels: `y.argmax(-1)`." if y.shape == (samples, classes) else ""
         raise ValueError(f"Expected one class a sample in `{name}`, shape ({samples},). Received shape {y.shape}.{hint}")
     if y.dtype.kind not in "iu" and not (y.dtype.kind == "f" and np.array_equal(y, np.round(y))):
         raise ValueError(f"Expected integer classes in `{name}`. Received dtype {y.dtype}.")
@@ -357,6 +366,12 @@ def no_gradient(view):
     import keras
 
     blame = ""
+    dtype = getattr(getattr(view.model, "input", None), "dtype", "float32")
+    if "int" in str(dtype):
+        return (
+            f"The model's input has dtype {dtype}, through which no gradient flows. Give it a float input: "
+            "`inputs = keras.Input(shape); keras.Model(inputs, layers_after_the_input(inputs))`."
+        )
     try:
         model = as_functional(view.model)
     except ValueError:

@@ -39,6 +39,7 @@ class Strongest:
 
     def __call__(self, model, x, y, target=None, **options):
         x, y = np.asarray(x), np.asarray(y)
+        target = target if target is None or isinstance(target, str) else np.asarray(target)
         best = None
         for attack in self.attacks:
             if best is None or not self.until_success:
@@ -82,7 +83,7 @@ class Transfer:
             raise ValueError("A transfer has two models that could name the target. Pass the target classes as an array.")
         crafted = self.attack(source, clean, labels, target, batch_size=batch_size, progress=progress)
         aim = None if target is None else np.asarray(target, "int32")
-        batch = Batch(view, clean, labels, aim, (1.0, 1.0), None, np.arange(len(clean)))
+        batch = Batch(view, clean, labels, aim, aim is not None, (1.0, 1.0), None, np.arange(len(clean)))
         parts = [view.run(crafted.x_adv[i : i + batch_size])[2].numpy() for i in range(0, len(clean), batch_size)]
         label = np.concatenate(parts)
         return AttackResult(

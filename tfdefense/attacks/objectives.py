@@ -91,6 +91,31 @@ class Evade(Objective):
 
 
 @dataclass(frozen=True)
+class Penalty(Objective):
+    """Margin above 0 plus suspicion above 0: `CarliniWagner(objective=Penalty())` on a `td.DensityDefense` is C&W-wb.
+
+    There the suspicion is -log density - threshold, so with the threshold at eta the second term is the paper's
+    max(-log KD - eta, 0). Its eta, the median of the training set: `td.calibrate(defended, x_train, max_rejected=0.5)`.
+    A sample succeeds, as for every objective, where it is misclassified and not rejected at that threshold; so the share
+    that fails is the paper's share with f2 > 0. Below 0 it goes on as max(margin, suspicion), for a `kappa` above 0.
+
+    Args:
+        weight: Of the second term. 1 adds logits and log densities as they are, which is the paper's.
+
+    Reference: Carlini and Wagner, 2017, Adversarial examples are not easily detected; Pang et al., 2018.
+    """
+
+    weight: float = 1.0
+
+    def value(self, scores, suspicion, y, target, scale):
+        lead = margin(scores, y, target)
+        if suspicion is None:
+            return lead
+        doubt = self.weight * suspicion
+        return tf.nn.relu(lead) + tf.nn.relu(doubt) + tf.minimum(tf.maximum(lead, doubt), 0.0)
+
+
+@dataclass(frozen=True)
 class MaximumConfidence(Objective):
     """The paper's objective on Neural Rejection and its deep sibling: the best of true class and rejection, less the best other.
 

@@ -47,6 +47,7 @@ class OrthogonalPGD(Attack):
         check_number("steps", self.steps, low=1, whole=True)
         if self.step_size is not None:
             check_number("step_size", self.step_size, above=True)
+        check_number("restarts", self.restarts, low=1, whole=True)
         if self.form not in ("orthogonal", "selective"):
             raise ValueError(f"`form` must be 'orthogonal' or 'selective'. Received: {self.form!r}.")
 

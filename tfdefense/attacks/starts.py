@@ -93,7 +93,7 @@ def _nearest_other(batch, others_x, others_y):
     return np.where(allowed, distance, np.inf).argmin(-1)
 
 
-def resolve(starts, view, y, restarts=1):
+def resolve(starts, view, y, target=None, restarts=1):
     """Start objects from names: "all" means every one that this model and these samples have.
 
     None is the sample on a plain model and "all" on one that rejects, where a search from the sample alone gets stuck on
@@ -101,11 +101,15 @@ def resolve(starts, view, y, restarts=1):
     """
     starts = ("all" if view.rejects else "sample") if starts is None else starts
     if starts == "all":
-        possible = {"base": view.rejects and view.is_keras, "interpolated": len(np.unique(y)) > 1}
+        goals = len(np.unique(y)) > 1 if target is None else np.isin(target, y).all()
+        possible = {"base": view.rejects and view.has_base, "interpolated": goals}
         starts = [name for name in STARTS if possible.get(name, True)]
     found = []
-    for start in (starts,) if isinstance(starts, str) else starts:
-        if isinstance(start, str) and start not in STARTS:
+    starts = (starts,) if isinstance(starts, str) or not hasattr(starts, "__iter__") else tuple(starts)
+    if not starts:
+        raise ValueError(f"`starts` must name at least one of {', '.join(map(repr, STARTS))}, or 'all'. Received none.")
+    for start in starts:
+        if start not in STARTS if isinstance(start, str) else not hasattr(start, "points"):
             raise ValueError(f"`starts` must be among {', '.join(map(repr, STARTS))}, or 'all'. Received: {start!r}.")
         start = STARTS[start] if isinstance(start, str) else start
         found += [Random(i) for i in range(restarts)] if isinstance(start, Random) else [start]

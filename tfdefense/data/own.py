@@ -1,5 +1,7 @@
 """The user's own images: an .npz file, or a folder with one sub-folder for each class."""
 
+import zipfile
+
 import numpy as np
 
 from tfdefense.data.images import stratified_order
@@ -18,8 +20,12 @@ def read(path, split):
 
 
 def _read_npz(path, split):
-    with np.load(path) as file:
+    try:
+        file = np.load(path)
         keys = set(file.files)
+    except (zipfile.BadZipFile, ValueError, AttributeError, EOFError) as error:
+        raise ValueError(f"{path} is not a readable .npz file. Write one with np.savez(path, x=x, y=y).") from error
+    with file:
         try:
             arrays = {key: file[key] for key in keys}
         except ValueError as error:

@@ -1,6 +1,7 @@
 """Defenses: each attaches layers to a classifier that is already there."""
 
 from tfdefense.defenses.base import AllOf, AnyOf, Defense
+from tfdefense.defenses.density import DensityDefense
 from tfdefense.defenses.rejection import DeepNeuralRejection, NeuralRejection, compress
 from tfdefense.defenses.scores import OutDistribution, ThresholdDefense
 
@@ -9,6 +10,7 @@ __all__ = [
     "AnyOf",
     "DeepNeuralRejection",
     "Defense",
+    "DensityDefense",
     "NeuralRejection",
     "OutDistribution",
     "ThresholdDefense",

@@ -1,8 +1,22 @@
 """Keras layers, written with keras.ops alone: they run on every Keras backend."""
 
 from tfdefense.layers.adaptable import AdaptableLayer
+from tfdefense.layers.kernel_density import KernelDensity
 from tfdefense.layers.rbf_svm import RBFSVM
 from tfdefense.layers.reject import Join, Reject, Threshold
+from tfdefense.layers.reverse_logits import ReverseLogits
 from tfdefense.layers.statistics import BestScore, Confidence, Dustbin, NonMaximalEntropy
 
-__all__ = ["RBFSVM", "AdaptableLayer", "BestScore", "Confidence", "Dustbin", "Join", "NonMaximalEntropy", "Reject", "Threshold"]
+__all__ = [
+    "RBFSVM",
+    "AdaptableLayer",
+    "BestScore",
+    "Confidence",
+    "Dustbin",
+    "Join",
+    "KernelDensity",
+    "NonMaximalEntropy",
+    "Reject",
+    "ReverseLogits",
+    "Threshold",
+]

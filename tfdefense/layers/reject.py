@@ -1,6 +1,8 @@
 import keras
 from keras import ops
 
+from tfdefense.bounds import checked_bounds
+
 
 @keras.saving.register_keras_serializable(package="tfdefense")
 class Threshold(keras.layers.Layer):
@@ -128,24 +130,26 @@ class Reject(keras.layers.Layer):
     def __init__(self, bounds=(0.0, 1.0), **kwargs):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
-        low, high = (float(bound) for bound in bounds)
-        if not low < high:
-            raise ValueError(f"`bounds` must be (low, high) with low < high. Received: {bounds}.")
-        self.bounds = (low, high)
+        self.bounds = checked_bounds(bounds)
 
     def call(self, x, scores, suspicion, base=None):
         low, high = self.bounds
         # float32 arithmetic of an honest pipeline may end a hair outside.
         slack = 1e-6 * (high - low)
         axes = tuple(range(1, len(x.shape)))
+        x = ops.cast(x, "float32")
         # NaN fails both comparisons.
         valid = ops.all(ops.logical_and(x >= low - slack, x <= high + slack), axis=axes)
         valid = ops.logical_and(valid, ops.all(ops.isfinite(scores), axis=-1))
         valid = ops.logical_and(valid, ops.logical_not(ops.isnan(suspicion)))
-        suspicion = ops.where(valid, suspicion, ops.full_like(suspicion, float("inf")))
+        # Minus log 0 is +inf and minus log 1 is 0. A `where` with an infinite branch would do as well, but the converter
+        # behind Keras's ONNX export writes it as a product, and 0 * inf is NaN.
+        suspicion = ops.where(ops.isnan(suspicion), ops.zeros_like(suspicion), suspicion)
+        suspicion = suspicion - ops.log(ops.cast(valid, suspicion.dtype))
         # top_k instead of argmax: ONNX and LiteRT converters fail on argmax of floats.
         best = ops.cast(ops.top_k(scores, 1)[1][:, 0], "int32")
-        label = ops.where(suspicion > 0, ops.full_like(best, -1), best)
+        # Asked this way round a suspicion that is no number, such as a converter's 0 * inf, rejects too.
+        label = ops.where(suspicion <= 0, best, ops.full_like(best, -1))
         return {"scores": scores, "suspicion": suspicion, "label": label}
 
     def compute_output_spec(self, x, scores, suspicion, base=None):

@@ -59,7 +59,8 @@ class BestScore(_ScoreStatistic):
 class NonMaximalEntropy(_ScoreStatistic):
     """Doubt by non-ME: minus the entropy of the probabilities of all classes but the best, normalised among themselves.
 
-    A network trained with reverse cross-entropy spreads these evenly on clean samples. Differentiable. Always 0 for two classes.
+    A network trained with reverse cross-entropy spreads these evenly on clean samples. Differentiable. It needs three classes:
+    of two, one is left, whose share is always 1.
 
     Example:
 
@@ -68,6 +69,12 @@ class NonMaximalEntropy(_ScoreStatistic):
 
     Reference: Pang et al., 2018, Towards robust detection of adversarial examples.
     """
+
+    def build(self, input_shape):
+        if input_shape[-1] < 3:
+            raise ValueError(
+                f"non-ME needs at least 3 classes. Received {input_shape[-1]}. Use 'confidence', which orders two alike."
+            )
 
     def call(self, scores):
         log_share = ops.log_softmax(_without_best(scores), axis=-1)

@@ -1,0 +1,52 @@
+import keras
+
+from tfdefense.defenses.base import Defense
+from tfdefense.layers import KernelDensity
+
+
+class DensityDefense(Defense):
+    """Rejects where the training samples of the predicted class are sparse in a hidden layer: the K-density detector.
+
+    Best on a network trained with `td.losses.ReverseCrossEntropy`. `td.adapt` stores the training samples.
+
+    Args:
+        sigma: Bandwidth: the paper has (1 / 0.26) ** 0.5 after cross-entropy, (0.1 / 0.26) ** 0.5 after reverse cross-entropy.
+        layer: Name of the hidden layer; None takes what the last Dense layer takes.
+        max_points: Training samples that are stored; as many as there are makes the density exact.
+        threshold: A threshold of your own on minus the log density; None waits for `td.calibrate`.
+        seed: Of the choice of stored samples where there are more.
+
+    Example:
+
+    >>> defended = DensityDefense(sigma=(0.1 / 0.26) ** 0.5).attach(model)
+    >>> td.adapt(defended, x_train, y_train, calibration=x_held_out, max_rejected=0.05)  # doctest: +SKIP
+
+    Reference: Pang et al., 2018, Towards robust detection of adversarial examples.
+    """
+
+    def __init__(self, sigma=(1 / 0.26) ** 0.5, layer=None, max_points=10_000, threshold=None, seed=0):
+        self.layers = () if layer is None else (layer,)
+        self.threshold = threshold
+        # Built anew for each model; made here too, so that a wrong argument is named at once.
+        self.options = {"sigma": sigma, "max_points": max_points, "seed": seed}
+        KernelDensity(**self.options)
+
+    def connect(self, logits, taps):
+        features = taps[self.layers[0]] if self.layers else _into_last_dense(logits)
+        return logits, KernelDensity(**self.options)(features, logits)
+
+
+def _into_last_dense(logits):
+    """What the last Dense layer takes: the last hidden features."""
+    tensor = logits
+    while True:
+        history = tensor._keras_history
+        inputs = history.operation._inbound_nodes[history.node_index].arguments.keras_tensors
+        if isinstance(history.operation, keras.layers.Dense):
+            return inputs[0]
+        if len(inputs) != 1 or isinstance(history.operation, keras.Model):
+            raise ValueError(
+                f"The model ends in '{history.operation.name}' ({type(history.operation).__name__}), behind which no Dense layer "
+                "is in sight. Say where the density is to be taken: `td.DensityDefense(layer='name')`."
+            )
+        tensor = inputs[0]

@@ -1,0 +1,116 @@
+"""Losses that make adversarial examples stand out, and the one that they are compared with."""
+
+import keras
+from keras import ops
+
+
+class _ClassLoss(keras.losses.Loss):
+    """A loss of class scores; a subclass writes `of(shares, scores)` for shares of the classes that sum to 1."""
+
+    def __init__(self, from_logits=True, reduction="sum_over_batch_size", name=None, dtype=None):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        self.from_logits = from_logits
+
+    def call(self, y_true, y_pred):
+        scores = ops.convert_to_tensor(y_pred)
+        scores = ops.cast(scores, keras.backend.result_type(scores.dtype, "float32"))
+        if not self.from_logits:
+            scores = ops.log(ops.clip(scores, keras.config.epsilon(), 1.0))
+        return self.of(_shares(y_true, scores), scores)
+
+    def of(self, shares, scores):
+        raise NotImplementedError
+
+    def get_config(self):
+        return {**super().get_config(), "from_logits": self.from_logits}
+
+
+def _shares(y_true, scores):
+    """One row of class shares a sample, from class numbers (integers, or the floats that Keras makes of them) or one-hot rows."""
+    y_true, classes = ops.convert_to_tensor(y_true), scores.shape[-1]
+    if len(scores.shape) != 2 or classes is None or classes < 2:
+        raise ValueError(
+            f"`y_pred` must be scores of at least 2 classes, shape (batch, classes). Received shape {tuple(scores.shape)}. "
+            "For two classes end the model in `Dense(2)`."
+        )
+    if len(y_true.shape) == 2 and y_true.shape[-1] == classes:
+        return ops.cast(y_true, scores.dtype)
+    if len(y_true.shape) == 2 and y_true.shape[-1] == 1:
+        y_true = ops.squeeze(y_true, -1)
+    if len(y_true.shape) != 1:
+        raise ValueError(
+            f"`y_true` must be class numbers, shape (batch,), or one-hot rows, shape (batch, {classes}). "
+            f"Received shape {tuple(y_true.shape)}."
+        )
+    # Classes are counted from 0: one that does not exist must not train in silence.
+    known = ops.logical_and(y_true >= 0, y_true < classes)
+    shares = ops.one_hot(ops.cast(y_true, "int32"), classes, dtype=scores.dtype)
+    return ops.where(ops.expand_dims(known, -1), shares, ops.full_like(shares, float("nan")))
+
+
+@keras.saving.register_keras_serializable(package="tfdefense")
+class ReverseCrossEntropy(_ClassLoss):
+    """Reverse cross-entropy: -R_y log softmax(Z), where R_y is 0 at the true class and 1 / (classes - 1) elsewhere.
+
+    Z are the logits that are trained to be lowest at the true class. The loss takes what a model gives that ends in
+    `td.layers.ReverseLogits`, which is -Z: ordinary scores, the largest of which is the class, so that accuracy and attacks
+    need to know nothing of the training. Its gradient is about classes - 1 times smaller than that of cross-entropy: plain
+    SGD wants a larger learning rate, Adam does not mind.
+
+    Args:
+        from_logits: Whether the model gives scores; otherwise probabilities, softmax(-Z).
+        reduction: As in every Keras loss.
+        name: Name of the loss.
+
+    Call arguments:
+        y_true: Class numbers, also as floats, or one-hot rows. A class that does not exist gives NaN.
+        y_pred: Scores of shape (batch, classes).
+
+    Example:
+
+    >>> loss = ReverseCrossEntropy(from_logits=True)
+    >>> round(float(loss(np.array([0]), np.array([[9.0, 0.0, 0.0]]))), 4)
+    0.6932
+
+    Reference: Pang et al., 2018, Towards robust detection of adversarial examples.
+    """
+
+    def __init__(self, from_logits=True, reduction="sum_over_batch_size", name="reverse_cross_entropy", dtype=None):
+        super().__init__(from_logits, reduction, name, dtype)
+
+    def of(self, shares, scores):
+        return _reverse(shares, -scores)
+
+
+@keras.saving.register_keras_serializable(package="tfdefense")
+class SmoothedCrossEntropy(_ClassLoss):
+    """Cross-entropy plus `weight` times the one with the reverse label: label smoothing, as reverse cross-entropy's rival.
+
+    Equal to cross-entropy with 1 / (1 + weight) at the true class, times 1 + weight. For ordinary models, without
+    `td.layers.ReverseLogits`: its optimum is biased, where that of `ReverseCrossEntropy` is not.
+
+    Args:
+        weight: The trade-off, lambda in equation 2 of the paper. 0 is plain cross-entropy.
+        from_logits: Whether the model gives scores; otherwise probabilities.
+        reduction: As in every Keras loss.
+        name: Name of the loss.
+
+    Reference: Pang et al., 2018, Towards robust detection of adversarial examples, equation 2.
+    """
+
+    def __init__(self, weight=0.1, from_logits=True, reduction="sum_over_batch_size", name="smoothed_cross_entropy", dtype=None):
+        super().__init__(from_logits, reduction, name, dtype)
+        if not 0 <= weight < float("inf"):
+            raise ValueError(f"`weight` must be a finite number of at least 0. Received: {weight!r}.")
+        self.weight = weight
+
+    def of(self, shares, scores):
+        return -ops.sum(shares * ops.log_softmax(scores, axis=-1), axis=-1) + self.weight * _reverse(shares, scores)
+
+    def get_config(self):
+        return {**super().get_config(), "weight": self.weight}
+
+
+def _reverse(shares, scores):
+    others = (1.0 - shares) / (scores.shape[-1] - 1)
+    return -ops.sum(others * ops.log_softmax(scores, axis=-1), axis=-1)
