@@ -263,55 +263,6 @@ def embedding(points, y, path=None, *, class_names=None):
         return figure
 
 
-def plane(model, x, y, path=None, *, objective=None, start=None, aim=None, found=None, epsilon=None, cells=160):
-    """Decision regions of a model of points in the plane, white where it rejects; beside them what an attack makes small.
-
-    Args:
-        model: A defended model or a classifier with inputs of shape (2,).
-        x, y: Points to draw, and their classes.
-        path: Where to save the figure.
-        objective: An objective of `td.attacks`, drawn for a sample of class `aim`.
-        start, found: Points before and after the attack.
-        epsilon: l2 size of the attack, drawn as a circle around `start`.
-        cells: Cells of the grid a side.
-
-    Example: `plots.plane(model, x, y, "plane.pdf", objective=td.attacks.MaximumConfidence(), start=x[0], aim=y[0])`
-    """
-    from tfdefense.decisions import View, decide
-
-    view = View.of(model)
-    if view.input_shape is not None and tuple(view.input_shape[1:]) != (2,):
-        raise ValueError(f"Expected a model of points in the plane, input shape (2,). Received {tuple(view.input_shape[1:])}.")
-    low, high = view.bounds
-    ticks = np.linspace(low, high, cells)
-    grid = np.stack(np.meshgrid(ticks, ticks), -1).reshape(-1, 2).astype("float32")
-    decisions = decide(view, grid, batch_size=4096)
-    classes = decisions.scores.shape[1]
-    with _figure((3.1 * (1 if objective is None else 2), 3.0), path) as figure:
-        panels = figure.subplots(1, 1 if objective is None else 2, squeeze=False)[0]
-        colours = ["#FFFFFF", *PALETTE[:classes]]
-        levels = np.arange(-1.5, classes)
-        panels[0].contourf(ticks, ticks, decisions.label.reshape(cells, cells), levels, colors=colours, alpha=0.35)
-        if objective is not None:
-            scale = objective.measure(view, grid, np.full(len(grid), aim, "int32"))
-            value = np.asarray(objective.value(decisions.scores, decisions.suspicion, np.full(len(grid), aim), None, scale))
-            drawn = panels[1].contourf(ticks, ticks, value.reshape(cells, cells), 20, cmap="viridis")
-            figure.colorbar(drawn, ax=panels[1], shrink=0.85)
-        for axes in panels:
-            axes.set(aspect="equal", xlim=(low, high), ylim=(low, high))
-            axes.grid(False)
-            for label in range(classes):
-                axes.scatter(*x[y == label].T, s=6, color=PALETTE[label], edgecolor="white", linewidth=0.3)
-            if start is not None:
-                axes.plot(*start, marker="h", markersize=8, color=WRONG, markeredgecolor="white", linestyle="none")
-            if found is not None:
-                axes.plot(*found, marker="*", markersize=12, color="white", markeredgecolor=INK, linestyle="none")
-            if start is not None and epsilon is not None:
-                angle = np.linspace(0, 2 * np.pi, 200)
-                axes.plot(start[0] + epsilon * np.cos(angle), start[1] + epsilon * np.sin(angle), color=INK, linewidth=1)
-        return figure
-
-
 def _round_factor(largest):
     """The largest of 1, 2, 5, 10, 20, ... that keeps the perturbation in range."""
     if largest == 0:
