@@ -23,7 +23,7 @@ ATTACKS = {
     "jsma": "JSMA",
     "cw": "CarliniWagner",
 }
-OBJECTIVES = ("cross-entropy", "margin", "logsumexp", "evade", "evade-raw")
+OBJECTIVES = ("cross-entropy", "margin", "logsumexp", "evade", "maximum-confidence", "evade-raw")
 
 
 def out():
@@ -150,7 +150,8 @@ def objective_named(name):
         return None
     from tfdefense import attacks
 
-    kinds = dict(zip(OBJECTIVES, (attacks.CrossEntropy, attacks.Margin, attacks.LogSumExp, attacks.Evade), strict=False))
+    classes = (attacks.CrossEntropy, attacks.Margin, attacks.LogSumExp, attacks.Evade, attacks.MaximumConfidence)
+    kinds = dict(zip(OBJECTIVES, classes, strict=False))
     return attacks.Evade(raw=True) if name == "evade-raw" else kinds[name]()
 
 

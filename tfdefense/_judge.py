@@ -91,6 +91,7 @@ def _aware(model, images, settings):
     return {
         "PGD": settings.pgd(starts=starts),
         "log-sum-exp": settings.pgd(starts=starts, objective=attacks.LogSumExp()),
+        "maximum confidence": settings.pgd(starts=starts, objective=attacks.MaximumConfidence()),
         # The orthogonal form stands still where lowering the margin is what raises the suspicion.
         "selective": attacks.OrthogonalPGD(**ball, form="selective", starts=starts),
     }

@@ -74,7 +74,8 @@ class Evade(Objective):
         raw: Leave both in their own units. Otherwise each is divided by its spread on the clean samples: a maximum of two
             badly scaled terms is a weak attack.
 
-    On a model that rejects nothing this is `Margin`.
+    On a model that rejects nothing this is `Margin`. From the clean sample it may stop where the two are equal, short of the
+    boundary; `MaximumConfidence` and `LogSumExp` do not, so a claim needs them too, or all starts.
     """
 
     raw: bool = False
