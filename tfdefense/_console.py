@@ -156,7 +156,7 @@ def objective_named(name):
 
 
 def starts_named(text, model, y, source=None):
-    """Starts from a list with commas. "all" leaves out what a model can't give, which for a SavedModel is its base."""
+    """Starts from a list with commas. A SavedModel's base can't be reached, so `source` takes its place in "all"."""
     import keras
 
     from tfdefense.attacks.starts import STARTS, Of
@@ -164,11 +164,10 @@ def starts_named(text, model, y, source=None):
     if text is None:
         return None
     names = tuple(part.strip() for part in text.split(",") if part.strip())
-    if names == ("all",) and not isinstance(model, keras.Model):
-        possible = {"interpolated": len(set(y.tolist())) > 1, "base": source is not None}
-        names = tuple(name for name in STARTS if possible.get(name, True))
-    elif names == ("all",):
-        return "all"
+    if names == ("all",):
+        if source is None or isinstance(model, keras.Model):
+            return "all"
+        names = tuple(name for name in STARTS if name != "interpolated" or len(set(y.tolist())) > 1)
     return tuple(Of(source) if name == "base" and source is not None else name for name in names)
 
 

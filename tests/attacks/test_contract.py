@@ -20,6 +20,7 @@ BALLS = {
     "pgd-random-l1": lambda e: A.PGD(e, norm="l1", steps=5, random_start=True),
     "pgd-margin": lambda e: A.PGD(e, steps=10, objective=A.Margin()),
     "pgd-logsumexp": lambda e: A.PGD(e, steps=10, objective=A.LogSumExp()),
+    "pgd-maximum-confidence": lambda e: A.PGD(e, steps=10, objective=A.MaximumConfidence()),
     "pgd-all-starts": lambda e: A.PGD(e, norm="l2", steps=5, starts="all"),
     "orthogonal": lambda e: A.OrthogonalPGD(e, steps=10, form="orthogonal"),
     "selective-l2": lambda e: A.OrthogonalPGD(e, norm="l2", steps=10),

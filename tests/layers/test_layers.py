@@ -20,6 +20,7 @@ TABLE = {
     "confidence": (L.Confidence, (SCORES,)),
     "non-me": (L.NonMaximalEntropy, (SCORES,)),
     "dustbin": (L.Dustbin, (SCORES,)),
+    "best-score": (L.BestScore, (SCORES,)),
     "reject": (lambda: L.Reject((0, 1)), (IMAGES, SCORES, SCORES[:, 0])),
 }
 
