@@ -1,11 +1,13 @@
 """`python -m evaluation PROTOCOL --dataset SET`: runs a protocol and writes its results; `results` renders the page."""
 
 import ast
+import dataclasses
 import difflib
 import functools
 import importlib
 import inspect
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +16,7 @@ import typer
 
 from evaluation import results
 from evaluation.context import Context
+from evaluation.workers import helped
 
 _HELP = """The protocols of the papers. Each writes evaluation/results/NAME-SET.json, from which RESULTS.md is rendered;
 quick runs go to evaluation/runs."""
@@ -40,12 +43,14 @@ def _common(
     samples: Annotated[int | None, typer.Option(help="Samples in place of the protocol's own number.", min=1)] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where data sets are; else $TFDEFENSE_DATA.")] = None,
     output: Annotated[Path | None, typer.Option(help="Directory to write to in place of the default one.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes that share the parts of the run and the cores.", min=1)] = 1,
+    worker: Annotated[int, typer.Option(hidden=True)] = 0,
 ):
     """The options of every protocol."""
 
 
-def execute(name, module, *, dataset, quick, samples, data_dir, output, **own):
-    """Runs a protocol and writes what it found; a protocol that adds no rows writes nothing."""
+def execute(name, module, *, dataset, quick, samples, data_dir, output, workers=1, worker=0, **own):
+    """Runs a protocol and writes what it found; a protocol that adds no rows writes nothing, and neither does a helper."""
     known = module.DATASETS
     dataset = dataset or known[0]
     if dataset not in known:
@@ -54,9 +59,15 @@ def execute(name, module, *, dataset, quick, samples, data_dir, output, **own):
         raise ValueError(f"`--output` of a quick run must not be {output}. Leave it out, or leave out `--quick`.")
     usual = results.ROOT / module.OUTPUT if hasattr(module, "OUTPUT") else results.RESULTS
     directory = output or (results.UNTRACKED if quick else usual)
-    context = Context(name, dataset, quick, samples, data_dir, directory, results.UNTRACKED / "parts")
+    parts = results.UNTRACKED / "parts"
+    context = Context(name, dataset, quick, samples, data_dir, directory, parts, worker=worker, workers=workers)
+    if worker:
+        with tempfile.TemporaryDirectory() as elsewhere:
+            module.run(dataclasses.replace(context, output=Path(elsewhere)), **own)
+        return None
     started = time.perf_counter()
-    module.run(context, **own)
+    with helped(sys.argv[1:], workers):
+        module.run(context, **own)
     if not context.rows and not context.series:
         return None
     path = results.write(context, time.perf_counter() - started, directory)

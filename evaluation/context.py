@@ -4,9 +4,11 @@ import dataclasses
 import hashlib
 import json
 import sys
+import time
 from pathlib import Path
 
 from evaluation import results
+from evaluation.workers import alone
 
 
 @dataclasses.dataclass
@@ -18,6 +20,7 @@ class Context:
         output: Where the results go.
         kept: Where the parts of an interrupted run are kept.
         commit: Of the code as it is when the run starts; a long run may outlive an edit.
+        worker, workers: Which of how many processes on this run it is; see `turn`.
     """
 
     protocol: str
@@ -32,6 +35,8 @@ class Context:
     settings: dict = dataclasses.field(default_factory=dict)
     headings: dict = dataclasses.field(default_factory=dict)
     commit: str = dataclasses.field(default_factory=lambda: results.commit())
+    worker: int = 0
+    workers: int = 1
 
     def samples_or(self, full, quick):
         """The number of samples: as asked for, else that of a quick or a full run."""
@@ -55,18 +60,26 @@ class Context:
 
         return trained(recipe, data_dir=self.data_dir, **settings)
 
+    def turn(self, items):
+        """The items in the order in which this process takes them: each process begins elsewhere."""
+        items = list(items)
+        first = len(items) * self.worker // self.workers
+        return items[first:] + items[:first]
+
     def part(self, name, measure, *arguments):
-        """`measure(*arguments)`, or its JSON from an interrupted run with the same code and settings."""
+        """`measure(*arguments)`, or its JSON from another process or an interrupted run with the same code and settings."""
         key = json.dumps([self.settings, self.quick, self.samples, self.commit, name], sort_keys=True, default=str)
         digest = hashlib.sha256(key.encode()).hexdigest()[:16]
         path = self.kept / f"{self.protocol}-{self.dataset}-{digest}.json"
-        if path.exists():
-            self.say(f"{name}: taken from an interrupted run ({path})")
+        with alone(path):
+            if path.exists():
+                self.say(f"{name}: taken from {path}")
+            else:
+                started = time.perf_counter()
+                results.write_atomically(path, json.dumps(measure(*arguments)))
+                self.say(f"{name}: {time.perf_counter() - started:.0f} s")
             return json.loads(path.read_text())
-        found = measure(*arguments)
-        results.write_atomically(path, json.dumps(found))
-        return json.loads(json.dumps(found))
 
     def forget_parts(self):
-        for path in self.kept.glob(f"{self.protocol}-{self.dataset}-*.json"):
+        for path in self.kept.glob(f"{self.protocol}-{self.dataset}-*"):
             path.unlink()

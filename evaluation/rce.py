@@ -141,7 +141,7 @@ def adaptive(network, norm, sizes, starts, steps, x, y):
     from tfdefense.metrics import security_curve
 
     def make(size, seed):
-        return PGD(size, norm=norm, steps=steps, objective=Evade(), starts=starts, seed=seed)
+        return PGD(size, norm=norm, steps=steps, objective=Evade(), starts=starts, early_stop=True, seed=seed)
 
     curve = security_curve(network.detectors["density"], make, x, y, sizes)
     return {"accuracy": curve.accuracy.tolist(), "rejection": curve.rejection.tolist()}
@@ -169,7 +169,7 @@ def tsne(network, x, y):
 
 def trained_pair(context, train, held_out, options):
     names = {loss: f"{context.dataset}_resnet_{loss}" for loss in LOSSES}
-    return {loss: Network(loss, context.network(names[loss], **options), train, held_out) for loss in LOSSES}
+    return {loss: Network(loss, context.network(names[loss], **options), train, held_out) for loss in context.turn(LOSSES)}
 
 
 def run(
@@ -204,14 +204,29 @@ def run(
         error = context.part(f"error {loss}", _error, network, test)
         known = paper.of(paper.TEST_ERROR, dataset, loss)
         context.row("R8", f"test error, {TITLES[loss]}", error, paper=known, samples=len(test.x), note=where)
+    _training_rows(context)
     plots = context.output / f"rce-{dataset}"
     plots.mkdir(parents=True, exist_ok=True)
     _oblivious_rows(context, networks, x, y, few, where, plots)
     crafted = _white_box_rows(context, networks, x[:few], y[:few], where, plots)
-    targets = trained_pair(context, train, held_out, {"depth": target_depth, "epochs": epochs})
-    _transfer_rows(context, targets, crafted, x[:few], y[:few], f"from ResNet-{depth} to ResNet-{target_depth}")
     _adaptive_rows(context, networks, x, y, plots)
     _tsne_rows(context, networks, test.x[:1000], test.y[:1000], plots)
+    targets = trained_pair(context, train, held_out, {"depth": target_depth, "epochs": epochs})
+    _transfer_rows(context, targets, crafted, x[:few], y[:few], f"from ResNet-{depth} to ResNet-{target_depth}")
+
+
+def _training_rows(context):
+    """The gradients of reverse cross-entropy are classes - 1 times smaller: what plain SGD makes of that."""
+    import json
+
+    budget = {"depth": 8, "epochs": 1 if context.quick else 3, "train_samples": 1000 if context.quick else 10_000}
+    note = f"ResNet-8, {budget['epochs']} epochs of {budget['train_samples']} samples; the networks above are trained by AdamW"
+    for loss in context.turn(LOSSES):
+        for rate in (0.01, 0.1, 0.9):
+            options = {"optimizer": "SGD", "learning_rate": rate} | budget
+            path = context.network(f"{context.dataset}_resnet_{loss}", **options)
+            error = 1 - json.loads((path.parent / "config.json").read_text())["test_accuracy"]
+            context.row("R1", f"test error, SGD with a learning rate of {rate}, {TITLES[loss]}", error, note=note)
 
 
 def _error(network, test):

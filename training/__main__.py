@@ -16,18 +16,30 @@ def command(
     batch_size: Annotated[int | None, typer.Option(help="Batch size in place of the recipe's own.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the weights, the order and the dropout.")] = None,
     depth: Annotated[int | None, typer.Option(help="Depth of a residual network, 6n + 2.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="A class of keras.optimizers, with its own defaults.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Learning rate in place of the recipe's own.")] = None,
+    train_samples: Annotated[int | None, typer.Option(help="Only so many training samples, the first ones.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where data sets are; else $TFDEFENSE_DATA.")] = None,
     output: Annotated[Path | None, typer.Option(help="Also copy the model to this .keras file.")] = None,
 ):
     """Train a network, or find it in the cache ($TFDEFENSE_CACHE, else ~/.cache/tfdefense). Interrupted runs resume."""
     from training.cache import train
 
+    settings = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "seed": seed,
+        "depth": depth,
+        "optimizer": optimizer,
+        "learning_rate": learning_rate,
+        "train_samples": train_samples,
+    }
     try:
         if output and output.suffix != ".keras":
             raise ValueError(f"`--output` must end in .keras. Received {output}.")
         sys.stdout, shown = sys.stderr, sys.stdout  # keras prints its progress: the output is for the path alone
         try:
-            model = train(recipe, data_dir=data_dir, epochs=epochs, batch_size=batch_size, seed=seed, depth=depth) / "model.keras"
+            model = train(recipe, data_dir=data_dir, **settings) / "model.keras"
         finally:
             sys.stdout = shown
         if output:

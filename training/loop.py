@@ -101,13 +101,18 @@ def _compiled(recipe, steps):
     file, function = recipe.model.split(":")
     model = getattr(importlib.import_module(f"models.{file}"), function)(**recipe.model_options)
     options = dict(recipe.optimizer_options)
+    optimizer = getattr(keras.optimizers, recipe.optimizer, None)
+    if not isinstance(optimizer, type):
+        raise ValueError(f"`optimizer` must be a class of keras.optimizers, such as SGD or AdamW. Received {recipe.optimizer!r}.")
+    if (recipe.decay or recipe.warmup_steps) and "learning_rate" not in options:
+        raise ValueError(f"A schedule needs a `learning_rate`. Received none for {recipe.optimizer}. Pass one, such as 0.1.")
     model, loss = attach(recipe, model)
     if recipe.decay:
         options["learning_rate"] = Fall(options["learning_rate"], recipe.epochs * steps, recipe.warmup_steps)
     elif recipe.warmup_steps:
         options["learning_rate"] = Warmup(options["learning_rate"], recipe.warmup_steps)
     model.compile(
-        getattr(keras.optimizers, recipe.optimizer)(**options),
+        optimizer(**options),
         loss=loss,
         metrics=["accuracy"],
         jit_compile=False,  # on a CPU XLA takes minutes to compile and is slower after

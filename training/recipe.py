@@ -45,6 +45,14 @@ class Recipe:
         for name in ("epochs", "batch_size", "train_samples"):
             if name in settings and (not isinstance(settings[name], int) or settings[name] < 1):
                 raise ValueError(f"`{name}` must be a whole number of at least 1. Received {settings[name]!r}.")
+        if settings.get("optimizer", self.optimizer) != self.optimizer:
+            settings.setdefault("optimizer_options", {})  # those of another optimizer mean nothing to it
+        rate = settings.pop("learning_rate", None)
+        if rate is not None:
+            if not rate > 0:
+                raise ValueError(f"`learning_rate` must be above 0. Received {rate!r}.")
+            options = settings.get("optimizer_options", self.optimizer_options)
+            settings["optimizer_options"] = options | {"learning_rate": rate}
         depth = settings.pop("depth", None)
         if depth is not None:
             if "depth" not in self.model_options:

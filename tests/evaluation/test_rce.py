@@ -87,14 +87,18 @@ def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch):
 
     def context():
         made = Context("rce", "digits", True, 30, None, tmp_path, tmp_path / "parts")
-        made.network = lambda recipe, **options: asked.append((recipe, options["depth"])) or path
+        made.network = lambda recipe, **options: asked.append((recipe, options)) or path
         return made
+
+    (path.parent / "config.json").write_text('{"test_accuracy": 0.75}')
 
     first = context()
     rce.run(first, cw_samples=6)
     expected = [(f"digits_resnet_{loss}", depth) for depth in (8, 14) for loss in ("ce", "rce")]
-    assert asked == expected
-    assert {row["row"] for row in first.rows} | {s["row"] for s in first.series} == {"R3", "R4", "R5", "R6", "R7", "R8", "R9"}
+    assert [(recipe, options["depth"]) for recipe, options in asked if "optimizer" not in options] == expected
+    compared = [row for row in first.rows if row["row"] == "R1"]
+    assert len(compared) == 6 and {row["ours"] for row in compared} == {0.25}
+    assert {row["row"] for row in first.rows} | {s["row"] for s in first.series} == {"R1", "R3", "R4", "R5", "R6", "R7", "R8", "R9"}
     assert len([row for row in first.rows if row["row"] == "R5"]) == 2 * 7 * 3
     assert len({row["what"] for row in first.rows}) == len(first.rows), "two rows of one name could not be told apart"
     drawn = {file.stem for file in (tmp_path / "rce-digits").iterdir()}

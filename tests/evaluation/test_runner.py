@@ -1,4 +1,7 @@
+import dataclasses
 import json
+import threading
+import time
 import types
 
 import pytest
@@ -139,3 +142,26 @@ def test_bad_input_ends_with_one_line_and_code_2(places, capsys):
         runner.main(["speed", "--dataset", "cifar"])
     assert stop.value.code == 2
     assert capsys.readouterr().err == "`speed` knows the data sets mnist, digits. Received 'cifar'.\n"
+
+
+def test_processes_share_the_parts_of_a_run(places):
+    """Each begins elsewhere, nobody measures what another has, and who comes second to a part waits for it."""
+    measured = []
+
+    def walk(number):
+        mine = dataclasses.replace(context(places), worker=number, workers=2)
+        for name in mine.turn("abcd"):
+            mine.part(name, lambda name=name: measured.append((number, name)) or time.sleep(0.2))
+
+    threads = [threading.Thread(target=walk, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(name for _, name in measured) == list("abcd")
+    assert {number for number, name in measured if name in "ac"} == {0, 1}, "both began at the same end"
+
+
+def test_helper_writes_nothing(places):
+    assert runner.execute("p", protocol(one_row), **COMMON, worker=1, workers=2) is None
+    assert not (places / "results").exists()

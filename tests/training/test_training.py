@@ -245,3 +245,24 @@ def test_learning_rate_rises_and_falls_to_zero():
     schedule = Fall(0.1, steps=100, warmup=10)
     assert [float(schedule(step)) for step in (4, 50, 100, 500)] == pytest.approx([0.04980, 0.05, 0, 0], abs=1e-4)
     assert float(Fall(**schedule.get_config())(7)) == float(schedule(7))
+
+
+def test_learning_rate_and_optimizer_replace_the_recipes_own():
+    recipe = recipes.find("mnist_resnet_ce")
+    assert recipe.changed(learning_rate=0.5).optimizer_options == {"learning_rate": 0.5, "weight_decay": 0.02}
+    other = recipe.changed(optimizer="SGD", learning_rate=0.1)
+    assert (other.optimizer, other.optimizer_options) == ("SGD", {"learning_rate": 0.1}), "AdamW's settings are not SGD's"
+    with pytest.raises(ValueError, match="`learning_rate` must be above 0. Received 0"):
+        recipe.changed(learning_rate=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"optimizer": "SGDD", "learning_rate": 0.1}, "`optimizer` must be a class of keras.optimizers.*Received 'SGDD'"),
+        ({"optimizer": "SGD"}, "A schedule needs a `learning_rate`. Received none for SGD"),
+    ],
+)
+def test_optimizers_that_cannot_train_are_refused(settings, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        train("digits_resnet_ce", cache=tmp_path, **settings)
