@@ -1,0 +1,44 @@
+"""Several processes on one run: each walks the whole protocol from another end, and takes from the rest what they have finished.
+
+A part is measured by the process that comes to it first; whoever needs it meanwhile waits. The first process alone writes the
+results. Single-threaded processes that share the cores also waste less than one process with many threads: small batches, as
+at the end of an attack, keep one core busy and no more.
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+
+
+@contextlib.contextmanager
+def helped(arguments, workers):
+    """Runs the same command in `workers - 1` more processes; they end with this one. Call it before TensorFlow is imported."""
+    from evaluation.networks import ROOT, environment
+
+    if workers > 1:
+        share = max(1, (os.cpu_count() or 1) // workers)
+        os.environ.update({f"TF_NUM_{kind}_THREADS": str(share) for kind in ("INTRAOP", "INTEROP")})
+    command = [sys.executable, "-m", "evaluation", *arguments, "--worker"]
+    helpers = [subprocess.Popen([*command, str(index)], cwd=ROOT, env=environment()) for index in range(1, workers)]
+    try:
+        yield
+    finally:
+        for helper in helpers:
+            helper.terminate()
+        for helper in helpers:
+            helper.wait()
+
+
+@contextlib.contextmanager
+def alone(path):
+    """Holds the lock of a file: of two processes at the same part the second waits."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: two processes may then measure the same part, and write the same file
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
