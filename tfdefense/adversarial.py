@@ -46,6 +46,11 @@ class AdversarialTraining(keras.Model):
         self.attacks, self.share, self.attacked_bounds = attacks, share, bounds
         self.chance = keras.random.SeedGenerator(seed)
 
+    @property
+    def trained(self):
+        """The model that this one was made from, with the weights as they are now."""
+        return self._hidden["trained"]
+
     def train_step(self, data):
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
         x, perturbed = self.perturb(x, y)
@@ -79,4 +84,4 @@ class AdversarialTraining(keras.Model):
 
     def save(self, filepath, **options):
         """Saves the model that is trained, without the attack."""
-        self._hidden["trained"].save(filepath, **options)
+        self.trained.save(filepath, **options)

@@ -22,6 +22,8 @@ class Recipe:
         loss: One of `training.losses.LOSSES`, with its arguments in `loss_options`.
         augment: Mirror images and move them by up to 4 pixels, anew in each epoch.
         train_samples: Only so many training samples, the first ones; the rest stay unseen for what comes after. None: all.
+        attack: Arguments of `td.attacks.PGD`: train against it, on the network of that step.
+        attack_share: Share of each batch that is attacked.
     """
 
     dataset: str
@@ -38,6 +40,8 @@ class Recipe:
     loss_options: dict = dataclasses.field(default_factory=dict)
     augment: bool = False
     train_samples: int | None = None
+    attack: dict | None = None
+    attack_share: float = 1.0
 
     def changed(self, **settings):
         """The same recipe with those settings that are not None."""
@@ -72,7 +76,7 @@ class Recipe:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
-_LATER = ("decay", "loss", "loss_options", "augment", "train_samples")
+_LATER = ("decay", "loss", "loss_options", "augment", "train_samples", "attack", "attack_share")
 
 
 def _counted(recipe):
