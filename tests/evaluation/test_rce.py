@@ -19,8 +19,9 @@ def path(classifier, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def network(path, digits, held_out):
-    return rce.Network("ce", path, digits, held_out)
+def network(path, digits, held_out, tmp_path_factory):
+    place = tmp_path_factory.mktemp("run")
+    return rce.Network(Context("rce", "digits", True, None, None, place, place, commit="abc"), "ce", path, digits, held_out)
 
 
 def test_paper_numbers_are_where_they_belong():
