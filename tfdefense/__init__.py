@@ -35,6 +35,7 @@ _NAMES = {
     "OutDistribution": "defenses",
     "ThresholdDefense": "defenses",
     "evaluate": "metrics",
+    "graft_dustbin": "defenses",
     "load": "defended",
 }
 
