@@ -4,7 +4,7 @@ from keras import ops
 from tfdefense.graph import as_functional, expose
 
 
-def graft_dustbin(model, name="dustbin"):
+def graft_dustbin(model, name="dustbin_score"):
     """Gives a copy of a trained classifier with one score more, the dustbin's, ready for `OutDistribution` and for training.
 
     All weights are kept. The new score begins as the mean of the others, which never is the largest: until it is trained,
@@ -38,5 +38,5 @@ def graft_dustbin(model, name="dustbin"):
     head = keras.layers.Dense(1, use_bias=dense.use_bias, name=name, dtype=dense.dtype_policy)
     score = head(features)
     head.set_weights([ops.mean(weight, axis=-1, keepdims=True) for weight in dense.weights])
-    scores = keras.layers.Concatenate(name=f"with_{name}")([exposed.logits, score])
-    return keras.Model(exposed.input, scores, name=f"{model.name}_with_{name}")
+    scores = keras.layers.Concatenate(name="with_dustbin")([exposed.logits, score])
+    return keras.Model(exposed.input, scores, name=f"{model.name}_with_dustbin")
