@@ -11,7 +11,7 @@ def draw(context, plan, models, samples, sets):
     folder.mkdir(parents=True, exist_ok=True)
     name = f"dustbin-{context.dataset}"
     for dustbin in (False, True):
-        moons(dustbin, folder / f"dustbin-moons-{'augmented' if dustbin else 'naive'}.png", epochs=20 if context.quick else 100)
+        moons(dustbin, folder / f"dustbin-moons-{'augmented' if dustbin else 'naive'}.png", epochs=10 if context.quick else 40)
     between(samples.held_out, _network(models["naive"]), folder / f"{name}-interpolated.png")
     shown = {"clean": sets["FGS"].x, "FGS": sets["FGS"].x_adv, "T-FGS": sets["T-FGS"].x_adv}
     for kind in ("naive", "out", "both"):
@@ -42,10 +42,11 @@ def _features(model, layer, x):
     import keras
 
     network = _network(model)
-    return keras.Model(network.inputs[0], network.get_layer(layer).output).predict_on_batch(x).reshape(len(x), -1)
+    features = keras.Model(network.inputs[0], network.get_layer(layer).output)(x, training=False)
+    return keras.ops.convert_to_numpy(features).reshape(len(x), -1)
 
 
-def moons(dustbin, path=None, *, samples=400, epochs=100, seed=0):
+def moons(dustbin, path=None, *, samples=400, epochs=40, seed=0):
     """Regions of a small network on two moons; with a dustbin, points far from both are given to it."""
     import keras
     from sklearn.datasets import make_moons
@@ -64,7 +65,9 @@ def moons(dustbin, path=None, *, samples=400, epochs=100, seed=0):
         all_x, all_y = np.concatenate([x, outside]), np.concatenate([y, np.full(len(outside), 2)])
     keras.utils.set_random_seed(seed)
     hidden = [keras.layers.Dense(32, "tanh") for _ in range(2)]
-    network = keras.Sequential([keras.Input((2,)), *hidden, keras.layers.Dense(3 if dustbin else 2)])
+    network = keras.Sequential(
+        [keras.Input((2,)), keras.layers.Rescaling(8.0, offset=-4.0), *hidden, keras.layers.Dense(3 if dustbin else 2)]
+    )
     network.compile(keras.optimizers.Adam(0.01), loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     network.fit(all_x, all_y, batch_size=64, epochs=epochs, verbose=0)
     model = td.OutDistribution().attach(network) if dustbin else network

@@ -212,4 +212,6 @@ def white_boxes(context, models, plan, samples, number, few):
     found = measured(context, "white-box C&W", carlini, models, naive, context.quick, x[:few], y[:few])
     for kind, value in found.items():
         note = "at any distance; the median of it stands under l2"
-        context.row("O9", f"error, C&W, {title(kind)}", value["success"], samples=min(few, len(x)), l2=value["l2"], note=note)
+        context.row(
+            "O9", f"error, white-box C&W, {title(kind)}", value["success"], samples=min(few, len(x)), l2=value["l2"], note=note
+        )
