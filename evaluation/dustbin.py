@@ -23,7 +23,6 @@ HEADINGS = {
 }
 FACTORS = (1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
 CLASSES = 10  # of every data set here
-HARMLESS = {"sign": 0.15, "gaussian": 0.15, "dim": 0.4, "shift": 2}
 GOAL = 0.1
 
 
@@ -41,6 +40,7 @@ class Plan:
         kappa: Of C&W.
         sizes: linf sizes of the attacks that know the network.
         controls: Harmless changes; the first is the one of the goal.
+        harmless: The largest harmless changes of the training set, where it has any.
         features: Name of the last hidden layer.
         quick: Settings of the recipes in a quick run.
         changes: Of `_changes`, which are tried.
@@ -57,6 +57,7 @@ class Plan:
     kappa: float
     sizes: tuple
     controls: tuple
+    harmless: dict
     features: str
     quick: dict
     changes: tuple
@@ -87,6 +88,7 @@ PLANS = {
         kappa=20.0,
         sizes=(0.1, 0.2),
         controls=(("sign", 0.1), ("gaussian", 0.1), ("sign", 0.2), ("gaussian", 0.2), ("dim", 0.3), ("shift", 1), ("shift", 2)),
+        harmless={"sign": 0.15, "gaussian": 0.15, "dim": 0.4, "shift": 2},
         features="features",
         quick={"epochs": 1, "train_samples": 5000},
         changes=ALL_CHANGES,
@@ -102,6 +104,7 @@ PLANS = {
         kappa=10.0,
         sizes=(0.01, 0.03),
         controls=(("sign", 0.03), ("gaussian", 0.03), ("sign", 0.05), ("gaussian", 0.05), ("dim", 0.3), ("shift", 1), ("shift", 2)),
+        harmless={"sign": 0.06, "gaussian": 0.06, "dim": 0.4, "shift": 2},
         features="dense_2",
         quick={"epochs": 1, "train_samples": 1000},
         changes=("harmless",),
@@ -117,6 +120,7 @@ PLANS = {
         kappa=5.0,
         sizes=(0.1, 0.2),
         controls=(("sign", 0.1), ("gaussian", 0.1), ("dim", 0.3), ("shift", 1)),
+        harmless={"sign": 0.15, "gaussian": 0.15, "dim": 0.4, "shift": 1},
         features="dense_1",
         quick={},
         changes=("harmless",),
@@ -127,19 +131,17 @@ PLANS = {
 
 def _changes(plan):
     """Each change of training: the recipe that it starts from, and the settings that it changes. All were fixed beforehand."""
-    foreign, naive = {"set": plan.foreign}, plan.recipes["naive"]
-    between = {"interpolated": naive, "alpha": 0.5, "per_class": 1500}
-    without = {kind: size for kind, size in HARMLESS.items() if kind != "sign"}
+    foreign, harmless = {"set": plan.foreign}, plan.harmless
+    between = {"interpolated": plan.recipes["naive"], "alpha": 0.5, "per_class": 1500}
+    halves = [between | {"alpha": alpha, "per_class": 750} for alpha in (0.35, 0.65)]
+    without = {kind: size for kind, size in harmless.items() if kind != "sign"}
     return {
-        "harmless": ("both", {"harmless": HARMLESS}),
+        "harmless": ("both", {"harmless": harmless}),
         "harmless, not sign": ("both", {"harmless": without}),
-        "harmless, out only": ("out", {"harmless": HARMLESS}),
-        "harmless, fewer": ("both", {"harmless": HARMLESS, "dustbin": [foreign, between | {"per_class": 500}]}),
-        "harmless, alphas": (
-            "both",
-            {"harmless": HARMLESS, "dustbin": [foreign, *(between | {"alpha": a, "per_class": 750} for a in (0.35, 0.65))]},
-        ),
-        "harmless, other sets": ("both", {"harmless": HARMLESS, "dustbin": [foreign, {"set": plan.other}, between]}),
+        "harmless, out only": ("out", {"harmless": harmless}),
+        "harmless, fewer": ("both", {"harmless": harmless, "dustbin": [foreign, between | {"per_class": 500}]}),
+        "harmless, alphas": ("both", {"harmless": harmless, "dustbin": [foreign, *halves]}),
+        "harmless, other sets": ("both", {"harmless": harmless, "dustbin": [foreign, {"set": plan.other}, between]}),
     }
 
 

@@ -221,7 +221,7 @@ def test_whole_protocol_gives_every_row(classifier, dustbin, context, tmp_path, 
     context.network = network
     protocol.run(context, white_samples=8, cw_samples=4)
     assert [(recipe, settings.get("seed")) for recipe, settings in asked if recipe == "digits"] == [("digits", None), ("digits", 1)]
-    assert {"harmless": protocol.HARMLESS, "train_samples": 1200} in [settings for _, settings in asked]
+    assert {"harmless": PLAN.harmless, "train_samples": 1200} in [settings for _, settings in asked]
     assert {row["row"] for row in context.rows} == {"O1", "O3", "O4", "O6", "O9"}
     assert len({row["what"] for row in context.rows}) == len(context.rows), "two rows of one name could not be told apart"
     by_name = {row["what"]: row for row in context.rows}
