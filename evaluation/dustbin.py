@@ -42,7 +42,7 @@ class Plan:
         controls: Harmless changes; the first is the one of the goal.
         harmless: The largest harmless changes of the training set, where it has any.
         features: Name of the last hidden layer.
-        quick: Settings of the recipes in a quick run.
+        quick: Settings of the recipes in a quick run; a tenth of the dustbin goes with a tenth of the samples.
         changes: Of `_changes`, which are tried.
         settings: Of the recipes, in every run.
     """
@@ -90,7 +90,7 @@ PLANS = {
         controls=(("sign", 0.1), ("gaussian", 0.1), ("sign", 0.2), ("gaussian", 0.2), ("dim", 0.3), ("shift", 1), ("shift", 2)),
         harmless={"sign": 0.15, "gaussian": 0.15, "dim": 0.4, "shift": 2},
         features="features",
-        quick={"epochs": 1, "train_samples": 5000},
+        quick={"epochs": 3, "train_samples": 5000},
         changes=ALL_CHANGES,
     ),
     "cifar10": Plan(
@@ -106,7 +106,7 @@ PLANS = {
         controls=(("sign", 0.03), ("gaussian", 0.03), ("sign", 0.05), ("gaussian", 0.05), ("dim", 0.3), ("shift", 1), ("shift", 2)),
         harmless={"sign": 0.06, "gaussian": 0.06, "dim": 0.4, "shift": 2},
         features="dense_2",
-        quick={"epochs": 1, "train_samples": 1000},
+        quick={"epochs": 1, "train_samples": 4500},
         changes=("harmless",),
     ),
     "digits": Plan(
@@ -129,19 +129,33 @@ PLANS = {
 }
 
 
-def _changes(plan):
+def _parts(plan, quick):
+    """The dustbin's foreign images and the samples between the classes, as the recipes of whole runs have them."""
+    foreign, between = {"set": plan.foreign}, {"interpolated": plan.recipes["naive"], "alpha": 0.5, "per_class": 1500}
+    return (foreign | {"limit": 700}, between | {"per_class": 150}) if quick else (foreign, between)
+
+
+def _networks(plan, quick):
+    """The settings of each of the three networks."""
+    if not (quick and plan.quick):
+        return {kind: plan.settings for kind in plan.recipes}
+    foreign, between = _parts(plan, quick)
+    dustbins = {"naive": {}, "out": {"dustbin": [foreign]}, "both": {"dustbin": [foreign, between]}}
+    return {kind: plan.settings | plan.quick | dustbin for kind, dustbin in dustbins.items()}
+
+
+def _changes(plan, quick=False):
     """Each change of training: the recipe that it starts from, and the settings that it changes. All were fixed beforehand."""
-    foreign, harmless = {"set": plan.foreign}, plan.harmless
-    between = {"interpolated": plan.recipes["naive"], "alpha": 0.5, "per_class": 1500}
-    halves = [between | {"alpha": alpha, "per_class": 750} for alpha in (0.35, 0.65)]
+    (foreign, between), harmless, per_class = _parts(plan, quick), plan.harmless, 150 if quick else 1500
+    halves = [between | {"alpha": alpha, "per_class": per_class // 2} for alpha in (0.35, 0.65)]
     without = {kind: size for kind, size in harmless.items() if kind != "sign"}
     return {
         "harmless": ("both", {"harmless": harmless}),
         "harmless, not sign": ("both", {"harmless": without}),
         "harmless, out only": ("out", {"harmless": harmless}),
-        "harmless, fewer": ("both", {"harmless": harmless, "dustbin": [foreign, between | {"per_class": 500}]}),
+        "harmless, fewer": ("both", {"harmless": harmless, "dustbin": [foreign, between | {"per_class": per_class // 3}]}),
         "harmless, alphas": ("both", {"harmless": harmless, "dustbin": [foreign, *halves]}),
-        "harmless, other sets": ("both", {"harmless": harmless, "dustbin": [foreign, {"set": plan.other}, between]}),
+        "harmless, other sets": ("both", {"harmless": harmless, "dustbin": [foreign, foreign | {"set": plan.other}, between]}),
     }
 
 
@@ -303,17 +317,17 @@ def run(
     plan, quick = PLANS[context.dataset], context.quick
     number = context.samples_or(1000, 60)
     few, white = min(number, cw_samples or (10 if quick else 100)), min(number, white_samples or (30 if quick else 500))
-    settings = plan.settings | (plan.quick if quick else {}) | ({"epochs": epochs} if epochs else {})
+    settings = {kind: known | ({"epochs": epochs} if epochs else {}) for kind, known in _networks(plan, quick).items()}
     context.headings.update(HEADINGS)
     context.settings.update(
-        {"recipes": ", ".join(plan.recipes.values()), "training": settings or "the recipes'", "samples": number}
+        {"recipes": ", ".join(plan.recipes.values()), "training": settings["both"] or "the recipes'", "samples": number}
         | {"C&W samples": few, "white-box samples": white, "changes": changes}
     )
     samples = Samples(context, plan)
-    paths = {kind: context.network(recipe, **settings) for kind, recipe in context.turn(plan.recipes.items())}
+    paths = {kind: context.network(recipe, **settings[kind]) for kind, recipe in context.turn(plan.recipes.items())}
     models = {kind: load(paths[kind]) for kind in plan.recipes}
     # What attacks are crafted on: another seed, and no knowledge of any dustbin.
-    source = load(context.network(plan.recipes["naive"], **settings | {"seed": 1}))
+    source = load(context.network(plan.recipes["naive"], **settings["naive"] | {"seed": 1}))
     test = right(source, samples.test, number)
     unseen = right(source, samples.held_out, max(10, number // 2))
     sets = craft(context, plan, source, *test, few, "test samples")
