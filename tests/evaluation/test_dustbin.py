@@ -168,6 +168,21 @@ def test_every_change_is_a_setting_that_a_recipe_takes():
         assert recipes.find(plan.recipes["naive"]).changed(**plan.settings).train_samples == plan.seen
 
 
+def test_parts_are_those_of_the_recipes_and_quick_runs_keep_their_shares():
+    from training import recipe as recipes
+
+    for dataset in ("mnist", "cifar10"):
+        plan = protocol.PLANS[dataset]
+        known = {kind: recipes.find(recipe) for kind, recipe in plan.recipes.items()}
+        assert known["both"].dustbin == protocol._parts(plan, False) and known["out"].dustbin == protocol._parts(plan, False)[:1]
+        quick = {kind: known[kind].changed(**settings) for kind, settings in protocol._networks(plan, True).items()}
+        assert not quick["naive"].dustbin and quick["both"].train_samples == plan.seen / 10
+        between = quick["both"].dustbin[1]
+        assert between["per_class"] == known["both"].dustbin[1]["per_class"] / 10
+        assert recipes.source(between).recipe == quick["naive"], "its features come from the naive network of the run"
+        assert protocol._networks(plan, False)["both"] == {}
+
+
 def test_samples_of_three_kinds_share_nothing(context):
     samples = protocol.Samples(context, PLAN)
     known = [{image.tobytes() for image in part.x} for part in (samples.test, samples.held_out, samples.calibration)]
