@@ -118,10 +118,12 @@ def test_control_tells_what_becomes_of_harmless_samples(rejecting, held_out):
     assert all(sum(value[name] for name in ("accuracy", "rejection", "error")) == pytest.approx(1) for value in found.values())
 
 
-def test_all_starts_take_what_the_sample_does_and_more(rejecting, classifier, held_out):
-    x, y = held_out.x[:24], held_out.y[:24]
+def test_all_starts_take_what_the_sample_does_and_more(rejecting, classifier, held_out, monkeypatch):
+    x, y, asked, call = held_out.x[:24], held_out.y[:24], [], PGD.__call__
+    monkeypatch.setattr(PGD, "__call__", lambda self, *arguments: asked.append(self.starts) or call(self, *arguments))
     found = protocol.white_box(rejecting, classifier, 0.1, "Evade", 10, x, y)
     expected = PGD(0.1, steps=10, objective=Evade(), starts="sample", early_stop=True)(rejecting, x, y).success
+    assert asked[0] == "sample" and asked[1][:2] == ("random", "interpolated") and asked[1][2].model is classifier
     sample, everything = np.array(found["sample"]), np.array(found["all"])
     np.testing.assert_array_equal(sample, expected)
     assert (everything >= sample).all() and 0 < everything.mean()
