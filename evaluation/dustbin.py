@@ -166,6 +166,7 @@ TOLD = {
     "harmless, fewer": "harmless changes, a third of the interpolated samples",
     "harmless, alphas": "harmless changes, interpolated at 0.35 and 0.65",
     "harmless, other sets": "harmless changes, drawn letters as well",
+    "joined": "trained as in the paper, joined with a threshold on confidence",
     "threshold": "trained as in the paper, threshold set on changed samples",
     "harmless, threshold": "harmless changes in the training set, threshold set on changed samples",
 }

@@ -125,6 +125,7 @@ def improvements(context, plan, settings, models, samples, sets, tried, number):
         recipe, change = known[kind]
         trained[kind] = load(context.network(plan.recipes[recipe], **settings[recipe] | change))
     compared = {"both": models["both"]} | {kind: trained[kind] for kind in names}
+    compared["joined"] = joined(models["both"], samples.calibration.x)
     compared["threshold"] = lenient(models["both"], samples.calibration.x, plan.controls[0])
     compared["harmless, threshold"] = lenient(trained["harmless"], samples.calibration.x, plan.controls[0])
     unseen, test = samples.held_out.take(slice(number // 2)), samples.test.take(slice(number))
@@ -151,6 +152,15 @@ def improvements(context, plan, settings, models, samples, sets, tried, number):
     context.row("O9", f"goal met: under {GOAL:.0%} of {goal} rejected, black-box error under {GOAL:.0%}", met, note=title(best))
     if best != "both":
         models[best] = compared[best]
+
+
+def joined(model, x):
+    """The same network, rejecting what it is not sure of as well: up to 5 % of samples that it has not seen."""
+    import tfdefense as td
+
+    defended = td.AnyOf(td.OutDistribution(), td.ThresholdDefense()).attach(td.base_model(model))
+    td.calibrate(defended, x, max_rejected=0.05)
+    return defended
 
 
 def lenient(model, x, change):

@@ -148,6 +148,12 @@ def test_threshold_of_a_lenient_network_lets_changed_samples_pass(rejecting, hel
     np.testing.assert_allclose(lenient(x)["scores"], rejecting(x)["scores"], atol=1e-5)
 
 
+def test_joined_network_rejects_what_the_dustbin_does_and_what_it_is_not_sure_of(rejecting, held_out):
+    joined, x = dustbin_rows.joined(rejecting, held_out.x[:200]), held_out.x
+    alone, both = (np.array(model(x)["label"]) == -1 for model in (rejecting, joined))
+    assert (both >= alone).all() and alone.mean() < both.mean() < 0.1
+
+
 def test_change_is_chosen_by_the_goal_and_then_by_the_error():
     found = {"a": {"goal": 0.5, "black_box": 0.0}, "b": {"goal": 0.05, "black_box": 0.3}, "c": {"goal": 0.09, "black_box": 0.2}}
     assert dustbin_rows.chosen(found) == "c"
