@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -68,17 +69,36 @@ class Context:
 
     def part(self, name, measure, *arguments):
         """`measure(*arguments)`, or its JSON from another process or an interrupted run with the same code and settings."""
+        path = self._once(name, ".json", lambda path: results.write_atomically(path, json.dumps(measure(*arguments))))
+        return json.loads(path.read_text())
+
+    def model(self, name, make, *arguments):
+        """The model `make(*arguments)`, kept as a part is: training it again would cost as much as measuring it."""
+        import keras
+
+        import tfdefense.layers  # noqa: F401 - the model may end in one of them
+
+        def write(path):
+            new = path.with_name(f".{os.getpid()}.{path.name}")
+            make(*arguments).save(new)
+            os.replace(new, path)
+
+        return keras.models.load_model(self._once(name, ".keras", write), compile=False)
+
+    def _once(self, name, suffix, write):
+        """The file of that name and of these settings and code; written by who comes first, whoever comes later waits."""
         key = json.dumps([self.settings, self.quick, self.samples, self.commit, name], sort_keys=True, default=str)
         digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-        path = self.kept / f"{self.protocol}-{self.dataset}-{digest}.json"
+        path = self.kept / f"{self.protocol}-{self.dataset}-{digest}{suffix}"
         with alone(path):
             if path.exists():
                 self.say(f"{name}: taken from {path}")
             else:
                 started = time.perf_counter()
-                results.write_atomically(path, json.dumps(measure(*arguments)))
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write(path)
                 self.say(f"{name}: {time.perf_counter() - started:.0f} s")
-            return json.loads(path.read_text())
+        return path
 
     def forget_parts(self):
         for path in self.kept.glob(f"{self.protocol}-{self.dataset}-*"):

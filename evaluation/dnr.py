@@ -303,7 +303,7 @@ def run(
     all_splits = [Split(plan, context, network, seed, number, fitted, vectors) for seed in range(splits)]
     clean = {method: [] for method in METHODS}
     found = {kind: {method: [] for method in METHODS} for kind in ATTACKS}
-    for split in all_splits:
+    for split in context.turn(all_splits):
         for method in METHODS:
             clean[method].append(context.part(f"split {split.seed}, {method}, clean", measure_clean, split, method))
         if split.seed == 0:

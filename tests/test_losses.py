@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import tfdefense as td
-from tfdefense.losses import ReverseCrossEntropy, SmoothedCrossEntropy
+from tfdefense.losses import OneVsAllHinge, ReverseCrossEntropy, SmoothedCrossEntropy
 
 SCORES = np.array([[2.0, -1.0, 0.5], [0.0, 3.0, 1.0], [1.0, 1.0, 1.0]], "float32")
 LABELS = np.array([0, 2, 1])
@@ -68,7 +68,9 @@ def test_smoothing_is_cross_entropy_with_the_vector_of_equation_3():
     np.testing.assert_allclose(SmoothedCrossEntropy(0, reduction=None)(LABELS, SCORES), plain(LABELS, SCORES), rtol=1e-6)
 
 
-@pytest.mark.parametrize("loss", [ReverseCrossEntropy(from_logits=False), SmoothedCrossEntropy(weight=0.3)])
+@pytest.mark.parametrize(
+    "loss", [ReverseCrossEntropy(from_logits=False), SmoothedCrossEntropy(weight=0.3), OneVsAllHinge(margin=0.5)]
+)
 def test_loss_survives_its_config(loss):
     copy = keras.losses.deserialize(keras.losses.serialize(loss))
     probabilities = np.exp(log_softmax(SCORES)).astype("float32")
@@ -124,3 +126,11 @@ def test_reverse_logits_negates_and_is_saved(tmp_path):
     model = keras.Model(image, td.layers.ReverseLogits()(image))
     model.save(tmp_path / "m.keras")
     np.testing.assert_array_equal(keras.models.load_model(tmp_path / "m.keras")(SCORES), -SCORES)
+
+
+def test_hinge_is_the_sum_over_the_machines():
+    values = OneVsAllHinge(reduction=None)(LABELS, SCORES)
+    # Sample by sample: how far the true class is below 1, and the others above -1.
+    np.testing.assert_allclose(values, [0 + 0 + 1.5**2, 1 + 16 + 0, 4 + 0 + 4], rtol=1e-6)
+    with pytest.raises(ValueError, match="`margin` must be a finite number above 0. Received: 0"):
+        OneVsAllHinge(margin=0)

@@ -9,6 +9,7 @@ import sys
 __version__ = "0.1.0"
 
 _SUBMODULES = {
+    "adversarial",
     "attacks",
     "callbacks",
     "data",
@@ -23,6 +24,7 @@ _SUBMODULES = {
 }
 _NAMES = {
     "adapt": "defended",
+    "AdversarialTraining": "adversarial",
     "base_model": "defended",
     "calibrate": "defended",
     "compress": "defenses",

@@ -111,6 +111,40 @@ class SmoothedCrossEntropy(_ClassLoss):
         return {**super().get_config(), "weight": self.weight}
 
 
+@keras.saving.register_keras_serializable(package="tfdefense")
+class OneVsAllHinge(_ClassLoss):
+    """The squared hinge loss of one machine a class: the true class above `margin`, every other one below -`margin`.
+
+    What `td.layers.RBFSVM` is fitted for, as a loss for `fit` to go on with. Unlike cross-entropy it keeps the meaning of
+    the scores, on which rejection stands: low everywhere is "none of these".
+
+    Args:
+        margin: Scores beyond it cost nothing.
+        reduction: As in every Keras loss.
+        name: Name of the loss.
+
+    Example:
+
+    >>> float(OneVsAllHinge()(np.array([0]), np.array([[1.0, 0.0, -2.0]])))
+    1.0
+    """
+
+    def __init__(self, margin=1.0, reduction="sum_over_batch_size", name="one_vs_all_hinge", dtype=None):
+        super().__init__(True, reduction, name, dtype)
+        if not 0 < margin < float("inf"):
+            raise ValueError(f"`margin` must be a finite number above 0. Received: {margin!r}.")
+        self.margin = margin
+
+    def of(self, shares, scores):
+        signs = 2.0 * shares - 1.0
+        return ops.sum(ops.square(ops.maximum(self.margin - signs * scores, 0.0)), axis=-1)
+
+    def get_config(self):
+        config = super().get_config()
+        del config["from_logits"]  # scores of machines are no probabilities
+        return {**config, "margin": self.margin}
+
+
 def _reverse(shares, scores):
     others = (1.0 - shares) / (scores.shape[-1] - 1)
     return -ops.sum(others * ops.log_softmax(scores, axis=-1), axis=-1)

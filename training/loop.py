@@ -7,6 +7,7 @@ import time
 import keras
 import numpy as np
 
+import tfdefense
 from tfdefense import data
 from training.dustbin import extended, varied
 from training.losses import attach
@@ -111,6 +112,9 @@ def _compiled(recipe, steps, classes):
     if (recipe.decay or recipe.warmup_steps) and "learning_rate" not in options:
         raise ValueError(f"A schedule needs a `learning_rate`. Received none for {recipe.optimizer}. Pass one, such as 0.1.")
     model, loss = attach(recipe, model)
+    if recipe.attack is not None:
+        attack = tfdefense.attacks.PGD(**recipe.attack)
+        model = tfdefense.AdversarialTraining(model, attack, share=recipe.attack_share, seed=recipe.seed)
     if recipe.decay:
         options["learning_rate"] = Fall(options["learning_rate"], recipe.epochs * steps, recipe.warmup_steps)
     elif recipe.warmup_steps:
@@ -156,7 +160,8 @@ def fit(recipe, work, *, data_dir=None, cache=None, callbacks=(), verbose=2):
         ],
     )
     _, accuracy = model.evaluate(test.x, test.y, batch_size=512, verbose=0)
-    # Without optimizer and schedule, so that plain `keras.models.load_model` opens the file anywhere.
+    # Without optimizer, schedule and attack, so that plain `keras.models.load_model` opens the file anywhere.
+    model = getattr(model, "trained", model)
     bare = keras.models.clone_model(model)
     bare.set_weights(model.get_weights())
     numbers = {"test_accuracy": round(float(accuracy), 5), "seconds": round(time.perf_counter() - started, 1)}

@@ -23,6 +23,8 @@ class Recipe:
         loss: One of `training.losses.LOSSES`, with its arguments in `loss_options`.
         augment: Mirror images and move them by up to 4 pixels, anew in each epoch.
         train_samples: Only so many training samples, the first ones; the rest stay unseen for what comes after. None: all.
+        attack: Arguments of `td.attacks.PGD`: train against it, on the network of that step.
+        attack_share: Share of each batch that is attacked.
         dustbin: Where samples of one class more come from, that of none of these: any of `{"set": name}`, the training images
             of a set (with `limit`), and `{"interpolated": recipe}`, samples between the classes, whose neighbours are sought
             in the features of that recipe's network (with `alpha`, `per_class`, `limit`, `seed` of `data.interpolate`).
@@ -43,6 +45,8 @@ class Recipe:
     loss_options: dict = dataclasses.field(default_factory=dict)
     augment: bool = False
     train_samples: int | None = None
+    attack: dict | None = None
+    attack_share: float = 1.0
     dustbin: tuple = ()
     harmless: dict = dataclasses.field(default_factory=dict)
 
@@ -86,7 +90,7 @@ class Recipe:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
-_LATER = ("decay", "loss", "loss_options", "augment", "train_samples", "dustbin", "harmless")
+_LATER = ("decay", "loss", "loss_options", "augment", "train_samples", "attack", "attack_share", "dustbin", "harmless")
 _OPTIONS = {"set": {"limit", "seed"}, "interpolated": {"alpha", "per_class", "limit", "seed", "settings"}}
 
 

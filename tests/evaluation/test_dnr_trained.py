@@ -1,0 +1,82 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from evaluation import __main__ as runner
+from evaluation import dnr, dnr_trained, results
+from evaluation.context import Context
+from tfdefense.layers import RBFSVM
+
+PLAN = dataclasses.replace(dnr.PLANS["digits"], layers=("features", "scores"), fitted=300, calibrated=300)
+VARIANTS = (
+    ("plain", "none", "plain", {}),
+    ("confident", "confidence", "robust", {}),
+    ("wide", "DNR", "plain", {"gamma": "0.25*scale"}),
+    ("early", "DNR", "plain", {"early": True}),
+    ("tuned", "DNR", "plain", {"tune": "all", "attacked": True}),
+    ("machines", "DNR", "plain", {"tune": "machines", "attacked": False}),
+)
+
+
+@pytest.fixture
+def context(classifier, tmp_path, monkeypatch):
+    for name in ("plain", "robust"):
+        (tmp_path / name).mkdir()
+        classifier.save(tmp_path / name / "model.keras")
+    monkeypatch.setattr(results, "UNTRACKED", tmp_path / "runs")
+    monkeypatch.setattr(results, "commit", lambda: "abc")
+    monkeypatch.setattr(Context, "network", lambda self, name: tmp_path / ("robust" if "pgd" in name else "plain") / "model.keras")
+    monkeypatch.setitem(dnr.PLANS, "digits", PLAN)
+    monkeypatch.setitem(dnr_trained.SIZES, "digits", (0, 0.5, 4))
+    monkeypatch.setitem(dnr_trained.EARLY, "digits", ("conv_1", "scores"))
+    return Context("dnr_trained", "digits", True, 12, None, tmp_path / "runs", tmp_path / "parts")
+
+
+def variant(context, name):
+    row = next(row for row in VARIANTS if row[0] == name)
+    networks = {kind: context.network("digits_pgd" if kind == "robust" else "digits") for kind in ("plain", "robust")}
+    return dnr_trained.Variant(row, networks, 1, PLAN, context, 0, 12, 300, 0)
+
+
+def test_settings_of_a_row_reach_the_machines(context):
+    def machines(model):
+        return [layer for layer in model.layers if isinstance(layer, RBFSVM)]
+
+    wide, early = (machines(variant(context, name).model()[0]) for name in ("wide", "early"))
+    assert [layer.gamma for layer in wide] == ["0.25*scale"] * 3
+    assert [layer.features for layer in early] == [4 * 4 * 32, 10, 20]
+
+
+@pytest.mark.parametrize(("name", "network_moves"), [("tuned", True), ("machines", False)])
+def test_training_end_to_end_moves_what_the_row_says(context, name, network_moves):
+    made = variant(context, name)
+    fitted = made.plain.get_layer("features").kernel.numpy().copy()
+    model = made.model()[0]
+    assert all(layer.vectors <= 500 and layer.adapted for layer in model.layers if isinstance(layer, RBFSVM))
+    assert (not np.array_equal(model.get_layer("features").kernel.numpy(), fitted)) == network_moves
+    clean = made.clean()
+    assert clean["accuracy"] > 0.8 and clean["rejection"] < 0.15
+    again = variant(context, name).model()[0]
+    assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), again.get_weights(), strict=True)), "trained twice"
+
+
+def test_whole_table(context, monkeypatch):
+    monkeypatch.setattr(dnr_trained, "VARIANTS", VARIANTS[:3])
+    common = {"dataset": "digits", "quick": True, "samples": 12, "data_dir": None, "output": None}
+    path = runner.execute("dnr_trained", dnr_trained, **common, steps=4, epochs=1, fitted=300)
+    content = json.loads(path.read_text())
+    results.check(content, path.name)
+    rows = {row["what"]: row["ours"] for row in content["rows"]}
+    assert len(rows) == (1 + 2 + 2) + 3 * 2 * 2, "plain networks reject nothing; two sizes under two attacks each"
+    for name in ("plain", "confident", "wide"):
+        assert rows[f"{name}: clean accuracy"] > 0.85
+        assert rows[f"{name}: not fooled at l2 4, strongest of all starts"] < 0.2
+    assert "plain: clean rejection" not in rows
+    assert (path.parent / "dnr_trained-digits" / "strongest.png").exists()
+
+
+def test_rows_of_the_table_are_told_apart():
+    names = [name for name, *_ in dnr_trained.VARIANTS]
+    assert len(set(names)) == len(names)
