@@ -323,6 +323,7 @@ def run(
     context.settings.update(
         {"recipes": ", ".join(plan.recipes.values()), "training": settings["both"] or "the recipes'", "samples": number}
         | {"C&W samples": few, "white-box samples": white, "changes": changes}
+        | {"target of T-FGS": "least likely; the paper names none", "attacks crafted on": "the naive recipe, seed 1"}
     )
     samples = Samples(context, plan)
     paths = {kind: context.network(recipe, **settings[kind]) for kind, recipe in context.turn(plan.recipes.items())}
