@@ -1,5 +1,6 @@
 """Trained networks for protocols: recipes are not imported but run, as a user would, and found in their cache."""
 
+import json
 import os
 import subprocess
 import sys
@@ -15,12 +16,19 @@ def environment():
     return defaults | dict(os.environ) | {"PYTHONPATH": str(ROOT)}
 
 
+def _written(name, value):
+    """A setting as the command line takes it: what is no single value in JSON."""
+    if name == "data_dir":
+        return str(Path(value).resolve())
+    return json.dumps(value) if isinstance(value, list | tuple | dict) else str(value)
+
+
 def trained(recipe, *, data_dir=None, **settings):
     """The path of the recipe's `.keras` file; trains, with its progress shown, when it is not in the cache."""
     command = [sys.executable, "-m", "training", recipe]
     for name, value in {"data_dir": data_dir, **settings}.items():
         if value is not None:
-            command += [f"--{name.replace('_', '-')}", str(Path(value).resolve() if name == "data_dir" else value)]
+            command += [f"--{name.replace('_', '-')}", _written(name, value)]
     done = subprocess.run(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True)
     if done.returncode:
         shown = " ".join(["python", *command[1:]])

@@ -37,6 +37,7 @@ _NAMES = {
     "OutDistribution": "defenses",
     "ThresholdDefense": "defenses",
     "evaluate": "metrics",
+    "graft_dustbin": "defenses",
     "load": "defended",
 }
 

@@ -1,5 +1,6 @@
 """`python -m training RECIPE`: shows progress on the error stream; the output is the path of the model, for scripts."""
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -19,6 +20,8 @@ def command(
     optimizer: Annotated[str | None, typer.Option(help="A class of keras.optimizers, with its own defaults.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Learning rate in place of the recipe's own.")] = None,
     train_samples: Annotated[int | None, typer.Option(help="Only so many training samples, the first ones.")] = None,
+    dustbin: Annotated[str | None, typer.Option(help="JSON list of what goes into one class more; see training/recipe.py.")] = None,
+    harmless: Annotated[str | None, typer.Option(help='JSON: changes of half of each batch, such as {"sign": 0.1}.')] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where data sets are; else $TFDEFENSE_DATA.")] = None,
     output: Annotated[Path | None, typer.Option(help="Also copy the model to this .keras file.")] = None,
 ):
@@ -35,6 +38,7 @@ def command(
         "train_samples": train_samples,
     }
     try:
+        settings |= {"dustbin": _read("dustbin", dustbin, list), "harmless": _read("harmless", harmless, dict)}
         if output and output.suffix != ".keras":
             raise ValueError(f"`--output` must end in .keras. Received {output}.")
         sys.stdout, shown = sys.stderr, sys.stdout  # keras prints its progress: the output is for the path alone
@@ -49,6 +53,18 @@ def command(
         print(error, file=sys.stderr)
         raise typer.Exit(2) from None
     print(model)
+
+
+def _read(name, text, kind):
+    """An option that is written in JSON."""
+    try:
+        value = None if text is None else json.loads(text)
+    except json.JSONDecodeError:
+        value = text
+    if value is not None and not isinstance(value, kind):
+        example = {"list": '[{"set": "letters"}]', "dict": '{"sign": 0.1}'}[kind.__name__]
+        raise ValueError(f"`--{name}` must be JSON such as '{example}'. Received {text}.")
+    return value
 
 
 if __name__ == "__main__":

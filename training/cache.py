@@ -70,7 +70,7 @@ def train(name, *, data_dir=None, cache=None, callbacks=(), verbose=2, report=sy
 
         from training.loop import fit, versions
 
-        model, numbers = fit(recipe, work, data_dir=data_dir, callbacks=callbacks, verbose=verbose)
+        model, numbers = fit(recipe, work, data_dir=data_dir, cache=cache, callbacks=callbacks, verbose=verbose)
         result = root / f"{done.name}.new"
         shutil.rmtree(result, ignore_errors=True)
         result.mkdir()

@@ -9,15 +9,16 @@ import numpy as np
 
 import tfdefense
 from tfdefense import data
+from training.dustbin import extended, varied
 from training.losses import attach
 
 
 class ShuffledBatches(keras.utils.PyDataset):
     """Whole batches in an order drawn from (seed, epoch). Keras's own shuffling can't be taken up again half way."""
 
-    def __init__(self, x, y, batch_size, seed, augment=False):
+    def __init__(self, x, y, batch_size, seed, augment=False, harmless=None):
         super().__init__()
-        self.x, self.y, self.batch_size, self.seed, self.augment = x, y, batch_size, seed, augment
+        self.x, self.y, self.batch_size, self.seed, self.augment, self.harmless = x, y, batch_size, seed, augment, harmless
         self.start(0)
 
     def start(self, epoch):
@@ -32,6 +33,8 @@ class ShuffledBatches(keras.utils.PyDataset):
         x = self.x[chosen]
         if self.augment:
             x = augmented(x, np.random.default_rng([self.seed, self.epoch, index]))
+        if self.harmless:
+            x = varied(x, self.harmless, np.random.default_rng([self.seed, self.epoch, index, 1]))
         return x, self.y[chosen]
 
 
@@ -98,9 +101,10 @@ def versions():
     return {"python": platform.python_version()} | {name: importlib.import_module(name).__version__ for name in names}
 
 
-def _compiled(recipe, steps):
+def _compiled(recipe, steps, classes):
     file, function = recipe.model.split(":")
-    model = getattr(importlib.import_module(f"models.{file}"), function)(**recipe.model_options)
+    options = {"classes": classes} | recipe.model_options if recipe.dustbin else recipe.model_options
+    model = getattr(importlib.import_module(f"models.{file}"), function)(**options)
     options = dict(recipe.optimizer_options)
     optimizer = getattr(keras.optimizers, recipe.optimizer, None)
     if not isinstance(optimizer, type):
@@ -124,7 +128,7 @@ def _compiled(recipe, steps):
     return model
 
 
-def fit(recipe, work, *, data_dir=None, callbacks=(), verbose=2):
+def fit(recipe, work, *, data_dir=None, cache=None, callbacks=(), verbose=2):
     """Trains in the directory `work`, which keeps the state after each epoch; returns the model and its numbers."""
     started = time.perf_counter()
     train = data.load(recipe.dataset, "train", data_dir=data_dir)
@@ -134,9 +138,12 @@ def fit(recipe, work, *, data_dir=None, callbacks=(), verbose=2):
         raise ValueError(f"`train_samples` must be at most the {len(x)} that there are. Received {recipe.train_samples}.")
     if len(x) < recipe.batch_size:
         raise ValueError(f"`batch_size` must be at most the {len(x)} training samples. Received {recipe.batch_size}.")
+    own = len(x)
+    if recipe.dustbin:
+        x, y = extended(recipe, x, y, work, data_dir=data_dir, cache=cache)
     keras.utils.set_random_seed(recipe.seed)
-    batches = ShuffledBatches(x, y, recipe.batch_size, recipe.seed, recipe.augment)
-    model = _compiled(recipe, len(batches))
+    batches = ShuffledBatches(x, y, recipe.batch_size, recipe.seed, recipe.augment, recipe.harmless)
+    model = _compiled(recipe, len(batches), int(y.max()) + 1)
     model.fit(
         batches,
         epochs=recipe.epochs,
@@ -157,4 +164,5 @@ def fit(recipe, work, *, data_dir=None, callbacks=(), verbose=2):
     model = getattr(model, "trained", model)
     bare = keras.models.clone_model(model)
     bare.set_weights(model.get_weights())
-    return bare, {"test_accuracy": round(float(accuracy), 5), "seconds": round(time.perf_counter() - started, 1)}
+    numbers = {"test_accuracy": round(float(accuracy), 5), "seconds": round(time.perf_counter() - started, 1)}
+    return bare, numbers | ({"dustbin_samples": len(x) - own} if recipe.dustbin else {})

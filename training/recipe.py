@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +25,10 @@ class Recipe:
         train_samples: Only so many training samples, the first ones; the rest stay unseen for what comes after. None: all.
         attack: Arguments of `td.attacks.PGD`: train against it, on the network of that step.
         attack_share: Share of each batch that is attacked.
+        dustbin: Where samples of one class more come from, that of none of these: any of `{"set": name}`, the training images
+            of a set (with `limit`), and `{"interpolated": recipe}`, samples between the classes, whose neighbours are sought
+            in the features of that recipe's network (with `alpha`, `per_class`, `limit`, `seed` of `data.interpolate`).
+        harmless: Half of each batch is changed in one of these ways, kinds of `metrics.harmless`, by up to this size.
     """
 
     dataset: str
@@ -42,13 +47,21 @@ class Recipe:
     train_samples: int | None = None
     attack: dict | None = None
     attack_share: float = 1.0
+    dustbin: tuple = ()
+    harmless: dict = dataclasses.field(default_factory=dict)
 
     def changed(self, **settings):
-        """The same recipe with those settings that are not None."""
+        """The same recipe with those settings that are not None.
+
+        A network that gives features for the dustbin is changed in `epochs` and `train_samples` as well.
+        """
         settings = {name: value for name, value in settings.items() if value is not None}
         for name in ("epochs", "batch_size", "train_samples"):
             if name in settings and (not isinstance(settings[name], int) or settings[name] < 1):
                 raise ValueError(f"`{name}` must be a whole number of at least 1. Received {settings[name]!r}.")
+        passed_on = {n: settings[n] for n in ("epochs", "train_samples") if settings.get(n, getattr(self, n)) != getattr(self, n)}
+        if self.dustbin or "dustbin" in settings:
+            settings["dustbin"] = tuple(_checked(part, passed_on) for part in settings.get("dustbin", self.dustbin))
         if settings.get("optimizer", self.optimizer) != self.optimizer:
             settings.setdefault("optimizer_options", {})  # those of another optimizer mean nothing to it
         rate = settings.pop("learning_rate", None)
@@ -73,10 +86,35 @@ class Recipe:
         """Changes with any setting and with the code of the architecture, not with its comments or layout."""
         file = Path(__file__).parents[1] / "models" / f"{self.model.split(':')[0]}.py"
         content = [_counted(self), ast.dump(ast.parse(file.read_text()))]
+        content += [source(part).recipe.key() for part in self.dustbin if "interpolated" in part]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
-_LATER = ("decay", "loss", "loss_options", "augment", "train_samples", "attack", "attack_share")
+_LATER = ("decay", "loss", "loss_options", "augment", "train_samples", "attack", "attack_share", "dustbin", "harmless")
+_OPTIONS = {"set": {"limit", "seed"}, "interpolated": {"alpha", "per_class", "limit", "seed", "settings"}}
+
+
+class Source(NamedTuple):
+    """The recipe of the network that gives features, as it is trained."""
+
+    name: str
+    recipe: Recipe
+
+
+def source(part):
+    """Of an interpolated part of a dustbin."""
+    return Source(part["interpolated"], find(part["interpolated"]).changed(**part.get("settings", {})))
+
+
+def _checked(part, settings):
+    """A part of a dustbin, its network changed as the recipe is."""
+    kind = next((kind for kind in _OPTIONS if isinstance(part, dict) and kind in part), None)
+    if kind is None or set(part) - {kind} - _OPTIONS[kind]:
+        known = " or ".join(f"{{'{kind}': ..., {', '.join(sorted(options))}}}" for kind, options in _OPTIONS.items())
+        raise ValueError(f"A part of `dustbin` must be {known}. Received {part!r}.")
+    if kind == "set" or not settings:
+        return part
+    return {**part, "settings": part.get("settings", {}) | settings}
 
 
 def _counted(recipe):

@@ -76,3 +76,10 @@ def test_notmnist_splits_share_no_image():
     assert np.bincount(train.y).tolist() == [700] * 10 and np.bincount(test.y).tolist() == [300] * 10
     seen = {image.tobytes() for image in train.x}
     assert not any(image.tobytes() in seen for image in test.x)
+
+
+def test_small_cifar100_out_is_divided_without_a_common_image():
+    parts = [load("cifar100_out_small", split, dtype="uint8") for split in ("train", "test", "all")]
+    train, test, everything = ({image.tobytes() for image in part.x} for part in parts)
+    assert [len(part) for part in parts] == [5250, 2250, 7500] and [set(np.bincount(part.y)) for part in parts[:2]] == [{70}, {30}]
+    assert not train & test and train | test == everything

@@ -47,6 +47,11 @@ _SETS = {
         "CIFAR-100 without the 25 classes of vehicles and mammals that resemble CIFAR-10's; its out-distribution set",
         without=prepared.LIKE_CIFAR10,
     ),
+    "cifar100_out_small": _Set(
+        "The test images of `cifar100_out` alone, 5,250 / 2,250; for where CIFAR-100's training images are missing",
+        functools.partial(prepared.read_divided, "cifar100", without=prepared.LIKE_CIFAR10),
+        functools.partial(prepared.find, "cifar100"),
+    ),
     "imagenette_small": _prepared("imagenette_small", "Ten classes of ImageNet, 96x96 colour, 1,500 / 500", test="validation"),
     "nyu_depth_v2_small": _prepared(
         "nyu_depth_v2_small",

@@ -35,6 +35,12 @@ def read(name, *, split, data_dir, download, test="test", without=()):
     return x, y, classes
 
 
+def read_divided(name, *, split, data_dir, download, part="test", **options):
+    """Reads one split of a set as if it were the whole, and divides it into training and test images."""
+    x, y, classes = read(name, split=part, data_dir=data_dir, download=download, **options)
+    return *_divided(x, y, split), classes
+
+
 def find(name, data_dir=None):
     """The first folder that holds the set, or None."""
     return next(iter(_folders(name, data_dir)), None)
@@ -50,17 +56,21 @@ def read_notmnist(*, split, data_dir, download):
         )
     with np.load(path) as file:
         x, y = file["images"][..., None], file["labels"]
-    if split != "all":
-        in_train = _notmnist_train(x, y)
-        x, y = (x[in_train], y[in_train]) if split == "train" else (x[~in_train], y[~in_train])
-    return x, y, tuple("ABCDEFGHIJ")
+    return *_divided(x, y, split), tuple("ABCDEFGHIJ")
 
 
 def find_notmnist(data_dir=None):
     return next((path for place in _places(data_dir) if (path := place / "notmnist.npz").is_file()), None)
 
 
-def _notmnist_train(x, y, share=0.7):
+def _divided(x, y, split):
+    if split == "all":
+        return x, y
+    in_train = _train_mask(x, y)
+    return (x[in_train], y[in_train]) if split == "train" else (x[~in_train], y[~in_train])
+
+
+def _train_mask(x, y, share=0.7):
     """Marks 70 % of each class. Images that occur more than once all go there, or the test set would not be unseen."""
     _, image, counts = np.unique(x.reshape(len(x), -1), axis=0, return_inverse=True, return_counts=True)
     repeated = counts[image.reshape(-1)] > 1

@@ -2,6 +2,7 @@
 
 from tfdefense.defenses.base import AllOf, AnyOf, Defense
 from tfdefense.defenses.density import DensityDefense
+from tfdefense.defenses.grafting import graft_dustbin
 from tfdefense.defenses.rejection import DeepNeuralRejection, NeuralRejection, compress
 from tfdefense.defenses.scores import OutDistribution, ThresholdDefense
 
@@ -15,4 +16,5 @@ __all__ = [
     "OutDistribution",
     "ThresholdDefense",
     "compress",
+    "graft_dustbin",
 ]

@@ -31,11 +31,21 @@ class ThresholdDefense(Defense):
 class OutDistribution(Defense):
     """The dustbin: a classifier with one output more than there are classes, trained to give it what is none of them.
 
-    The last score of the model it is attached to is the dustbin's; the defended model has the other classes.
+    The last score of the model it is attached to is the dustbin's; the defended model has the other classes. A trained
+    classifier without one gets it by `td.graft_dustbin(model)`, keeping its weights. Samples for the dustbin: `td.data.load`
+    has foreign sets, `td.data.interpolate` makes samples between the classes, `td.data.mix` batches of both kinds.
 
     Args:
         threshold: The dustbin's lead above which a sample is rejected. 0 rejects where the dustbin wins, as in the
             paper; None waits for `td.calibrate`.
+
+    Example:
+
+    >>> defended = OutDistribution().attach(td.graft_dustbin(model))
+    >>> defended(x)["scores"].shape
+    TensorShape([8, 10])
+
+    Reference: Abbasi et al., 2018, Towards dependable deep convolutional neural networks with out-distribution learning.
     """
 
     has_dustbin = True

@@ -93,7 +93,7 @@ class Dustbin(keras.layers.Layer):
     >>> float(doubt[0])
     2.0
 
-    Reference: Abbasi and Gagné, 2017, Towards dependable deep convolutional neural networks with out-distribution learning.
+    Reference: Abbasi et al., 2018, Towards dependable deep convolutional neural networks with out-distribution learning.
     """
 
     def __init__(self, **kwargs):

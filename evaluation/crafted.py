@@ -1,0 +1,54 @@
+"""Adversarial samples that several networks are tested on: crafted once, kept under their content."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from evaluation.workers import alone
+
+ATTACKS = Path(__file__).parents[1] / "tfdefense" / "attacks"
+
+
+class Crafted(NamedTuple):
+    """Clean samples, what became of them, and whether the network that they were crafted on was misled."""
+
+    x: np.ndarray
+    y: np.ndarray
+    x_adv: np.ndarray
+    success: np.ndarray
+
+    def take(self, rows):
+        return Crafted(*(array[rows] for array in self))
+
+
+def crafted(context, name, attack, model, x, y, target=None):
+    """The attack's samples on a Keras model, from the file of an earlier run with the same weights, samples and attack."""
+    digest = hashlib.sha256(repr((attack, target)).encode())
+    for file in sorted(ATTACKS.glob("*.py")):
+        digest.update(file.read_bytes())
+    for array in (x, y, *model.get_weights()):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    path = context.kept.parent / "crafted" / f"{digest.hexdigest()[:16]}.npz"
+    with alone(path):
+        if path.exists():
+            context.say(f"{name}: taken from {path}")
+        else:
+            context.say(f"{name}: crafting on {len(x)} samples")
+            result = attack(model, x, y, target)
+            with open(path.with_suffix(".new"), "wb") as file:
+                np.savez_compressed(file, x_adv=result.x_adv, success=result.success)
+            os.replace(path.with_suffix(".new"), path)
+        with np.load(path) as found:
+            return Crafted(x, y, found["x_adv"], found["success"])
+
+
+def joined(parts):
+    return Crafted(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+def lengthened(samples, factor, bounds=(0.0, 1.0)):
+    """The same perturbations, so many times as long: what stands on the boundary of one network goes beyond another's."""
+    return samples._replace(x_adv=np.clip(samples.x + factor * (samples.x_adv - samples.x), *bounds).astype("float32"))

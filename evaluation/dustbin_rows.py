@@ -1,0 +1,228 @@
+"""The rows of `evaluation/dustbin.py`: what is measured of each network, part by part, and how it is told."""
+
+from evaluation import dustbin_paper as paper
+from evaluation.dustbin import TITLES, TOLD, average_error, black_box, carlini, control, outcome, white_box
+
+LONGER = "DeepFool, longer"
+OBJECTIVES = ("Evade", "log-sum-exp", "maximum confidence")
+
+
+def lengthen(sets, factor):
+    """Adds DeepFool's samples with the longer perturbations."""
+    from evaluation.crafted import lengthened
+
+    sets[LONGER] = lengthened(sets["DeepFool"], factor)
+
+
+def title(kind):
+    return TITLES.get(kind) or TOLD[kind]
+
+
+def measured(context, name, measure, models, *arguments):
+    """One part a network, each process beginning with another one; by the names of the networks, in their order."""
+    found = {kind: context.part(f"{name}, {kind}", measure, models[kind], *arguments) for kind in context.turn(models)}
+    return {kind: found[kind] for kind in models}
+
+
+def clean(context, models, samples):
+    dataset = context.dataset
+    found = measured(context, "clean", outcome, models, samples.test.x, samples.test.y)
+    for kind, value in found.items():
+        known = paper.of(paper.CLEAN, dataset, kind)
+        more = {"paper": known, "samples": value["samples"], "rejection": value["rejection"]}
+        context.row("O6", f"clean accuracy, {title(kind)}", value["accuracy"], **more)
+    kept = {kind: model for kind, model in models.items() if kind != "naive"}
+    found = measured(context, "foreign", _rejected, kept, samples.foreign.x)
+    for kind, value in found.items():
+        known = paper.of(paper.FOREIGN, dataset, kind)
+        what = f"held-back {samples.foreign.name} rejected, {title(kind)}"
+        context.row("O6", what, value, paper=known, samples=len(samples.foreign.x))
+
+
+def _rejected(model, x):
+    import numpy as np
+
+    from tfdefense.decisions import decide
+
+    return float(np.mean(decide(model, x).label == -1))
+
+
+def shares(context, plan, paths):
+    """How large the dustbin is beside the training set."""
+    import json
+
+    for kind in ("out", "both"):
+        config = json.loads((paths[kind].parent / "config.json").read_text())
+        known, seen = paper.of(paper.SHARE, context.dataset, kind), config["train_samples"]
+        what = f"samples in the dustbin for each training sample, {title(kind)}"
+        parts = ", ".join(next(iter(part)) + " " + str(next(iter(part.values()))) for part in config["dustbin"])
+        context.row("O3", what, config["dustbin_samples"] / seen, paper=known, samples=seen, note=parts)
+
+
+def table(context, models, source, sets, factor):
+    """Table I: error, with accuracy and rejection beside it, for each attack and network."""
+    found = measured(context, "black box", black_box, models | {"source": source}, sets)
+    at_home = found.pop("source")
+    for name, crafted in sets.items():
+        for kind, values in found.items():
+            if name not in values:
+                context.row("O6", f"error, {name}, {title(kind)}", None, samples=0, note="no sample reached kappa")
+                continue
+            value, known = values[name], paper.black_box(context.dataset, name, kind)
+            note = f"{at_home[name]['error']:.3f} mislead the network that they were crafted on"
+            if name == LONGER:
+                note += f"; perturbations {factor:g} times as long, chosen on unseen training samples"
+            if known[2] is not None:
+                rejected = "" if known[1] is None else f", {known[1]:.4f} rejected"
+                note += f"; the paper: accuracy {known[0]:.4f}{rejected}"
+            more = {name: value[name] for name in ("accuracy", "rejection")} | {"l2": _length(crafted), "samples": value["samples"]}
+            context.row("O6", f"error, {name}, {title(kind)}", value["error"], paper=known[2], note=note, **more)
+    for kind, values in found.items():
+        for deepfool in ("DeepFool", LONGER):
+            known = paper.of(paper.AVERAGE_ERROR, context.dataset, kind)
+            counted = ", ".join(name for name in values if name == deepfool or not name.startswith("DeepFool"))
+            what = f"average error over the attacks, {deepfool}, {title(kind)}"
+            context.row("O6", what, average_error(values, deepfool), paper=known, note=f"of {counted}")
+
+
+def _length(crafted):
+    """Median l2 size of the perturbations."""
+    import numpy as np
+
+    if not len(crafted.x):
+        return None
+    change = (crafted.x_adv - crafted.x).reshape(len(crafted.x), -1)
+    return round(float(np.median(np.linalg.norm(change, axis=1))), 3)
+
+
+def transfer(context, plan, settings, samples):
+    """A dustbin that was trained on letters of another source."""
+    from evaluation.dustbin import load
+
+    path = context.network(plan.recipes["out"], **settings["out"] | {"dustbin": [{"set": plan.other}]})
+    found = measured(context, "transfer of letters", _rejected, {"other": load(path)}, samples.foreign.x)["other"]
+    what = f"held-back {samples.foreign.name} rejected, dustbin trained on {plan.other}"
+    context.row("O1", what, found, samples=len(samples.foreign.x), note="neither the images nor their source were seen")
+
+
+def controls(context, models, samples, plan, number):
+    x, y = samples.test.x[:number], samples.test.y[:number]
+    found = measured(context, "control", control, models, x, y, plan.controls)
+    for change in next(iter(found.values())):
+        for kind, values in found.items():
+            value = values[change]
+            more = {name: value[name] for name in ("accuracy", "error", "samples")}
+            context.row("O4", f"rejected, harmless change: {change}, {title(kind)}", value["rejection"], **more)
+
+
+def improvements(context, plan, settings, models, samples, sets, tried, number):
+    """One row a change: what harmless samples it rejects, and what it costs. The best is chosen on unseen training samples."""
+    from evaluation.dustbin import GOAL, _changes, load
+
+    known, trained = _changes(plan, context.quick and bool(plan.quick)), {}
+    names = plan.changes[:2] if context.quick else plan.changes
+    for kind in context.turn(names):
+        recipe, change = known[kind]
+        trained[kind] = load(context.network(plan.recipes[recipe], **settings[recipe] | change))
+    compared = {"both": models["both"]} | {kind: trained[kind] for kind in names}
+    compared["joined"] = joined(models["both"], samples.calibration.x)
+    compared["threshold"] = lenient(models["both"], samples.calibration.x, plan.controls[0])
+    compared["harmless, threshold"] = lenient(trained["harmless"], samples.calibration.x, plan.controls[0])
+    unseen, test = samples.held_out.take(slice(number // 2)), samples.test.take(slice(number))
+    found = measured(context, "unseen", judge, compared, unseen, tried, samples.foreign.x, plan.controls)
+    tested = measured(context, "change", judge, compared, test, sets, samples.foreign.x, plan.controls)
+    best = chosen(found)
+    goal = "{} {:g}".format(*plan.controls[0])
+    for kind, value in tested.items():
+        others = ", ".join(f"{name} {share:.3f}" for name, share in value["harmless"].items())
+        context.row(
+            "O9",
+            f"harmless {goal} rejected: {title(kind)}",
+            value["goal"],
+            samples=len(test.x),
+            clean=value["clean"],
+            foreign=value["foreign"],
+            black_box=value["black_box"],
+            unseen=found[kind]["goal"],
+            unseen_black_box=found[kind]["black_box"],
+            note=f"rejected: {others}" + ("; chosen on unseen training samples" if kind == best else ""),
+        )
+    value = tested[best]
+    met = value["goal"] < GOAL and value["black_box"] < GOAL
+    context.row("O9", f"goal met: under {GOAL:.0%} of {goal} rejected, black-box error under {GOAL:.0%}", met, note=title(best))
+    if best != "both":
+        models[best] = compared[best]
+
+
+def joined(model, x):
+    """The same network, rejecting what it is not sure of as well: up to 5 % of samples that it has not seen."""
+    import tfdefense as td
+
+    defended = td.AnyOf(td.OutDistribution(), td.ThresholdDefense()).attach(td.base_model(model))
+    td.calibrate(defended, x, max_rejected=0.05)
+    return defended
+
+
+def lenient(model, x, change):
+    """The same network, its threshold set so that it rejects at most 5 % of harmlessly changed samples that it has not seen."""
+    import tfdefense as td
+    from tfdefense.metrics import harmless
+
+    defended = td.OutDistribution(threshold=None).attach(td.base_model(model))
+    kind, size = change
+    td.calibrate(defended, harmless(x, size, kind, seed=1), max_rejected=0.05)
+    return defended
+
+
+def judge(model, images, sets, foreign, controls):
+    """What a change is judged by."""
+    harmless = control(model, images.x, images.y, controls)
+    shares = {name: round(value["rejection"], 4) for name, value in harmless.items()}
+    return {
+        "goal": harmless["{} {:g}".format(*controls[0])]["rejection"],
+        "clean": harmless["unchanged"]["accuracy"],
+        "foreign": _rejected(model, foreign),
+        "black_box": average_error(black_box(model, sets)),
+        "harmless": shares,
+    }
+
+
+def chosen(found, goal=0.1):
+    """Of the changes that keep harmless samples the one with the smallest black-box error; of none, the one that keeps most."""
+    kept = {kind: value for kind, value in found.items() if value["goal"] < goal}
+    if kept:
+        return min(kept, key=lambda kind: kept[kind]["black_box"])
+    return min(found, key=lambda kind: found[kind]["goal"])
+
+
+def white_boxes(context, models, plan, samples, number, few):
+    """The networks under attacks that know them: each objective, from the sample and from all starts, and all together."""
+    import numpy as np
+
+    x, y, naive = samples.test.x[:number], samples.test.y[:number], models["naive"]
+    steps = 20 if context.quick else 100
+    cases = [(kind, size, objective) for kind in models for size in plan.sizes for objective in OBJECTIVES]
+    found = {}
+    for case in context.turn(cases):
+        kind, size, objective = case
+        if kind != "naive" or objective != "maximum confidence":  # which there is the margin, as `Evade` is
+            name = f"white box, {kind}, {size:g}, {objective}"
+            found[case] = context.part(name, white_box, models[kind], naive, size, objective, steps, x, y)
+    for size in plan.sizes:
+        for kind in models:
+            strongest = np.zeros(len(x), bool)
+            for objective in OBJECTIVES:
+                if (kind, size, objective) in found:
+                    taken = {starts: np.array(rows) for starts, rows in found[kind, size, objective].items()}
+                    strongest |= taken["all"]
+                    for starts, told in (("sample", "from the sample"), ("all", "all starts")):
+                        what = f"error, PGD linf {size:g}, {objective}, {told}, {title(kind)}"
+                        context.row("O9", what, float(taken[starts].mean()), samples=len(x), note=f"{steps} steps")
+            what = f"error, PGD linf {size:g}, the strongest of all, {title(kind)}"
+            context.row("O9", what, float(strongest.mean()), samples=len(x), note="the attacker knows the network")
+    found = measured(context, "white-box C&W", carlini, models, naive, context.quick, x[:few], y[:few])
+    for kind, value in found.items():
+        note = "at any distance; the median of it stands under l2"
+        context.row(
+            "O9", f"error, white-box C&W, {title(kind)}", value["success"], samples=min(few, len(x)), l2=value["l2"], note=note
+        )

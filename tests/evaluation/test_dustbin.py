@@ -1,0 +1,271 @@
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import pytest
+
+import tfdefense as td
+from evaluation import crafted as cache
+from evaluation import dustbin as protocol
+from evaluation import dustbin_figures, dustbin_paper, dustbin_rows, results
+from evaluation.context import Context
+from tfdefense.attacks import FGSM, PGD, Evade
+
+PLAN = dataclasses.replace(protocol.PLANS["digits"], features="features", seen=1300)
+
+
+@pytest.fixture
+def context(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "commit", lambda: "abc")
+    return Context("dustbin", "digits", True, 30, None, tmp_path, tmp_path / "parts")
+
+
+@pytest.fixture(scope="module")
+def rejecting(dustbin):
+    return td.OutDistribution().attach(dustbin)
+
+
+def test_paper_numbers_are_where_they_belong():
+    assert dustbin_paper.black_box("mnist", "DeepFool", "out") == (0.1145, 0.0472, 0.8383)
+    assert dustbin_paper.black_box("cifar10", "C&W", "both") == (0.39, 0.395, 0.215)
+    assert dustbin_paper.black_box("mnist", "FGS", "naive") == (0.3514, None, 0.6486)
+    assert dustbin_paper.black_box("digits", "FGS", "naive") == (None, None, None)
+    assert dustbin_paper.of(dustbin_paper.CLEAN, "cifar10", "both") == 0.8665
+    assert dustbin_paper.of(dustbin_paper.CLEAN, "mnist", "harmless") is None
+    for dataset in ("mnist", "cifar10"):
+        for attack in ("FGS", "I-FGS", "T-FGS", "DeepFool", "C&W"):
+            for network in dustbin_paper.NETWORKS:
+                accuracy, rejection, error = dustbin_paper.black_box(dataset, attack, network)
+                assert accuracy + (rejection or 0) + error == pytest.approx(1, abs=0.011)
+
+
+def test_average_of_the_paper_is_that_of_its_rows():
+    for dataset, network in (("mnist", "both"), ("cifar10", "both"), ("cifar10", "out")):
+        errors = [dustbin_paper.black_box(dataset, name, network)[2] for name in ("FGS", "I-FGS", "T-FGS", "DeepFool", "C&W")]
+        assert np.mean(errors) == pytest.approx(dustbin_paper.of(dustbin_paper.AVERAGE_ERROR, dataset, network), abs=1e-3)
+
+
+def test_crafted_samples_are_kept_under_their_content(context, classifier, held_out, monkeypatch):
+    x, y = held_out.x[:6], held_out.y[:6]
+    first = cache.crafted(context, "FGS", FGSM(0.2), classifier, x, y)
+    np.testing.assert_array_equal(first.x_adv, FGSM(0.2)(classifier, x, y).x_adv)
+    called = []
+    monkeypatch.setattr(FGSM, "__call__", lambda *arguments: called.append(arguments) or pytest.fail("crafted again"))
+    np.testing.assert_array_equal(cache.crafted(context, "FGS", FGSM(0.2), classifier, x, y).x_adv, first.x_adv)
+    other = keras.models.clone_model(classifier)  # with new weights
+    for arguments in (
+        (FGSM(0.1), classifier, x, y),
+        (FGSM(0.2), other, x, y),
+        (FGSM(0.2), classifier, x[:5], y[:5]),
+        (FGSM(0.2), classifier, x, y, "least_likely"),
+    ):
+        with pytest.raises(pytest.fail.Exception):
+            cache.crafted(context, "FGS", *arguments)
+    assert len(called) == 4
+
+
+def test_longer_perturbations_keep_their_direction_and_the_bounds():
+    x = np.array([[0.5], [0.9]], "float32")
+    samples = cache.Crafted(x, np.array([0, 1]), x + np.array([[-0.1], [0.05]], "float32"), np.array([True, True]))
+    np.testing.assert_allclose(cache.lengthened(samples, 3).x_adv, [[0.2], [1.0]], atol=1e-6)
+
+
+def test_sets_are_the_papers_attacks_on_samples_that_are_right(context, classifier, held_out):
+    x, y = protocol.right(classifier, held_out, 20)
+    assert (classifier(x).numpy().argmax(1) == y).all() and len(x) == 20
+    plan = dataclasses.replace(PLAN, kappa=0.5)
+    sets = protocol.craft(context, plan, classifier, x, y, 4, "test")
+    assert list(sets) == ["FGS", "I-FGS", "T-FGS", "DeepFool", "C&W"]
+    for name in ("FGS", "I-FGS", "T-FGS"):
+        change = sets[name].x_adv - x
+        assert np.abs(change).max() == pytest.approx(0.2, abs=1e-5)
+    # Least likely is further off than any other class: untargeted steps mislead more often.
+    told = {name: protocol.outcome(classifier, found.x_adv, found.y, True) for name, found in sets.items()}
+    assert told["I-FGS"]["error"] >= told["FGS"]["error"] > 0.5 and told["DeepFool"]["error"] == 1
+    # Two targets of four samples, all beyond kappa.
+    assert 4 <= len(sets["C&W"].x) <= 8 and sets["C&W"].success.all()
+    scores = np.sort(classifier(sets["C&W"].x_adv).numpy(), -1)
+    assert (scores[:, -1] - scores[:, -2] > 0.49).all() and told["C&W"]["error"] == 1
+    assert "C&W" not in protocol.craft(context, plan, classifier, x, y, 0, "test")
+
+
+def test_factor_is_the_smallest_that_misleads_more_than_half(classifier, held_out):
+    x, y = protocol.right(classifier, held_out, 20)
+    toward = x[np.array([np.flatnonzero(y != label)[0] for label in y])]
+    samples = cache.Crafted(x, y, x + 0.25 * (toward - x), np.ones(20, bool))
+    factor = protocol.factor_that_transfers(classifier, samples)
+    before = [f for f in protocol.FACTORS if f < factor]
+
+    def error(f):
+        return protocol.outcome(classifier, cache.lengthened(samples, f).x_adv, y)["error"]
+
+    assert 1.25 < factor < 4 and error(factor) > 0.5 and all(error(f) <= 0.5 for f in before)
+
+
+def test_average_takes_one_form_of_deepfool():
+    found = {"FGS": {"error": 0.5}, "DeepFool": {"error": 0.1}, "DeepFool, longer": {"error": 0.9}}
+    assert protocol.average_error(found) == pytest.approx(0.7)
+    assert protocol.average_error(found, "DeepFool") == pytest.approx(0.3)
+
+
+def test_control_tells_what_becomes_of_harmless_samples(rejecting, held_out):
+    found = protocol.control(rejecting, held_out.x, held_out.y, (("sign", 0.1), ("dim", 0.9)))
+    clean = td.evaluate(rejecting, held_out.x, held_out.y)
+    assert found["unchanged"]["rejection"] == clean.rejection and found["unchanged"]["accuracy"] == clean.accuracy
+    dark = td.evaluate(rejecting, held_out.x * np.float32(0.1), held_out.y)
+    assert found["dim 0.9"]["rejection"] == pytest.approx(dark.rejection, abs=0.01)
+    assert all(sum(value[name] for name in ("accuracy", "rejection", "error")) == pytest.approx(1) for value in found.values())
+
+
+def test_all_starts_take_what_the_sample_does_and_more(rejecting, classifier, held_out, monkeypatch):
+    x, y, asked, call = held_out.x[:24], held_out.y[:24], [], PGD.__call__
+    monkeypatch.setattr(PGD, "__call__", lambda self, *arguments: asked.append(self.starts) or call(self, *arguments))
+    found = protocol.white_box(rejecting, classifier, 0.1, "Evade", 10, x, y)
+    expected = PGD(0.1, steps=10, objective=Evade(), starts="sample", early_stop=True)(rejecting, x, y).success
+    assert asked[0] == "sample" and asked[1][:2] == ("random", "interpolated") and asked[1][2].model is classifier
+    sample, everything = np.array(found["sample"]), np.array(found["all"])
+    np.testing.assert_array_equal(sample, expected)
+    assert (everything >= sample).all() and 0 < everything.mean()
+    alone = protocol.white_box(classifier, classifier, 0.0, "log-sum-exp", 2, x, y)
+    wrong = classifier(x).numpy().argmax(1) != y
+    np.testing.assert_array_equal(alone["all"], wrong)
+
+
+def test_carlini_tells_share_and_distance(rejecting, classifier, held_out):
+    found = protocol.carlini(rejecting, classifier, True, held_out.x[:6], held_out.y[:6])
+    assert found["success"] > 0.8 and 0.1 < found["l2"] < 3
+
+
+def test_threshold_of_a_lenient_network_lets_changed_samples_pass(rejecting, held_out):
+    from tfdefense.metrics import harmless
+
+    x, change = held_out.x[:200], ("sign", 0.4)
+    lenient = dustbin_rows.lenient(rejecting, x, change)
+    changed = harmless(held_out.x[200:], 0.4, seed=5)
+    before, after = (protocol.outcome(model, changed, held_out.y[200:])["rejection"] for model in (rejecting, lenient))
+    assert before > 0.15 and after < 0.1
+    np.testing.assert_allclose(lenient(x)["scores"], rejecting(x)["scores"], atol=1e-5)
+
+
+def test_joined_network_rejects_what_the_dustbin_does_and_what_it_is_not_sure_of(rejecting, held_out):
+    joined, x = dustbin_rows.joined(rejecting, held_out.x[:200]), held_out.x
+    alone, both = (np.array(model(x)["label"]) == -1 for model in (rejecting, joined))
+    assert (both >= alone).all() and alone.mean() < both.mean() < 0.1
+
+
+def test_change_is_chosen_by_the_goal_and_then_by_the_error():
+    found = {"a": {"goal": 0.5, "black_box": 0.0}, "b": {"goal": 0.05, "black_box": 0.3}, "c": {"goal": 0.09, "black_box": 0.2}}
+    assert dustbin_rows.chosen(found) == "c"
+    assert dustbin_rows.chosen({name: found[name] for name in "a"}) == "a"
+    found["b"]["goal"] = found["c"]["goal"] = 0.2
+    assert dustbin_rows.chosen(found) in "bc"
+
+
+def test_every_change_is_a_setting_that_a_recipe_takes():
+    from training import recipe as recipes
+
+    for plan in protocol.PLANS.values():
+        keys = {recipes.find(recipe).changed(**plan.settings).key() for recipe in plan.recipes.values()}
+        known = protocol._changes(plan)
+        assert set(plan.changes) <= set(known) <= set(protocol.TOLD)
+        for kind in plan.changes:
+            recipe, change = known[kind]
+            keys.add(recipes.find(plan.recipes[recipe]).changed(**plan.settings | change).key())
+        assert len(keys) == 3 + len(plan.changes), "two changes give the same network"
+        assert recipes.find(plan.recipes["naive"]).changed(**plan.settings).train_samples == plan.seen
+
+
+def test_parts_are_those_of_the_recipes_and_quick_runs_keep_their_shares():
+    from training import recipe as recipes
+
+    for dataset in ("mnist", "cifar10"):
+        plan = protocol.PLANS[dataset]
+        known = {kind: recipes.find(recipe) for kind, recipe in plan.recipes.items()}
+        assert known["both"].dustbin == protocol._parts(plan, False) and known["out"].dustbin == protocol._parts(plan, False)[:1]
+        quick = {kind: known[kind].changed(**settings) for kind, settings in protocol._networks(plan, True).items()}
+        assert not quick["naive"].dustbin and quick["both"].train_samples == plan.seen / 10
+        between = quick["both"].dustbin[1]
+        assert between["per_class"] == known["both"].dustbin[1]["per_class"] / 10
+        assert recipes.source(between).recipe == quick["naive"], "its features come from the naive network of the run"
+        assert protocol._networks(plan, False)["both"] == {}
+
+
+def test_samples_of_three_kinds_share_nothing(context):
+    samples = protocol.Samples(context, PLAN)
+    known = [{image.tobytes() for image in part.x} for part in (samples.test, samples.held_out, samples.calibration)]
+    seen = {image.tobytes() for image in td.data.load("digits").x[: PLAN.seen]}
+    assert len(samples.held_out) == len(samples.calibration) == 50
+    assert not known[0] & known[1] and not known[1] & known[2] and not seen & (known[0] | known[1] | known[2])
+
+
+@pytest.mark.slow
+def test_moons_of_the_augmented_network_are_islands():
+    corners = np.array([[0.02, 0.02], [0.02, 0.98], [0.98, 0.98], [0.98, 0.02]], "float32")
+    augmented, x, y = dustbin_figures.moons(True, epochs=25)
+    assert td.evaluate(augmented, x, y).accuracy > 0.95
+    assert (augmented(corners)["label"].numpy() == -1).all()
+    naive, x, y = dustbin_figures.moons(False, epochs=25)
+    assert td.evaluate(naive, x, y).accuracy > 0.95
+    assert (keras.ops.softmax(naive(corners)).numpy().max(1) > 0.9).any(), "sure of itself far from all samples"
+
+
+def test_figures_are_of_the_samples_and_features_given(classifier, digits, tmp_path):
+    figure = dustbin_figures.between(digits, classifier, tmp_path / "between.png", columns=3)
+    source, neighbour, blend = ([axes.images[0].get_array() for axes in figure.axes[i : i + 3]] for i in (0, 3, 6))
+    np.testing.assert_allclose(blend[1], (source[1] + neighbour[1]) / 2, atol=1e-6)
+    features = {name: dustbin_figures._features(classifier, "features", digits.x[:20]) for name in ("clean", "FGS")}
+    assert features["clean"].shape == (20, 32)
+    figure = dustbin_figures.space(features, tmp_path / "space.png")
+    assert figure.axes[0].name == "3d" and (tmp_path / "space.png").exists() and (tmp_path / "between.png").exists()
+    with pytest.raises(ValueError, match="at least one sample of each kind"):
+        dustbin_figures.space({"clean": features["clean"], "FGS": features["FGS"][:0]})
+
+
+@pytest.mark.slow
+def test_whole_protocol_gives_every_row(classifier, dustbin, context, tmp_path, monkeypatch):
+    monkeypatch.setattr(protocol, "PLANS", {"digits": dataclasses.replace(PLAN, sizes=(0.1,), other="letters8")})
+    monkeypatch.setattr(dustbin_figures, "moons", lambda *_, **__: None)
+    config = {"train_samples": 1300, "dustbin_samples": 650, "dustbin": [{"set": "letters8"}]}
+    paths = {}
+    for name, model in {"naive": classifier, "augmented": dustbin}.items():
+        paths[name] = tmp_path / name / "model.keras"
+        paths[name].parent.mkdir()
+        bare = keras.models.clone_model(model)
+        bare.set_weights(model.get_weights())
+        bare.save(paths[name])
+        (paths[name].parent / "config.json").write_text(json.dumps(config))
+    asked = []
+
+    def network(recipe, **settings):
+        asked.append((recipe, settings))
+        return paths["naive" if recipe == "digits" else "augmented"]
+
+    context.network = network
+    protocol.run(context, white_samples=8, cw_samples=4)
+    assert [(recipe, settings.get("seed")) for recipe, settings in asked if recipe == "digits"] == [("digits", None), ("digits", 1)]
+    assert {"harmless": PLAN.harmless, "train_samples": 1200} in [settings for _, settings in asked]
+    assert {row["row"] for row in context.rows} == {"O1", "O3", "O4", "O6", "O9"}
+    assert len({row["what"] for row in context.rows}) == len(context.rows), "two rows of one name could not be told apart"
+    by_name = {row["what"]: row for row in context.rows}
+    foreign = by_name["held-back letters8 rejected, +out-distribution"]["ours"]
+    assert foreign > 0.8
+    for what, row in by_name.items():
+        if what.startswith("error, ") and "PGD" not in what and "white" not in what and "accuracy" in row:
+            assert row["ours"] + row["accuracy"] + row["rejection"] == pytest.approx(1)
+    for kind in protocol.TITLES.values():
+        strongest = by_name[f"error, PGD linf 0.1, the strongest of all, {kind}"]["ours"]
+        alone = [row["ours"] for what, row in by_name.items() if what.startswith("error, PGD") and what.endswith(f", {kind}")]
+        assert strongest == max(alone)
+    drawn = {file.name for file in (tmp_path / "figures").iterdir()}
+    assert {"dustbin-digits-interpolated.png", "dustbin-digits-features-naive.png", "dustbin-digits-features-both.png"} <= drawn
+    content = json.loads(results.write(context, 1.0, tmp_path).read_text())
+    assert "on unseen training samples" in content["headings"].values()
+
+    again = Context("dustbin", "digits", True, 30, None, tmp_path, tmp_path / "parts")
+    again.network = network
+    monkeypatch.setattr(protocol, "outcome", lambda *_: pytest.fail("a finished part was measured again"))
+    monkeypatch.setattr(dustbin_rows, "white_box", lambda *_: pytest.fail("a finished part was measured again"))
+    monkeypatch.setattr(FGSM, "__call__", lambda *_: pytest.fail("crafted again"))
+    protocol.run(again, white_samples=8, cw_samples=4, figures=False)
+    assert json.dumps(again.rows) == json.dumps(context.rows)
