@@ -15,6 +15,7 @@ setup(
     python_requires=">=3.11",
     # models/, training/ and evaluation/ run from a clone; installing them would claim global names.
     packages=find_packages(include=["tfdefense", "tfdefense.*"]),
+    package_data={"tfdefense.zoo": ["*.json", "*.keras"]},
     install_requires=requirements,
     extras_require={
         "export": ["tf2onnx>=1.16", "onnx>=1.16", "onnxruntime>=1.18", "ai-edge-litert>=1.0"],

@@ -21,6 +21,7 @@ _SUBMODULES = {
     "losses",
     "metrics",
     "plots",
+    "zoo",
 }
 _NAMES = {
     "adapt": "defended",

@@ -197,6 +197,43 @@ def outcome_table(title, rows):
     return table
 
 
+def zoo_table(cards):
+    """One line a model: clean numbers, and what is not fooled by the largest attack in l2."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("model", no_wrap=True)
+    table.add_column("what it is")
+    for column in ("right", "rejected", "not fooled", "size"):
+        table.add_column(column, justify="right")
+    for card in cards:
+        largest = max(card.attacked, key=lambda row: (row["norm"] == "l2", row["size"]))
+        held = f"{largest['not_fooled']:.1%} at {largest['norm']} {largest['size']:g}"
+        size = f"{card.bytes / 2**20:.1f} MiB" if card.file else "by recipe"
+        table.add_row(card.name, card.summary, f"{card.clean['accuracy']:.1%}", f"{card.clean['rejection']:.1%}", held, size)
+    return table
+
+
+def card_table(card):
+    """Everything that a card says, but for its golden outputs."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=card.name, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for label in ("summary", "architecture", "defense", "recipe", "data", "bounds", "licence", "sha256", "commit"):
+        value = getattr(card, label)
+        table.add_row(label, f"{value[0]:g} to {value[1]:g}" if label == "bounds" else str(value))
+    clean = card.clean
+    table.add_row("clean", f"{clean['accuracy']:.1%} right, {clean['rejection']:.1%} rejected of {clean['samples']:,} test samples")
+    for row in card.attacked:
+        held = f"{row['not_fooled']:.1%} of {row['samples']} not fooled"
+        table.add_row(f"{row['norm']} {row['size']:g}", f"{held}: {row['attack']}")
+    return table
+
+
 def writable(path, suffixes=()):
     """A path that can be written to, checked before the work is done and not after it."""
     if path is None:

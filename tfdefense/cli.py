@@ -261,6 +261,29 @@ def export(
     print(f"{written}: {total / 1024:,.0f} KiB")
 
 
+@app.command(epilog="Example:  tfdefense zoo digits_cnn.dnr --output defended.keras")
+@console.command
+def zoo(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Show the card of one model.")] = None,
+    output: Annotated[str | None, typer.Option(metavar="KERAS", help="Write that model to a .keras file.")] = None,
+):
+    """The models that come with the library: what they are, and how long they hold."""
+    from tfdefense import zoo as models
+
+    if name is None:
+        if output is not None:
+            raise ValueError("`--output` writes one model. Name it: `tfdefense zoo NAME --output model.keras`.")
+        console.out().print(console.zoo_table([models.card(each) for each in models.list()]))
+        return
+    card = models.card(name)
+    if output is not None:
+        output = console.writable(output, (".keras",))
+        models.load(name).save(output)
+        print(output)
+        return
+    console.out().print(console.card_table(card))
+
+
 def _keras_only(path, what):
     loaded = console.load_model(path)
     import keras

@@ -35,7 +35,9 @@ class Defense:
         """
         exposed = expose(model, self.layers)
         scores, suspicion = self.suspect(exposed.logits, exposed.taps)
-        return defend(exposed.input, scores, suspicion, base=exposed.logits, bounds=bounds, name=name)
+        # A dustbin is no class of the undefended classifier: an attack that starts from its examples would end in there.
+        base = exposed.logits[:, :-1] if self.has_dustbin else exposed.logits
+        return defend(exposed.input, scores, suspicion, base=base, bounds=bounds, name=name)
 
 
 class _Joined(Defense):

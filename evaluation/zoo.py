@@ -1,0 +1,217 @@
+"""The models of the zoo: builds each, measures it, writes its weights and its card.
+
+A model is attacked by someone who knows it: projected gradient steps from all starts on three objectives, of which the
+strongest result of each sample counts.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from evaluation import results
+
+DATASETS = ("digits", "mnist")
+SIZES = {
+    "digits": {"linf": (0.1, 0.2), "l2": (0.5, 1.0)},
+    "mnist": {"linf": (0.1, 0.2), "l2": (1.0, 2.0)},
+}
+LIMIT = 4 * 2**20  # bytes of a file in the repository
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A model of the zoo.
+
+    Args:
+        recipe: Name of the recipe of its network, with its settings.
+        make: Gives the attached defense: `make(network)`.
+        unseen: Training samples from this one on were not shown to the network: they fit and calibrate the defense.
+        fitted: So many of them fit it.
+        vectors: Compress machines to so many reference vectors.
+    """
+
+    dataset: str
+    summary: str
+    defense: str
+    recipe: str
+    make: Callable
+    settings: dict = dataclasses.field(default_factory=dict)
+    unseen: int = 0
+    fitted: int = 1_000
+    vectors: int = 0
+
+    @property
+    def command(self):
+        options = [f"--{name.replace('_', '-')} {value}" for name, value in self.settings.items()]
+        return " ".join(["python -m training", self.recipe, *options])
+
+
+def _dnr(*layers):
+    def make(network):
+        import tfdefense as td
+
+        return td.DeepNeuralRejection(layers).attach(network)
+
+    return make
+
+
+def _density(sigma, points):
+    def make(network):
+        import tfdefense as td
+
+        return td.DensityDefense(sigma, max_points=points).attach(network)
+
+    return make
+
+
+_RCE_SIGMA = (0.1 / 0.26) ** 0.5
+_MACHINES = "Deep Neural Rejection on the last three layers, machines compressed to 300 vectors"
+_DENSITY = "K-density in the last hidden layer, on a network trained with reverse cross-entropy"
+_CARLINI = _dnr("dense_1", "dense_2", "logits")
+ENTRIES = {
+    "digits_cnn.dnr": Entry(
+        "digits", "8x8 digits, rejecting by RBF machines", _MACHINES, "digits", _dnr("conv_2", "dense_1", "logits"), vectors=300
+    ),
+    "digits_cnn_attacked.dnr": Entry(
+        "digits",
+        "8x8 digits, trained against l2 attacks, rejecting by RBF machines",
+        _MACHINES,
+        "digits_pgd",
+        _dnr("conv_2", "dense_1", "logits"),
+        vectors=300,
+    ),
+    "digits_resnet.rce": Entry(
+        "digits", "8x8 digits, rejecting by density", _DENSITY, "digits_resnet_rce", _density(_RCE_SIGMA, 1_000)
+    ),
+    "mnist_cnn.dnr": Entry(
+        "mnist",
+        "MNIST, rejecting by RBF machines",
+        _MACHINES,
+        "mnist_dnr",
+        _CARLINI,
+        unseen=30_000,
+        fitted=10_000,
+        vectors=300,
+    ),
+    "mnist_resnet14.rce": Entry(
+        "mnist",
+        "MNIST, rejecting by density",
+        _DENSITY,
+        "mnist_resnet_rce",
+        _density(_RCE_SIGMA, 5_000),
+        fitted=58_000,
+    ),
+}
+
+
+def build(context, entry):
+    """The defended model; what calibrates it was not shown to it, but for networks trained on the whole training set."""
+    import keras
+
+    import tfdefense as td
+    from tfdefense import data
+
+    network = keras.models.load_model(context.network(entry.recipe, **entry.settings), compile=False)
+    train = data.load(entry.dataset, "train", data_dir=context.data_dir)
+    rows = entry.unseen + np.random.default_rng(0).permutation(len(train.x) - entry.unseen)
+    fitted, calibrated = rows[: entry.fitted], rows[entry.fitted :][:2000]
+    defended = entry.make(network)
+    options = {"calibration": train.x[calibrated], "max_rejected": 0.05}
+    td.adapt(defended, train.x[fitted], train.y[fitted], **options)
+    return td.compress(defended, entry.vectors, train.x[fitted], **options) if entry.vectors else defended
+
+
+def clean(model, test):
+    import tfdefense as td
+
+    outcomes = td.evaluate(model, test.x, test.y)
+    return {"accuracy": outcomes.accuracy, "rejection": outcomes.rejection, "samples": len(outcomes)}
+
+
+def attacked(model, test, norm, sizes, number, steps):
+    """The share not fooled at each size."""
+    from tfdefense import attacks
+    from tfdefense.metrics import security_curve
+
+    objectives = (attacks.Evade(), attacks.LogSumExp(), attacks.MaximumConfidence())
+
+    def strongest(size, seed):
+        made = [attacks.PGD(size, norm, steps, objective=o, starts="all", early_stop=True, seed=seed) for o in objectives]
+        return attacks.Strongest(made, until_success=True)
+
+    return security_curve(model, strongest, test.x[:number], test.y[:number], sizes).accuracy.tolist()
+
+
+def write(context, name, entry, model, clean, rows, directory):
+    """Weights and card; the card last, so that it never speaks of weights that are not there."""
+    from tfdefense import zoo
+    from tfdefense.defended import bounds_of
+
+    directory.mkdir(parents=True, exist_ok=True)
+    new = directory / f".{os.getpid()}.keras"
+    model.save(new)
+    content = new.read_bytes()
+    small = len(content) <= LIMIT
+    if small:
+        os.replace(new, directory / f"{name}.keras")
+    else:
+        new.unlink()
+        context.say(f"{name}: {len(content) / 2**20:.1f} MiB are too large for the repository; its card names the recipe")
+    bounds = bounds_of(model)
+    outputs = model(zoo.probe(model.input_shape[1:], bounds))
+    card = zoo.Card(
+        name=name,
+        summary=entry.summary,
+        architecture=f"{entry.recipe}: {model.count_params():,} numbers with the defense",
+        defense=entry.defense,
+        recipe=entry.command,
+        data=entry.dataset,
+        bounds=bounds,
+        clean=clean,
+        attacked=rows,
+        golden={key: np.asarray(outputs[key], "float64").round(5).tolist() for key in ("scores", "suspicion")},
+        file=f"{name}.keras" if small else None,
+        bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        licence="Apache-2.0",
+        commit=context.commit,
+        versions=results.versions(),
+    )
+    results.write_atomically(directory / f"{name}.json", json.dumps(dataclasses.asdict(card), indent=1) + "\n")
+
+
+def run(
+    context,
+    *,
+    only: Annotated[str | None, typer.Option(help="One model, by its name.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Gradient steps of an attack; 50, or 5 in a quick run.", min=1)] = None,
+):
+    from tfdefense import data, zoo
+
+    entries = {name: entry for name, entry in ENTRIES.items() if entry.dataset == context.dataset and only in (None, name)}
+    if not entries:
+        known = ", ".join(name for name, entry in ENTRIES.items() if entry.dataset == context.dataset)
+        raise ValueError(f"`--only` must be one of {known} on {context.dataset}. Received {only!r}.")
+    number, steps = context.samples_or(200, 20), steps or (5 if context.quick else 50)
+    context.settings.update(steps=steps, samples=number, starts="all", objectives="Evade, LogSumExp, MaximumConfidence")
+    test = data.load(context.dataset, "test", data_dir=context.data_dir)
+    directory = context.output / "zoo" if context.quick or context.worker else zoo.CARDS
+    note = f"strongest of PGD with three objectives, {steps} steps, all starts"
+    for name, entry in context.turn(entries.items()):
+        model = context.model(f"model {name}", build, context, entry)
+        plain = context.part(f"{name}, clean", clean, model, test)
+        context.row("zoo", f"{name}: clean accuracy", plain["accuracy"], samples=plain["samples"])
+        context.row("zoo", f"{name}: clean rejection", plain["rejection"], samples=plain["samples"])
+        rows = []
+        for norm, sizes in SIZES[context.dataset].items():
+            found = context.part(f"{name}, {norm}", attacked, model, test, norm, sizes, number, steps)
+            for size, share in zip(sizes, found, strict=True):
+                rows.append({"attack": note, "norm": norm, "size": size, "not_fooled": share, "samples": number})
+                context.row("zoo", f"{name}: not fooled, {norm} {size:g}", share, samples=number, note=note)
+        write(context, name, entry, model, plain, rows, directory)
