@@ -16,6 +16,7 @@ _SUBMODULES = {
     "decisions",
     "defended",
     "defenses",
+    "detection",
     "export",
     "layers",
     "losses",
@@ -24,6 +25,7 @@ _SUBMODULES = {
 }
 _NAMES = {
     "adapt": "defended",
+    "AdversaryDetector": "defenses",
     "AdversarialTraining": "adversarial",
     "base_model": "defended",
     "calibrate": "defended",
@@ -33,9 +35,11 @@ _NAMES = {
     "AnyOf": "defenses",
     "DensityDefense": "defenses",
     "DeepNeuralRejection": "defenses",
+    "DetectorTraining": "detection",
     "NeuralRejection": "defenses",
     "OutDistribution": "defenses",
     "ThresholdDefense": "defenses",
+    "twins": "detection",
     "evaluate": "metrics",
     "load": "defended",
 }

@@ -4,11 +4,13 @@ import pytest
 
 from models.carlini import carlini_cnn
 from models.small import digits_cnn
+from models.vgg_imagenet import vgg_imagenet
 from models.vgg_small import vgg_small
 
 BUILDERS = {
     "carlini_cnn": (carlini_cnn, (28, 28, 1), 312202),
     "digits_cnn": (digits_cnn, (8, 8, 1), 38282),
+    "vgg_imagenet": (vgg_imagenet, (96, 96, 3), 0),
     "vgg_small": (vgg_small, (32, 32, 3), 3385418),
 }
 
