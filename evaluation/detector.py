@@ -113,7 +113,7 @@ def run(
     batches: Annotated[int | None, typer.Option(help="Batches of 128 of a dynamic branch.", min=1)] = None,
     learning_rate: Annotated[float, typer.Option(help="Of Adam, falling as a cosine; the paper has a constant 1e-4.")] = 1e-3,
     steps: Annotated[int | None, typer.Option(help="Steps of the strongest attacks; 100, or 20 in a quick run.", min=1)] = None,
-    attacked: Annotated[int | None, typer.Option(help="Samples for the strongest attacks; 200, or 30.", min=1)] = None,
+    attacked: Annotated[int | None, typer.Option(help="Samples for the strongest attacks; 150, or 30.", min=1)] = None,
 ):
     from tfdefense import data
 
@@ -129,7 +129,7 @@ def run(
         "steps": steps or (20 if quick else 100),
     }
     fitted = fitted or (min(plan.fitted, 1000) if quick else plan.fitted)
-    number, strongest = context.samples_or(1000, 60), attacked or (30 if quick else 200)
+    number, strongest = context.samples_or(500, 60), attacked or (30 if quick else 150)
     train = data.load(dataset, "train", data_dir=context.data_dir, limit=fitted)
     test = data.load(dataset, "test", data_dir=context.data_dir)
     number = min(number, len(test.x) // 2)
