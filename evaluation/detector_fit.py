@@ -49,6 +49,8 @@ class Plan:
     depth: int | None = None
 
 
+# Bytes that the maps of all samples may take to be kept while a branch is fitted.
+ROOM = 5e8
 _PIXEL = 1 / 255
 _STAGES = ("image", "conv_1", "stage_1_block_{n}", "stage_2_block_{n}", "stage_3_block_{n}")
 PLANS = {
@@ -227,7 +229,7 @@ class Setting:
         path = self.cache / f"branch-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]}.npz"
         with alone(path):
             if not path.exists():
-                self._fit(defended, fitted_on, changes, path.with_suffix(""), static)
+                self._fit(defended, fitted_on, layer, changes, path.with_suffix(""), static)
                 unfinished = path.with_suffix(".new.npz")
                 np.savez(unfinished, *branch.get_weights())
                 unfinished.replace(path)
@@ -241,7 +243,7 @@ class Setting:
     def _digest(self):
         return hashlib.sha256(b"".join(weight.tobytes() for weight in self.base.get_weights())).hexdigest()
 
-    def _fit(self, defended, fitted_on, harmless, backup, static):
+    def _fit(self, defended, fitted_on, layer, harmless, backup, static):
         import keras
 
         import tfdefense as td
@@ -256,9 +258,18 @@ class Setting:
             x, y = np.concatenate([x, mixed]), np.repeat([0, 1], len(x))
         epochs = self.budget["epochs"] if static else -(-self.budget["batches"] * 128 // len(x))
         keras.utils.set_random_seed(0)
-        trainer = td.DetectorTraining(defended, () if static else fitted_on, harmless=harmless)
+        branch = next(one for one in defended.layers if isinstance(one, td.layers.DetectorBranch))
+        maps = keras.Model(self.base.inputs[0], self.base.get_layer(layer).output)
+        if static and not harmless and 4 * len(x) * np.prod(maps.output.shape[1:]) < ROOM:
+            # The classifier is frozen and the samples stay the same: so do its maps, which are run once.
+            x = np.concatenate([maps(x[i : i + 256], training=False) for i in range(0, len(x), 256)])
+            inputs = keras.Input(x.shape[1:])
+            trainer = keras.Model(inputs, branch(inputs))
+        else:
+            trainer = td.DetectorTraining(defended, () if static else fitted_on, harmless=harmless)
         rate = keras.optimizers.schedules.CosineDecay(self.budget["learning_rate"], epochs * -(-len(x) // 128))
-        trainer.compile(keras.optimizers.Adam(rate, beta_1=0.99, beta_2=0.999))
+        optimizer = keras.optimizers.Adam(rate, beta_1=0.99, beta_2=0.999)
+        trainer.compile(optimizer, keras.losses.BinaryCrossentropy(from_logits=True), jit_compile=False)
         trainer.fit(x, y, batch_size=128, epochs=epochs, verbose=0, callbacks=[
             keras.callbacks.BackupAndRestore(str(backup)),
             keras.callbacks.LambdaCallback(on_epoch_end=functools.partial(self._tell, epochs=epochs)),

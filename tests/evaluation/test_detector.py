@@ -125,24 +125,26 @@ def test_fitted_branches_are_kept_by_content(setting, held_out, monkeypatch):
 
 def test_mixture_gives_each_sample_one_of_its_adversaries(setting, monkeypatch):
     seen = []
-
-    class Trainer:
-        def __init__(self, *_, **__):
-            pass
-
-        def compile(self, *_):
-            pass
-
-        def fit(self, x, y, **_):
-            seen.extend([x, y])
-
-    monkeypatch.setattr(td, "DetectorTraining", Trainer)
-    setting._fit(None, ("fast 0.2", "iterative linf 0.1"), (), setting.cache / "none", True)
+    trainer = types.SimpleNamespace(compile=lambda *_, **__: None, fit=lambda x, y, **_: seen.extend([x, y]))
+    monkeypatch.setattr(td, "DetectorTraining", lambda *_, **__: trainer)
+    monkeypatch.setattr(detector_fit, "ROOM", 0)
+    defended = td.AdversaryDetector("conv", width=2).attach(setting.base)
+    setting._fit(defended, ("fast 0.2", "iterative linf 0.1"), "conv", (), setting.cache / "none", True)
     x = setting.samples["train"][0]
     np.testing.assert_array_equal(seen[0][: len(x)], x)
     for number, name in enumerate(("fast 0.2", "iterative linf 0.1")):
         np.testing.assert_array_equal(seen[0][len(x) + number :: 2], setting.twins(name, "train")[number::2])
     np.testing.assert_array_equal(seen[1], np.repeat([0, 1], len(x)))
+
+
+def test_maps_that_are_kept_make_the_same_branch(setting, held_out, monkeypatch):
+    made = {}
+    for room in (detector_fit.ROOM, 0):
+        monkeypatch.setattr(detector_fit, "ROOM", room)
+        defended = td.AdversaryDetector("conv_1", width=4, seed=0, threshold=0.0).attach(setting.base)
+        setting._fit(defended, ("fast 0.2",), "conv_1", (), setting.cache / f"room {room}", True)
+        made[room] = defended(held_out.x)["suspicion"].numpy()
+    np.testing.assert_allclose(*made.values(), atol=1e-2)
 
 
 def test_sigma_counts_over_successful_samples_alone(setting, monkeypatch):
