@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from tfdefense.attacks.gradients import gradient_or_error, no_gradient  # noqa: F401 - attacks take them from here
+from tfdefense.attacks.gradients import gradient_or_error  # noqa: F401 - attacks take them from here
 from tfdefense.attacks.norms import NORMS
 from tfdefense.attacks.objectives import CrossEntropy, Evade, Objective
 from tfdefense.attacks.starts import resolve
