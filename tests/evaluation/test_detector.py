@@ -1,6 +1,8 @@
 import dataclasses
+import importlib
 import json
 import types
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -69,6 +71,22 @@ def test_adversaries_are_those_of_the_paper(dataset):
             assert (adversary.attack.step_size, adversary.attack.steps) == (sizes[0], 10)
     if plan.dynamic:
         assert f"iterative linf {detector_fit.shown(plan.dynamic)}" in found, "the static detector of figure 5"
+
+
+@pytest.mark.parametrize("dataset", detector.DATASETS)
+def test_every_layer_that_is_watched_is_there(dataset):
+    from training.recipe import find
+
+    plan = detector_fit.PLANS[dataset]
+    recipe = find(plan.recipe)
+    file, function = recipe.model.split(":")
+    model = getattr(importlib.import_module(f"models.{file}"), function)(**recipe.model_options)
+    budget = BUDGET | {"depth": plan.depth}
+    layers = detector_fit.Setting(types.SimpleNamespace(kept=Path("parts")), plan, None, budget, None, None, None).layers
+    for layer in layers:
+        defended = td.AdversaryDetector(layer, form=plan.form, width=2).attach(model)
+        assert td.decisions.decide(defended, np.full((1, *model.inputs[0].shape[1:]), 0.5, "float32")).suspicion.shape == (1,)
+    assert max(plan.usual, plan.deepfool) < len(layers)
 
 
 def test_sizes_are_shown_in_parts_of_255_where_they_are_such():
