@@ -29,6 +29,7 @@ class Plan:
         fitted, epochs: Samples and epochs of a static branch; `batches` of 128 of a dynamic one.
         harmless: Changes that are labelled clean in training where that is asked for.
         tested: Changes of the control; some of them no detector was trained on.
+        clipped: The linf distance that DeepFool's samples are clipped to.
     """
 
     recipe: str
@@ -47,6 +48,7 @@ class Plan:
     width: int = 32
     form: str = "cifar"
     depth: int | None = None
+    clipped: float | None = None
 
 
 # Bytes that the maps of all samples may take to be kept while a branch is fitted.
@@ -109,6 +111,7 @@ PLANS = {
         tested=(),
         width=64,
         form="imagenet",
+        clipped=6 / 255,
     ),
     "digits": Plan(
         recipe="digits",
@@ -199,7 +202,9 @@ class Setting:
 
         x, y, _ = self.samples[part]
         with alone(self.cache / f"{self.context.dataset}-{part}-{name.replace('/', ' of ')}.twins"):
-            return td.twins(self.base, self.adversaries[name].attack, x, y, cache=self.cache)[0][len(x) :]
+            x_adv = td.twins(self.base, self.adversaries[name].attack, x, y, cache=self.cache)[0][len(x) :]
+        limit = self.plan.clipped if name.startswith("DeepFool") else None
+        return x_adv if limit is None else np.clip(x_adv, x - limit, x + limit)
 
     def accuracy(self, name):
         """The classifier's accuracy under an adversary, over all samples."""
@@ -225,7 +230,8 @@ class Setting:
         branch = next(one for one in defended.layers if isinstance(one, td.layers.DetectorBranch))
         static = isinstance(fitted_on, tuple)
         content = [self._digest, [repr(self.adversaries[name].attack) for name in fitted_on] if static else repr(fitted_on)]
-        content += [layer, changes, self.plan.form, budget, len(self.all_train.x), _code()]
+        length = {name: budget[name] for name in ("width", "learning_rate", "epochs" if static else "batches")}
+        content += [layer, changes, self.plan.form, self.plan.clipped, length, len(self.all_train.x), _code()]
         path = self.cache / f"branch-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]}.npz"
         with alone(path):
             if not path.exists():

@@ -119,6 +119,14 @@ def test_only_what_the_classifier_has_right_is_attacked(setting, classifier, hel
     assert setting.accuracy("fast 0.2") == pytest.approx(1 - result.success.mean())
 
 
+def test_deepfool_is_clipped_where_the_paper_does_so(setting, monkeypatch):
+    x, free = setting.test[0], setting.twins("DeepFool l2")
+    monkeypatch.setattr(setting, "plan", dataclasses.replace(PLAN, clipped=0.05))
+    assert np.abs(free - x).max() > 0.06
+    np.testing.assert_allclose(setting.twins("DeepFool l2") - x, np.clip(free - x, -0.05, 0.05), atol=1e-6)
+    assert np.abs(setting.twins("fast 0.2") - x).max() > 0.19
+
+
 def test_fitted_branches_are_kept_by_content(setting, held_out, monkeypatch):
     fits = []
     original = setting._fit
@@ -131,6 +139,9 @@ def test_fitted_branches_are_kept_by_content(setting, held_out, monkeypatch):
     assert (calibrated(setting.held_out.x)["label"].numpy() == -1).mean() == pytest.approx(0.05, abs=0.01)
     setting.detector(("fast 0.2",), "conv_1")
     assert len(fits) == 2
+    monkeypatch.setattr(setting, "budget", BUDGET | {"steps": 99, "batches": 99})
+    setting.detector(("fast 0.2",), "conv")
+    assert len(fits) == 2, "neither the attacks' steps nor the length of dynamic training change a static branch"
     clean = setting.test[0]
     found = detector.on_every_adversary(setting, ("fast 0.2",), "conv", ["fast 0.2"])
     caught = (first(setting.twins("fast 0.2"))["suspicion"].numpy() > 0).mean()
