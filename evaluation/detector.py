@@ -4,7 +4,7 @@ Rows M2 to M9: detectability against the classifier's accuracy by adversary and 
 adversaries; one branch fitted on a mixture; static and dynamic detector under the dynamic adversary for each sigma; all of
 them under the strongest attacks and under harmless changes, fitted with and without such changes labelled clean. A
 classifier, samples and epochs smaller than the paper's: see the settings. On MNIST about two hours with `--workers 2` on
-two free CPU cores, of which the two dynamic detectors take one.
+two free CPU cores, of which the two dynamic detectors take most of one.
 """
 
 from typing import Annotated
