@@ -21,6 +21,7 @@ from typing import Annotated
 
 import typer
 
+from evaluation import speed_detector
 from evaluation.networks import ROOT, environment
 
 DATASETS = ("mnist", "digits")
@@ -266,3 +267,4 @@ def run(
         finally:
             for library in libraries:
                 library.stop()
+    speed_detector.add_row(context, context.part("detector step", speed_detector.measure, model, context.dataset, context.data_dir))

@@ -1,3 +1,5 @@
+import os
+
 import keras
 import numpy as np
 import pytest
@@ -31,6 +33,12 @@ def test_linear_model_is_moved_along_the_signs_of_its_weights(attack):
     assert rows.all()
 
 
+def test_attack_beside_the_graph_does_not_wait_for_ever(classifier, held_out, monkeypatch):
+    monkeypatch.setenv("TF_NUM_INTEROP_THREADS", "1")
+    with pytest.raises(ValueError, match="DeepFool runs beside the training step.*Set TF_NUM_INTEROP_THREADS=2"):
+        perturbed(td.AdversarialTraining(classifier, A.DeepFool()), held_out.x[:2], held_out.y[:2])
+
+
 def test_step_inside_the_graph_is_that_of_the_attack(classifier, defended, held_out):
     x, y = held_out.x[200:232], held_out.y[200:232]
     for model in (classifier, defended):
@@ -39,6 +47,8 @@ def test_step_inside_the_graph_is_that_of_the_attack(classifier, defended, held_
         before, after = (td.evaluate(model, samples, y).accuracy for samples in (x, inside))
         assert after < before - 0.2
         assert np.linalg.norm((inside - x).reshape(32, -1), axis=-1).max() <= 0.5 + 1e-5
+        if os.environ.get("TF_NUM_INTEROP_THREADS") == "1":
+            continue
         # An attack that knows no graph is called as it is, on the same model.
         other = A.DeepFool(steps=3) if model is classifier else A.OrthogonalPGD(0.3, steps=3, starts="sample")
         beside, _ = perturbed(td.AdversarialTraining(model, other), x, y)

@@ -13,6 +13,7 @@ DEFENSES = {
     "confidence": lambda: td.ThresholdDefense(),
     "non-me": lambda: td.ThresholdDefense("non-me"),
     "dustbin": lambda: td.OutDistribution(threshold=None),
+    "detector": lambda: td.AdversaryDetector("conv", width=4, seed=0),
     "any": lambda: td.AnyOf(td.ThresholdDefense(), td.ThresholdDefense("non-me")),
     "all": lambda: td.AllOf(td.ThresholdDefense(), td.ThresholdDefense("non-me")),
     "any-dustbin": lambda: td.AnyOf(td.ThresholdDefense(), td.OutDistribution(threshold=None)),

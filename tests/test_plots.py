@@ -209,3 +209,13 @@ def test_embedding_has_a_group_for_each_class_and_refuses_what_is_no_plane():
         plots.embedding(np.zeros((12, 3)), y)
     with pytest.raises(ValueError, match="equal lengths"):
         plots.embedding(points, y[:5])
+
+
+def test_matrix_writes_each_share_and_refuses_others(tmp_path):
+    figure = plots.matrix([[0.9, 0.5], [0.25, 1.0]], ["a", "b"], ["c", "d"], tmp_path / "m.png", ylabel="fitted on")
+    assert [text.get_text() for text in figure.axes[0].texts] == ["90", "50", "25", "100"]
+    assert (tmp_path / "m.png").stat().st_size > 1000
+    with pytest.raises(ValueError, match=r"`values` must be shares of shape \(1, 2\). Received shape \(2, 2\)"):
+        plots.matrix([[0.9, 0.5], [0.25, 1.0]], ["a"], ["c", "d"])
+    with pytest.raises(ValueError, match="must be shares"):
+        plots.matrix([[90]], ["a"], ["c"])

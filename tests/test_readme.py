@@ -25,6 +25,8 @@ def test_the_whole_example(tmp_path, monkeypatch, capsys):
     assert (names["out"]["label"].numpy()[kept] == names["test"].y[kept]).mean() > 0.9
     assert (tmp_path / "serving/1/saved_model.pb").exists() and (tmp_path / "defended.keras").exists()
     assert "rejected" in capsys.readouterr().out
+    exec(BLOCKS[2], names)
+    assert (names["defended"](names["held_out"].x)["label"].numpy() == -1).mean() <= 0.05
 
 
 def test_every_attack_and_defense_named_is_there():

@@ -16,6 +16,7 @@ _SUBMODULES = {
     "decisions",
     "defended",
     "defenses",
+    "detection",
     "export",
     "layers",
     "losses",
@@ -25,6 +26,7 @@ _SUBMODULES = {
 }
 _NAMES = {
     "adapt": "defended",
+    "AdversaryDetector": "defenses",
     "AdversarialTraining": "adversarial",
     "base_model": "defended",
     "calibrate": "defended",
@@ -34,9 +36,11 @@ _NAMES = {
     "AnyOf": "defenses",
     "DensityDefense": "defenses",
     "DeepNeuralRejection": "defenses",
+    "DetectorTraining": "detection",
     "NeuralRejection": "defenses",
     "OutDistribution": "defenses",
     "ThresholdDefense": "defenses",
+    "twins": "detection",
     "evaluate": "metrics",
     "graft_dustbin": "defenses",
     "load": "defended",

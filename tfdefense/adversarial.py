@@ -1,9 +1,11 @@
 """Training against an attacker who sees the model as it is at that step."""
 
+import types
+
 import keras
 import tensorflow as tf
 
-from tfdefense.attacks import Attack
+from tfdefense.attacks import Attack, Transfer
 from tfdefense.decisions import View
 from tfdefense.graph import as_functional
 
@@ -11,13 +13,14 @@ from tfdefense.graph import as_functional
 class AdversarialTraining(keras.Model):
     """A model whose `fit` attacks a part of each batch first. It shares its weights with the one it is made from.
 
-    FGSM, BIM, ILCM and PGD run inside the compiled training step (from the sample, or from a random point of the ball);
-    any other attack runs beside it, which is slower and takes no part in a distribution strategy.
+    FGSM, BIM, ILCM, PGD (from the sample, or from a random point of the ball) and the dynamic adversary run inside the
+    compiled training step; any other attack runs beside it, which is slower and takes no part in a distribution strategy.
     Attacks see the model with `training=False` and need classes as integers.
 
     Args:
         model: A classifier or a defended model; `save` writes this one, in its own form.
-        attacks: An attack, or a list: each perturbed sample gets one of them.
+        attacks: An attack, or a list: each perturbed sample gets one of them. Inside `td.attacks.Transfer` an attack sees
+            another model, by default the undefended one.
         share: Probability that a sample is perturbed.
         target: The model that is attacked, where it is another than the one trained, such as one with both heads.
         bounds: Lowest and highest pixel value; a defended model knows its own, otherwise (0, 1).
@@ -36,20 +39,24 @@ class AdversarialTraining(keras.Model):
         trained = as_functional(model)
         super().__init__(trained.inputs[0], trained.output, name=f"{trained.name}_attacked")
         attacks = list(attacks) if isinstance(attacks, list | tuple) else [attacks]
-        wrong = next((attack for attack in attacks if not isinstance(attack, Attack)), None)
-        if not attacks or wrong is not None:
+        wrong = next((attack for attack in attacks if not isinstance(attack, Attack | Transfer)), None)
+        if wrong is not None or not (attacks or self.may_lack_attacks):
             raise ValueError(f"Expected attacks, such as `td.attacks.FGSM(0.1)`. Received: {wrong!r}.")
         if not 0 < share <= 1:
             raise ValueError(f"`share` must be above 0 and at most 1. Received: {share!r}.")
+        # Its "auto" would try XLA on a GPU, which knows neither batches split by chance nor attacks beside the graph.
+        self.supports_jit = False
         # Not as attributes: Keras would take a model for a layer of this one, and save its weights twice.
-        self._hidden = {"trained": trained, "target": target or model}
+        self._hidden = types.SimpleNamespace(trained=trained, target=target or model)
         self.attacks, self.share, self.attacked_bounds = attacks, share, bounds
         self.chance = keras.random.SeedGenerator(seed)
+
+    may_lack_attacks = False
 
     @property
     def trained(self):
         """The model that this one was made from, with the weights as they are now."""
-        return self._hidden["trained"]
+        return self._hidden.trained
 
     def train_step(self, data):
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -60,28 +67,41 @@ class AdversarialTraining(keras.Model):
         """What the perturbed batch is trained towards: the true classes. A detector asks for `perturbed` instead."""
         return y
 
+    def changes(self):
+        """All that may happen to a sample, each with a method `online`; the attacks come first."""
+        return self.attacks
+
+    def choose(self, y, drawn):
+        """Which of the changes each sample gets, or their number for none, from four uniform numbers a sample."""
+        count = len(self.attacks)
+        return tf.where(drawn[0] < self.share, pick(drawn[1], count), count)
+
     def perturb(self, x, y):
         """The batch with a part of it attacked, and which samples these are."""
         if not getattr(y, "dtype", tf.float32).is_integer or len(y.shape) > 2 or (len(y.shape) == 2 and y.shape[-1] != 1):
             raise ValueError(f"Expected integer classes, one a sample. Received {y!r}. For one-hot labels: `y.argmax(-1)`.")
-        view = View.of(self._hidden["target"], self.attacked_bounds)
+        view = View.of(self._hidden.target, self.attacked_bounds)
         with tf.init_scope():
             low, high = view.bounds
             view.learn(tf.fill([1, *x.shape[1:]], (low + high) / 2).numpy())
         x, y = tf.cast(x, tf.float32), tf.cast(tf.reshape(y, [-1]), tf.int32)
-        drawn = tf.reshape(keras.random.uniform((2 * tf.shape(x)[0],), seed=self.chance), [2, -1])
-        count = len(self.attacks)
-        which = tf.minimum(tf.cast(drawn[1] * count, tf.int32), count - 1)
-        which = tf.where(drawn[0] < self.share, which, count)
+        drawn = tf.reshape(keras.random.uniform((4 * tf.shape(x)[0],), seed=self.chance), [4, -1])
+        changes = self.changes()
+        which = self.choose(y, drawn)
         seed = tf.cast(self.chance.next()[0], tf.int32) & 0x7FFFFFFF
-        rows = tf.dynamic_partition(tf.range(tf.shape(x)[0]), which, count + 1)
+        rows = tf.dynamic_partition(tf.range(tf.shape(x)[0]), which, len(changes) + 1)
         parts = [
-            attack.online(view)(tf.gather(x, own), tf.gather(y, own), seed + number)
-            for number, (attack, own) in enumerate(zip(self.attacks, rows, strict=False))
+            change.online(view)(tf.gather(x, own), tf.gather(y, own), seed + number)
+            for number, (change, own) in enumerate(zip(changes, rows, strict=False))
         ]
         mixed = tf.dynamic_stitch(rows, [*parts, tf.gather(x, rows[-1])])
-        return tf.stop_gradient(tf.ensure_shape(mixed, x.shape)), which < count
+        return tf.stop_gradient(tf.ensure_shape(mixed, x.shape)), which < len(self.attacks)
 
     def save(self, filepath, **options):
         """Saves the model that is trained, without the attack."""
         self.trained.save(filepath, **options)
+
+
+def pick(drawn, count):
+    """One of so many, from uniform numbers."""
+    return tf.minimum(tf.cast(drawn * count, tf.int32), count - 1)

@@ -176,6 +176,37 @@ def detectability(points, path=None):
         return figure
 
 
+def matrix(values, rows, columns, path=None, *, ylabel="", xlabel=""):
+    """Shares as a table in shades, such as the detectability of detectors fitted on one attack and tested on another.
+
+    Args:
+        values: Shares of shape (rows, columns).
+        rows, columns: Their names.
+        path: Where to save the figure.
+        ylabel, xlabel: What rows and columns are.
+
+    Example: `plots.matrix([[0.9, 0.6], [0.8, 0.9]], ["1", "2"], ["1", "2"], "transfer.pdf", ylabel="fitted at")`
+    """
+    values = np.asarray(values, "float64")
+    if values.shape != (len(rows), len(columns)) or not ((values >= 0) & (values <= 1)).all():
+        raise ValueError(
+            f"`values` must be shares of shape {(len(rows), len(columns))}. Received shape {values.shape}: {values.tolist()}."
+        )
+    with _figure((1.4 + 0.55 * len(columns), 1.0 + 0.36 * len(rows)), path) as figure:
+        axes = _axes(figure, xlabel, ylabel)
+        # Chance is white: what a detector tells there is nothing.
+        axes.imshow(values, cmap="RdBu", vmin=0, vmax=1, aspect="auto")
+        for (row, column), share in np.ndenumerate(values):
+            ink = "white" if abs(share - 0.5) > 0.35 else INK
+            axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=7.5, color=ink)
+        slanted = max(len(str(name)) for name in columns) > 6
+        axes.set_xticks(range(len(columns)), columns, **({"rotation": 30, "ha": "right"} if slanted else {}))
+        axes.set_yticks(range(len(rows)), rows)
+        axes.tick_params(length=0)
+        axes.grid(False)
+        return figure
+
+
 def examples(x, x_adv, y, labels, path=None, *, bounds=(0.0, 1.0), magnify=None, class_names=None, columns=10):
     """Clean samples, magnified perturbations and adversarial examples, one sample a column.
 

@@ -90,6 +90,10 @@ def test_a_batch_of_one(classifier, defended, batch):
         (lambda: A.JSMA(theta=0), "`theta` must be a number above 0"),
         (lambda: A.CarliniWagner(kappa=-1), "`kappa` must be"),
         (lambda: A.OrthogonalPGD(0.1, form="skew"), "'orthogonal' or 'selective'"),
+        (lambda: A.DynamicAdversary(-1.0), "`epsilon` must be a number of at least 0"),
+        (lambda: A.DynamicAdversary(0.1, sigma=1.5), "`sigma` must be at most 1, the detector alone. Received: 1.5"),
+        (lambda: A.DynamicAdversary(0.1, sigma=-0.5), "`sigma` must be a number of at least 0"),
+        (lambda: A.DynamicAdversary(0.1, steps=0), "`steps` must be a whole number"),
         (lambda: A.Strongest([]), "at least one attack"),
         (lambda: A.Strongest([A.PGD(0.1), A.PGD(0.1, norm="l2")]), "in one norm"),
     ],
@@ -168,7 +172,10 @@ def test_model_without_gradient_names_the_layer(batch):
         def call(self, x):
             return tf.cast(x > 0.5, tf.float32)
 
+    # Random weights may have all four wrong, and what is wrong already is not attacked.
+    keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), Step(name="step"), keras.layers.Dense(10)])
+    batch = batch[0], model(batch[0]).numpy().argmax(-1)
     for attack in (A.PGD(0.1), A.OrthogonalPGD(0.1), A.DeepFool(), A.JSMA(), A.CarliniWagner()):
         with pytest.raises(ValueError, match=r"Layer 'step' \(Step\) is the first that stops it") as caught:
             attack(model, *batch)

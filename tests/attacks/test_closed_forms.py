@@ -146,3 +146,30 @@ def test_steps_go_to_the_class_first_and_then_to_the_rejection(form):
         two_pixels, np.array([[[[0.3], [0.7]]]], "float32"), np.zeros(1, int)
     )
     assert whole.success.all() and whole.steps[0] < 20
+
+
+def test_dynamic_adversary_weighs_the_signs_of_both():
+    right = np.full((1, 1, 2, 1), 0.25, "float32")
+    for sigma in (0.0, 0.25, 0.5, 1.0):
+        attack = A.DynamicAdversary(0.2, sigma=sigma, steps=2, step_size=0.04)
+        change = (attack(two_pixels, right, np.zeros(1, int)).x_adv - right).ravel()
+        np.testing.assert_allclose(change, [2 * 0.04 * (1 - sigma), -2 * 0.04 * sigma], atol=1e-6)
+
+
+def one_pixel(x):
+    """Both look at one pixel: up is the other class, down is less suspicion."""
+    import tensorflow as tf
+
+    pixel = x[:, 0, 0, 0]
+    scores, suspicion = tf.stack([2 - pixel, pixel - 2], -1), pixel - 0.5
+    label = tf.where(suspicion > 0, -1, tf.argmax(scores, -1, output_type=tf.int32))
+    return {"scores": scores, "suspicion": suspicion, "label": label}
+
+
+@pytest.mark.parametrize(("sigma", "way"), [(0.0, 1), (0.4, 1), (0.49, 1), (0.51, -1), (0.7, -1), (1.0, -1)])
+def test_dynamic_adversary_settles_a_disputed_pixel_by_sigma(sigma, way):
+    x = np.full((1, 1, 1, 1), 0.5, "float32")
+    step = A.DynamicAdversary(0.2, sigma=sigma, steps=1)(one_pixel, x, np.zeros(1, int)).x_adv - x
+    np.testing.assert_allclose(step, 0.05 * (1 - 2 * sigma), atol=1e-6)
+    whole = A.DynamicAdversary(0.2, sigma=sigma, steps=400)(one_pixel, x, np.zeros(1, int)).x_adv - x
+    np.testing.assert_allclose(whole, 0.2 * way, atol=1e-6)

@@ -24,6 +24,8 @@ BALLS = {
     "pgd-all-starts": lambda e: A.PGD(e, norm="l2", steps=5, starts="all"),
     "orthogonal": lambda e: A.OrthogonalPGD(e, steps=10, form="orthogonal"),
     "selective-l2": lambda e: A.OrthogonalPGD(e, norm="l2", steps=10),
+    "dynamic": lambda e: A.DynamicAdversary(e, sigma=0.3),
+    "dynamic-drawn-l2": lambda e: A.DynamicAdversary(e, norm="l2"),
     "strongest": lambda e: A.Strongest([A.FGSM(e), A.BIM(e)]),
     "transfer": lambda e: A.Transfer(A.BIM(e)),
 }

@@ -21,6 +21,7 @@ TABLE = {
     "non-me": (L.NonMaximalEntropy, (SCORES,)),
     "dustbin": (L.Dustbin, (SCORES,)),
     "best-score": (L.BestScore, (SCORES,)),
+    "detector-branch": (lambda: L.DetectorBranch(width=2, seed=0), (IMAGES,)),
     "reject": (lambda: L.Reject((0, 1)), (IMAGES, SCORES, SCORES[:, 0])),
 }
 

@@ -4,11 +4,13 @@ import pytest
 
 from models.carlini import carlini_cnn
 from models.small import digits_cnn
+from models.vgg_imagenet import vgg_imagenet
 from models.vgg_small import vgg_small
 
 BUILDERS = {
     "carlini_cnn": (carlini_cnn, (28, 28, 1), 312202),
     "digits_cnn": (digits_cnn, (8, 8, 1), 38282),
+    "vgg_imagenet": (vgg_imagenet, (96, 96, 3), 626490),
     "vgg_small": (vgg_small, (32, 32, 3), 3385418),
 }
 
@@ -43,6 +45,13 @@ def test_layers_have_the_names_that_defenses_use(built):
 def test_model_builds_for_other_shapes_and_classes(built):
     build = built[0]
     assert build(input_shape=(32, 32, 3), classes=4).outputs[0].shape == (None, 4)
+
+
+def test_detector_branch_has_its_place_behind_the_fourth_pooling_of_five():
+    model = vgg_imagenet()
+    assert model.get_layer("pool_4").output.shape == (None, 6, 6, 128) and "pool_5" in {layer.name for layer in model.layers}
+    with pytest.raises(ValueError, match="at least 32 pixels a side. Received .*vgg_small"):
+        vgg_imagenet((28, 28, 1))
 
 
 def test_dropout_is_active_in_training_alone():

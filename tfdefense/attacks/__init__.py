@@ -4,6 +4,7 @@ from tfdefense.attacks.base import Attack, AttackResult, Found
 from tfdefense.attacks.carlini_wagner import CarliniWagner
 from tfdefense.attacks.combine import Strongest, Transfer
 from tfdefense.attacks.deepfool import DeepFool
+from tfdefense.attacks.dynamic import DynamicAdversary
 from tfdefense.attacks.jsma import JSMA
 from tfdefense.attacks.objectives import CrossEntropy, Evade, LogSumExp, Margin, MaximumConfidence, Objective, Penalty
 from tfdefense.attacks.orthogonal import OrthogonalPGD
@@ -21,6 +22,7 @@ __all__ = [
     "CarliniWagner",
     "CrossEntropy",
     "DeepFool",
+    "DynamicAdversary",
     "Evade",
     "Found",
     "Interpolated",

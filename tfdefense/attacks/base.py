@@ -1,17 +1,18 @@
 """What all attacks share: checked input, batches, starts, the ball and the bounds, the strongest result of each sample."""
 
 import dataclasses
+import os
 import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
+from tfdefense.attacks.gradients import gradient_or_error  # noqa: F401 - attacks take them from here
 from tfdefense.attacks.norms import NORMS
 from tfdefense.attacks.objectives import CrossEntropy, Evade, Objective
 from tfdefense.attacks.starts import resolve
 from tfdefense.decisions import View
-from tfdefense.graph import as_functional
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,12 @@ class Attack:
 
     def online(self, view):
         """`perturb(x, y, seed)` for use inside a training step: tensors to a tensor. Here the attack itself, out of the graph."""
+        if "1" in (os.environ.get("TF_NUM_INTEROP_THREADS"), str(tf.config.threading.get_inter_op_parallelism_threads())):
+            # The step holds that thread until the attack is done, and the attack would wait for it.
+            raise ValueError(
+                f"{type(self).__name__} runs beside the training step and needs a second thread. TensorFlow was given one. Set "
+                "TF_NUM_INTEROP_THREADS=2, or take an attack that runs inside the step, such as `td.attacks.PGD`."
+            )
 
         def attacked(x, y, seed):
             if len(x) == 0:
@@ -369,43 +376,3 @@ def search(step, state, steps):
     if len(rows):
         settle(np.ones(len(rows), bool))
     return final, spent
-
-
-def gradient_or_error(view, tape, value, x):
-    """The gradient of `value` with respect to `x`; a missing one is an error that names the layer to blame."""
-    gradient = tape.gradient(value, x)
-    if gradient is None:
-        raise ValueError(no_gradient(view))
-    return gradient
-
-
-def no_gradient(view):
-    """Says which layer of a functional Keras model stops the gradient."""
-    import keras
-
-    blame = ""
-    dtype = getattr(getattr(view.model, "input", None), "dtype", "float32")
-    if "int" in str(dtype):
-        return (
-            f"The model's input has dtype {dtype}, through which no gradient flows. Give it a float input: "
-            "`inputs = keras.Input(shape); keras.Model(inputs, layers_after_the_input(inputs))`."
-        )
-    try:
-        model = as_functional(view.model)
-    except ValueError:
-        model = None
-    if model is not None:
-        layers = [layer for layer in model.operations if not isinstance(layer, keras.layers.InputLayer)]
-        inside = keras.Model(model.inputs[0], [keras.tree.flatten(layer.output)[0] for layer in layers])
-        x = tf.constant(np.full((1, *model.inputs[0].shape[1:]), np.mean(view.bounds), "float32"))
-        with tf.GradientTape(persistent=True) as tape:
-            tape.watch(x)
-            outputs = keras.tree.flatten(inside(x, training=False))
-        stops = (layer for layer, output in zip(layers, outputs, strict=True) if tape.gradient(output, x) is None)
-        first = next(stops, None)
-        if first is not None:
-            blame = f" Layer '{first.name}' ({type(first).__name__}) is the first that stops it."
-    return (
-        "The model has no gradient with respect to its input, so this attack can't follow one."
-        f"{blame} Replace it by a smooth stand-in for the attack, or use `td.attacks.Transfer` from a model that has one."
-    )

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+import tensorflow as tf
 
 from tfdefense.attacks.base import Attack, AttackResult, Batch, check
 from tfdefense.decisions import View
@@ -75,6 +76,13 @@ class Transfer:
     @property
     def norm(self):
         return self.attack.norm
+
+    def online(self, view):
+        """The attack's own form for use inside a training step, on the source."""
+        source = view.base() if self.source is None else View.of(self.source, view.bounds)
+        with tf.init_scope():
+            source.learn(np.full((1, *view.input_shape[1:]), np.mean(view.bounds), "float32"))
+        return self.attack.online(source)
 
     def __call__(self, model, x, y, target=None, *, bounds=None, batch_size=128, progress=False):
         view, clean, labels = check(model, x, y, bounds)

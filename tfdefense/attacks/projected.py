@@ -147,14 +147,22 @@ def _build_value(view, objective, targeted):
 
 def move(x, clean, gradient, step, epsilon, ball, bounds):
     """One step down the gradient, back into the ball and the bounds."""
+    return step_along(x, clean, steepest(x, gradient, ball, bounds), step, epsilon, ball, bounds)
+
+
+def steepest(x, gradient, ball, bounds):
+    """The direction in which a step of length 1 gains most, flat; a step goes against it."""
     low, high = bounds
-    shape = tf.shape(x)
-    flat = tf.reshape(x - clean, [shape[0], -1])
-    gradient = tf.reshape(gradient, [shape[0], int(np.prod(x.shape[1:]))])
+    gradient = tf.reshape(gradient, [tf.shape(x)[0], int(np.prod(x.shape[1:]))])
     at = tf.reshape(x, tf.shape(gradient))
-    free = tf.where(gradient > 0, at > low, at < high)
-    flat = ball.project(flat - step * ball.steepest(gradient, free), epsilon)
-    return tf.clip_by_value(clean + tf.reshape(flat, shape), low, high)
+    return ball.steepest(gradient, tf.where(gradient > 0, at > low, at < high))
+
+
+def step_along(x, clean, direction, step, epsilon, ball, bounds):
+    """One step against a flat direction, back into the ball and the bounds."""
+    flat = tf.reshape(x - clean, tf.shape(direction))
+    moved = ball.project(flat - step * direction, epsilon)
+    return tf.clip_by_value(clean + tf.reshape(moved, tf.shape(x)), *bounds)
 
 
 def all_zero(gradient):

@@ -2,11 +2,13 @@
 
 from tfdefense.defenses.base import AllOf, AnyOf, Defense
 from tfdefense.defenses.density import DensityDefense
+from tfdefense.defenses.detector import AdversaryDetector
 from tfdefense.defenses.grafting import graft_dustbin
 from tfdefense.defenses.rejection import DeepNeuralRejection, NeuralRejection, compress
 from tfdefense.defenses.scores import OutDistribution, ThresholdDefense
 
 __all__ = [
+    "AdversaryDetector",
     "AllOf",
     "AnyOf",
     "DeepNeuralRejection",

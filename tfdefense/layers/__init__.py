@@ -1,6 +1,7 @@
 """Keras layers, written with keras.ops alone: they run on every Keras backend."""
 
 from tfdefense.layers.adaptable import AdaptableLayer
+from tfdefense.layers.detector_branch import DetectorBranch
 from tfdefense.layers.kernel_density import KernelDensity
 from tfdefense.layers.rbf_svm import RBFSVM
 from tfdefense.layers.reject import Join, Reject, Threshold
@@ -12,6 +13,7 @@ __all__ = [
     "AdaptableLayer",
     "BestScore",
     "Confidence",
+    "DetectorBranch",
     "Dustbin",
     "Join",
     "KernelDensity",

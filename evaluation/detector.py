@@ -1,0 +1,301 @@
+"""Detector branch: detectability of attacks, transfer of detectors, the dynamic adversary and training against it.
+
+Rows M2 to M9: detectability against the classifier's accuracy by adversary and size, and by depth; transfer over sizes and
+adversaries; one branch fitted on a mixture; static and dynamic detector under the dynamic adversary for each sigma; all of
+them under the strongest attacks and under harmless changes, fitted with and without such changes labelled clean. A
+classifier, samples and epochs smaller than the paper's: see the settings. On MNIST about two hours with `--workers 2` on
+two free CPU cores, of which the two dynamic detectors take most of one.
+"""
+
+from typing import Annotated
+
+import typer
+
+from evaluation import detector_paper as paper
+from evaluation.detector_fit import KINDS, PLANS, SIZED, Setting, shown
+
+DATASETS = ("mnist", "cifar10", "imagenette_small", "digits")
+SIGMAS = tuple(sorted({round(0.1 * i, 2) for i in range(11)} | {round(0.4 + 0.01 * i, 2) for i in range(11)}))
+QUICK_SIGMAS = (0.0, 0.3, 0.4, 0.45, 0.5, 1.0)
+ENOUGH = 30
+STRONGEST = {"selective": "OrthogonalPGD, selective, all starts", "evade": "PGD on max(margin, suspicion), all starts"}
+DETECTORS = ("static", "dynamic", "static with harmless changes", "dynamic with harmless changes")
+HALF = "decision at a probability of one half"
+
+
+def on_every_adversary(setting, fitted_on, layer, names):
+    """Detectability of several adversaries by one branch, and its false positives."""
+    from tfdefense.decisions import decide
+    from tfdefense.metrics import detectability
+
+    defended = setting.detector(fitted_on, layer)
+    clean = decide(defended, setting.test[0]).suspicion
+    found = {name: detectability(clean, decide(defended, setting.twins(name)).suspicion) for name in names}
+    return found | {"false positives": float((clean > 0).mean())}
+
+
+def dynamic_detector(setting, name, threshold):
+    """One of the four detectors that are compared under attacks that know them."""
+    from tfdefense.attacks import DynamicAdversary
+
+    size = setting.plan.dynamic
+    static = (f"iterative linf {shown(size)}",)
+    fitted_on = static if name.startswith("static") else DynamicAdversary(size)
+    layer = setting.layers[setting.plan.usual]
+    return setting.detector(fitted_on, layer, harmless="harmless" in name, threshold=threshold)
+
+
+def under_sigma(setting, name, sigma):
+    """A detector under the dynamic adversary: over samples that were right and are misclassified now, as in the paper."""
+    import tfdefense as td
+    from tfdefense.attacks import DynamicAdversary
+    from tfdefense.metrics import detectability, successful_pairs
+
+    defended = dynamic_detector(setting, name, threshold=0.0)
+    x, y = setting.test
+    result = DynamicAdversary(setting.plan.dynamic, sigma=sigma)(defended, x, y)
+    clean, attacked = td.evaluate(defended, x, y), td.evaluate(defended, result, y)
+    pairs = successful_pairs(clean, attacked)
+    found = None
+    if pairs.sum() >= ENOUGH:
+        found = detectability(clean.suspicion[pairs], attacked.suspicion[pairs])
+    accuracy = attacked.accuracy_before_rejection * setting.samples["test"][2]
+    return {"detectability": found, "successful": int(pairs.sum()), "accuracy": accuracy}
+
+
+def under_strongest(setting, name, kind, number):
+    """Shares not fooled and rejected at each size; the threshold rejects 5 % of held-out clean samples."""
+    from tfdefense.attacks import PGD, Evade, OrthogonalPGD
+    from tfdefense.metrics import security_curve
+
+    steps = setting.budget["steps"]
+
+    def make(size, seed):
+        if kind == "selective":
+            return OrthogonalPGD(size, steps=steps, starts="all", seed=seed)
+        return PGD(size, steps=steps, objective=Evade(), starts="all", early_stop=True, seed=seed)
+
+    defended = dynamic_detector(setting, name, threshold=None)
+    x, y = setting.test
+    curve = security_curve(defended, make, x[:number], y[:number], setting.plan.strongest)
+    return {"accuracy": curve.accuracy.tolist(), "rejection": curve.rejection.tolist()}
+
+
+def control(setting, name):
+    """What a detector rejects of samples that nobody attacked, at both thresholds."""
+    import tfdefense as td
+    from tfdefense.metrics import harmless
+
+    x, y = setting.attacked.x, setting.attacked.y
+    changes = {"unchanged": x} | {f"{kind} {shown(size)}": harmless(x, size, kind) for kind, size in setting.plan.tested}
+    found = {}
+    for threshold, title in ((None, "calibrated"), (0.0, "half")):
+        defended = dynamic_detector(setting, name, threshold)
+        found[title] = {change: td.evaluate(defended, changed, y).rejection for change, changed in changes.items()}
+    return found
+
+
+def chosen_sizes(setting, accuracy):
+    """For each kind the smallest size that takes accuracy under 30 %, as in the paper; else the largest."""
+    chosen = {}
+    for kind in KINDS:
+        names = [name for name, adversary in setting.adversaries.items() if adversary.kind == kind]
+        chosen[kind] = next((name for name in names if accuracy[name] < 0.3), names[-1])
+    return chosen
+
+
+def run(
+    context,
+    *,
+    depth: Annotated[int | None, typer.Option(help="Depth of a residual classifier; else 14.")] = None,
+    width: Annotated[int | None, typer.Option(help="Maps of the branch's first convolution; the paper has 96.", min=1)] = None,
+    fitted: Annotated[int | None, typer.Option(help="Training samples of a branch.", min=128)] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of a static branch; the paper has 20.", min=1)] = None,
+    batches: Annotated[int | None, typer.Option(help="Batches of 128 of a dynamic branch.", min=1)] = None,
+    learning_rate: Annotated[float, typer.Option(help="Of Adam, falling as a cosine; the paper has a constant 1e-4.")] = 1e-3,
+    steps: Annotated[int | None, typer.Option(help="Steps of the strongest attacks; 100, or 20 in a quick run.", min=1)] = None,
+    attacked: Annotated[int | None, typer.Option(help="Samples for the strongest attacks; 150, or 30.", min=1)] = None,
+):
+    from tfdefense import data
+
+    quick, dataset = context.quick, context.dataset
+    plan, small = PLANS[dataset], quick and dataset != "digits"
+    depth = (depth or (8 if quick else plan.depth)) if plan.depth else None
+    budget = {
+        "depth": depth,
+        "width": width or plan.width,
+        "epochs": epochs or (2 if quick else plan.epochs),
+        "batches": batches or (min(plan.batches, 60) if quick else plan.batches),
+        "learning_rate": learning_rate,
+        "steps": steps or (20 if quick else 100),
+    }
+    fitted = fitted or (min(plan.fitted, 1000) if quick else plan.fitted)
+    number, strongest = context.samples_or(500, 60), attacked or (30 if quick else 150)
+    train = data.load(dataset, "train", data_dir=context.data_dir, limit=fitted)
+    test = data.load(dataset, "test", data_dir=context.data_dir)
+    number = min(number, len(test.x) // 2)
+    chosen, rest = test.divide(number)
+    network = context.network(plan.recipe, depth=depth, epochs=1 if small else None)
+    context.settings.update(
+        {**budget, "fitted": len(train.x), "samples": number, "strongest": strongest, "network": network.parent.name}
+    )
+    setting = Setting(context, plan, network, budget, train, chosen, rest.take(slice(2000)))
+    plots = context.output / f"detector-{dataset}"
+    plots.mkdir(parents=True, exist_ok=True)
+    accuracy = _accuracy_rows(context, setting, test)
+    sizes = chosen_sizes(setting, accuracy)
+    found = _detectability_rows(context, setting, accuracy, plots)
+    _depth_rows(context, setting, sizes, plots)
+    _transfer_rows(context, setting, found, sizes, plots)
+    _mixture_rows(context, setting, found, sizes)
+    if plan.dynamic:
+        _sigma_rows(context, setting, plots)
+        _strongest_rows(context, setting, strongest)
+
+
+def _accuracy_rows(context, setting, test):
+    import tfdefense as td
+
+    clean = context.part("clean accuracy", lambda: td.evaluate(setting.base, test.x, test.y).accuracy)
+    known = paper.CLEAN_ACCURACY.get(context.dataset)
+    context.row("M9", "accuracy of the classifier, clean", clean, paper=known, samples=len(test.x), note=setting.plan.recipe)
+    return {name: context.part(f"accuracy {name}", setting.accuracy, name) for name in context.turn(setting.adversaries)}
+
+
+def _detectability_rows(context, setting, accuracy, plots):
+    """Figure 2 (left) and figure 6. Each branch is asked about every adversary: the transfer needs that too."""
+    from tfdefense.plots import detectability
+
+    names, found, points = list(setting.adversaries), {}, {}
+    for name in context.turn(names):
+        layer = setting.layer(setting.adversaries[name].kind)
+        found[name] = context.part(f"fitted on {name}", on_every_adversary, setting, (name,), layer, names)
+    note = f"{HALF}; over the test samples that the classifier has right, {len(setting.test[0])}, and their twins"
+    for name in names:
+        adversary = setting.adversaries[name]
+        known = paper.detectability(context.dataset, adversary.kind, adversary.size, setting.plan.l2[0])
+        context.row("M4", f"detectability, {name}", found[name][name], paper=known, samples=len(setting.test[0]), note=note)
+        context.row("M4", f"accuracy of the classifier, {name}", accuracy[name])
+        context.row("M4", f"false positives, {name}", found[name]["false positives"])
+        points.setdefault(adversary.kind, []).append((accuracy[name], found[name][name]))
+    for limit in (0.3, 0.1):
+        strong = [found[name][name] for name in names if accuracy[name] < limit]
+        known = paper.LEAST.get(context.dataset, {}).get(limit)
+        what = f"least detectability of adversaries that take accuracy under {limit:g}"
+        context.row("M4", what, min(strong, default=None), paper=known, note=f"{len(strong)} adversaries")
+    detectability(points, plots / "detectability.png")
+    return found
+
+
+def _depth_rows(context, setting, sizes, plots):
+    """Figure 2 (right)."""
+    from tfdefense.plots import matrix
+
+    if len(setting.layers) == 1:
+        return
+    pairs = [(kind, depth) for kind in KINDS for depth in range(len(setting.layers))]
+    found = {}
+    for kind, depth in context.turn(pairs):
+        arguments = ((sizes[kind],), setting.layers[depth], [sizes[kind]])
+        found[kind, depth] = context.part(f"AD({depth}), {sizes[kind]}", on_every_adversary, setting, *arguments)[sizes[kind]]
+    for kind, depth in pairs:
+        context.row("M4", f"detectability at AD({depth}), {sizes[kind]}", found[kind, depth], note=setting.layers[depth])
+    table = [[found[kind, depth] for depth in range(len(setting.layers))] for kind in KINDS]
+    depths = [f"AD({depth})" for depth in range(len(setting.layers))]
+    matrix(table, [sizes[kind] for kind in KINDS], depths, plots / "depth.png", ylabel="adversary", xlabel="attached at")
+
+
+def _transfer_rows(context, setting, found, sizes, plots):
+    """Figures 3, 4, 7 and 8."""
+    from tfdefense.plots import matrix
+
+    for kind, norm in SIZED.items():
+        swept = getattr(setting.plan, norm)
+        names = [f"{kind} {shown(size)}" for size in swept]
+        for fitted, size in zip(names, swept, strict=True):
+            for tested, other in zip(names, swept, strict=True):
+                known = paper.sized_transfer(context.dataset, kind, size, other, swept)
+                context.row("M5", f"detectability, fitted on {fitted}, tested on {tested}", found[fitted][tested], paper=known)
+        table = [[found[fitted][tested] for tested in names] for fitted in names]
+        labels = [shown(size) for size in swept]
+        path = plots / f"transfer-{kind.replace(' ', '-')}.png"
+        matrix(table, labels, labels, path, ylabel="fitted at", xlabel=f"tested at, {kind}")
+    chosen = list(sizes.values())
+    for fitted in chosen:
+        for tested in chosen:
+            if setting.adversaries[fitted].kind != setting.adversaries[tested].kind:
+                context.row("M5", f"detectability, fitted on {fitted}, tested on {tested}", found[fitted][tested])
+    table = [[found[fitted][tested] for tested in chosen] for fitted in chosen]
+    matrix(table, chosen, chosen, plots / "transfer.png", ylabel="fitted on", xlabel="tested on")
+
+
+def _mixture_rows(context, setting, found, sizes):
+    """One branch for all: fitted on all five, or on the iterative method in l2 alone."""
+    chosen, layer = tuple(sizes.values()), setting.layers[setting.plan.usual]
+    mixture = context.part("fitted on a mixture", on_every_adversary, setting, chosen, layer, list(setting.adversaries))
+    alone = sizes["iterative l2"]
+    for title, by_name in (("a mixture of the five", mixture), (f"{alone} alone", found[alone])):
+        for name in chosen:
+            context.row("M5", f"one branch fitted on {title}: detectability, {name}", by_name[name])
+        least = min(by_name[name] for name in chosen)
+        context.row("M5", f"one branch fitted on {title}: least detectability of the five", least, note="goal: over 0.85")
+
+
+def _sigma_rows(context, setting, plots):
+    """Figure 5."""
+    from tfdefense.plots import detectability
+
+    sigmas = QUICK_SIGMAS if context.quick else SIGMAS
+    found, points = {}, {}
+    for name, sigma in context.turn([(name, sigma) for name in DETECTORS for sigma in sigmas]):
+        found[name, sigma] = context.part(f"{name}, sigma {sigma:g}", under_sigma, setting, name, sigma)
+    about = f"dynamic adversary at {shown(setting.plan.dynamic)}"
+    for name in DETECTORS:
+        counted = []
+        for sigma in sigmas:
+            one = found[name, sigma]
+            note = f"{HALF}; accuracy of the classifier {one['accuracy']:.3f}"
+            if one["detectability"] is None:
+                note = f"too few: {one['successful']} successful, {ENOUGH} are needed; accuracy {one['accuracy']:.3f}"
+            else:
+                counted.append((sigma, one))
+            known = paper.under_sigma(context.dataset, name, sigma)
+            what = f"detectability, {about}, sigma {sigma:g}, {name}"
+            context.row("M8", what, one["detectability"], paper=known, samples=one["successful"], note=note)
+        values = [one["detectability"] for _, one in counted]
+        what = f"least detectability over the sigmas that count, {name}"
+        known = paper.under_sigma(context.dataset, name, None)
+        context.row("M8", what, min(values, default=None), paper=known, note=f"{len(counted)} of {len(sigmas)} count")
+        context.curve("M8", f"detectability against sigma, {name}", [sigma for sigma, _ in counted], values)
+        if counted:
+            points[name] = [(one["accuracy"], one["detectability"]) for _, one in counted]
+    if points:
+        detectability(points, plots / "dynamic.png")
+
+
+def _strongest_rows(context, setting, number):
+    from tfdefense.metrics import SecurityCurve
+    from tfdefense.plots import security_curve
+
+    pairs, curves, number = [(name, kind) for name in DETECTORS for kind in STRONGEST], {}, min(number, len(setting.test[0]))
+    controls = {name: context.part(f"control, {name}", control, setting, name) for name in context.turn(DETECTORS)}
+    found = {}
+    for name, kind in context.turn(pairs):
+        found[name, kind] = context.part(f"{kind}, {name}", under_strongest, setting, name, kind, number)
+    for name in DETECTORS:
+        for threshold, title in (("half", HALF), ("calibrated", "threshold at 5 %")):
+            for change, rejected in controls[name][threshold].items():
+                seen = change in [f"{kind} {shown(size)}" for kind, size in setting.plan.harmless]
+                note = f"{title}; {'among' if seen and 'harmless' in name else 'not among'} the changes it was fitted on"
+                what = f"rejected, {change}, {title}, {name}"
+                context.row("M7", what, rejected, samples=len(setting.attacked.x), note="" if change == "unchanged" else note)
+    sizes = setting.plan.strongest
+    for name, kind in pairs:
+        one = found[name, kind]
+        for size, accuracy, rejection in zip(sizes, one["accuracy"], one["rejection"], strict=True):
+            note = f"{setting.budget['steps']} steps, threshold at 5 %; {rejection:.3f} rejected"
+            context.row("M8", f"not fooled, {STRONGEST[kind]}, linf {shown(size)}, {name}", accuracy, samples=number, note=note)
+        if kind == "selective":
+            error = [1 - share for share in one["accuracy"]]
+            curves[name] = SecurityCurve(sizes, [one["accuracy"]], [one["rejection"]], [error])
+    security_curve(curves, context.output / f"detector-{context.dataset}" / "strongest.png", xlabel="linf", rejection=False)

@@ -1,0 +1,84 @@
+"""What a step of dynamic adversary training costs, beside its parts measured alone in the same process. For `evaluation/speed.py`.
+
+A step may cost what the adversary's passes do (forward and two backward runs of the defended model a step, on the half of
+the batch that is attacked) and 1.5 plain training steps of classifier and detector together.
+"""
+
+import time
+
+WATCHED = {"mnist": ("conv_2", 24), "digits": ("conv_1", 8)}
+BATCH, STEPS, EPSILON = 128, 10, 0.2
+
+
+def seconds(run, repeats):
+    """CPU seconds of one run, all threads of the process included."""
+    run()
+    start = time.process_time()
+    for _ in range(repeats):
+        run()
+    return (time.process_time() - start) / repeats
+
+
+def measure(model_path, dataset, data_dir, repeats=5):
+    """CPU seconds of a detector step, of a plain step of both networks, of one look of the adversary, of a classifier's pass."""
+    import keras
+    import tensorflow as tf
+
+    import tfdefense as td
+    from tfdefense import data
+
+    train = data.load(dataset, "train", data_dir=data_dir, limit=BATCH)
+    x, y = tf.constant(train.x), tf.constant(train.y)
+    layer, width = WATCHED[dataset]
+
+    def attached():
+        model = keras.models.load_model(model_path, compile=False)
+        return model, td.AdversaryDetector(layer, width=width, seed=0, threshold=0.0).attach(model)
+
+    model, defended = attached()
+    trainer = td.DetectorTraining(defended, td.attacks.DynamicAdversary(EPSILON, steps=STEPS))
+    trainer.compile()
+    whole = attached()[1]
+    whole.compile(
+        "adam",
+        loss={
+            "scores": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            "suspicion": keras.losses.BinaryCrossentropy(from_logits=True),
+        },
+        jit_compile=False,
+    )
+    both = {"scores": train.y, "suspicion": (train.y % 2).astype("float32")}
+
+    @tf.function
+    def look(x, y):
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+            tape.watch(x)
+            outputs = defended(x, training=False)
+            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(y, outputs["scores"])
+        return tape.gradient(loss, x), tape.gradient(outputs["suspicion"], x)
+
+    @tf.function
+    def one_pass(x, y):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(x)
+            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(y, model(x, training=False))
+        return tape.gradient(loss, x)
+
+    half = BATCH // 2
+    return {
+        "step": seconds(lambda: trainer.train_on_batch(train.x, train.y), repeats),
+        "plain": seconds(lambda: whole.train_on_batch(train.x, both), repeats),
+        "look": seconds(lambda: look(x[:half], y[:half])[1].numpy(), repeats),
+        "pass": seconds(lambda: one_pass(x, y).numpy(), repeats),
+    }
+
+
+def add_row(context, found):
+    """The cost in passes of the classifier, as everywhere in this table, and its limit."""
+    limit = STEPS * found["look"] + 1.5 * found["plain"]
+    adversary, plain = STEPS * found["look"] / found["pass"], found["plain"] / found["pass"]
+    parts = f"{adversary:.1f} for the adversary, {plain:.1f} for a plain step"
+    met = "met" if found["step"] <= limit else "NOT met"
+    note = f"limit: adversary + 1.5 plain steps = {limit / found['pass']:.1f} passes ({parts}); {met}"
+    numbers = {"CPU s a pass": found["pass"], "iterations": STEPS}
+    context.row("detector step", "tfdefense", found["step"] / found["pass"], samples=BATCH, note=note, **numbers)

@@ -1,0 +1,251 @@
+import dataclasses
+import importlib
+import json
+import types
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import tfdefense as td
+from evaluation import detector, detector_fit, detector_paper, results
+from evaluation.context import Context
+
+PLAN = dataclasses.replace(
+    detector_fit.PLANS["digits"],
+    depths=("image", "conv", "conv_1"),
+    usual=1,
+    deepfool=2,
+    linf=(0.1, 0.2),
+    l2=(1.0,),
+    strongest=(0.2,),
+)
+BUDGET = {"depth": None, "width": 4, "epochs": 2, "batches": 11, "learning_rate": 3e-3, "steps": 4}
+
+
+@pytest.fixture(scope="module")
+def path(classifier, tmp_path_factory):
+    path = tmp_path_factory.mktemp("network") / "model.keras"
+    bare = keras.models.clone_model(classifier)
+    bare.set_weights(classifier.get_weights())
+    bare.save(path)
+    return path
+
+
+def context(folder, **changes):
+    values = {"protocol": "detector", "dataset": "digits", "quick": True, "samples": None, "data_dir": None, "output": folder}
+    return Context(**(values | {"kept": folder / "parts", "commit": "abc"} | changes))
+
+
+@pytest.fixture(scope="module")
+def setting(path, digits, held_out, tmp_path_factory):
+    attacked, rest = held_out.divide(100)
+    here = context(tmp_path_factory.mktemp("detector"))
+    return detector_fit.Setting(here, PLAN, path, BUDGET, digits.take(slice(600)), attacked, rest)
+
+
+def test_paper_numbers_are_where_they_belong():
+    assert detector_paper.detectability("imagenette_small", "iterative l2", 400 / 255, 400 / 255) == 0.5
+    assert detector_paper.detectability("imagenette_small", "fast", 2 / 255, 400 / 255) == 0.85
+    assert detector_paper.detectability("cifar10", "fast", 1 / 255, 20 / 255) is None
+    sizes = detector_fit.PLANS["imagenette_small"].l2
+    known = [detector_paper.sized_transfer("imagenette_small", "iterative l2", a, b, sizes) for a in sizes for b in sizes]
+    assert known == [None] * 6 + [0.78, None, None]
+    assert (
+        detector_paper.under_sigma("cifar10", "dynamic", 0.3) == 0.7 and detector_paper.under_sigma("cifar10", "static", 0.4) == 0.5
+    )
+    assert (
+        detector_paper.under_sigma("mnist", "dynamic", 0.3) is None and detector_paper.under_sigma("cifar10", "static", 0.9) is None
+    )
+
+
+@pytest.mark.parametrize("dataset", detector.DATASETS)
+def test_adversaries_are_those_of_the_paper(dataset):
+    plan = detector_fit.PLANS[dataset]
+    found = detector_fit.adversaries(plan)
+    assert len(found) == 2 * len(plan.linf) + len(plan.l2) + 2
+    for adversary in found.values():
+        if adversary.kind.startswith("iterative"):
+            sizes = plan.linf if adversary.attack.norm == "linf" else plan.l2
+            assert (adversary.attack.step_size, adversary.attack.steps) == (sizes[0], 10)
+    if plan.dynamic:
+        assert f"iterative linf {detector_fit.shown(plan.dynamic)}" in found, "the static detector of figure 5"
+
+
+@pytest.mark.parametrize("dataset", detector.DATASETS)
+def test_every_layer_that_is_watched_is_there(dataset):
+    from training.recipe import find
+
+    plan = detector_fit.PLANS[dataset]
+    recipe = find(plan.recipe)
+    file, function = recipe.model.split(":")
+    model = getattr(importlib.import_module(f"models.{file}"), function)(**recipe.model_options)
+    budget = BUDGET | {"depth": plan.depth}
+    layers = detector_fit.Setting(types.SimpleNamespace(kept=Path("parts")), plan, None, budget, None, None, None).layers
+    for layer in layers:
+        defended = td.AdversaryDetector(layer, form=plan.form, width=2).attach(model)
+        assert td.decisions.decide(defended, np.full((1, *model.inputs[0].shape[1:]), 0.5, "float32")).suspicion.shape == (1,)
+    assert max(plan.usual, plan.deepfool) < len(layers)
+
+
+def test_sizes_are_shown_in_parts_of_255_where_they_are_such():
+    assert [detector_fit.shown(size) for size in (1 / 255, 400 / 255, 0.2, 0.05, 1.0, 1)] == [
+        "1/255",
+        "400/255",
+        "0.2",
+        "0.05",
+        "1",
+        "1",
+    ]
+
+
+def test_sigmas_are_tenths_and_hundredths_around_the_middle():
+    assert len(detector.SIGMAS) == 20 and {0.0, 0.4, 0.41, 0.49, 0.5, 0.6, 1.0} < set(detector.SIGMAS)
+
+
+def test_smallest_size_under_30_percent_is_chosen_else_the_largest(setting):
+    accuracy = dict.fromkeys(setting.adversaries, 0.5) | {"fast 0.1": 0.2, "fast 0.2": 0.1}
+    chosen = detector.chosen_sizes(setting, accuracy)
+    assert list(chosen) == list(detector_fit.KINDS)
+    assert chosen["fast"] == "fast 0.1" and chosen["iterative linf"] == "iterative linf 0.2"
+
+
+def test_only_what_the_classifier_has_right_is_attacked(setting, classifier, held_out):
+    x, y = held_out.divide(100)[0].x, held_out.divide(100)[0].y
+    right = classifier(x).numpy().argmax(-1) == y
+    np.testing.assert_array_equal(setting.test[0], x[right])
+    result = td.attacks.FGSM(0.2)(classifier, x, y)
+    assert setting.accuracy("fast 0.2") == pytest.approx(1 - result.success.mean())
+
+
+def test_deepfool_is_clipped_where_the_paper_does_so(setting, monkeypatch):
+    x, free = setting.test[0], setting.twins("DeepFool l2")
+    monkeypatch.setattr(setting, "plan", dataclasses.replace(PLAN, clipped=0.05))
+    assert np.abs(free - x).max() > 0.06
+    np.testing.assert_allclose(setting.twins("DeepFool l2") - x, np.clip(free - x, -0.05, 0.05), atol=1e-6)
+    assert np.abs(setting.twins("fast 0.2") - x).max() > 0.19
+
+
+def test_fitted_branches_are_kept_by_content(setting, held_out, monkeypatch):
+    fits = []
+    original = setting._fit
+    monkeypatch.setattr(setting, "_fit", lambda *rest: fits.append(rest[1]) or original(*rest))
+    first = setting.detector(("fast 0.2",), "conv")
+    again = setting.detector(("fast 0.2",), "conv")
+    assert fits == [("fast 0.2",)]
+    np.testing.assert_array_equal(first(held_out.x)["suspicion"], again(held_out.x)["suspicion"])
+    calibrated = setting.detector(("fast 0.2",), "conv", threshold=None)
+    assert (calibrated(setting.held_out.x)["label"].numpy() == -1).mean() == pytest.approx(0.05, abs=0.01)
+    setting.detector(("fast 0.2",), "conv_1")
+    assert len(fits) == 2
+    monkeypatch.setattr(setting, "budget", BUDGET | {"steps": 99, "batches": 99})
+    setting.detector(("fast 0.2",), "conv")
+    assert len(fits) == 2, "neither the attacks' steps nor the length of dynamic training change a static branch"
+    clean = setting.test[0]
+    found = detector.on_every_adversary(setting, ("fast 0.2",), "conv", ["fast 0.2"])
+    caught = (first(setting.twins("fast 0.2"))["suspicion"].numpy() > 0).mean()
+    kept = (first(clean)["suspicion"].numpy() <= 0).mean()
+    assert found["fast 0.2"] == pytest.approx((caught + kept) / 2)
+    assert found["false positives"] == pytest.approx(1 - kept)
+
+
+def test_mixture_gives_each_sample_one_of_its_adversaries(setting, monkeypatch):
+    seen = []
+    trainer = types.SimpleNamespace(compile=lambda *_, **__: None, fit=lambda x, y, **_: seen.extend([x, y]))
+    monkeypatch.setattr(td, "DetectorTraining", lambda *_, **__: trainer)
+    monkeypatch.setattr(detector_fit, "ROOM", 0)
+    defended = td.AdversaryDetector("conv", width=2).attach(setting.base)
+    setting._fit(defended, ("fast 0.2", "iterative linf 0.1"), "conv", (), setting.cache / "none", True)
+    x = setting.samples["train"][0]
+    np.testing.assert_array_equal(seen[0][: len(x)], x)
+    for number, name in enumerate(("fast 0.2", "iterative linf 0.1")):
+        np.testing.assert_array_equal(seen[0][len(x) + number :: 2], setting.twins(name, "train")[number::2])
+    np.testing.assert_array_equal(seen[1], np.repeat([0, 1], len(x)))
+
+
+def test_maps_that_are_kept_make_the_same_branch(setting, held_out, monkeypatch):
+    made = {}
+    for room in (detector_fit.ROOM, 0):
+        monkeypatch.setattr(detector_fit, "ROOM", room)
+        defended = td.AdversaryDetector("conv_1", width=4, seed=0, threshold=0.0).attach(setting.base)
+        setting._fit(defended, ("fast 0.2",), "conv_1", (), setting.cache / f"room {room}", True)
+        made[room] = defended(held_out.x)["suspicion"].numpy()
+    np.testing.assert_allclose(*made.values(), atol=1e-2)
+
+
+def test_sigma_counts_over_successful_samples_alone(setting, monkeypatch):
+    found = detector.under_sigma(setting, "static", 0.0)
+    defended = detector.dynamic_detector(setting, "static", 0.0)
+    x, y = setting.test
+    changed = td.attacks.DynamicAdversary(0.2, sigma=0.0)(defended, x, y).x_adv
+    out = td.decisions.decide(defended, changed)
+    fooled = out.scores.argmax(-1) != y
+    assert found["successful"] == fooled.sum() > 30
+    clean = td.decisions.decide(defended, x).suspicion
+    assert found["detectability"] == pytest.approx(((out.suspicion[fooled] > 0).mean() + (clean[fooled] <= 0).mean()) / 2)
+    assert found["accuracy"] == pytest.approx((~fooled).mean() * setting.samples["test"][2])
+    monkeypatch.setattr(detector, "ENOUGH", int(fooled.sum()) + 1)
+    assert detector.under_sigma(setting, "static", 0.0) == found | {"detectability": None}
+
+
+@pytest.mark.slow
+def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch):
+    plan = dataclasses.replace(PLAN, depths=("image", "conv"), deepfool=1, linf=(0.2,))
+    monkeypatch.setitem(detector.PLANS, "digits", plan)
+    monkeypatch.setattr(detector, "QUICK_SIGMAS", (0.0, 1.0))
+    monkeypatch.setattr(detector, "DETECTORS", ("static", "dynamic with harmless changes"))
+
+    def protocol():
+        made = context(tmp_path)
+        made.network = lambda recipe, **options: path
+        detector.run(made, width=2, fitted=200, epochs=1, batches=2, steps=2, attacked=8)
+        return made
+
+    first = protocol()
+    assert {row["row"] for row in first.rows} == {"M4", "M5", "M7", "M8", "M9"}
+    assert len({row["what"] for row in first.rows}) == len(first.rows), "two rows of one name could not be told apart"
+    few = [row for row in first.rows if "sigma 1," in row["what"]]
+    assert few and all(row["ours"] is None and row["note"].startswith("too few: ") for row in few)
+    drawn = {file.stem for file in (tmp_path / "detector-digits").iterdir()}
+    assert drawn >= {"detectability", "depth", "transfer", "transfer-fast", "transfer-iterative-l2", "dynamic", "strongest"}
+    content = json.loads(results.write(first, 1.0, tmp_path).read_text())
+    assert all(row["ours"] is None or np.isfinite(row["ours"]) for row in content["rows"])
+    for name in ("on_every_adversary", "under_sigma", "under_strongest", "control"):
+        monkeypatch.setattr(detector, name, lambda *_: pytest.fail("a finished part was measured again"))
+    assert json.dumps(protocol().rows) == json.dumps(first.rows)
+
+
+def test_dynamic_part_is_left_out_where_the_paper_has_none(path, tmp_path, monkeypatch):
+    monkeypatch.setitem(detector.PLANS, "digits", dataclasses.replace(PLAN, dynamic=None, depths=("conv",), usual=0, deepfool=0))
+    steps = ("_detectability_rows", "_transfer_rows", "_mixture_rows", "_sigma_rows", "_strongest_rows")
+    called = []
+    for name in steps:
+        monkeypatch.setattr(detector, name, lambda *_, name=name: called.append(name))
+    monkeypatch.setattr(detector, "_accuracy_rows", lambda _, setting, __: dict.fromkeys(setting.adversaries, 0.1))
+    made = context(tmp_path)
+    made.network = lambda recipe, **options: path
+    detector.run(made)
+    assert called == list(steps[:3])
+
+
+def test_cost_of_a_step_is_told_against_its_limit(path):
+    from evaluation import speed_detector
+
+    rows = []
+    here = types.SimpleNamespace(row=lambda *values, **named: rows.append((values, named)))
+    found = {"pass": 0.1, "look": 0.1, "plain": 0.4, "step": 1.6}
+    speed_detector.add_row(here, found)
+    speed_detector.add_row(here, found | {"step": 1.61})
+    assert rows[0][0] == ("detector step", "tfdefense", pytest.approx(16.0))
+    assert "adversary + 1.5 plain steps = 16.0 passes (10.0 for the adversary, 4.0 for a plain step); met" in rows[0][1]["note"]
+    assert rows[1][1]["note"].endswith("; NOT met")
+
+
+def test_cost_of_a_step_is_measured(path, monkeypatch):
+    from evaluation import speed_detector
+
+    monkeypatch.setitem(speed_detector.WATCHED, "digits", ("conv", 4))
+    found = speed_detector.measure(path, "digits", None, repeats=2)
+    assert set(found) == {"step", "plain", "look", "pass"} and min(found.values()) > 0
+    assert found["step"] > found["look"], "a step holds ten looks"

@@ -1,0 +1,88 @@
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from tfdefense.layers import DetectorBranch
+
+
+def widths(branch):
+    return [convolution.filters for convolution in branch.convolutions]
+
+
+def built(shape, **options):
+    branch = DetectorBranch(**options)
+    branch.build((None, *shape))
+    return branch
+
+
+@pytest.mark.parametrize(("side", "pools"), [(32, 2), (28, 2), (16, 1), (14, 1), (8, 0), (7, 0)])
+def test_topology_of_figure_1(side, pools):
+    branch = built((side, side, 16))
+    assert widths(branch) == [96, 192, 192, 192, 2]
+    assert [convolution.kernel_size for convolution in branch.convolutions] == [(3, 3)] * 4 + [(1, 1)]
+    assert branch.pools == [True, True, False, False][:pools] + [False] * (4 - pools)
+    kernels = 9 * (16 * 96 + 96 * 192 + 192 * 192 * 2)
+    assert branch.count_params() == kernels + 4 * (96 + 3 * 192) + 2 * 192 + 2
+
+
+def test_imagenet_form_has_five_convolutions_and_one_pooling():
+    branch = built((14, 14, 512), form="imagenet")
+    assert widths(branch) == [196] * 5 + [2] and branch.pools == [True] + [False] * 4
+
+
+def test_width_narrows_all():
+    assert widths(built((8, 8, 1), width=8)) == [8, 16, 16, 16, 2]
+
+
+def test_log_odds_are_the_difference_of_the_two_maps_over_all_places():
+    branch = built((6, 6, 3), width=4, seed=1)
+    maps = np.random.default_rng(0).random((5, 6, 6, 3), dtype="float32")
+    x = maps
+    for convolution, norm in zip(branch.convolutions, branch.norms, strict=False):
+        x = keras.ops.relu(norm(convolution(x), training=False))
+    two = keras.ops.convert_to_numpy(branch.convolutions[-1](x)).mean((1, 2))
+    probability = np.exp(two[:, 1]) / np.exp(two).sum(1)
+    odds = keras.ops.convert_to_numpy(branch(maps))
+    np.testing.assert_allclose(1 / (1 + np.exp(-odds)), probability, rtol=1e-5)
+
+
+def test_normalisation_follows_the_batch_in_training_alone():
+    branch = built((6, 6, 3), width=4, seed=1)
+    maps = np.random.default_rng(0).random((5, 6, 6, 3), dtype="float32")
+    before = [weight.copy() for weight in branch.get_weights()]
+    branch(maps)
+    assert all(np.array_equal(a, b) for a, b in zip(before, branch.get_weights(), strict=True))
+    branch(maps, training=True)
+    moved = [not np.array_equal(a, b) for a, b in zip(before, branch.get_weights(), strict=True)]
+    assert sum(moved) == 8, "mean and variance of four normalisations"
+
+
+@pytest.mark.parametrize(
+    ("options", "shape", "words"),
+    [
+        ({"form": "mnist"}, (8, 8, 1), "`form` must be one of 'cifar', 'imagenet'. Received: 'mnist'"),
+        ({"width": 0}, (8, 8, 1), "`width` must be a whole number of at least 1"),
+        ({"width": 2.5}, (8, 8, 1), "`width` must be a whole number"),
+        ({}, (10,), r"feature maps of shape \(batch, height, width, channels\).*Received shape \(None, 10\)"),
+        ({}, (None, None, 3), "all but the batch known"),
+    ],
+)
+def test_bad_settings(options, shape, words):
+    with pytest.raises(ValueError, match=words):
+        built(shape, **options)
+
+
+def test_branch_runs_on_jax():
+    pytest.importorskip("jax", reason="JAX is not installed: `pip install tfdefense[jax]`")
+    code = (
+        "import keras, numpy as np, tfdefense as td; b = td.layers.DetectorBranch(width=4, seed=1)\n"
+        "x = np.random.default_rng(0).random((2, 12, 12, 3), dtype='float32')\n"
+        "print(keras.backend.backend(), *(round(float(v), 4) for v in b(x)))"
+    )
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert run.stdout.split()[0] == "jax" and len(run.stdout.split()) == 3

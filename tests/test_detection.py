@@ -1,0 +1,264 @@
+"""Training a detector branch: what is trained, on what, and that it detects."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfdefense as td
+
+A = td.attacks
+
+
+def normalised():
+    """A classifier with BatchNormalization and Dropout, whose statistics and noise a careless `fit` would use."""
+    inputs = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(4, 3, padding="same", name="conv")(inputs)
+    x = keras.layers.ReLU(name="maps")(keras.layers.BatchNormalization(name="norm")(x))
+    x = keras.layers.Dropout(0.5, name="dropout")(x)
+    x = keras.layers.BatchNormalization(name="norm_2")(x)
+    return keras.Model(inputs, keras.layers.Dense(10, name="scores")(keras.layers.Flatten()(x)))
+
+
+def weights(model):
+    return [weight.copy() for weight in model.get_weights()]
+
+
+def same(first, second):
+    return [np.array_equal(a, b) for a, b in zip(first, second, strict=True)]
+
+
+def detector(model, layer="conv", seed=0, **options):
+    return td.AdversaryDetector(layer, width=8, seed=seed, **options).attach(model)
+
+
+@pytest.fixture(scope="module")
+def static(classifier, digits):
+    """Trained on digits and their BIM twins."""
+    defended = detector(classifier, threshold=0.0)
+    trainer = td.DetectorTraining(defended)
+    trainer.compile(keras.optimizers.Adam(3e-3))
+    trainer.fit(*td.twins(classifier, A.BIM(0.2), digits.x[:700], digits.y[:700]), epochs=6, verbose=0)
+    return defended
+
+
+def detectability(defended, attack, x, y):
+    x_adv = attack(defended, x, y).x_adv
+    clean, attacked = (defended(samples)["suspicion"].numpy() for samples in (x, x_adv))
+    return td.metrics.detectability(clean, attacked)
+
+
+@pytest.mark.parametrize("layer", ["norm_2"])
+@pytest.mark.parametrize("attacks", [A.DynamicAdversary(0.1), ()], ids=["dynamic", "static"])
+def test_not_one_weight_of_the_classifier_moves_and_all_of_the_branch_do(layer, attacks, digits):
+    model = normalised()
+    defended = detector(model, layer)
+    trainer = td.DetectorTraining(defended, attacks, harmless=[("sign", 0.1)])
+    trainer.compile(keras.optimizers.Adam(1e-2))
+    before, all_before = weights(model), weights(defended)
+    trainer.fit(digits.x[:128], digits.y[:128] if attacks else digits.y[:128] % 2, verbose=0)
+    assert all(same(before, weights(model))), "the normalisation's moving averages count too"
+    threshold = 1
+    assert same(all_before, weights(defended)).count(True) == len(before) + threshold
+
+
+def test_classifier_is_seen_in_inference_mode(digits):
+    defended = detector(normalised(), "dropout")
+    trainer = td.DetectorTraining(defended)
+    inner = trainer.get_layer("frozen")
+    np.testing.assert_array_equal(inner(digits.x[:4], training=True), inner(digits.x[:4]))
+    np.testing.assert_allclose(trainer(digits.x[:4]), _log_odds(defended, digits.x[:4]), atol=1e-6)
+
+
+def _log_odds(defended, x):
+    next(layer for layer in defended.layers if isinstance(layer, td.layers.Threshold)).value.assign(0.0)
+    return defended(x)["suspicion"]
+
+
+def test_static_detector_detects_the_attack_it_was_fitted_on(static, classifier, held_out):
+    x, y = held_out.x, held_out.y
+    unaware = A.Transfer(A.BIM(0.2))
+    assert detectability(static, unaware, x, y) > 0.9
+    np.testing.assert_allclose(td.decisions.decide(static, x).scores, td.decisions.decide(classifier, x).scores, atol=1e-5)
+
+
+def test_dynamic_adversary_gets_past_a_static_detector(static, held_out):
+    x, y = held_out.x[:150], held_out.y[:150]
+    fixed = A.DynamicAdversary(0.2, sigma=0.0)(static, x, y)
+    both = A.DynamicAdversary(0.2, sigma=0.4)(static, x, y)
+    assert fixed.success.mean() < 0.2 and both.success.mean() > 0.5
+    # Sigma 1 leaves the classifier alone, and lowers the suspicion as nothing else does.
+    alone = A.DynamicAdversary(0.2, sigma=1.0)(static, x, y)
+    suspicion = [static(result.x_adv)["suspicion"].numpy().mean() for result in (alone, both, fixed)]
+    assert suspicion[0] < suspicion[1] < suspicion[2]
+
+
+@pytest.mark.slow
+def test_dynamic_training_makes_the_detector_hard_to_fool(static, classifier, digits, held_out):
+    def rejected(defended):
+        return (A.DynamicAdversary(0.3, sigma=0.4)(defended, held_out.x, held_out.y).label == -1).mean()
+
+    defended = detector(classifier, threshold=0.0)
+    trainer = td.DetectorTraining(defended, A.DynamicAdversary(0.3, steps=5))
+    trainer.compile(keras.optimizers.Adam(3e-3))
+    trainer.fit(digits.x, digits.y, batch_size=64, epochs=4, verbose=0)
+    assert rejected(static) < 0.2 and rejected(defended) > 0.6
+    assert (defended(held_out.x)["label"].numpy() == -1).mean() < 0.1
+
+
+def test_batches_hold_attacked_harmless_and_untouched_samples(classifier, held_out):
+    x, y = np.repeat(held_out.x[:1], 400, 0), np.repeat(held_out.y[:1], 400)
+    trainer = td.DetectorTraining(detector(classifier), [A.FGSM(0.1), A.FGSM(0.3)], harmless=[("dim", 0.5)])
+    changed, attacked = tf.function(trainer.perturb)(tf.constant(x), tf.constant(y))
+    size = np.abs(changed.numpy() - x).reshape(400, -1).max(1)
+    dimmed = (changed.numpy() == x * 0.5).reshape(400, -1).all(1)
+    attacked = attacked.numpy()
+    assert 0.4 < attacked.mean() < 0.6 and not dimmed[attacked].any() and 0.35 < dimmed[~attacked].mean() < 0.65
+    assert (size[~attacked & ~dimmed] == 0).all() and set(size[attacked].round(4).tolist()) <= {np.float32(0.1), np.float32(0.3)}
+    np.testing.assert_array_equal(trainer.labels(y, tf.constant(attacked)), attacked)
+
+
+def test_without_attacks_only_clean_samples_are_changed(classifier, held_out):
+    x, is_adversarial = np.repeat(held_out.x[:1], 200, 0), np.repeat([0, 1], 100)
+    trainer = td.DetectorTraining(detector(classifier), harmless=[("dim", 0.5)])
+    changed, _ = tf.function(trainer.perturb)(tf.constant(x), tf.constant(is_adversarial))
+    moved = (changed.numpy() != x).reshape(200, -1).any(1)
+    assert 30 < moved[:100].sum() < 70 and not moved[100:].any()
+    assert trainer.labels(is_adversarial, None) is is_adversarial
+
+
+def test_attacks_on_the_fly_see_the_detector_or_inside_transfer_do_not(static, classifier, held_out):
+    # What is wrong or rejected as it is, a call of the attack leaves alone and a training step does not.
+    right = np.flatnonzero(td.decisions.decide(static, held_out.x).label == held_out.y)[:40]
+    x, y = held_out.x[right], held_out.y[right]
+
+    def run(attack):
+        return tf.function(td.DetectorTraining(static, attack, share=1.0).perturb)(tf.constant(x), tf.constant(y))[0].numpy()
+
+    np.testing.assert_allclose(run(A.Transfer(A.FGSM(0.2))), A.FGSM(0.2)(classifier, x, y).x_adv, atol=1e-6)
+    aware = A.DynamicAdversary(0.2, sigma=0.8)
+    np.testing.assert_allclose(run(aware), aware(static, x, y).x_adv, atol=1e-5)
+    assert np.abs(run(A.FGSM(0.2, objective=A.Evade())) - run(A.Transfer(A.FGSM(0.2)))).max() > 0.1
+
+
+def test_sigma_is_drawn_for_each_sample(static, held_out):
+    x, y = np.repeat(held_out.x[:1], 200, 0), np.repeat(held_out.y[:1], 200)
+    # A ball too large to matter: after one step each pixel shows 1 - sigma + sigma or 1 - 2 sigma.
+    attack = A.DynamicAdversary(0.4, steps=1, step_size=0.02)
+    trainer = td.DetectorTraining(static, attack, share=1.0)
+    inside = tf.function(trainer.perturb)(tf.constant(x), tf.constant(y))[0].numpy()
+    middle = (x[0] > 0.1) & (x[0] < 0.9)
+    for changed in (inside, attack(static, x, y).x_adv):
+        moves = np.abs(changed - x)[:, middle] / 0.02
+        sigma = np.array([(1 - row[row < 0.99].max(initial=0)) / 2 for row in moves])
+        assert len(np.unique(sigma.round(4))) > 50 and (moves <= 1.0001).all()
+
+
+def test_false_positives_are_those_of_the_clean_samples():
+    metric = td.detection.FalsePositiveRate()
+    metric.update_state(np.array([0, 0, 0, 1, 1]), np.array([0.5, -1.0, -1.0, 3.0, 3.0], "float32"))
+    metric.update_state(np.array([0, 1]), np.array([-0.5, 3.0], "float32"))
+    assert float(metric.result()) == pytest.approx(0.25)
+
+
+def test_interrupted_training_goes_on_from_its_backup(classifier, digits, tmp_path):
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                raise KeyboardInterrupt
+
+    def fit(*callbacks):
+        defended = detector(classifier, seed=None)
+        trainer = td.DetectorTraining(defended, A.DynamicAdversary(0.2, steps=2))
+        trainer.compile()
+        backup = keras.callbacks.BackupAndRestore(str(tmp_path), delete_checkpoint=False)
+        history = trainer.fit(digits.x[:128], digits.y[:128], epochs=3, verbose=0, callbacks=[backup, *callbacks])
+        return defended, trainer, history
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(Stop())
+    defended, trainer, history = fit()
+    assert history.epoch == [1, 2] and int(trainer.optimizer.iterations) == 3 * 4
+    again, _, history = fit()
+    assert not history.epoch and all(same(weights(defended), weights(again))), "the backup holds the branch"
+
+
+def test_save_writes_the_defended_model(static, held_out, tmp_path):
+    trainer = td.DetectorTraining(static)
+    trainer.save(tmp_path / "d.keras")
+    for name, value in static(held_out.x).items():
+        np.testing.assert_allclose(td.load(tmp_path / "d.keras")(held_out.x)[name], value, atol=1e-5)
+
+
+def test_twins_are_kept_by_content(classifier, held_out, tmp_path, monkeypatch):
+    x, y = held_out.x[:10], held_out.y[:10]
+    calls = []
+    original = A.FGSM.perturb
+    monkeypatch.setattr(A.FGSM, "perturb", lambda *rest: calls.append(1) or original(*rest))
+    samples, is_adversarial = td.twins(classifier, A.FGSM(0.2), x, y, cache=tmp_path)
+    np.testing.assert_array_equal(samples, np.concatenate([x, A.FGSM(0.2)(classifier, x, y).x_adv]))
+    assert is_adversarial.tolist() == [0] * 10 + [1] * 10
+    calls.clear()
+    np.testing.assert_array_equal(td.twins(classifier, A.FGSM(0.2), x, y, cache=tmp_path)[0], samples)
+    assert not calls
+    other = keras.models.clone_model(classifier)
+    other.set_weights([1.01 * weight for weight in classifier.get_weights()])
+    for changed in ((classifier, A.FGSM(0.1), x), (classifier, A.FGSM(0.2), x * 0.9), (other, A.FGSM(0.2), x)):
+        td.twins(*changed, y, cache=tmp_path)
+    assert len(calls) == 3 and len(list(tmp_path.iterdir())) == 4
+    with pytest.raises(ValueError, match="`cache` needs a Keras model"):
+        td.twins(lambda x: x, A.FGSM(0.1), x, y, cache=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (
+            lambda m, d: td.DetectorTraining(td.ThresholdDefense().attach(m)),
+            "one detector branch. Received 'defended', which has 0",
+        ),
+        (lambda m, d: td.DetectorTraining(d, ["bim"]), "Expected attacks, such as"),
+        (lambda m, d: td.DetectorTraining(d, A.DynamicAdversary(0.1), share=0), "`share` must be above 0"),
+        (lambda m, d: td.AdversaryDetector(["conv"]), 'the name of one layer, such as "conv_2"'),
+        (lambda m, d: td.AdversaryDetector("conv", width=0), "`width` must be a whole number"),
+        (lambda m, d: td.AdversaryDetector("features").attach(m), "Layer 'features' can't be watched. .*feature maps"),
+        (lambda m, d: td.AdversaryDetector("konv").attach(m), "no layer 'konv'. Nearest: conv"),
+    ],
+)
+def test_bad_settings(classifier, make, words):
+    with pytest.raises(ValueError, match=words):
+        make(classifier, detector(classifier))
+
+
+def test_wrong_harmless_change_is_named_when_training_starts(classifier, digits):
+    trainer = td.DetectorTraining(detector(classifier), A.FGSM(0.1), harmless=[("blur", 1)])
+    trainer.compile()
+    with pytest.raises(ValueError, match="`kind` must be one of sign, gaussian.*Received 'blur'"):
+        trainer.fit(digits.x[:8], digits.y[:8], verbose=0)
+
+
+@pytest.mark.slow
+def test_trains_under_a_distribution_strategy():
+    code = """
+import keras, numpy as np, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import tfdefense as td
+x, y = np.random.default_rng(0).random((64, 8, 8, 1), dtype="float32"), np.arange(64) % 10
+with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    inputs = keras.Input((8, 8, 1))
+    maps = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3, name="conv")(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(10)(keras.layers.Flatten()(maps)))
+    defended = td.AdversaryDetector("conv", width=4).attach(model)
+    trainer = td.DetectorTraining(defended, td.attacks.DynamicAdversary(0.2, steps=2), harmless=[("sign", 0.1)])
+    trainer.compile()
+old = [[weight.copy() for weight in one.get_weights()] for one in (model, defended)]
+loss = trainer.fit(x, y, batch_size=32, verbose=0).history["loss"][0]
+moved = [sum((a != b).any() for a, b in zip(was, one.get_weights())) for was, one in zip(old, (model, defended))]
+print(np.isfinite(loss), *moved)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["True", "0", "22"]

@@ -1,0 +1,116 @@
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from tfdefense.attacks.base import Attack, Found, check_number, gradient_or_error, search
+from tfdefense.attacks.norms import norm_named
+from tfdefense.attacks.objectives import CrossEntropy
+from tfdefense.attacks.projected import all_zero, is_fooled, steepest, step_along
+
+
+@dataclass(frozen=True)
+class DynamicAdversary(Attack):
+    """Basic iterative method against classifier and detector at once: (1 - sigma) of a step misleads the one, sigma the other.
+
+    In linf both steps go along signs, so that sigma settles every pixel where the two disagree: below 0.5 the classifier's
+    sign wins all of them, above 0.5 the detector's. On a model that rejects nothing only the classifier's part is left.
+    Cross-entropy is the classifier's cost, as in the paper. The detector's has, whatever its scale, the sign of the
+    suspicion, so that this attack fits every defense.
+
+    Args:
+        epsilon: Size of the ball.
+        sigma: From 0 (the classifier alone) to 1 (the detector alone). None draws it for each sample, as training does.
+        norm: "linf", which is the paper's, "l2" or "l1".
+        steps: Gradient steps; the last point counts, whatever lies on the way.
+        step_size: Length of a step; by default epsilon / 4, the paper's 0.25 at an epsilon of 1 (of 255).
+        seed: Of sigma where it is drawn.
+
+    Example:
+
+    >>> result = DynamicAdversary(0.2, sigma=0.4)(defended, x, y)
+    >>> bool((abs(result.x_adv - x) <= 0.2 + 1e-6).all())
+    True
+
+    Reference: Metzen et al., 2017, On detecting adversarial perturbations, section 3.3.
+    """
+
+    epsilon: float
+    sigma: float | None = None
+    norm: str = "linf"
+    steps: int = 10
+    step_size: float | None = None
+    seed: int = 0
+
+    def __post_init__(self):
+        norm_named(self.norm)
+        check_number("epsilon", self.epsilon)
+        check_number("steps", self.steps, low=1, whole=True)
+        if self.step_size is not None:
+            check_number("step_size", self.step_size, above=True)
+        if self.sigma is not None:
+            check_number("sigma", self.sigma)
+            if self.sigma > 1:
+                raise ValueError(f"`sigma` must be at most 1, the detector alone. Received: {self.sigma!r}.")
+
+    @property
+    def length(self):
+        return self.epsilon / 4 if self.step_size is None else self.step_size
+
+    def perturb(self, batch, start):
+        view, targeted = batch.view, batch.target is not None
+        epsilon, length = tf.constant(self.epsilon, tf.float32), tf.constant(self.length, tf.float32)
+        if self.sigma is None:
+            sigma = [np.random.default_rng([self.seed, number]).uniform() for number in batch.number]
+        else:
+            sigma = np.full(len(start), self.sigma)
+        step = view.function(("dynamic", self.norm, targeted), lambda: _build_step(view, self.ball, targeted))
+        none = tf.zeros(len(start), tf.bool)
+        state = {"x": tf.constant(start), "clean": tf.constant(batch.x), "aim": batch.aim, "zero": none, "done": none}
+        state["sigma"] = tf.constant(np.asarray(sigma, "float32"))
+        final, spent = search(lambda state: step(state, epsilon, length), state, self.steps)
+        return Found(final["x"], spent, final["zero"])
+
+    def online(self, view):
+        """Inside a training step: all steps from the sample, with a sigma of its own for each sample where it is drawn."""
+
+        def perturb(x, y, seed):
+            sigma = (
+                tf.random.stateless_uniform([tf.shape(x)[0]], [seed, 0])
+                if self.sigma is None
+                else tf.fill([tf.shape(x)[0]], self.sigma)
+            )
+
+            def descend(index, at):
+                direction, _ = _direction(view, self.ball, False, at, y, sigma)
+                return index + 1, step_along(at, x, direction, self.length, self.epsilon, self.ball, view.bounds)
+
+            return tf.while_loop(lambda index, at: index < self.steps, descend, (0, x))[1]
+
+        return perturb
+
+
+def _direction(view, ball, targeted, x, aim, sigma):
+    """Where the weighted step goes, flat, and which samples have nothing to follow although they are not taken."""
+    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+        tape.watch(x)
+        scores, suspicion, label = view.forward(x)
+        cost = CrossEntropy().value(scores, suspicion, aim, aim if targeted else None, (1.0, 1.0))
+    gradient = gradient_or_error(view, tape, cost, x)
+    sigma = sigma[:, None]
+    direction = (1 - sigma) * steepest(x, gradient, ball, view.bounds)
+    if suspicion is not None:
+        direction += sigma * steepest(x, gradient_or_error(view, tape, suspicion, x), ball, view.bounds)
+    del tape
+    return direction, all_zero(direction) & ~is_fooled(label, aim, targeted)
+
+
+def _build_step(view, ball, targeted):
+    def step(state, epsilon, length):
+        direction, stuck = _direction(view, ball, targeted, state["x"], state["aim"], state["sigma"])
+        state = dict(state)
+        state["x"] = step_along(state["x"], state["clean"], direction, length, epsilon, ball, view.bounds)
+        state["zero"] |= stuck
+        return state
+
+    return step

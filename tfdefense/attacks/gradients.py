@@ -1,0 +1,46 @@
+"""A missing gradient is an error that names the layer to blame."""
+
+import numpy as np
+import tensorflow as tf
+
+from tfdefense.graph import as_functional
+
+
+def gradient_or_error(view, tape, value, x):
+    """The gradient of `value` with respect to `x`; a missing one is an error that names the layer to blame."""
+    gradient = tape.gradient(value, x)
+    if gradient is None:
+        raise ValueError(no_gradient(view))
+    return gradient
+
+
+def no_gradient(view):
+    """Says which layer of a functional Keras model stops the gradient."""
+    import keras
+
+    blame = ""
+    dtype = getattr(getattr(view.model, "input", None), "dtype", "float32")
+    if "int" in str(dtype):
+        return (
+            f"The model's input has dtype {dtype}, through which no gradient flows. Give it a float input: "
+            "`inputs = keras.Input(shape); keras.Model(inputs, layers_after_the_input(inputs))`."
+        )
+    try:
+        model = as_functional(view.model)
+    except ValueError:
+        model = None
+    if model is not None:
+        layers = [layer for layer in model.operations if not isinstance(layer, keras.layers.InputLayer)]
+        inside = keras.Model(model.inputs[0], [keras.tree.flatten(layer.output)[0] for layer in layers])
+        x = tf.constant(np.full((1, *model.inputs[0].shape[1:]), np.mean(view.bounds), "float32"))
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(x)
+            outputs = keras.tree.flatten(inside(x, training=False))
+        stops = (layer for layer, output in zip(layers, outputs, strict=True) if tape.gradient(output, x) is None)
+        first = next(stops, None)
+        if first is not None:
+            blame = f" Layer '{first.name}' ({type(first).__name__}) is the first that stops it."
+    return (
+        "The model has no gradient with respect to its input, so this attack can't follow one."
+        f"{blame} Replace it by a smooth stand-in for the attack, or use `td.attacks.Transfer` from a model that has one."
+    )

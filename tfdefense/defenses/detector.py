@@ -1,0 +1,43 @@
+from tfdefense.defenses.base import Defense
+from tfdefense.layers import DetectorBranch
+
+
+class AdversaryDetector(Defense):
+    """Rejects what a small network on the feature maps of an inner layer takes for adversarial.
+
+    The statistic is the branch's log-odds of "adversarial", so that a threshold of 0 is a probability of one half.
+    `td.DetectorTraining` trains the branch while the classifier stays as it is; `td.calibrate` sets the threshold.
+
+    The attack that its authors use is `td.attacks.DynamicAdversary`; `td.attacks.OrthogonalPGD` is a stronger one.
+
+    Args:
+        layer: Name of a layer with feature maps; the paper's choice is a middle one of full resolution.
+        form, width, seed: See `td.layers.DetectorBranch`.
+        threshold: A threshold of your own on the log-odds; None waits for `td.calibrate`.
+
+    Example:
+
+    >>> defended = AdversaryDetector("conv", width=8).attach(model)
+    >>> trainer = td.DetectorTraining(defended, td.attacks.DynamicAdversary(0.2))
+    >>> trainer.compile()
+    >>> history = trainer.fit(x_train, y_train, verbose=0)
+    >>> td.calibrate(defended, x_held_out, max_rejected=0.05) <= 0.05
+    True
+
+    Reference: Metzen et al., 2017, On detecting adversarial perturbations.
+    """
+
+    def __init__(self, layer, *, form="cifar", width=None, seed=None, threshold=None):
+        if not isinstance(layer, str):
+            raise ValueError(f'`layer` must be the name of one layer, such as "conv_2". Received: {layer!r}.')
+        self.layers, self.threshold = (layer,), threshold
+        # Built anew for each model; made here too, so that a wrong argument is named at once.
+        self.options = {"form": form, "width": width, "seed": seed}
+        DetectorBranch(**self.options)
+
+    def connect(self, logits, taps):
+        name = self.layers[0]
+        try:
+            return logits, DetectorBranch(**self.options)(taps[name])
+        except ValueError as error:
+            raise ValueError(f"Layer '{name}' can't be watched. {error}") from None

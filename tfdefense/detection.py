@@ -1,0 +1,179 @@
+"""Training a detector branch on a classifier that stays as it is: on a fixed set of attacked samples, or on the fly."""
+
+import dataclasses
+import hashlib
+import os
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfdefense.adversarial import AdversarialTraining, pick
+from tfdefense.defended import base_model, bounds_of, defend
+from tfdefense.graph import walk
+from tfdefense.layers import DetectorBranch
+from tfdefense.metrics.controls import harmless as changed_harmlessly
+
+
+class DetectorTraining(AdversarialTraining):
+    """Trains the branch of a `td.AdversaryDetector`; the classifier is frozen, statistics of its normalisations too.
+
+    With attacks, `fit` takes samples and their classes and attacks a part of each batch: the dynamic adversary steps on
+    the branch as it is at that moment (dynamic adversary training). Attacks see the defended model with a threshold of
+    one half; those that shall not know of it go inside `td.attacks.Transfer`. Without attacks, `fit` takes samples and
+    whether they are adversarial, 0 or 1, such as `td.twins` makes (static training). Validation always takes the latter.
+
+    Args:
+        defended: A model with one `td.AdversaryDetector`; `save` writes this one. Set its threshold after `fit`, by `td.calibrate`.
+        attacks: An attack or a list, of which each perturbed sample gets one.
+        share: Probability that a sample is attacked.
+        harmless: Changes that are to count as clean, as pairs of kind and size for `td.metrics.harmless`; half of the
+            clean samples get one. Without them a detector may reject any noise.
+        seed: Of the choice of samples, sigma and random starts.
+
+    Example:
+
+    >>> defended = td.AdversaryDetector("conv", width=8).attach(model)
+    >>> trainer = DetectorTraining(defended, td.attacks.DynamicAdversary(0.2), harmless=[("sign", 0.2)])
+    >>> trainer.compile()
+    >>> sorted(trainer.fit(x_train, y_train, verbose=0).history)
+    ['detectability', 'false_positives', 'loss']
+
+    Reference: Metzen et al., 2017, On detecting adversarial perturbations, sections 3.2 and 3.3.
+    """
+
+    may_lack_attacks = True
+
+    def __init__(self, defended, attacks=(), *, share=0.5, harmless=(), seed=0):
+        branch, maps = _watched(defended)
+        frozen = _Frozen(keras.Model(defended.inputs[0], maps), name="frozen")
+        image = keras.Input(defended.inputs[0].shape[1:], dtype=defended.inputs[0].dtype, name="image")
+        # At a threshold of one half: that of the defended model is set when the branch is trained.
+        scores = base_model(defended).outputs[0]
+        attacked = defend(defended.inputs[0], scores, branch(maps), bounds=bounds_of(defended), name="attacked")
+        head = keras.Model(image, branch(frozen(image)), name=f"{defended.name}_detector")
+        super().__init__(head, attacks, share=share, target=attacked, seed=seed)
+        self.harmless = [_Harmless(kind, size) for kind, size in harmless]
+        self._hidden.trained = defended
+
+    def compile(self, optimizer=None, loss=None, metrics=None, **options):
+        """As `keras.Model.compile`, with the paper's optimizer, the cross-entropy of the log-odds, and two metrics as defaults."""
+        optimizer = optimizer or keras.optimizers.Adam(1e-4, beta_1=0.99, beta_2=0.999)
+        loss = loss or keras.losses.BinaryCrossentropy(from_logits=True)
+        if metrics is None:
+            metrics = [keras.metrics.BinaryAccuracy("detectability", threshold=0.0), FalsePositiveRate()]
+        super().compile(optimizer, loss, metrics=metrics, **options)
+
+    def changes(self):
+        return [*self.attacks, *self.harmless]
+
+    def choose(self, y, drawn):
+        attacks, kinds = len(self.attacks), len(self.harmless)
+        attacked = drawn[0] < self.share if attacks else y > 0
+        attack = pick(drawn[1], attacks) if attacks else kinds
+        clean = tf.where(drawn[2] < 0.5, attacks + pick(drawn[3], kinds), attacks + kinds) if kinds else attacks
+        return tf.where(attacked, attack, clean)
+
+    def labels(self, y, perturbed):
+        return tf.cast(perturbed, tf.int32) if self.attacks else y
+
+
+@keras.saving.register_keras_serializable(package="tfdefense")
+class FalsePositiveRate(keras.metrics.Mean):
+    """The share of clean samples (label 0) with log-odds above 0."""
+
+    def __init__(self, name="false_positives", **options):
+        super().__init__(name=name, **options)
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        clean = 1.0 - keras.ops.cast(keras.ops.reshape(y_true, [-1]), "float32")
+        if sample_weight is not None:
+            clean = clean * keras.ops.cast(keras.ops.reshape(sample_weight, [-1]), "float32")
+        super().update_state(keras.ops.cast(keras.ops.reshape(y_pred, [-1]) > 0, "float32"), clean)
+
+
+class _Frozen(keras.layers.Layer):
+    """A model as a layer without weights: always in inference mode, and nothing of it is trained, saved or restored."""
+
+    def __init__(self, model, **options):
+        super().__init__(**options)
+        # In a closure, where Keras does not look for layers.
+        self.run = lambda x: model(x, training=False)
+
+    def call(self, x):
+        return keras.ops.stop_gradient(self.run(x))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Harmless:
+    """A change of `td.metrics.harmless` beside the graph, with the form of an attack."""
+
+    kind: str
+    size: float
+
+    def online(self, view):
+        def change(x, seed):
+            return changed_harmlessly(x, self.size, self.kind, view.bounds, int(seed)) if len(x) else x
+
+        # Named wrongly, it is told here and not from inside the graph.
+        change(np.full((1, *view.input_shape[1:]), view.bounds[0], "float32"), 0)
+        return lambda x, y, seed: tf.ensure_shape(tf.numpy_function(change, [x, seed], tf.float32), x.shape)
+
+
+def _watched(defended):
+    found = [(operation, node) for operation, node in walk(defended) if isinstance(operation, DetectorBranch)]
+    if len(found) != 1:
+        raise ValueError(
+            f"Expected a defended model with one detector branch. Received '{defended.name}', which has {len(found)}. "
+            'Attach one: `td.AdversaryDetector("name of a layer").attach(model)`.'
+        )
+    ((branch, node),) = found
+    return branch, node.arguments.keras_tensors[0]
+
+
+def twins(model, attack, x, y, *, bounds=None, batch_size=128, cache=None):
+    """Samples and their attacked twins, as static detector training takes them.
+
+    Args:
+        model: What is attacked, as for the attack itself: a plain classifier for an attacker who knows of no detector.
+        attack: Any attack.
+        x, y: Clean samples and their classes.
+        bounds, batch_size: As for the attack.
+        cache: A directory: twins made before of the same samples, model and attack are read from there.
+
+    Returns:
+        The clean samples followed by the twins, and for each 0 (clean) or 1 (attacked).
+
+    Example:
+
+    >>> samples, is_adversarial = twins(model, td.attacks.FGSM(0.2), x, y)
+    >>> samples.shape, is_adversarial.mean().item()
+    ((16, 8, 8, 1), 0.5)
+    """
+    path = None if cache is None else Path(cache) / f"twins-{_content(model, attack, x, y, bounds)}.npy"
+    if path is not None and path.exists():
+        x_adv = np.load(path)
+    else:
+        x_adv = attack(model, x, y, bounds=bounds, batch_size=batch_size).x_adv
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Under a name of this process until it is whole: others may be reading.
+            unfinished = path.with_suffix(f".{os.getpid()}.npy")
+            np.save(unfinished, x_adv)
+            os.replace(unfinished, path)
+    return np.concatenate([np.asarray(x, "float32"), x_adv]), np.repeat(np.array([0, 1], "int32"), len(x))
+
+
+def _content(model, attack, x, y, bounds):
+    """A name for the result of an attack: it changes with whatever the result depends on."""
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            f"`cache` needs a Keras model, whose weights can be compared. Received {type(model).__name__}. Leave it out."
+        )
+    digest = hashlib.sha256(f"{attack!r} {bounds!r} {model.to_json()}".encode())
+    for array in (x, y, *model.get_weights()):
+        array = np.ascontiguousarray(array)
+        digest.update(f"{array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,81 @@
+import keras
+from keras import ops
+
+# Feature maps of the convolutions before the last one, as parts of `width`, and behind which of them a pooling may stand.
+FORMS = {"cifar": (96, (1, 2, 2, 2), (0, 1)), "imagenet": (196, (1, 1, 1, 1, 1), (0,))}
+
+
+@keras.saving.register_keras_serializable(package="tfdefense")
+class DetectorBranch(keras.layers.Layer):
+    """A small convolutional network on the feature maps of an inner layer, which says how likely the input is adversarial.
+
+    Gives one number a sample: the log-odds of "adversarial" against "clean". Convolutions of 3x3, each with batch
+    normalisation and ReLU; a 1x1 convolution to the two classes; the mean over all places. A pooling halves maps of at
+    least 12 pixels a side and is left out for smaller ones: this is the paper's rule, two poolings at 32 pixels, one at 16,
+    none at 8. Differentiable; its weights are trained by `td.DetectorTraining`.
+
+    Args:
+        form: "cifar": convolutions of width, 2, 2 and 2 times width, a pooling behind the first two. "imagenet": five of
+            equal width, a pooling behind the first.
+        width: Feature maps of the first convolution; None is the paper's, 96 and 196.
+        seed: Of the first weights; None draws them anew each time.
+
+    Example:
+
+    >>> DetectorBranch(width=8)(np.zeros((5, 16, 16, 3), "float32")).shape
+    TensorShape([5])
+
+    Reference: Metzen et al., 2017, On detecting adversarial perturbations, fig. 1 and section 4.2.
+    """
+
+    def __init__(self, form="cifar", width=None, seed=None, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        if form not in FORMS:
+            raise ValueError(f"`form` must be one of {', '.join(map(repr, FORMS))}. Received: {form!r}.")
+        if width is not None and (not isinstance(width, int) or width < 1):
+            raise ValueError(f"`width` must be a whole number of at least 1, or None for the paper's. Received: {width!r}.")
+        self.form, self.width, self.seed = form, width, seed
+
+    def build(self, input_shape):
+        if len(input_shape) != 4 or None in input_shape[1:]:
+            raise ValueError(
+                "A detector branch watches feature maps of shape (batch, height, width, channels), all but the batch known. "
+                f"Received shape {tuple(input_shape)}. Watch a convolution, a pooling or a block of them."
+            )
+        default, multiples, pooled = FORMS[self.form]
+        multiples = [multiple * (self.width or default) for multiple in multiples]
+        self.convolutions, self.norms, self.pools = [], [], []
+        shape = tuple(input_shape)
+        for number, filters in enumerate([*multiples, 2]):
+            last = number == len(multiples)
+            initializer = keras.initializers.HeNormal(None if self.seed is None else self.seed + number)
+            options = {"kernel_initializer": initializer, "use_bias": last, "padding": "same", "dtype": self.dtype_policy}
+            convolution = keras.layers.Conv2D(filters, 1 if last else 3, **options, name=f"conv_{number + 1}")
+            convolution.build(shape)
+            self.convolutions.append(convolution)
+            shape = (*shape[:3], filters)
+            if last:
+                break
+            norm = keras.layers.BatchNormalization(momentum=0.9, dtype=self.dtype_policy, name=f"norm_{number + 1}")
+            norm.build(shape)
+            self.norms.append(norm)
+            self.pools.append(number in pooled and min(shape[1:3]) >= 12)
+            if self.pools[-1]:
+                shape = (shape[0], shape[1] // 2, shape[2] // 2, filters)
+
+    def call(self, maps, training=False):
+        x = maps
+        for convolution, norm, pool in zip(self.convolutions, self.norms, self.pools, strict=False):
+            x = ops.relu(norm(convolution(x), training=training))
+            x = ops.max_pool(x, 2) if pool else x
+        x = ops.mean(ops.cast(self.convolutions[-1](x), "float32"), axis=(1, 2))
+        return x[:, 1] - x[:, 0]
+
+    def compute_output_spec(self, maps, training=False):
+        if not self.built:
+            self.build(maps.shape)
+        return keras.KerasTensor(maps.shape[:1], dtype="float32")
+
+    def get_config(self):
+        return {**super().get_config(), "form": self.form, "width": self.width, "seed": self.seed}
