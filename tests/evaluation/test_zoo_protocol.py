@@ -1,0 +1,55 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from evaluation import __main__ as runner
+from evaluation import results, zoo
+from evaluation.context import Context
+from tfdefense import zoo as shipped
+
+
+@pytest.fixture
+def places(classifier, tmp_path, monkeypatch):
+    classifier.save(tmp_path / "model.keras")
+    monkeypatch.setattr(results, "UNTRACKED", tmp_path / "runs")
+    monkeypatch.setattr(results, "commit", lambda: "abc")
+    monkeypatch.setattr(Context, "network", lambda self, name, **options: tmp_path / "model.keras")
+    entry = dataclasses.replace(zoo.ENTRIES["digits_cnn.dnr"], make=zoo._dnr("features", "scores"), fitted=400, vectors=50)
+    monkeypatch.setattr(zoo, "ENTRIES", {"small.dnr": entry})
+    return tmp_path
+
+
+def execute(**options):
+    common = {"dataset": "digits", "quick": True, "samples": 12, "data_dir": None, "output": None}
+    return runner.execute("zoo", zoo, **common, only=None, steps=4, **options)
+
+
+def test_what_is_written_is_what_loads(places, held_out):
+    content = json.loads(execute().read_text())
+    cards = places / "runs" / "zoo"
+    card = shipped.card("small.dnr", cards=cards)
+    assert card.commit == "abc" and card.recipe == "python -m training digits" and card.bytes < 2**20
+    rows = {row["what"]: row["ours"] for row in content["rows"]}
+    assert rows["small.dnr: clean accuracy"] == pytest.approx(card.clean["accuracy"], abs=1e-5)
+    assert [row["size"] for row in card.attacked] == [0.1, 0.2, 0.5, 1.0]
+    held = [row["not_fooled"] for row in card.attacked]
+    assert held[0] >= held[1] and held[2] >= held[3], "what is taken at a small size is taken at a larger one"
+    outputs = shipped.load("small.dnr", cards=cards)(shipped.probe((8, 8, 1)))
+    np.testing.assert_allclose(np.asarray(outputs["suspicion"]), card.golden["suspicion"], atol=1e-4)
+
+
+def test_large_weights_stay_out_and_the_card_says_how_to_make_them(places, monkeypatch):
+    monkeypatch.setattr(zoo, "LIMIT", 1000)
+    execute()
+    cards = places / "runs" / "zoo"
+    assert not list(cards.glob("*.keras"))
+    with pytest.raises(ValueError, match="too large to be shipped. Make them: `python -m training digits`"):
+        shipped.load("small.dnr", cards=cards)
+
+
+def test_unknown_model_is_told(places):
+    context = Context("zoo", "digits", True, None, None, places, places)
+    with pytest.raises(ValueError, match="`--only` must be one of small.dnr on digits. Received 'other'"):
+        zoo.run(context, only="other", steps=None)

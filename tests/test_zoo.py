@@ -1,0 +1,91 @@
+import dataclasses
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+import tfdefense as td
+from tfdefense import zoo
+
+NAMES = zoo.list()
+
+
+def test_the_zoo_is_not_empty_and_fits_into_a_repository():
+    assert NAMES, "no card was shipped"
+    sizes = [path.stat().st_size for path in zoo.CARDS.glob("*.keras")]
+    assert max(sizes) <= 4 * 2**20 and sum(sizes) <= 40 * 2**20
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_model_gives_its_golden_outputs(name):
+    card, model = zoo.card(name), td.zoo.load(name)
+    assert td.defended.is_defended(model) and td.defended.unready(model) is None
+    assert td.defended.bounds_of(model) == tuple(card.bounds)
+    outputs = model(zoo.probe(model.input_shape[1:], card.bounds))
+    for key, golden in card.golden.items():
+        np.testing.assert_allclose(np.asarray(outputs[key]), golden, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_card_says_what_was_measured(name):
+    card = zoo.card(name)
+    assert card.name == name and card.commit not in ("", "unknown") and card.licence
+    assert 0.5 < card.clean["accuracy"] <= 1 and 0 <= card.clean["rejection"] < 0.2
+    for row in card.attacked:
+        assert {"attack", "norm", "size", "not_fooled", "samples"} == set(row) and 0 <= row["not_fooled"] <= 1
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("digits")])
+def test_model_does_on_the_test_samples_what_the_card_says(name, held_out):
+    card, found = zoo.card(name), td.evaluate(td.zoo.load(name), held_out.x, held_out.y)
+    assert found.accuracy == pytest.approx(card.clean["accuracy"], abs=0.01)
+    assert found.rejection == pytest.approx(card.clean["rejection"], abs=0.01)
+
+
+@pytest.fixture
+def copied(tmp_path):
+    for suffix in ("json", "keras"):
+        shutil.copy(zoo.CARDS / f"{NAMES[0]}.{suffix}", tmp_path)
+    return tmp_path
+
+
+def test_damaged_weights_are_not_loaded(copied):
+    path = copied / f"{NAMES[0]}.keras"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(ValueError, match="is damaged or was changed: install tfdefense anew"):
+        zoo.load(NAMES[0], cards=copied)
+    path.unlink()
+    with pytest.raises(ValueError, match="They are missing: install tfdefense anew"):
+        zoo.load(NAMES[0], cards=copied)
+
+
+def test_card_without_weights_names_the_recipe(copied):
+    card = dataclasses.asdict(zoo.card(NAMES[0])) | {"file": None, "recipe": "python -m training mnist_carlini"}
+    (copied / f"{NAMES[0]}.json").write_text(json.dumps(card))
+    with pytest.raises(ValueError, match="too large to be shipped. Make them: `python -m training mnist_carlini`"):
+        zoo.load(NAMES[0], cards=copied)
+
+
+def test_unknown_name_suggests_the_nearest():
+    with pytest.raises(ValueError, match=f"Did you mean `{re.escape(NAMES[0])}`?"):
+        zoo.load(NAMES[0][:-1])
+
+
+def test_command_line_lists_shows_and_writes(tmp_path, capsys):
+    from typer.testing import CliRunner
+
+    from tfdefense.cli import app
+
+    runner = CliRunner()
+    listed = runner.invoke(app, ["zoo"], env={"COLUMNS": "200"})
+    assert listed.exit_code == 0 and all(name in listed.output for name in NAMES)
+    shown = runner.invoke(app, ["zoo", NAMES[0]], env={"COLUMNS": "200"})
+    assert zoo.card(NAMES[0]).sha256 in shown.output and "not fooled" in shown.output
+    path = tmp_path / "model.keras"
+    assert runner.invoke(app, ["zoo", NAMES[0], "--output", str(path)]).exit_code == 0
+    assert td.defended.unready(td.load(path)) is None
+    assert runner.invoke(app, ["zoo", "--output", str(path)]).exit_code != 0
