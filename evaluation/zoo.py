@@ -31,8 +31,10 @@ class Entry:
     Args:
         recipe: Name of the recipe of its network, with its settings.
         make: Gives the attached defense: `make(network)`.
-        unseen: Training samples from this one on were not shown to the network: they fit and calibrate the defense.
-        fitted: So many of them fit it.
+        seen: So many training samples, the first ones, were shown to the network. What calibrates the defense was not: it
+            comes from the others, or, where there are none, from the test samples, which then count in no number.
+        fitted: So many samples fit the defense.
+        fitted_on: "seen" ones, as a density of the training set asks for, or "unseen" ones.
         vectors: Compress machines to so many reference vectors.
     """
 
@@ -41,9 +43,10 @@ class Entry:
     defense: str
     recipe: str
     make: Callable
+    seen: int
     settings: dict = dataclasses.field(default_factory=dict)
-    unseen: int = 0
     fitted: int = 1_000
+    fitted_on: str = "seen"
     vectors: int = 0
 
     @property
@@ -74,57 +77,80 @@ _RCE_SIGMA = (0.1 / 0.26) ** 0.5
 _MACHINES = "Deep Neural Rejection on the last three layers, machines compressed to 300 vectors"
 _DENSITY = "K-density in the last hidden layer, on a network trained with reverse cross-entropy"
 _CARLINI = _dnr("dense_1", "dense_2", "logits")
+_DIGITS = {"dataset": "digits", "seen": 1_100, "settings": {"train_samples": 1_100}}
 ENTRIES = {
     "digits_cnn.dnr": Entry(
-        "digits", "8x8 digits, rejecting by RBF machines", _MACHINES, "digits", _dnr("conv_2", "dense_1", "logits"), vectors=300
+        **_DIGITS,
+        summary="8x8 digits, rejecting by RBF machines",
+        defense=_MACHINES,
+        recipe="digits",
+        make=_dnr("conv_2", "dense_1", "logits"),
+        vectors=300,
     ),
     "digits_cnn_attacked.dnr": Entry(
-        "digits",
-        "8x8 digits, trained against l2 attacks, rejecting by RBF machines",
-        _MACHINES,
-        "digits_pgd",
-        _dnr("conv_2", "dense_1", "logits"),
+        **_DIGITS,
+        summary="8x8 digits, trained against l2 attacks, rejecting by RBF machines",
+        defense=_MACHINES,
+        recipe="digits_pgd",
+        make=_dnr("conv_2", "dense_1", "logits"),
         vectors=300,
     ),
     "digits_resnet.rce": Entry(
-        "digits", "8x8 digits, rejecting by density", _DENSITY, "digits_resnet_rce", _density(_RCE_SIGMA, 1_000)
+        **_DIGITS,
+        summary="8x8 digits, rejecting by density",
+        defense=_DENSITY,
+        recipe="digits_resnet_rce",
+        make=_density(_RCE_SIGMA, 1_100),
+        fitted=1_100,
     ),
     "mnist_cnn.dnr": Entry(
-        "mnist",
-        "MNIST, rejecting by RBF machines",
-        _MACHINES,
-        "mnist_dnr",
-        _CARLINI,
-        unseen=30_000,
+        dataset="mnist",
+        summary="MNIST, rejecting by RBF machines",
+        defense=_MACHINES,
+        recipe="mnist_dnr",
+        make=_CARLINI,
+        seen=30_000,
         fitted=10_000,
+        fitted_on="unseen",
         vectors=300,
     ),
     "mnist_resnet14.rce": Entry(
-        "mnist",
-        "MNIST, rejecting by density",
-        _DENSITY,
-        "mnist_resnet_rce",
-        _density(_RCE_SIGMA, 5_000),
-        fitted=58_000,
+        dataset="mnist",
+        summary="MNIST, rejecting by density",
+        defense=_DENSITY,
+        recipe="mnist_resnet_rce",
+        make=_density(_RCE_SIGMA, 5_000),
+        seen=60_000,
+        fitted=60_000,
     ),
 }
 
 
-def build(context, entry):
-    """The defended model; what calibrates it was not shown to it, but for networks trained on the whole training set."""
+def divided(context, entry):
+    """What fits the defense, what calibrates it, and the test samples that no part of it has seen."""
+    from tfdefense import data
+
+    train, test = (data.load(entry.dataset, part, data_dir=context.data_dir) for part in ("train", "test"))
+    rng = np.random.default_rng(0)
+    seen, unseen = rng.permutation(entry.seen), entry.seen + rng.permutation(len(train.x) - entry.seen)
+    fitted = (seen if entry.fitted_on == "seen" else unseen)[: entry.fitted]
+    if len(unseen):
+        calibrated = np.setdiff1d(unseen, fitted, assume_unique=True)[:2000]
+        return train.take(fitted), train.take(calibrated), test
+    held_out, test = test.divide(2000)
+    return train.take(fitted), held_out, test
+
+
+def build(context, entry, fitted, calibrated):
     import keras
 
     import tfdefense as td
-    from tfdefense import data
+    import tfdefense.layers  # the network may end in one of them
 
     network = keras.models.load_model(context.network(entry.recipe, **entry.settings), compile=False)
-    train = data.load(entry.dataset, "train", data_dir=context.data_dir)
-    rows = entry.unseen + np.random.default_rng(0).permutation(len(train.x) - entry.unseen)
-    fitted, calibrated = rows[: entry.fitted], rows[entry.fitted :][:2000]
-    defended = entry.make(network)
-    options = {"calibration": train.x[calibrated], "max_rejected": 0.05}
-    td.adapt(defended, train.x[fitted], train.y[fitted], **options)
-    return td.compress(defended, entry.vectors, train.x[fitted], **options) if entry.vectors else defended
+    options = {"calibration": calibrated.x, "max_rejected": 0.05}
+    defended = td.adapt(entry.make(network), fitted.x, fitted.y, **options)
+    return td.compress(defended, entry.vectors, fitted.x, **options) if entry.vectors else defended
 
 
 def clean(model, test):
@@ -192,7 +218,7 @@ def run(
     only: Annotated[str | None, typer.Option(help="One model, by its name.")] = None,
     steps: Annotated[int | None, typer.Option(help="Gradient steps of an attack; 50, or 5 in a quick run.", min=1)] = None,
 ):
-    from tfdefense import data, zoo
+    from tfdefense import zoo
 
     entries = {name: entry for name, entry in ENTRIES.items() if entry.dataset == context.dataset and only in (None, name)}
     if not entries:
@@ -200,11 +226,11 @@ def run(
         raise ValueError(f"`--only` must be one of {known} on {context.dataset}. Received {only!r}.")
     number, steps = context.samples_or(200, 20), steps or (5 if context.quick else 50)
     context.settings.update(steps=steps, samples=number, starts="all", objectives="Evade, LogSumExp, MaximumConfidence")
-    test = data.load(context.dataset, "test", data_dir=context.data_dir)
     directory = context.output / "zoo" if context.quick or context.worker else zoo.CARDS
     note = f"strongest of PGD with three objectives, {steps} steps, all starts"
     for name, entry in context.turn(entries.items()):
-        model = context.model(f"model {name}", build, context, entry)
+        fitted, calibrated, test = divided(context, entry)
+        model = context.model(f"model {name}", build, context, entry, fitted, calibrated)
         plain = context.part(f"{name}, clean", clean, model, test)
         context.row("zoo", f"{name}: clean accuracy", plain["accuracy"], samples=plain["samples"])
         context.row("zoo", f"{name}: clean rejection", plain["rejection"], samples=plain["samples"])
