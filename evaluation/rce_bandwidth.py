@@ -1,0 +1,126 @@
+"""Which bandwidth K-density wants on the networks of `rce` (row R2): the paper's, and two that are chosen on held-out samples.
+
+One has the highest likelihood of held-out clean samples and needs no attack; the other tells held-out samples best from what
+BIM makes of them. Both are then tried on the samples and attacks of row R5. Held-out samples are test samples that stand in
+no other number.
+"""
+
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from evaluation.rce import EPSILON, LOSSES, SIGMA, TITLES
+
+DATASETS = ("mnist", "cifar10", "digits")
+# Squared bandwidths over the paper's.
+FACTORS = tuple(float(f) for f in np.geomspace(0.01, 10, 13).round(4))
+
+
+class Densities:
+    """Minus log density of samples under any bandwidth: the points are stored once."""
+
+    def __init__(self, path, train):
+        import keras
+
+        import tfdefense as td
+
+        self.network = keras.models.load_model(path, compile=False)
+        self.hidden = keras.Model(self.network.inputs[0], [self.network.get_layer("pool").output, self.network.outputs[0]])
+        self.layer = td.layers.KernelDensity(max_points=len(train.x))
+        self.layer.adapt(self.outputs(train.x), train.y)
+
+    def outputs(self, x):
+        features, scores = self.hidden.predict(x, batch_size=256, verbose=0)
+        return features.reshape(len(x), -1), scores
+
+    def doubt(self, outputs, sigma):
+        self.layer.sigma = sigma
+        features, scores = outputs
+        parts = [self.layer(features[i : i + 128], scores[i : i + 128]) for i in range(0, len(features), 128)]
+        return np.concatenate([np.asarray(part) for part in parts])
+
+
+def likelihood(doubt, sigma, width):
+    """Mean log density of samples, with the volume of the kernel: only so do bandwidths compare."""
+    return float(np.mean(-doubt) - width * np.log(sigma * np.sqrt(np.pi)))
+
+
+def pairs_of(clean, perturbed, y):
+    return (clean[1].argmax(1) == y) & (perturbed[1].argmax(1) != y)
+
+
+def separation(densities, clean, perturbed, y, sigma):
+    """AUC over the samples that were right and are wrong now."""
+    from tfdefense.metrics import auc
+
+    pairs = pairs_of(clean, perturbed, y)
+    if not pairs.any():
+        return None
+    return auc(densities.doubt(clean, sigma)[pairs], densities.doubt(perturbed, sigma)[pairs])
+
+
+def chosen(densities, loss, epsilon, held_out):
+    """The bandwidths by likelihood and by BIM, each of those tried."""
+    from tfdefense import attacks
+
+    clean = densities.outputs(held_out.x)
+    perturbed = densities.outputs(attacks.BIM(epsilon)(densities.network, held_out.x, held_out.y).x_adv)
+    sigmas = [SIGMA[loss] * factor**0.5 for factor in FACTORS]
+    likely = [likelihood(densities.doubt(clean, sigma), sigma, clean[0].shape[1]) for sigma in sigmas]
+    apart = [separation(densities, clean, perturbed, held_out.y, sigma) or 0.0 for sigma in sigmas]
+    return {
+        "the paper's": SIGMA[loss],
+        "the likeliest on held-out samples": sigmas[int(np.argmax(likely))],
+        "the best on held-out samples under BIM": sigmas[int(np.argmax(apart))],
+    }
+
+
+def attacked(densities, attack, sigmas, x, y):
+    """AUC under each bandwidth, and the number of pairs."""
+    clean, perturbed = densities.outputs(x), densities.outputs(attack(densities.network, x, y).x_adv)
+    found = {name: separation(densities, clean, perturbed, y, sigma) for name, sigma in sigmas.items()}
+    return {"pairs": int(pairs_of(clean, perturbed, y).sum()), **found}
+
+
+def run(
+    context,
+    *,
+    depth: Annotated[int | None, typer.Option(help="Depth of the networks, 6n + 2; else the recipe's.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of training; else the recipe's.")] = None,
+    cw_samples: Annotated[int | None, typer.Option(help="Samples for C&W.", min=2)] = None,
+):
+    from evaluation import rce_paper as paper
+    from tfdefense import attacks, data
+
+    quick, dataset = context.quick, context.dataset
+    small = quick and dataset != "digits"
+    depth, epochs = depth or (8 if quick or dataset == "digits" else 14), epochs or (1 if small else None)
+    train = data.load(dataset, "train", data_dir=context.data_dir, limit=5000 if small else None)
+    test = data.load(dataset, "test", data_dir=context.data_dir)
+    number = min(context.samples_or(500, 60), len(test.x) // 2)
+    few = min(number, cw_samples or (30 if quick else 100))
+    samples, rest = test.divide(number)
+    held_out = rest.take(slice(number))
+    length = {"steps": 60, "binary_search_steps": 3} if quick else {"steps": 200, "binary_search_steps": 5}
+    epsilon = EPSILON[dataset]
+    table = {
+        "FGSM": (attacks.FGSM(epsilon), number),
+        "BIM": (attacks.BIM(epsilon), number),
+        "ILCM": (attacks.ILCM(epsilon), number),
+        "C&W": (attacks.CarliniWagner(**length), few),
+    }
+    context.settings.update({"depth": depth, "samples": number, "C&W samples": few, "factors of sigma^2": FACTORS})
+    for loss in context.turn(LOSSES):
+        path = context.network(f"{dataset}_resnet_{loss}", depth=depth, epochs=epochs)
+        densities = Densities(path, train)
+        sigmas = context.part(f"bandwidths {loss}", chosen, densities, loss, epsilon, held_out)
+        for name, sigma in sigmas.items():
+            context.row("R2", f"sigma^2, {name}, {TITLES[loss]}", sigma**2, samples=len(held_out.x))
+        for attack, (made, count) in table.items():
+            part = f"{attack} {loss}"
+            found = context.part(part, attacked, densities, made, sigmas, samples.x[:count], samples.y[:count])
+            for name in sigmas:
+                known = paper.auc(dataset, attack, loss, "density") if name == "the paper's" else None
+                what = f"AUC, {attack}, {TITLES[loss]}, K-density, bandwidth {name}"
+                context.row("R5", what, found[name], paper=known, samples=found["pairs"])
