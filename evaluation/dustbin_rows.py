@@ -154,11 +154,21 @@ def improvements(context, plan, settings, models, samples, sets, tried, number):
         models[best] = compared[best]
 
 
+def _with_dustbin(model):
+    """The network inside a defended model, with the dustbin's score, which is no class of the undefended classifier."""
+    import keras
+
+    import tfdefense as td
+
+    dustbin = next(layer for layer in model.layers if isinstance(layer, td.layers.Dustbin))
+    return keras.Model(model.inputs[0], dustbin.input)
+
+
 def joined(model, x):
     """The same network, rejecting what it is not sure of as well: up to 5 % of samples that it has not seen."""
     import tfdefense as td
 
-    defended = td.AnyOf(td.OutDistribution(), td.ThresholdDefense()).attach(td.base_model(model))
+    defended = td.AnyOf(td.OutDistribution(), td.ThresholdDefense()).attach(_with_dustbin(model))
     td.calibrate(defended, x, max_rejected=0.05)
     return defended
 
@@ -168,7 +178,7 @@ def lenient(model, x, change):
     import tfdefense as td
     from tfdefense.metrics import harmless
 
-    defended = td.OutDistribution(threshold=None).attach(td.base_model(model))
+    defended = td.OutDistribution(threshold=None).attach(_with_dustbin(model))
     kind, size = change
     td.calibrate(defended, harmless(x, size, kind, seed=1), max_rejected=0.05)
     return defended
