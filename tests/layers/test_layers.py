@@ -22,6 +22,7 @@ TABLE = {
     "dustbin": (L.Dustbin, (SCORES,)),
     "best-score": (L.BestScore, (SCORES,)),
     "detector-branch": (lambda: L.DetectorBranch(width=2, seed=0), (IMAGES,)),
+    "quantized": (lambda: L.QuantizedReLU(thresholds=[0.0, 0.5]), (SCORES,)),
     "reject": (lambda: L.Reject((0, 1)), (IMAGES, SCORES, SCORES[:, 0])),
 }
 

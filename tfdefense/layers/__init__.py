@@ -1,8 +1,10 @@
 """Keras layers, written with keras.ops alone: they run on every Keras backend."""
 
 from tfdefense.layers.adaptable import AdaptableLayer
+from tfdefense.layers.adversary_machine import AdversaryMachine
 from tfdefense.layers.detector_branch import DetectorBranch
 from tfdefense.layers.kernel_density import KernelDensity
+from tfdefense.layers.quantized_relu import QuantizedReLU
 from tfdefense.layers.rbf_svm import RBFSVM
 from tfdefense.layers.reject import Join, Reject, Threshold
 from tfdefense.layers.reverse_logits import ReverseLogits
@@ -11,6 +13,7 @@ from tfdefense.layers.statistics import BestScore, Confidence, Dustbin, NonMaxim
 __all__ = [
     "RBFSVM",
     "AdaptableLayer",
+    "AdversaryMachine",
     "BestScore",
     "Confidence",
     "DetectorBranch",
@@ -18,6 +21,7 @@ __all__ = [
     "Join",
     "KernelDensity",
     "NonMaximalEntropy",
+    "QuantizedReLU",
     "Reject",
     "ReverseLogits",
     "Threshold",
