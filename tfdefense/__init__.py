@@ -39,6 +39,7 @@ _NAMES = {
     "DetectorTraining": "detection",
     "NeuralRejection": "defenses",
     "OutDistribution": "defenses",
+    "SafetyNet": "defenses",
     "ThresholdDefense": "defenses",
     "twins": "detection",
     "evaluate": "metrics",
