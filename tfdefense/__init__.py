@@ -22,6 +22,7 @@ _SUBMODULES = {
     "losses",
     "metrics",
     "plots",
+    "surrogate",
     "zoo",
 }
 _NAMES = {
@@ -41,6 +42,7 @@ _NAMES = {
     "OutDistribution": "defenses",
     "SafetyNet": "defenses",
     "ThresholdDefense": "defenses",
+    "smoothed": "surrogate",
     "twins": "detection",
     "evaluate": "metrics",
     "graft_dustbin": "defenses",

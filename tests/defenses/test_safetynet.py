@@ -43,8 +43,9 @@ def test_statistic_is_the_decision_value_on_the_codes(classifier, samples):
     td.adapt(defended, x, y, adversarial=x_adv, max_rejected=None)
     tap = keras.Model(classifier.inputs[0], classifier.get_layer("features").output)
     clean, attacked, unknown = (tap(part).numpy() for part in (x, x_adv, new))
-    medians = [np.median(column[column > 0]) if (column > 0).any() else 0 for column in clean.T]
-    codes = [part > np.array(medians, "float32") for part in (clean, attacked, unknown)]
+    medians = [np.median(column[column > 0]) if (column > 0).any() else np.nan for column in clean.T]
+    medians = np.where(np.isnan(medians), np.nanmean(medians), medians)
+    codes = [part > medians.astype("float32") for part in (clean, attacked, unknown)]
     machine = SVC(C=10.0).fit(np.concatenate(codes[:2]).astype(float), np.repeat([0, 1], [len(x), len(x_adv)]))
     expected = machine.decision_function(codes[2].astype(float))
     # A unit may lie on its threshold to the last digit.

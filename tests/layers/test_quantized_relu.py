@@ -29,14 +29,18 @@ def test_quaternary_levels_share_the_active_samples_evenly():
     np.testing.assert_allclose(shares, 0.25, atol=0.01)
 
 
-def test_unit_that_was_never_active_is_coded_at_zero():
+def test_unit_that_was_never_active_gets_the_mean_thresholds_of_the_others():
     x = ACTIVATIONS.copy()
     x[:, 1, 2] = 0
     layer = QuantizedReLU(levels=4)
     layer.adapt(x)
+    values = keras.ops.convert_to_numpy(layer.values).reshape(3, 15)
+    np.testing.assert_allclose(values[:, 7], np.delete(values, 7, 1).mean(1), rtol=1e-5)
     assert codes(layer, x)[:, 1, 2].max() == 0
-    x[:, 1, 2] = 0.01
-    assert codes(layer, x)[:, 1, 2].min() == 3
+    # A sigmoid agrees that it is silent.
+    assert layer.smooth(x, 1000.0, 1.0)[:, 1, 2].numpy().max() < 1e-6
+    layer.adapt(0 * x)
+    assert np.isfinite(layer.values).all() and codes(layer, 0 * x).max() == 0
 
 
 def test_thresholds_that_were_given_stay_and_may_differ_for_each_unit():

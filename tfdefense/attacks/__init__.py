@@ -10,6 +10,7 @@ from tfdefense.attacks.objectives import CrossEntropy, Evade, LogSumExp, Margin,
 from tfdefense.attacks.orthogonal import OrthogonalPGD
 from tfdefense.attacks.projected import BIM, FGSM, ILCM, PGD
 from tfdefense.attacks.starts import Interpolated, Of, Random, Sample
+from tfdefense.attacks.through import Through
 
 __all__ = [
     "BIM",
@@ -36,5 +37,6 @@ __all__ = [
     "Random",
     "Sample",
     "Strongest",
+    "Through",
     "Transfer",
 ]

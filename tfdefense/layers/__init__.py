@@ -8,6 +8,7 @@ from tfdefense.layers.quantized_relu import QuantizedReLU
 from tfdefense.layers.rbf_svm import RBFSVM
 from tfdefense.layers.reject import Join, Reject, Threshold
 from tfdefense.layers.reverse_logits import ReverseLogits
+from tfdefense.layers.smoothed import Smoothed
 from tfdefense.layers.statistics import BestScore, Confidence, Dustbin, NonMaximalEntropy
 
 __all__ = [
@@ -24,5 +25,6 @@ __all__ = [
     "QuantizedReLU",
     "Reject",
     "ReverseLogits",
+    "Smoothed",
     "Threshold",
 ]

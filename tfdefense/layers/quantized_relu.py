@@ -14,7 +14,8 @@ class QuantizedReLU(AdaptableLayer):
 
     Args:
         levels: Codes that a unit may have: 2 are binary, 4 quaternary. `adapt` sets the thresholds of each unit to quantiles of
-            its positive activations, with two levels their median. A unit that was never active gets thresholds of 0.
+            its positive activations, with two levels their median. A unit that was never active gets the mean
+            thresholds of the others.
         thresholds: Given ones in place of that, increasing: numbers for all units, or for each an array of shape
             (levels - 1, units...).
 
@@ -87,12 +88,16 @@ class QuantizedReLU(AdaptableLayer):
             self.build((None, *features.shape[1:]))
         if self.thresholds is None:
             units = features.reshape(len(features), -1)
-            found = np.zeros((self.levels - 1, units.shape[1]), "float32")
+            found = np.full((self.levels - 1, units.shape[1]), np.nan, "float32")
             shares = np.arange(1, self.levels) / self.levels
             for unit, column in enumerate(units.T):
                 active = column[column > 0]
                 if len(active):
                     found[:, unit] = np.quantile(active, shares)
+            silent = np.isnan(found[0])
+            # Not 0: there a sigmoid says one half of a unit that is still silent, far from the code.
+            usual = found[:, ~silent].mean(1) if not silent.all() else np.arange(1, self.levels)
+            found[:, silent] = usual[:, None]
             self.values.assign(found.reshape(self.values.shape))
         self.mark_adapted()
 
