@@ -169,6 +169,11 @@ def test_training_against_the_surrogate_steps_inside_it(safetynet, samples):
     assert 0.1 < moved.max() <= 0.2 + 1e-6
 
 
+def test_search_without_gradients_shows_that_they_are_masked(safetynet, samples):
+    direct = quietly(A.PGD(0.2, steps=20, starts="sample"), safetynet, *samples)
+    assert A.Square(0.2, queries=500)(safetynet, *samples).success.mean() > direct.success.mean()
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [

@@ -9,6 +9,7 @@ from tfdefense.attacks.jsma import JSMA
 from tfdefense.attacks.objectives import CrossEntropy, Evade, LogSumExp, Margin, MaximumConfidence, Objective, Penalty
 from tfdefense.attacks.orthogonal import OrthogonalPGD
 from tfdefense.attacks.projected import BIM, FGSM, ILCM, PGD
+from tfdefense.attacks.square import Square
 from tfdefense.attacks.starts import Interpolated, Of, Random, Sample
 from tfdefense.attacks.through import Through
 
@@ -36,6 +37,7 @@ __all__ = [
     "Penalty",
     "Random",
     "Sample",
+    "Square",
     "Strongest",
     "Through",
     "Transfer",
