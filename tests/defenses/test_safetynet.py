@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tfdefense as td
 from tfdefense.layers import AdversaryMachine, QuantizedReLU, Threshold
@@ -87,6 +88,17 @@ def test_saves_and_loads(classifier, samples, held_out, tmp_path):
     for name, value in defended(samples[3]).items():
         np.testing.assert_allclose(again(samples[3])[name], value, atol=1e-4)
     assert td.defended.unready(again) is None
+    defended.export(tmp_path / "serving", verbose=False)
+    serving = tf.saved_model.load(str(tmp_path / "serving"))
+    np.testing.assert_array_equal(serving.serve(samples[3])["label"], defended(samples[3])["label"])
+
+
+def test_compressed_machines_decide_mostly_alike(classifier, samples, held_out):
+    defended = fitted(classifier, samples, held_out, ["conv_1"])
+    before = defended(samples[3])["label"].numpy()
+    td.compress(defended, 100, samples[0], calibration=held_out.x[:200])
+    assert next(layer for layer in defended.layers if isinstance(layer, AdversaryMachine)).vectors == 100
+    assert (defended(samples[3])["label"].numpy() == before).mean() > 0.85
 
 
 def test_unfinished_it_rejects_everything_and_says_what_it_lacks(classifier, samples):
