@@ -22,6 +22,7 @@ _SUBMODULES = {
     "losses",
     "metrics",
     "plots",
+    "surrogate",
     "zoo",
 }
 _NAMES = {
@@ -39,7 +40,9 @@ _NAMES = {
     "DetectorTraining": "detection",
     "NeuralRejection": "defenses",
     "OutDistribution": "defenses",
+    "SafetyNet": "defenses",
     "ThresholdDefense": "defenses",
+    "smoothed": "surrogate",
     "twins": "detection",
     "evaluate": "metrics",
     "graft_dustbin": "defenses",

@@ -22,6 +22,7 @@ ATTACKS = {
     "deepfool": "DeepFool",
     "jsma": "JSMA",
     "cw": "CarliniWagner",
+    "square": "Square",
 }
 OBJECTIVES = ("cross-entropy", "margin", "logsumexp", "evade", "maximum-confidence", "evade-raw")
 

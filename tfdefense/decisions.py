@@ -41,6 +41,9 @@ class View:
     model, so that a sweep over sizes compiles once.
     """
 
+    # Whether `label` comes from another model than scores and suspicion: these then prove nothing.
+    judged_elsewhere = False
+
     @staticmethod
     def of(model, bounds=None):
         if isinstance(model, View):

@@ -88,7 +88,11 @@ def unready(defended):
     layers = list(_layers_within(defended))
     for layer in layers:
         if isinstance(layer, AdaptableLayer) and not layer.adapted:
-            return f"Layer '{layer.name}' is not adapted yet. Call `td.adapt(defended, x_train, y_train, calibration=x_held_out)`."
+            attacked = "adversarial=x_adv, " if any(getattr(each, "needs_adversarial", False) for each in layers) else ""
+            return (
+                f"Layer '{layer.name}' is not adapted yet. "
+                f"Call `td.adapt(defended, x_train, y_train, {attacked}calibration=x_held_out)`."
+            )
     for layer in layers:
         if isinstance(layer, Threshold) and not layer.calibrated:
             return (
@@ -128,13 +132,15 @@ def run_batches(model, x, batch_size):
     return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
 
-def adapt(defended, x, y, *, calibration=None, max_rejected=0.05, batch_size=256):
+def adapt(defended, x, y, *, adversarial=None, calibration=None, max_rejected=0.05, batch_size=256):
     """Sets all of a defense that is not trained by gradient, then its thresholds.
 
     Args:
         defended: A defended model.
         x: Training samples.
         y: Their classes.
+        adversarial: Adversarial samples, for layers that learn to tell them from `x`; how many of them, of which attacks, is
+            yours to choose.
         calibration: Held-out samples for the thresholds. Without them `x` is used, with a warning: the rate on new
             samples is then higher than promised.
         max_rejected: Share of clean samples that may be rejected. None leaves the thresholds alone.
@@ -148,16 +154,29 @@ def adapt(defended, x, y, *, calibration=None, max_rejected=0.05, batch_size=256
     y = np.asarray(y)
     if len(x) != len(y):
         raise ValueError(f"Expected as many labels as samples. Received {len(x)} samples and {len(y)} labels.")
+    adversarial = _check_adversarial(defended, adversarial)
     held_out = []
     for layer, node in _nodes_of(defended, AdaptableLayer):
         # What a layer said of samples that it was not fitted on stands in for its output further on.
         # Not a `keras.Model`: cut through the middle of a graph, one spoils the original's input and it can't be saved.
-        features = keras.Function([defended.inputs[0], *(tensor for tensor, _ in held_out)], node.arguments.keras_tensors)
-        values = run_batches(features, [x, *(array for _, array in held_out)], batch_size)
-        unseen = layer.adapt(values[0] if len(values) == 1 else values, y)
+        features = keras.Function([defended.inputs[0], *(tensor for tensor, _, _ in held_out)], node.arguments.keras_tensors)
+        clean = run_batches(features, [x, *(array for _, array, _ in held_out)], batch_size)
+        attacked = None
+        if adversarial is not None:
+            attacked = run_batches(features, [adversarial, *(array for _, _, array in held_out)], batch_size)
+        if layer.needs_adversarial:
+            values = [np.concatenate(pair) for pair in zip(clean, attacked, strict=True)]
+            labels = np.repeat(np.array([0, 1], "int32"), [len(x), len(adversarial)])
+        else:
+            values, labels = clean, y
+        unseen = layer.adapt(_alone(values), labels)
         layer.mark_adapted()
         if unseen is not None:
-            held_out.append((node.output_tensors[0], unseen))
+            of_attacked = None
+            if adversarial is not None:
+                # Of samples that a layer was not fitted on anyway its output can stand.
+                of_attacked = unseen[len(x) :] if layer.needs_adversarial else run_batches(layer, _alone(attacked), batch_size)[0]
+            held_out.append((node.output_tensors[0], unseen[: len(x)], of_attacked))
     forget_compiled(defended)
     if max_rejected is not None:
         if calibration is None:
@@ -170,6 +189,24 @@ def adapt(defended, x, y, *, calibration=None, max_rejected=0.05, batch_size=256
             calibration = x
         calibrate(defended, calibration, max_rejected=max_rejected, batch_size=batch_size)
     return defended
+
+
+def _alone(arrays):
+    """What a layer with one input takes is no list."""
+    return arrays[0] if len(arrays) == 1 else arrays
+
+
+def _check_adversarial(defended, adversarial):
+    """Adversarial samples where a layer learns from them, else None."""
+    learning = [layer.name for layer, _ in _nodes_of(defended, AdaptableLayer) if layer.needs_adversarial]
+    if learning and adversarial is None:
+        raise ValueError(
+            f"Layer '{learning[0]}' learns from clean and adversarial samples. Expected both, received clean ones alone. Pass "
+            "`adversarial=attack(model, x, y).x_adv`, such as those of `td.attacks.BIM(0.2)` on the undefended model."
+        )
+    if adversarial is not None and not learning:
+        raise ValueError(f"No layer of '{defended.name}' learns from adversarial samples. Leave `adversarial` out.")
+    return None if adversarial is None else _check_images(defended, adversarial)
 
 
 def forget_compiled(model):

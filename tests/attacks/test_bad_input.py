@@ -87,6 +87,8 @@ def test_a_batch_of_one(classifier, defended, batch):
         (lambda: A.PGD(0.1, step_size=0.0), "`step_size` must be a number above 0"),
         (lambda: A.DeepFool("l1"), "`norm` must be one of 'l2', 'linf'"),
         (lambda: A.JSMA(gamma=1.5), "at most 1"),
+        (lambda: A.Square(0.1, share=1.5), "at most 1"),
+        (lambda: A.Square(0.1, queries=0), "`queries` must be a whole number"),
         (lambda: A.JSMA(theta=0), "`theta` must be a number above 0"),
         (lambda: A.CarliniWagner(kappa=-1), "`kappa` must be"),
         (lambda: A.OrthogonalPGD(0.1, form="skew"), "'orthogonal' or 'selective'"),

@@ -27,6 +27,15 @@ def test_linf_steps_follow_the_signs(two, attack):
     np.testing.assert_allclose(attack(model, x, y).x_adv, x - 0.1 * np.sign(difference), atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(4, 4, 1), (16,)])
+def test_random_squares_end_where_the_signs_lead(two, shape):
+    _, difference, x, y = two
+    model = linear(np.stack([difference.ravel() / 2, -difference.ravel() / 2], -1), np.array([40.0, 0.0]), shape)
+    result = A.Square(0.1, queries=600)(model, x.reshape(-1, *shape), y)
+    np.testing.assert_allclose(result.x_adv, (x - 0.1 * np.sign(difference)).reshape(-1, *shape), atol=1e-6)
+    assert (result.steps == 600).all() and not result.success.any()
+
+
 @pytest.mark.parametrize("attack", [A.FGSM(0.5, norm="l2"), A.PGD(0.5, norm="l2", steps=7)], ids=str)
 def test_l2_steps_follow_the_gradient(two, attack):
     model, difference, x, y = two

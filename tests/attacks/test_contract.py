@@ -26,6 +26,7 @@ BALLS = {
     "selective-l2": lambda e: A.OrthogonalPGD(e, norm="l2", steps=10),
     "dynamic": lambda e: A.DynamicAdversary(e, sigma=0.3),
     "dynamic-drawn-l2": lambda e: A.DynamicAdversary(e, norm="l2"),
+    "square": lambda e: A.Square(e, queries=100),
     "strongest": lambda e: A.Strongest([A.FGSM(e), A.BIM(e)]),
     "transfer": lambda e: A.Transfer(A.BIM(e)),
 }

@@ -81,6 +81,19 @@ def test_the_callbacks_finish_a_defense_in_one_fit(digits, held_out):
     np.testing.assert_allclose(defended.get_layer("centre").centre, features.mean(0), rtol=1e-4, atol=1e-5)
 
 
+def test_defense_that_learns_from_attacks_gets_those_of_the_final_model(digits, held_out):
+    defended = compiled(td.SafetyNet(["features"]).attach(network()))
+    x, y = digits.x[:300], digits.y[:300]
+    attack = td.attacks.FGSM(0.2)
+    steps = [td.callbacks.AdaptDefense(x, y, attack=attack), td.callbacks.CalibrateRejection(held_out.x, max_rejected=0.05)]
+    defended.fit(x, y, epochs=2, verbose=0, callbacks=steps)
+    suspicion = defended(held_out.x)["suspicion"].numpy()
+    assert unready(defended) is None and (suspicion > 0).mean() <= 0.05
+    x_adv = attack(td.base_model(defended), x, y).x_adv
+    td.adapt(defended, x, y, adversarial=x_adv, calibration=held_out.x, max_rejected=0.05)
+    np.testing.assert_allclose(defended(held_out.x)["suspicion"], suspicion, atol=1e-4)
+
+
 def test_calibration_needs_no_epoch(fresh, held_out, digits):
     history = fresh.fit(
         digits.x, digits.y, epochs=0, verbose=0, callbacks=[td.callbacks.CalibrateRejection(held_out.x, max_rejected=0.1)]

@@ -22,6 +22,8 @@ TABLE = {
     "dustbin": (L.Dustbin, (SCORES,)),
     "best-score": (L.BestScore, (SCORES,)),
     "detector-branch": (lambda: L.DetectorBranch(width=2, seed=0), (IMAGES,)),
+    "quantized": (lambda: L.QuantizedReLU(thresholds=[0.0, 0.5]), (SCORES,)),
+    "smoothed": (lambda: L.Smoothed(L.QuantizedReLU(thresholds=[0.0, 0.5]), slope=3.0), (SCORES,)),
     "reject": (lambda: L.Reject((0, 1)), (IMAGES, SCORES, SCORES[:, 0])),
 }
 

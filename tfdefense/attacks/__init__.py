@@ -9,7 +9,9 @@ from tfdefense.attacks.jsma import JSMA
 from tfdefense.attacks.objectives import CrossEntropy, Evade, LogSumExp, Margin, MaximumConfidence, Objective, Penalty
 from tfdefense.attacks.orthogonal import OrthogonalPGD
 from tfdefense.attacks.projected import BIM, FGSM, ILCM, PGD
+from tfdefense.attacks.square import Square
 from tfdefense.attacks.starts import Interpolated, Of, Random, Sample
+from tfdefense.attacks.through import Through
 
 __all__ = [
     "BIM",
@@ -35,6 +37,8 @@ __all__ = [
     "Penalty",
     "Random",
     "Sample",
+    "Square",
     "Strongest",
+    "Through",
     "Transfer",
 ]

@@ -119,7 +119,11 @@ def _build_step(view, objective, targeted):
         distance = tf.reduce_sum(tf.reshape(change, [tf.shape(x)[0], -1]) ** 2, -1)
         loss = distance + state["c"] * short
         gradient = 2 * change + tf.reshape(state["c"], wide) * slope * (high - low)
-        success = is_fooled(label, aim, targeted) & (value <= -fixed["kappa"])
+        confident = value <= -fixed["kappa"]
+        if view.judged_elsewhere:
+            # With no confidence asked for, what fools the real model counts, whatever a surrogate says of it.
+            confident |= fixed["kappa"] == 0
+        success = is_fooled(label, aim, targeted) & confident
         closer = success & (distance < state["best_distance"])
         state = dict(state)
         state["best"] = tf.where(tf.reshape(closer, wide), x, state["best"])

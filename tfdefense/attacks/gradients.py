@@ -18,7 +18,7 @@ def no_gradient(view):
     """Says which layer of a functional Keras model stops the gradient."""
     import keras
 
-    blame = ""
+    blame, hint = "", "Replace it by a smooth stand-in for the attack, or use `td.attacks.Transfer` from a model that has one."
     dtype = getattr(getattr(view.model, "input", None), "dtype", "float32")
     if "int" in str(dtype):
         return (
@@ -40,7 +40,6 @@ def no_gradient(view):
         first = next(stops, None)
         if first is not None:
             blame = f" Layer '{first.name}' ({type(first).__name__}) is the first that stops it."
-    return (
-        "The model has no gradient with respect to its input, so this attack can't follow one."
-        f"{blame} Replace it by a smooth stand-in for the attack, or use `td.attacks.Transfer` from a model that has one."
-    )
+            if callable(getattr(first, "smooth", None)):
+                hint = "It offers a smooth stand-in: `td.attacks.Through(attack)` follows the gradients of that."
+    return f"The model has no gradient with respect to its input, so this attack can't follow one.{blame} {hint}"

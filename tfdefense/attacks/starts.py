@@ -68,6 +68,8 @@ class Of:
         if view.classes <= int(max(batch.y.max(), 0 if batch.target is None else batch.target.max())):
             raise ValueError(f"The model of the start has {view.classes} classes, too few for the labels attacked.")
         there = dataclasses.replace(batch, view=view, scale=(1.0, 1.0))
+        # A search through a surrogate: the plain model has none.
+        attack = getattr(attack, "attack", attack)
         own = {field.name for field in dataclasses.fields(attack)}
         plain = {name: value for name, value in (("objective", None), ("starts", ("sample",))) if name in own}
         return dataclasses.replace(attack, **plain).perturb(there, batch.x).x

@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 
-from tfdefense.defended import adapt, calibrate, is_defended, unready
+from tfdefense.defended import adapt, base_model, bounds_of, calibrate, is_defended, unready
 from tfdefense.layers import AdaptableLayer, Threshold
 
 
@@ -89,15 +89,17 @@ class AdaptDefense(_Measuring):
     Args:
         x: Training samples.
         y: Their classes.
+        attack: For defenses that learn from adversarial samples: what makes them, on the undefended model of that moment.
         every_epoch: Also after every epoch.
         batch_size: Samples at once.
 
     Example: `defended.fit(x, y, callbacks=[AdaptDefense(x, y), CalibrateRejection(x_held_out)])`
     """
 
-    def __init__(self, x, y, *, every_epoch=False, batch_size=256):
+    def __init__(self, x, y, *, attack=None, every_epoch=False, batch_size=256):
         super().__init__()
         self.x, self.y = _pairs(x, y)
+        self.attack = attack
         self.every_epoch = every_epoch
         self.batch_size = batch_size
 
@@ -107,7 +109,11 @@ class AdaptDefense(_Measuring):
         _check_shape(self)
 
     def step(self):
-        adapt(self.model, self.x, self.y, max_rejected=None, batch_size=self.batch_size)
+        adversarial = None
+        if self.attack is not None:
+            base, bounds = base_model(self.model), bounds_of(self.model)
+            adversarial = self.attack(base, self.x, self.y, bounds=bounds, batch_size=self.batch_size).x_adv
+        adapt(self.model, self.x, self.y, adversarial=adversarial, max_rejected=None, batch_size=self.batch_size)
 
 
 class RobustAccuracy(_Measuring):

@@ -5,6 +5,7 @@ from tfdefense.defenses.density import DensityDefense
 from tfdefense.defenses.detector import AdversaryDetector
 from tfdefense.defenses.grafting import graft_dustbin
 from tfdefense.defenses.rejection import DeepNeuralRejection, NeuralRejection, compress
+from tfdefense.defenses.safetynet import SafetyNet
 from tfdefense.defenses.scores import OutDistribution, ThresholdDefense
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "DensityDefense",
     "NeuralRejection",
     "OutDistribution",
+    "SafetyNet",
     "ThresholdDefense",
     "compress",
     "graft_dustbin",

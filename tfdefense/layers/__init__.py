@@ -1,16 +1,20 @@
 """Keras layers, written with keras.ops alone: they run on every Keras backend."""
 
 from tfdefense.layers.adaptable import AdaptableLayer
+from tfdefense.layers.adversary_machine import AdversaryMachine
 from tfdefense.layers.detector_branch import DetectorBranch
 from tfdefense.layers.kernel_density import KernelDensity
+from tfdefense.layers.quantized_relu import QuantizedReLU
 from tfdefense.layers.rbf_svm import RBFSVM
 from tfdefense.layers.reject import Join, Reject, Threshold
 from tfdefense.layers.reverse_logits import ReverseLogits
+from tfdefense.layers.smoothed import Smoothed
 from tfdefense.layers.statistics import BestScore, Confidence, Dustbin, NonMaximalEntropy
 
 __all__ = [
     "RBFSVM",
     "AdaptableLayer",
+    "AdversaryMachine",
     "BestScore",
     "Confidence",
     "DetectorBranch",
@@ -18,7 +22,9 @@ __all__ = [
     "Join",
     "KernelDensity",
     "NonMaximalEntropy",
+    "QuantizedReLU",
     "Reject",
     "ReverseLogits",
+    "Smoothed",
     "Threshold",
 ]

@@ -9,7 +9,15 @@ class AdaptableLayer(keras.layers.Layer):
 
     `adapt` may return what the layer gives for samples that it was not fitted on (cross-validated, one row a sample).
     Layers behind it are then adapted on that in place of its outputs: this is stacked generalisation.
+
+    `labels` are the classes of clean samples. A layer with `needs_adversarial = True` gets clean and adversarial samples, and
+    for each 0 (clean) or 1 (adversarial).
+
+    A layer without a useful gradient may offer `smooth(inputs, slope, widen)`, a smooth version of `call` that attacks can
+    follow: see `td.smoothed`.
     """
+
+    needs_adversarial = False
 
     def build(self, input_shape):
         self._adapted = self.add_weight(name="adapted", shape=(), initializer="zeros", trainable=False, dtype="float32")

@@ -61,6 +61,10 @@ def fit(kernel, labels, classes, C):
         column[found.support_] = found.dual_coef_[0]
         return column, found.intercept_[0]
 
+    if classes == 2:
+        # The machine of one class is that of the other with its signs turned.
+        column, intercept = machine(1)
+        return np.stack([-column, column], 1), np.array([-intercept, intercept])
     # The solver leaves Python's lock, and the threads share the one kernel.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         columns, intercepts = zip(*pool.map(machine, range(classes)), strict=True)

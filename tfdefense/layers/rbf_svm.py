@@ -124,10 +124,17 @@ class RBFSVM(AdaptableLayer):
         super().load_own_variables(store)
 
     def call(self, features):
+        return self._scores(features, self.log_gamma)
+
+    def smooth(self, features, slope, widen):
+        """The scores with kernels `widen` times as wide, whose gradients reach further from the reference vectors."""
+        return self._scores(features, self.log_gamma - 2.0 * ops.log(widen))
+
+    def _scores(self, features, log_gamma):
         x = ops.reshape(features, (-1, self.features)) - self.centre
         products = ops.matmul(x, ops.transpose(self.references))
         distances = ops.sum(ops.square(x), -1, keepdims=True) + ops.sum(ops.square(self.references), -1) - 2.0 * products
-        kernel = ops.exp(-ops.exp(self.log_gamma) * ops.maximum(distances, 0.0))
+        kernel = ops.exp(-ops.exp(log_gamma) * ops.maximum(distances, 0.0))
         return ops.matmul(kernel, self.coefficients) + self.intercepts
 
     def compute_output_shape(self, input_shape):
@@ -202,8 +209,12 @@ class RBFSVM(AdaptableLayer):
         references = machines.centres(points, vectors).astype("float64")
         gamma = float(np.exp(np.float64(ops.convert_to_numpy(self.log_gamma))))
         # The intercepts stay: they are the scores far from all data, on which rejection stands.
-        targets = scores.astype("float64") - ops.convert_to_numpy(self.intercepts)
+        targets = self._of_all_machines(scores).astype("float64") - ops.convert_to_numpy(self.intercepts)
         self._set_references(references, machines.refit(points, references, gamma, targets))
+
+    def _of_all_machines(self, scores):
+        """One column a machine, from what the layer gives."""
+        return scores
 
     def _check(self, features, labels):
         features = np.asarray(features, "float32")

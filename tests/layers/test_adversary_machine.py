@@ -1,0 +1,88 @@
+import keras
+import numpy as np
+import pytest
+from sklearn.svm import SVC
+
+from tfdefense.layers import AdversaryMachine
+from tfdefense.layers.machines import cross_validated_scores, gamma_of, kernel_of, squared_distances
+
+
+@pytest.fixture
+def codes():
+    """Codes of 60 clean and 40 adversarial samples: units of the second half are active for the latter."""
+    rng = np.random.default_rng(0)
+    flags = (np.arange(100) >= 60).astype(int)
+    active = np.where(flags[:, None] == (np.arange(12) >= 6), 0.7, 0.3)
+    return rng.binomial(3, active).astype("float32"), flags
+
+
+def values_of(layer, x):
+    return keras.ops.convert_to_numpy(layer(x))
+
+
+@pytest.mark.parametrize("options", [{}, {"C": 10.0, "gamma": 0.05}])
+def test_decision_value_is_that_of_scikit_learn(codes, options):
+    x, flags = codes
+    layer = AdversaryMachine(**options)
+    assert np.isnan(values_of(layer, x)).all()
+    layer.adapt(x, flags)
+    points = np.random.default_rng(1).integers(0, 4, (50, 12)).astype("float32")
+    expected = SVC(**options).fit(x, flags).decision_function(points)
+    np.testing.assert_allclose(values_of(layer, points), expected, atol=1e-5)
+
+
+def test_cross_validated_values_are_those_of_unseen_samples(codes):
+    x, flags = codes
+    layer = AdversaryMachine(cross_validated=True)
+    unseen = layer.adapt(x, flags)
+    kernel = kernel_of(squared_distances(x), gamma_of("scale", x))
+    np.testing.assert_allclose(unseen, cross_validated_scores(kernel, flags, 2, 1.0, 5)[:, 1], atol=1e-5)
+    accuracy = [((values > 0) == flags).mean() for values in (unseen, values_of(layer, x))]
+    assert 0.8 < accuracy[0] < accuracy[1]
+
+
+def test_search_chooses_a_width_that_fits(codes):
+    x, flags = codes
+    layer = AdversaryMachine(search={"C": [1.0], "gamma": [1e-6, "scale", 1e6]})
+    layer.adapt(x, flags)
+    assert layer.gamma == "scale"
+
+
+def test_widened_kernel_is_that_of_a_wider_sigma(codes):
+    x, flags = codes
+    layer = AdversaryMachine(gamma=0.3)
+    layer.adapt(x, flags)
+    narrow = values_of(layer, x[:9])
+    np.testing.assert_allclose(layer.smooth(x[:9], 5.0, 1.0), narrow, atol=1e-6)
+    wide = keras.ops.convert_to_numpy(layer.smooth(x[:9], 5.0, 3.0))
+    layer.log_gamma.assign(np.log(0.3 / 9))
+    np.testing.assert_allclose(wide, values_of(layer, x[:9]), atol=1e-5)
+    assert np.abs(wide - narrow).max() > 0.1
+
+
+def test_compressed_machine_decides_alike(codes):
+    x, flags = codes
+    layer = AdversaryMachine()
+    layer.adapt(x, flags)
+    before = values_of(layer, x)
+    layer.compress(25, x)
+    assert layer.vectors == 25 and ((values_of(layer, x) > 0) == (before > 0)).mean() > 0.9
+
+
+def test_comes_back_from_a_file(codes, tmp_path):
+    x, flags = codes
+    layer = AdversaryMachine(C=2.0)
+    inputs = keras.Input((12,))
+    model = keras.Model(inputs, layer(inputs))
+    layer.adapt(x, flags)
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    np.testing.assert_allclose(loaded(x), values_of(layer, x), atol=1e-6)
+
+
+def test_needs_both_kinds(codes):
+    x, _ = codes
+    with pytest.raises(ValueError, match="Received none of class 1"):
+        AdversaryMachine().adapt(x, np.zeros(100, int))
+    with pytest.raises(ValueError, match="Leave it out"):
+        AdversaryMachine(classes=3)

@@ -1,0 +1,192 @@
+"""Smooth surrogates of hard defenses: what they give, and what attacks find through them."""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfdefense as td
+from tfdefense.layers import QuantizedReLU, Smoothed
+from tfdefense.surrogate import anneal
+
+A = td.attacks
+
+
+@pytest.fixture(scope="module")
+def safetynet(classifier, digits, held_out):
+    x, y = digits.x[:400], digits.y[:400]
+    defended = td.SafetyNet(["conv_1"]).attach(classifier)
+    x_adv = A.BIM(0.25)(classifier, x, y).x_adv
+    return td.adapt(defended, x, y, adversarial=x_adv, calibration=held_out.x[:200], max_rejected=0.05)
+
+
+@pytest.fixture(scope="module")
+def samples(held_out):
+    return held_out.x[200:240], held_out.y[200:240]
+
+
+def quietly(attack, *arguments):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return attack(*arguments)
+
+
+def gradient(model, x):
+    x = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        suspicion = model(x, training=False)["suspicion"]
+    return tape.gradient(suspicion, x)
+
+
+def test_surrogate_has_the_outputs_and_the_weights_of_the_model(safetynet, samples):
+    surrogate = td.smoothed(safetynet)
+    out, own = surrogate(samples[0]), safetynet(samples[0])
+    assert set(out) == {"scores", "suspicion", "label"}
+    np.testing.assert_allclose(out["scores"], own["scores"], atol=1e-5)
+    assert np.abs(out["suspicion"] - own["suspicion"]).max() > 1e-3
+    added = {weight.name for weight in surrogate.weights if not any(weight is mine for mine in safetynet.weights)}
+    assert added == {"slope", "widen"}
+    assert td.defended.bounds_of(surrogate) == td.defended.bounds_of(safetynet)
+    assert len(safetynet.trainable_weights) == len(surrogate.trainable_weights) == 8
+
+
+def test_surrogate_comes_nearer_as_it_is_annealed(safetynet, samples):
+    surrogate = td.smoothed(safetynet)
+    errors = []
+    for stage in ((1e5, 3.0), (5.0, 1.0), (30.0, 1.0), (1e5, 1.0)):
+        anneal(surrogate, *stage)
+        errors.append(np.abs(surrogate(samples[0])["suspicion"] - safetynet(samples[0])["suspicion"]).mean())
+    width, *slopes = errors
+    assert slopes == sorted(slopes, reverse=True) and slopes[-1] < 1e-3 < min(width, slopes[0])
+
+
+def test_hard_model_has_no_gradient_and_its_surrogates_have(safetynet, samples):
+    assert gradient(safetynet, samples[0]) is None
+    soft = gradient(td.smoothed(safetynet, 5.0, 2.0), samples[0])
+    assert (np.abs(soft).max(axis=(1, 2, 3)) > 0).all()
+    straight = td.smoothed(safetynet, 5.0, 2.0, straight_through=True)
+    assert (np.abs(gradient(straight, samples[0])).max(axis=(1, 2, 3)) > 0).all()
+    np.testing.assert_allclose(straight(samples[0])["suspicion"], safetynet(samples[0])["suspicion"], atol=1e-4)
+
+
+def test_attack_on_the_hard_model_says_what_is_wrong(safetynet, samples):
+    with pytest.warns(UserWarning, match="gradient was all zeros"):
+        A.PGD(0.2, steps=10, starts="sample")(safetynet, *samples)
+    with pytest.raises(ValueError, match=r"\(QuantizedReLU\) is the first that stops it.*`td.attacks.Through\(attack\)`"):
+        A.DynamicAdversary(0.2)(safetynet, *samples)
+
+
+SEARCHES = {
+    "pgd": A.PGD(0.2, steps=20, starts="sample"),
+    "pgd-logsumexp": A.PGD(0.2, steps=20, starts="sample", objective=A.LogSumExp()),
+    "orthogonal": A.OrthogonalPGD(0.2, steps=20, starts="sample"),
+    "carlini": A.CarliniWagner(steps=40, binary_search_steps=3),
+}
+
+
+@pytest.mark.parametrize("straight_through", [False, True])
+@pytest.mark.parametrize("name", SEARCHES)
+def test_search_through_the_surrogate_finds_what_the_direct_one_does_not(safetynet, samples, name, straight_through):
+    x, y = samples
+    attack = A.Through(SEARCHES[name], straight_through=straight_through)
+    result = quietly(attack, safetynet, x, y)
+    # The real model judges.
+    label = td.decisions.decide(safetynet, result.x_adv).label
+    np.testing.assert_array_equal(result.label, label)
+    np.testing.assert_array_equal(result.success, (label != y) & (label != -1))
+    if name != "carlini":
+        assert np.abs(result.x_adv - x).max() <= 0.2 + 1e-6
+    direct = None if name == "orthogonal" else quietly(SEARCHES[name], safetynet, x, y)
+    assert result.success.mean() > 0.15 + (0.4 if direct is None else direct.success.mean())
+
+
+def test_default_starts_and_targets_work_through_it(safetynet, samples):
+    x, y = samples
+    attack = A.Through(A.PGD(0.25, steps=10))
+    result = quietly(attack, safetynet, x, y)
+    one = quietly(A.Through(A.PGD(0.25, steps=10, starts="sample")), safetynet, x, y)
+    assert (result.success | ~one.success).all() and result.success.mean() > 0.7
+    target = (y + 1) % 10
+    targeted = quietly(attack, safetynet, x, y, target)
+    np.testing.assert_array_equal(targeted.success, targeted.label == target)
+    assert targeted.success.any()
+    again = quietly(attack, safetynet, x, y)
+    np.testing.assert_array_equal(again.x_adv, result.x_adv)
+
+
+def test_every_stage_adds_to_what_was_found(safetynet, samples):
+    attack = A.PGD(0.2, steps=10, starts="sample")
+    one, both = (A.Through(attack, stages)(safetynet, *samples) for stages in ([(2.0, 3.0)], [(2.0, 3.0), (20.0, 1.0)]))
+    assert (both.success | ~one.success).all() and both.success.sum() > one.success.sum()
+    assert (both.steps[~one.success] > one.steps[~one.success]).all()
+
+
+def test_machines_adapted_anew_are_attacked_as_they_are_now(classifier, digits, samples):
+    x, y = digits.x[:200], digits.y[:200]
+    x_adv = A.FGSM(0.25)(classifier, x, y).x_adv
+    defended = td.SafetyNet(["conv_1"], levels=2, threshold=0.0).attach(classifier)
+    attack = A.Through(A.PGD(0.2, steps=5, starts="sample"))
+    for some in (60, 200):
+        td.adapt(defended, x[:some], y[:some], adversarial=x_adv[:some], max_rejected=None)
+        result = quietly(attack, defended, *samples)
+        np.testing.assert_array_equal(result.label, td.decisions.decide(defended, result.x_adv).label)
+        surrogate = td.smoothed(defended, 1e5)
+        np.testing.assert_allclose(surrogate(samples[0])["suspicion"], defended(samples[0])["suspicion"], atol=0.01)
+
+
+def test_any_layer_that_offers_it_is_smoothed_inside_submodels_too(classifier, digits, held_out):
+    """Neural Rejection's machines offer wider kernels; a step layer inside the user's own submodel is found."""
+    x, y = digits.x[:300], digits.y[:300]
+    defended = td.NeuralRejection("features").attach(classifier)
+    td.adapt(defended, x, y, calibration=held_out.x, max_rejected=0.05)
+    surrogate = td.smoothed(defended, widen=2.0)
+    assert np.abs(surrogate(x[:9])["scores"] - defended(x[:9])["scores"]).max() > 0.01
+    np.testing.assert_allclose(td.smoothed(defended)(x[:9])["scores"], defended(x[:9])["scores"], atol=1e-5)
+
+    inner_input = keras.Input((4,))
+    step = QuantizedReLU(thresholds=[0.5])
+    inner = keras.Model(inner_input, step(inner_input) + step(2 * inner_input), name="inner")
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Dense(2)(inner(inputs)))
+    soft = td.smoothed(model, slope=1e6)
+    points = np.random.default_rng(0).random((9, 4), dtype="float32")
+    np.testing.assert_allclose(soft(points), model(points), atol=1e-4)
+    found = [layer for layer in soft.get_layer("inner").layers if isinstance(layer, Smoothed)]
+    assert len(found) == 1 and found[0].layer is step
+    anneal(soft, 1.0, 1.0)
+    assert np.abs(soft(points) - model(points)).max() > 0.01
+
+
+def test_training_against_the_surrogate_steps_inside_it(safetynet, samples):
+    view = td.decisions.View.of(safetynet)
+    view.learn(samples[0])
+    perturb = A.Through(A.PGD(0.2, steps=5)).online(view)
+    found = tf.function(perturb)(tf.constant(samples[0]), tf.constant(samples[1], tf.int32), tf.constant(0, tf.int64))
+    moved = np.abs(found - samples[0])
+    assert 0.1 < moved.max() <= 0.2 + 1e-6
+
+
+def test_search_without_gradients_shows_that_they_are_masked(safetynet, samples):
+    direct = quietly(A.PGD(0.2, steps=20, starts="sample"), safetynet, *samples)
+    assert A.Square(0.2, queries=500)(safetynet, *samples).success.mean() > direct.success.mean()
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda d, m, x, y: td.smoothed(m), r"no layer that offers `smooth\(inputs, slope, widen\)`"),
+        (lambda d, m, x, y: td.smoothed(d, slope=0), "`slope` must be a number above 0"),
+        (lambda d, m, x, y: Smoothed(keras.layers.Dense(2)), "Received a Dense"),
+        (lambda d, m, x, y: A.Through(A.Transfer(A.PGD(0.2))), "an attack that searches"),
+        (lambda d, m, x, y: A.Through(A.PGD(0.2), schedule=[]), "pairs of slope and width"),
+        (lambda d, m, x, y: A.Through(A.PGD(0.2), schedule=[(1.0, -1.0)]), "`width` must be a number above 0"),
+        (lambda d, m, x, y: A.Through(A.PGD(0.2))(m, x, y), "no layer that offers `smooth"),
+        (lambda d, m, x, y: A.Through(A.PGD(0.2))(lambda x: m(x), x, y), "can be made of a Keras model"),
+    ],
+)
+def test_bad_input(safetynet, classifier, samples, call, words):
+    with pytest.raises(ValueError, match=words):
+        call(safetynet, classifier, *samples)

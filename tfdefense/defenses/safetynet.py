@@ -1,0 +1,71 @@
+"""SafetyNet: discrete codes of late layers, and machines that know those of adversarial samples (rows S1 to S3)."""
+
+from tfdefense.defenses.base import Defense
+from tfdefense.layers import AdversaryMachine, Join, QuantizedReLU, Threshold
+
+
+class SafetyNet(Defense):
+    """Rejects what an RBF machine on the discrete codes of a layer takes for adversarial, with one detector a layer.
+
+    `td.adapt` needs adversarial samples too: those of attacks on the undefended model, which then also set what is unusual.
+    The paper's detector A watches the last layer of ReLUs, B the one before it, C an earlier one; "A or B or C" is three
+    layers with `join="any"`, "A and B" two with `join="all"`.
+
+    The codes have no gradient. The attack that its authors use is `td.attacks.PGD` or `td.attacks.CarliniWagner` on a smooth
+    surrogate, see `td.smoothed`.
+
+    Args:
+        layers: Names of layers with ReLUs, one or more.
+        levels: Codes of a unit: 2 are binary, 4 quaternary; see `td.layers.QuantizedReLU`.
+        join: "any" rejects what any detector rejects, "all" what all of them reject.
+        C, gamma: Of each machine, see `td.layers.RBFSVM`. The paper's sigma is gamma = 1 / (2 sigma²).
+        search: Cross-validate C and gamma of each machine: True, or a grid as a dict.
+        folds: Folds of that.
+        thresholds: Of the codes, the same for all units; None takes quantiles of each unit's activations.
+        max_memory: Bytes that a kernel, or the codes of a layer, may take in `td.adapt`.
+        threshold: A threshold of your own on every decision value, 0 in the paper; None waits for `td.calibrate`.
+
+    Example:
+
+    >>> defended = SafetyNet(["features"], levels=4).attach(model)
+    >>> x_adv = td.attacks.BIM(0.2)(model, x_train, y_train).x_adv
+    >>> defended = td.adapt(defended, x_train, y_train, adversarial=x_adv, calibration=x_held_out, max_rejected=0.05)
+    >>> round(float((defended(x_held_out)["label"].numpy() == -1).mean()), 2) <= 0.05
+    True
+
+    Reference: Lu et al., 2017, SafetyNet: detecting and rejecting adversarial examples robustly.
+    """
+
+    def __init__(
+        self,
+        layers,
+        *,
+        levels=4,
+        join="any",
+        C=1.0,
+        gamma="scale",
+        search=None,
+        folds=5,
+        thresholds=None,
+        max_memory=2e9,
+        threshold=None,
+    ):
+        if isinstance(layers, str) or not layers:
+            raise ValueError(f'`layers` must be one or more names of layers, such as ["dense_1"]. Received: {layers!r}.')
+        if len(set(layers)) < len(layers):
+            raise ValueError(f"Expected each layer once. Received: {', '.join(map(str, layers))}.")
+        self.layers, self.join, self.threshold = tuple(layers), join, threshold
+        self.codes = {"levels": levels, "thresholds": thresholds}
+        self.machine = {"C": C, "gamma": gamma, "search": search, "folds": folds, "max_memory": max_memory}
+        # Built anew for each model; made here too, so that a wrong argument is named at once.
+        QuantizedReLU(**self.codes), AdversaryMachine(**self.machine), Join(join)
+
+    def suspect(self, logits, taps):
+        suspicions = [Threshold(self.threshold)(self._statistic(name, taps[name])) for name in self.layers]
+        return logits, Join(self.join)(suspicions) if len(suspicions) > 1 else suspicions[0]
+
+    def _statistic(self, name, activations):
+        try:
+            return AdversaryMachine(**self.machine)(QuantizedReLU(**self.codes)(activations))
+        except ValueError as error:
+            raise ValueError(f"Layer '{name}' can't be watched. {error}") from None

@@ -1,0 +1,73 @@
+"""Smooth stand-ins for defenses whose gradients are zero or missing: what an attacker who knows them would build."""
+
+import keras
+
+from tfdefense.graph import as_functional
+from tfdefense.layers import Smoothed
+
+
+def can_be_smoothed(model):
+    """Whether a Keras model has a layer with `smooth`, submodels' layers included."""
+    return any(can_be_smoothed(layer) if isinstance(layer, keras.Model) else _is_hard(layer) for layer in model.layers)
+
+
+def smoothed(model, slope=10.0, widen=1.0, *, straight_through=False):
+    """A copy of a model with every layer that offers `smooth` replaced by its smooth version; it shares all weights.
+
+    The outputs are those of the model: a defended one has scores, suspicion and label, but the suspicion is an approximation
+    that an attack can descend. It is no defense: whether a sample evades, the model itself says. `td.attacks.Through` does
+    all of this.
+
+    Args:
+        model: A defended model, or any functional or Sequential one.
+        slope: Steepness of what stands in for a step, in the units that the layer names.
+        widen: How many times as wide RBF kernels are.
+        straight_through: Leave all outputs as they are and take only the gradients of the smooth versions.
+
+    Example:
+
+    >>> defended = td.SafetyNet(["conv_1"], threshold=0.0).attach(model)
+    >>> x_adv = td.attacks.BIM(0.2)(model, x_train, y_train).x_adv
+    >>> defended = td.adapt(defended, x_train, y_train, adversarial=x_adv, max_rejected=None)
+    >>> surrogate = smoothed(defended, slope=1e5)
+    >>> bool(np.allclose(surrogate(x)["suspicion"], defended(x)["suspicion"], atol=0.01))
+    True
+
+    Reference: Lu et al., 2017, SafetyNet: detecting and rejecting adversarial examples robustly, type II attacks.
+    """
+    model = as_functional(model)
+    if not can_be_smoothed(model):
+        raise ValueError(
+            f"Model '{model.name}' has no layer that offers `smooth(inputs, slope, widen)`. If its gradients are those of its "
+            "decisions, attack it directly; otherwise write that method for the layer that stops them."
+        )
+
+    stand_ins = {}
+
+    def smooth(layer):
+        if _is_hard(layer):
+            return Smoothed(layer, slope, widen, straight_through, name=f"smoothed_{layer.name}")
+        if isinstance(layer, keras.Model) and can_be_smoothed(layer):
+            return smoothed(layer, slope, widen, straight_through=straight_through)
+        return layer
+
+    def call(layer, *args, **kwargs):
+        # A layer may be called more than once, and stays one layer.
+        if layer.name not in stand_ins:
+            stand_ins[layer.name] = smooth(layer)
+        return stand_ins[layer.name](*args, **kwargs)
+
+    return keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=call)
+
+
+def anneal(surrogate, slope, widen):
+    """Sets how smooth a model made by `smoothed` is."""
+    for layer in surrogate.layers:
+        if isinstance(layer, Smoothed):
+            layer.anneal(slope, widen)
+        elif isinstance(layer, keras.Model):
+            anneal(layer, slope, widen)
+
+
+def _is_hard(layer):
+    return callable(getattr(layer, "smooth", None))
