@@ -41,7 +41,6 @@ class Network:
         import tfdefense as td
         import tfdefense.layers  # the network may end in one of them
 
-        self.loss = loss
         base = keras.models.load_model(path, compile=False)
         name = f"density {path.parent.name} {loss}"
         defended = context.model(name, with_density, base, SIGMA[loss], train, held_out)

@@ -76,25 +76,19 @@ def _density(sigma, points):
 _RCE_SIGMA = (0.1 / 0.26) ** 0.5
 _MACHINES = "Deep Neural Rejection on the last three layers, machines compressed to 300 vectors"
 _DENSITY = "K-density in the last hidden layer, on a network trained with reverse cross-entropy"
-_CARLINI = _dnr("dense_1", "dense_2", "logits")
 _DIGITS = {"dataset": "digits", "seen": 1_100, "settings": {"train_samples": 1_100}}
+_DIGITS_DNR = Entry(
+    **_DIGITS,
+    summary="8x8 digits, rejecting by RBF machines",
+    defense=_MACHINES,
+    recipe="digits",
+    make=_dnr("conv_2", "dense_1", "logits"),
+    vectors=300,
+)
+_ATTACKED = {"summary": "8x8 digits, trained against l2 attacks, rejecting by RBF machines", "recipe": "digits_pgd"}
 ENTRIES = {
-    "digits_cnn.dnr": Entry(
-        **_DIGITS,
-        summary="8x8 digits, rejecting by RBF machines",
-        defense=_MACHINES,
-        recipe="digits",
-        make=_dnr("conv_2", "dense_1", "logits"),
-        vectors=300,
-    ),
-    "digits_cnn_attacked.dnr": Entry(
-        **_DIGITS,
-        summary="8x8 digits, trained against l2 attacks, rejecting by RBF machines",
-        defense=_MACHINES,
-        recipe="digits_pgd",
-        make=_dnr("conv_2", "dense_1", "logits"),
-        vectors=300,
-    ),
+    "digits_cnn.dnr": _DIGITS_DNR,
+    "digits_cnn_attacked.dnr": dataclasses.replace(_DIGITS_DNR, **_ATTACKED),
     "digits_resnet.rce": Entry(
         **_DIGITS,
         summary="8x8 digits, rejecting by density",
@@ -108,7 +102,7 @@ ENTRIES = {
         summary="MNIST, rejecting by RBF machines",
         defense=_MACHINES,
         recipe="mnist_dnr",
-        make=_CARLINI,
+        make=_dnr("dense_1", "dense_2", "logits"),
         seen=30_000,
         fitted=10_000,
         fitted_on="unseen",

@@ -1,7 +1,7 @@
 """The digits network trained against PGD in l2; small enough for a test.
 
 Command: python -m training digits_pgd
-Cost: half a minute on 2 CPU cores.
+Cost: about a minute on 2 CPU cores.
 Expected: test accuracy above 0.95.
 """
 

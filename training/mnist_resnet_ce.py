@@ -2,7 +2,7 @@
 
 Command: python -m training mnist_resnet_ce            (other depths: --depth 20)
 Cost: about 2.5 minutes an epoch at depth 14, 6.5 at depth 20, on 2 CPU cores.
-Expected: test accuracy above 0.992.
+Expected: test accuracy 0.995 after 6 epochs at depth 14.
 
 The settings are those of `mnist_resnet_rce` but for the loss. Adam, where the paper has SGD: the gradient of reverse
 cross-entropy is classes - 1 times smaller, so that with SGD one learning rate for both is not the same training. Adam's

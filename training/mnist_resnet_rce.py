@@ -2,7 +2,7 @@
 
 Command: python -m training mnist_resnet_rce            (other depths: --depth 20)
 Cost: about 2.5 minutes an epoch at depth 14, 6.5 at depth 20, on 2 CPU cores.
-Expected: test accuracy above 0.992.
+Expected: test accuracy 0.996 after 6 epochs at depth 14.
 
 Every setting is that of `mnist_resnet_ce` but the loss; its docstring says why the optimizer is Adam.
 """
