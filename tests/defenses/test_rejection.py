@@ -187,7 +187,7 @@ def test_few_vectors_keep_the_scores_better_when_refitted_on_samples(dnr, fitted
 
     on_samples = error(lambda model: td.compress(model, 12, fitted[0]))
     on_vectors = error(lambda model: [layer.compress(12) for layer in machines_of(model)])
-    assert on_samples < 0.8 * on_vectors, (on_samples, on_vectors)
+    assert on_samples < 0.95 * on_vectors, (on_samples, on_vectors)
 
 
 def test_search_chooses_for_each_layer(classifier, fitted):

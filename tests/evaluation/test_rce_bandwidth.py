@@ -35,7 +35,7 @@ def test_doubt_is_that_of_a_defense_with_this_bandwidth(densities, path, digits,
 
     defended = td.DensityDefense(0.7, max_points=len(digits.x)).attach(keras.models.load_model(path))
     td.adapt(defended, digits.x, digits.y, max_rejected=None)
-    defended.get_layer("threshold").value.assign(0.0)
+    next(layer for layer in defended.layers if isinstance(layer, td.layers.Threshold)).value.assign(0.0)
     doubt = densities.doubt(densities.outputs(held_out.x), 0.7)
     np.testing.assert_allclose(doubt, defended.predict(held_out.x, verbose=0)["suspicion"], rtol=1e-4, atol=1e-3)
 

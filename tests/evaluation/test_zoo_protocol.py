@@ -30,7 +30,7 @@ def test_what_is_written_is_what_loads(places, held_out):
     content = json.loads(execute().read_text())
     cards = places / "runs" / "zoo"
     card = shipped.card("small.dnr", cards=cards)
-    assert card.commit == "abc" and card.recipe == "python -m training digits" and card.bytes < 2**20
+    assert card.commit == "abc" and card.recipe == "python -m training digits --train-samples 1100" and card.bytes < 2**20
     rows = {row["what"]: row["ours"] for row in content["rows"]}
     assert rows["small.dnr: clean accuracy"] == pytest.approx(card.clean["accuracy"], abs=1e-5)
     assert [row["size"] for row in card.attacked] == [0.1, 0.2, 0.5, 1.0]
@@ -45,7 +45,7 @@ def test_large_weights_stay_out_and_the_card_says_how_to_make_them(places, monke
     execute()
     cards = places / "runs" / "zoo"
     assert not list(cards.glob("*.keras"))
-    with pytest.raises(ValueError, match="too large to be shipped. Make them: `python -m training digits`"):
+    with pytest.raises(ValueError, match="too large to be shipped. Make them: `python -m training digits --train-samples 1100`"):
         shipped.load("small.dnr", cards=cards)
 
 
