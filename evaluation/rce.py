@@ -87,16 +87,16 @@ def aucs(network, clean_x, x_adv, y):
     return found
 
 
-def median_margin(network, x, y):
-    """The lead of the true class on clean samples: the unit of the network's own kappa."""
+def own_kappa(model, x, y):
+    """1.3 x the median lead of the true class on clean samples: what is high confidence for this network."""
     import numpy as np
 
     from tfdefense.decisions import decide
 
-    scores = decide(network.base, x).scores.copy()
+    scores = decide(model, x).scores.copy()
     own = scores[np.arange(len(y)), y].copy()
     scores[np.arange(len(y)), y] = -np.inf
-    return float(np.median((own - scores.max(1))[own > scores.max(1)]))
+    return round(1.3 * float(np.median((own - scores.max(1))[own > scores.max(1)])), 3)
 
 
 def oblivious(network, attack, x, y):
@@ -188,6 +188,7 @@ def run(
     depth: Annotated[int | None, typer.Option(help="Depth of the networks, 6n + 2; else the recipe's.")] = None,
     target_depth: Annotated[int | None, typer.Option(help="Depth of the target of the transfer; else 6 more.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of training; else the recipe's.")] = None,
+    target_epochs: Annotated[int | None, typer.Option(help="Epochs of the target of the transfer; else as many.")] = None,
     cw_samples: Annotated[int | None, typer.Option(help="Samples for C&W and its variants.", min=2)] = None,
 ):
     from tfdefense import data
@@ -197,6 +198,7 @@ def run(
     depth = depth or (8 if quick or dataset == "digits" else 14)
     target_depth = target_depth or depth + 6
     epochs = epochs or (1 if small else None)
+    target_epochs = target_epochs or epochs
     number = context.samples_or(500, 60)
     few = min(number, cw_samples or (30 if quick else 100))
     train = data.load(dataset, "train", data_dir=context.data_dir, limit=5000 if small else None)
@@ -205,9 +207,8 @@ def run(
     few = min(few, number)
     attacked, rest = test.divide(number)
     x, y, held_out = attacked.x, attacked.y, rest.take(slice(2000))
-    context.settings.update(
-        {"depth": depth, "target depth": target_depth, "epochs": epochs or "the recipe's", "samples": number, "C&W samples": few}
-    )
+    lengths = {"epochs": epochs or "the recipe's", "target epochs": target_epochs or "the recipe's"}
+    context.settings.update({"depth": depth, "target depth": target_depth, **lengths, "samples": number, "C&W samples": few})
     networks = trained_pair(context, train, held_out, {"depth": depth, "epochs": epochs})
     where = f"ResNet-{depth}; the paper's is ResNet-32"
     for loss, network in networks.items():
@@ -221,7 +222,7 @@ def run(
     crafted = _white_box_rows(context, networks, x[:few], y[:few], where, plots)
     _adaptive_rows(context, networks, x, y, plots)
     _tsne_rows(context, networks, test.x[:1000], test.y[:1000], plots)
-    targets = trained_pair(context, train, held_out, {"depth": target_depth, "epochs": epochs})
+    targets = trained_pair(context, train, held_out, {"depth": target_depth, "epochs": target_epochs})
     _transfer_rows(context, targets, crafted, x[:few], y[:few], f"from ResNet-{depth} to ResNet-{target_depth}")
 
 
@@ -258,7 +259,7 @@ def _oblivious_rows(context, networks, x, y, few, where, plots):
     from tfdefense.plots import security_curve
 
     epsilon = EPSILON[context.dataset]
-    own = {loss: round(1.3 * median_margin(network, x, y), 3) for loss, network in networks.items()}
+    own = {loss: own_kappa(network.base, x, y) for loss, network in networks.items()}
     swept = {
         "FGSM": (attacks.FGSM, SIZES),
         "BIM": (attacks.BIM, SIZES),

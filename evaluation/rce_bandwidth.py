@@ -10,7 +10,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from evaluation.rce import EPSILON, LOSSES, SIGMA, TITLES
+from evaluation.rce import EPSILON, LOSSES, SIGMA, TITLES, own_kappa
 
 DATASETS = ("mnist", "cifar10", "digits")
 # Squared bandwidths over the paper's.
@@ -115,6 +115,8 @@ def run(
         path = context.network(f"{dataset}_resnet_{loss}", depth=depth, epochs=epochs)
         densities = Densities(path, train)
         sigmas = context.part(f"bandwidths {loss}", chosen, densities, loss, epsilon, held_out)
+        kappa = own_kappa(densities.network, samples.x, samples.y)
+        table["C&W-hc own kappa"] = (attacks.CarliniWagner(**length, kappa=kappa), few)
         for name, sigma in sigmas.items():
             context.row("R2", f"sigma^2, {name}, {TITLES[loss]}", sigma**2, samples=len(held_out.x))
         for attack, (made, count) in table.items():

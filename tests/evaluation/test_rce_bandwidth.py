@@ -69,5 +69,5 @@ def test_whole_protocol(path, tmp_path, monkeypatch):
     common = {"dataset": "digits", "quick": True, "samples": 40, "data_dir": None, "output": None}
     content = json.loads(runner.execute("rce_bandwidth", protocol, **common, depth=None, epochs=None, cw_samples=4).read_text())
     rows = {row["what"]: row for row in content["rows"]}
-    assert len(rows) == 2 * (3 + 4 * 3)
+    assert len(rows) == 2 * (3 + 5 * 3)
     assert all(0 <= row["ours"] <= 1 for row in rows.values() if row["row"] == "R5" and row["ours"] is not None)
