@@ -1,6 +1,8 @@
 # Two commands do all their own set-up: `make demo` and `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
+# How many processes share the tests; each loads TensorFlow.
+WORKERS ?= 2
 # glibc gives large buffers back at every training step otherwise: about 30 % of CPU training time.
 export MALLOC_TRIM_THRESHOLD_ = 4294967296
 export MALLOC_MMAP_THRESHOLD_ = 4294967296
@@ -35,10 +37,10 @@ lint: .venv/.test
 	$(BIN)/ruff check .
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-fast: lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
 
 clean:
 	rm -rf .venv demo-output
