@@ -40,7 +40,8 @@ def detection(setting, name, fitted_on, tested):
     for title in THRESHOLDS:
         threshold = 0.0 if title == "half" else None
         if branch:
-            fitted = setting.detector(fitted_on, setting.layers[setting.plan.usual], threshold=threshold)
+            layer = setting.layer(setting.adversaries[fitted_on[0]].kind)
+            fitted = setting.detector(fitted_on, layer, threshold=threshold)
         elif threshold is None:
             td.calibrate(fitted, setting.held_out.x, max_rejected=0.05)
         clean = decide(fitted, setting.test[0]).suspicion
@@ -73,6 +74,7 @@ def run(
     context,
     *,
     depth: Annotated[int | None, typer.Option(help="Depth of a residual classifier; else 14.")] = None,
+    fitted: Annotated[int | None, typer.Option(help="Training samples of a branch.", min=128)] = None,
     pairs: Annotated[int | None, typer.Option(help="Clean and as many attacked samples that machines are fitted on.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of a type II attack; 40, or 5 in a quick run.", min=2)] = None,
     strongest: Annotated[int | None, typer.Option(help="Samples for the strongest attacks; 150, or 10.", min=1)] = None,
@@ -98,11 +100,14 @@ def run(
         "queries": queries or (300 if quick else 4000),
         "against": 30 if quick else 600,
     }
-    train = data.load(dataset, "train", data_dir=context.data_dir, limit=400 if quick else plan.fitted)
+    fitted = fitted or (400 if quick else plan.fitted)
+    train = data.load(dataset, "train", data_dir=context.data_dir, limit=fitted)
     test = data.load(dataset, "test", data_dir=context.data_dir)
     attacked, rest = test.divide(min(context.samples_or(500, 40), len(test.x) // 2))
     network = context.network(plan.recipe, depth=depth, epochs=1 if budget["short"] else None)
-    context.settings.update({**budget, "samples": len(attacked.x), "size": shown(codes.size), "network": network.parent.name})
+    context.settings.update(
+        {**budget, "fitted": len(train.x), "samples": len(attacked.x), "size": shown(codes.size), "network": network.parent.name}
+    )
     setting = Guards(context, plan, codes, network, budget, (train, attacked, rest.take(slice(2000))))
     plots = context.output / f"safetynet-{dataset}"
     plots.mkdir(parents=True, exist_ok=True)
@@ -115,6 +120,10 @@ def run(
     _control_rows(context, setting, guards)
     _type_one_rows(context, setting, guards)
     _type_two_rows(context, setting, guards, plots)
+
+
+def _file(name):
+    return name.replace(",", "").replace(" ", "-")
 
 
 def _detection_rows(context, setting, accuracy, plots):
@@ -144,7 +153,7 @@ def _detection_rows(context, setting, accuracy, plots):
             table = [[found[name, fitted][title][tested] for tested in setting.chosen] for fitted in setting.chosen]
             others = [table[i][j] for i in range(len(table)) for j in range(len(table)) if i != j]
             context.row("S6", f"detection accuracy, mean over attacks never seen, {about}, {name}", sum(others) / len(others))
-            path = plots / f"cross-{title}-{name.replace(' ', '-')}.png"
+            path = plots / f"cross-{title}-{_file(name)}.png"
             matrix(table, setting.chosen, setting.chosen, path, ylabel="fitted on", xlabel="tested on")
         points, curves = {}, {}
         for fitted in setting.chosen:
@@ -157,8 +166,8 @@ def _detection_rows(context, setting, accuracy, plots):
             context.curve(
                 "S6", f"detection accuracy against that of the classifier, {kind}, {name}", *zip(*points[kind], strict=True)
             )
-        detectability(points, plots / f"accuracy-{name.replace(' ', '-')}.png")
-        draw_roc(curves, plots / f"roc-{name.replace(' ', '-')}.png")
+        detectability(points, plots / f"accuracy-{_file(name)}.png")
+        draw_roc(curves, plots / f"roc-{_file(name)}.png")
 
 
 def _control_rows(context, setting, guards):
@@ -199,7 +208,9 @@ def _type_two_rows(context, setting, guards, plots):
             notes = [known, f"no gradient for {one['zero gradient']:.3f}" if one["zero gradient"] else ""]
             note = "; ".join(note for note in notes if note)
             missed, count = one["missed"], len(one["missed"])
-            what = f"missed, type II, {attacks.title(attack)}, linf {size}, {name}"
+            # As in the paper: another plain network knows of no detector.
+            kind = "type I" if attack == attacks.TRANSFERRED[0] else "type II"
+            what = f"missed, {kind}, {attacks.title(attack)}, linf {size}, {name}"
             context.row("S5", what, sum(missed) / count, samples=count, note=note)
         own = {attack: found[name, attack]["missed"] for attack in (*attacks.OPEN, *attacks.BLACK)}
         for row in attacks.summary(own, name):

