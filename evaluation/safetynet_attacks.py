@@ -1,5 +1,7 @@
 """The attacks of `evaluation/safetynet.py`: who knows what, and what each leaves undetected of samples that were right."""
 
+import math
+
 import numpy as np
 
 from evaluation.crafted import crafted
@@ -115,8 +117,13 @@ def summary(missed, guard):
 
 def verdict(white, black):
     """In plain words whether gradients are masked; of the same samples, whether each kind of attack got past the model."""
-    only = int((black & ~white).sum())
-    found = f"{white.mean():.3f} against {black.mean():.3f} missed; {only} of {len(white)} fall to the black box alone"
-    if white.mean() >= black.mean():
+    only_black, only_white = int((black & ~white).sum()), int((white & ~black).sum())
+    found = f"{white.mean():.3f} against {black.mean():.3f} missed; {only_black} of {len(white)} fall to the black box alone"
+    if only_white >= only_black:
         return f"white box worse for the defender than black box, or as bad: gradients are not masked ({found})"
+    # How often a fair coin would favour the black box as much: a sample more or less proves nothing.
+    decided = only_black + only_white
+    chance = sum(math.comb(decided, count) for count in range(only_black, decided + 1)) / 2**decided
+    if chance >= 0.05:
+        return f"black box worse for the defender, but by so few samples that chance may do it: undecided ({found})"
     return f"black box worse for the defender than white box: gradients are masked, the white box is too kind ({found})"

@@ -68,11 +68,13 @@ def test_every_layer_that_is_watched_is_there(dataset):
     assert all(part.numpy().min() >= 0 for part in one(np.full((1, *model.inputs[0].shape[1:]), 0.5, "float32"))), "no ReLU"
 
 
-def test_verdict_counts_the_same_samples():
-    white, black = np.array([True, True, False, False]), np.array([True, False, True, True])
+def test_verdict_counts_the_same_samples_and_leaves_chance_out():
+    white = np.array([True, True] + 8 * [False])
+    black = np.array([True, True] + 6 * [True] + 2 * [False])
     words = safetynet_attacks.verdict(white, black)
-    assert words.startswith("black box worse for the defender") and "gradients are masked" in words
-    assert "0.500 against 0.750 missed; 2 of 4 fall to the black box alone" in words
+    assert words.startswith("black box worse for the defender than white box: gradients are masked")
+    assert "0.200 against 0.800 missed; 6 of 10 fall to the black box alone" in words
+    assert "undecided" in safetynet_attacks.verdict(white, black & (np.arange(10) < 6)), "four of four are not enough"
     assert "gradients are not masked" in safetynet_attacks.verdict(black, white)
     assert "gradients are not masked" in safetynet_attacks.verdict(white, white)
 
@@ -154,7 +156,8 @@ def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch):  # noqa: F
     first = protocol()
     assert {row["row"] for row in first.rows} == {"S5", "S6"}
     assert len({row["what"] for row in first.rows}) == len(first.rows), "two rows of one name could not be told apart"
-    assert any("gradients are" in row["note"] for row in first.rows)
+    verdicts = [row["note"] for row in first.rows if row["what"].startswith("missed, white box less black box")]
+    assert len(verdicts) == 4 and all("the black box alone" in words for words in verdicts)
     content = json.loads(results.write(first, 1.0, tmp_path).read_text())
     assert all(row["ours"] is None or np.isfinite(row["ours"]) for row in content["rows"])
     for name in ("detection", "control"):
