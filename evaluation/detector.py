@@ -95,10 +95,10 @@ def control(setting, name):
     return found
 
 
-def chosen_sizes(setting, accuracy):
+def chosen_sizes(setting, accuracy, kinds=KINDS):
     """For each kind the smallest size that takes accuracy under 30 %, as in the paper; else the largest."""
     chosen = {}
-    for kind in KINDS:
+    for kind in kinds:
         names = [name for name, adversary in setting.adversaries.items() if adversary.kind == kind]
         chosen[kind] = next((name for name in names if accuracy[name] < 0.3), names[-1])
     return chosen

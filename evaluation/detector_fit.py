@@ -206,6 +206,13 @@ class Setting:
         limit = self.plan.clipped if name.startswith("DeepFool") else None
         return x_adv if limit is None else np.clip(x_adv, x - limit, x + limit)
 
+    def mixed(self, names, part="train"):
+        """Twins of which each sample has one, of several adversaries in turn: so that every detector sees as many."""
+        mixed = np.empty_like(self.samples[part][0])
+        for number, name in enumerate(names):
+            mixed[number :: len(names)] = self.twins(name, part)[number :: len(names)]
+        return mixed
+
     def accuracy(self, name):
         """The classifier's accuracy under an adversary, over all samples."""
         from tfdefense.decisions import decide
@@ -256,12 +263,7 @@ class Setting:
 
         x, y, _ = self.samples["train"]
         if static:
-            # Of several adversaries each sample gets one, so that every branch sees as much.
-            twins, count = [self.twins(name, "train") for name in fitted_on], len(fitted_on)
-            mixed = np.empty_like(x)
-            for number, twin in enumerate(twins):
-                mixed[number::count] = twin[number::count]
-            x, y = np.concatenate([x, mixed]), np.repeat([0, 1], len(x))
+            x, y = np.concatenate([x, self.mixed(fitted_on)]), np.repeat([0, 1], len(x))
         epochs = self.budget["epochs"] if static else -(-self.budget["batches"] * 128 // len(x))
         keras.utils.set_random_seed(0)
         branch = next(one for one in defended.layers if isinstance(one, td.layers.DetectorBranch))

@@ -21,7 +21,7 @@ from typing import Annotated
 
 import typer
 
-from evaluation import speed_detector
+from evaluation import speed_codes, speed_detector
 from evaluation.networks import ROOT, environment
 
 DATASETS = ("mnist", "digits")
@@ -268,3 +268,4 @@ def run(
             for library in libraries:
                 library.stop()
     speed_detector.add_row(context, context.part("detector step", speed_detector.measure, model, context.dataset, context.data_dir))
+    speed_codes.add_row(context, context.part("codes", speed_codes.measure, model, context.dataset, context.data_dir))

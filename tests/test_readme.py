@@ -27,6 +27,8 @@ def test_the_whole_example(tmp_path, monkeypatch, capsys):
     assert "rejected" in capsys.readouterr().out
     exec(BLOCKS[2], names)
     assert (names["defended"](names["held_out"].x)["label"].numpy() == -1).mean() <= 0.05
+    exec(BLOCKS[3], names)
+    assert names["coded"].name == "defended" and (names["open_box"].label >= -1).all() and names["black_box"].success.any()
 
 
 def test_every_attack_and_defense_named_is_there():

@@ -86,15 +86,23 @@ def _attacks(model, images, settings):
 
 def _aware(model, images, settings):
     """Attacks that know of the defense. None of them is the strongest on every defense, so all are run."""
+    import keras
+
+    from tfdefense.surrogate import can_be_smoothed
+
     starts = _starts(model, images, settings)
     ball = {"epsilon": settings.epsilon, "norm": settings.norm, "steps": settings.steps, "seed": settings.seed}
-    return {
+    found = {
         "PGD": settings.pgd(starts=starts),
         "log-sum-exp": settings.pgd(starts=starts, objective=attacks.LogSumExp()),
         "maximum confidence": settings.pgd(starts=starts, objective=attacks.MaximumConfidence()),
         # The orthogonal form stands still where lowering the margin is what raises the suspicion.
         "selective": attacks.OrthogonalPGD(**ball, form="selective", starts=starts),
     }
+    if isinstance(model, keras.Model) and can_be_smoothed(model):
+        # The others see no gradient of discrete codes, and next to none of narrow kernels.
+        found["selective through a surrogate"] = attacks.Through(found["selective"], straight_through=True)
+    return found
 
 
 def _run(model, images, attack):

@@ -81,8 +81,18 @@ def test_joins_with_other_defenses(classifier, samples, held_out):
     assert rejected(both, held_out.x[:200]) <= 0.05 and rejected(both, fooled) > 0.5
 
 
-def test_saves_and_loads(classifier, samples, held_out, tmp_path):
-    defended = fitted(classifier, samples, held_out, ["features", "conv_1"])
+@pytest.mark.parametrize("options", [{"levels": 0}, {"by_class": True}], ids=["activations", "by class"])
+def test_other_ways_to_match_work_and_can_be_attacked(classifier, samples, held_out, options):
+    defended = fitted(classifier, samples, held_out, ["conv_1"], **options)
+    assert rejected(defended, samples[3]) < 0.1 and rejected(defended, samples[4]) > 0.8
+    assert any(isinstance(layer, QuantizedReLU) for layer in defended.layers) == (options.get("levels") != 0)
+    search = td.attacks.Through(td.attacks.PGD(0.4, steps=20, starts=("sample",)))
+    assert search(defended, held_out.x[:40], held_out.y[:40]).success.mean() > 0.1
+
+
+@pytest.mark.parametrize("by_class", [False, True])
+def test_saves_and_loads(classifier, samples, held_out, tmp_path, by_class):
+    defended = fitted(classifier, samples, held_out, ["features", "conv_1"], by_class=by_class)
     defended.save(tmp_path / "d.keras")
     again = td.load(tmp_path / "d.keras")
     for name, value in defended(samples[3]).items():

@@ -1,7 +1,7 @@
 """SafetyNet: discrete codes of late layers, and machines that know those of adversarial samples (rows S1 to S3)."""
 
 from tfdefense.defenses.base import Defense
-from tfdefense.layers import AdversaryMachine, Join, QuantizedReLU, Threshold
+from tfdefense.layers import AdversaryMachine, Join, MatchedMachines, QuantizedReLU, Threshold
 
 
 class SafetyNet(Defense):
@@ -16,8 +16,11 @@ class SafetyNet(Defense):
 
     Args:
         layers: Names of layers with ReLUs, one or more.
-        levels: Codes of a unit: 2 are binary, 4 quaternary; see `td.layers.QuantizedReLU`.
+        levels: Codes of a unit: 2 are binary, 4 quaternary; see `td.layers.QuantizedReLU`. 0 takes the activations as they
+            are, to see what the codes do.
         join: "any" rejects what any detector rejects, "all" what all of them reject.
+        by_class: Match a sample with those that are taken for the same class, see `td.layers.MatchedMachines`; the paper
+            has one machine for all.
         C, gamma: Of each machine, see `td.layers.RBFSVM`. The paper's sigma is gamma = 1 / (2 sigma²).
         search: Cross-validate C and gamma of each machine: True, or a grid as a dict.
         folds: Folds of that.
@@ -42,6 +45,7 @@ class SafetyNet(Defense):
         *,
         levels=4,
         join="any",
+        by_class=False,
         C=1.0,
         gamma="scale",
         search=None,
@@ -55,17 +59,21 @@ class SafetyNet(Defense):
         if len(set(layers)) < len(layers):
             raise ValueError(f"Expected each layer once. Received: {', '.join(map(str, layers))}.")
         self.layers, self.join, self.threshold = tuple(layers), join, threshold
-        self.codes = {"levels": levels, "thresholds": thresholds}
+        self.by_class = by_class
+        self.codes = None if levels == 0 and thresholds is None else {"levels": levels, "thresholds": thresholds}
         self.machine = {"C": C, "gamma": gamma, "search": search, "folds": folds, "max_memory": max_memory}
         # Built anew for each model; made here too, so that a wrong argument is named at once.
-        QuantizedReLU(**self.codes), AdversaryMachine(**self.machine), Join(join)
+        QuantizedReLU(**self.codes or {}), AdversaryMachine(**self.machine), Join(join)
 
     def suspect(self, logits, taps):
-        suspicions = [Threshold(self.threshold)(self._statistic(name, taps[name])) for name in self.layers]
+        suspicions = [Threshold(self.threshold)(self._statistic(name, taps[name], logits)) for name in self.layers]
         return logits, Join(self.join)(suspicions) if len(suspicions) > 1 else suspicions[0]
 
-    def _statistic(self, name, activations):
+    def _statistic(self, name, activations, logits):
         try:
-            return AdversaryMachine(**self.machine)(QuantizedReLU(**self.codes)(activations))
+            codes = activations if self.codes is None else QuantizedReLU(**self.codes)(activations)
+            if self.by_class:
+                return MatchedMachines(logits.shape[-1], **self.machine)([codes, logits])
+            return AdversaryMachine(**self.machine)(codes)
         except ValueError as error:
             raise ValueError(f"Layer '{name}' can't be watched. {error}") from None

@@ -4,6 +4,7 @@ from tfdefense.layers.adaptable import AdaptableLayer
 from tfdefense.layers.adversary_machine import AdversaryMachine
 from tfdefense.layers.detector_branch import DetectorBranch
 from tfdefense.layers.kernel_density import KernelDensity
+from tfdefense.layers.matched_machines import MatchedMachines
 from tfdefense.layers.quantized_relu import QuantizedReLU
 from tfdefense.layers.rbf_svm import RBFSVM
 from tfdefense.layers.reject import Join, Reject, Threshold
@@ -21,6 +22,7 @@ __all__ = [
     "Dustbin",
     "Join",
     "KernelDensity",
+    "MatchedMachines",
     "NonMaximalEntropy",
     "QuantizedReLU",
     "Reject",

@@ -68,6 +68,11 @@ class RBFSVM(AdaptableLayer):
         self.vectors = vectors
         self.references = self.coefficients = None
 
+    @property
+    def machines(self):
+        """The number of machines on the one kernel: a column of coefficients each."""
+        return self.classes
+
     def build(self, input_shape):
         super().build(input_shape)
         shape = tuple(input_shape[1:])
@@ -90,7 +95,7 @@ class RBFSVM(AdaptableLayer):
         # The logarithm keeps the width above 0 while it is trained.
         self.log_gamma = self.add_weight(name="log_gamma", shape=(), initializer="zeros")
         self.intercepts = self.add_weight(
-            name="intercepts", shape=(self.classes,), initializer=keras.initializers.Constant(float("nan"))
+            name="intercepts", shape=(self.machines,), initializer=keras.initializers.Constant(float("nan"))
         )
         self._make_references(self.vectors or 1)
 
@@ -102,7 +107,7 @@ class RBFSVM(AdaptableLayer):
         locked = self._tracker.locked
         self._tracker.unlock()
         self.references = self.add_weight(name="references", shape=(count, self.features), initializer="zeros")
-        self.coefficients = self.add_weight(name="coefficients", shape=(count, self.classes), initializer="zeros")
+        self.coefficients = self.add_weight(name="coefficients", shape=(count, self.machines), initializer="zeros")
         if locked:
             self._tracker.lock()
         for variable in (self.log_gamma, self.intercepts, self.references, self.coefficients):
@@ -163,7 +168,7 @@ class RBFSVM(AdaptableLayer):
         gamma = machines.gamma_of(self.gamma, features)
         distances = machines.squared_distances(features)
         kernel = machines.kernel_of(distances, gamma, out=distances)
-        coefficients, intercepts = machines.fit(kernel, labels, self.classes, self.C)
+        coefficients, intercepts = self._fit(kernel, labels)
         support = np.flatnonzero(coefficients.any(1))
         centre = features.mean(0, dtype="float64").astype("float32")
         self.centre.assign(centre)
@@ -174,6 +179,9 @@ class RBFSVM(AdaptableLayer):
         if self.cross_validated:
             return machines.cross_validated_scores(kernel, labels, self.classes, self.C, self.folds).astype("float32")
         return None
+
+    def _fit(self, kernel, labels):
+        return machines.fit(kernel, labels, self.classes, self.C)
 
     def _searched(self, features, labels):
         from sklearn.model_selection import train_test_split
@@ -204,7 +212,8 @@ class RBFSVM(AdaptableLayer):
             points = np.asarray(features, "float32").reshape(len(features), -1) - ops.convert_to_numpy(self.centre)
         if scores is None:
             centre = ops.convert_to_numpy(self.centre)
-            parts = [self(points[i : i + 1024].astype("float32") + centre) for i in range(0, len(points), 1024)]
+            whole = [points[i : i + 1024].astype("float32") + centre for i in range(0, len(points), 1024)]
+            parts = [self._scores(part, self.log_gamma) for part in whole]
             scores = np.concatenate([ops.convert_to_numpy(part) for part in parts])
         references = machines.centres(points, vectors).astype("float64")
         gamma = float(np.exp(np.float64(ops.convert_to_numpy(self.log_gamma))))

@@ -1,0 +1,129 @@
+"""The attacks of `evaluation/safetynet.py`: who knows what, and what each leaves undetected of samples that were right."""
+
+import math
+
+import numpy as np
+
+from evaluation.crafted import crafted
+
+PAPERS = "smoothed, from the sample, as in the paper"
+OPEN = (PAPERS, "smoothed, all starts", "straight-through, selective, all starts", "straight-through, log-sum-exp, all starts")
+TRANSFERRED = ("another network", "one tuned on its adversarial samples", "one with a branch")
+ASKING = ("outputs", "labels, linf")
+BLACK = (*TRANSFERRED, *ASKING)
+TYPE_TWO = (*OPEN, *BLACK, "labels, l2")
+# From where the surrogate leads to the real model, for gradients alone.
+STRAIGHT = ((5.0, 2.0), (20.0, 1.0))
+
+
+def title(attack):
+    if attack in TRANSFERRED:
+        return f"black box, transferred from {attack}"
+    if attack in BLACK:
+        return {"outputs": "black box by outputs (Square)"}.get(attack, "black box by labels (HopSkipJump)")
+    return f"white box, {attack}"
+
+
+def type_one(setting, name):
+    """Shares that are misclassified and not rejected, of attacks on the undefended classifier; at both thresholds."""
+    import tfdefense as td
+
+    y = setting.test[1]
+    found = {}
+    for about, threshold in (("half", 0.0), ("calibrated", None)):
+        guard = setting.guard(name, threshold)
+        found[about] = {one: td.evaluate(guard, setting.twins(one), y, adversarial=True).error for one in setting.chosen}
+    return found
+
+
+def type_two(setting, name, attack):
+    """For each sample whether it is misclassified and not rejected, by an attack that knows that there may be a detector."""
+    import tfdefense as td
+
+    guard, (x, y) = setting.guard(name), setting.test
+    if attack in TRANSFERRED:
+        wrong = td.evaluate(guard, transferred(setting, attack), y, adversarial=True).wrong
+        return {"missed": wrong.tolist(), "zero gradient": 0.0}
+    count = setting.budget["asked" if attack not in OPEN else "strongest"] if attack != PAPERS else len(x)
+    result = made(setting, guard, attack)(guard, x[:count], y[:count])
+    missed = result.success
+    if attack.startswith("labels"):
+        # It looks for the smallest distance: beyond the size of the others it is no success.
+        missed = missed & (result.distance <= setting.codes.size * (1 + 1e-6))
+    return {
+        "missed": missed.tolist(),
+        "zero gradient": float(result.zero_gradient.mean()),
+        "reached": result.success.tolist(),
+        "distance": [float(value) for value in result.distance],
+    }
+
+
+def made(setting, guard, attack):
+    """The attack on a model: through its surrogate where there is one, else on itself."""
+    from tfdefense.attacks import PGD, HopSkipJump, LogSumExp, OrthogonalPGD, Square, Through
+    from tfdefense.surrogate import can_be_smoothed
+
+    size, steps, queries = setting.codes.size, setting.budget["steps"], setting.budget["queries"]
+    if attack == "outputs":
+        return Square(size, queries=max(1, queries // 3))
+    if attack.startswith("labels"):
+        return HopSkipJump(attack.split(", ")[1], queries=queries)
+    pgd = {"steps": steps, "early_stop": True}
+    search = {
+        PAPERS: PGD(size, starts="sample", **pgd),
+        OPEN[1]: PGD(size, starts="all", **pgd),
+        OPEN[2]: OrthogonalPGD(size, steps=steps, starts="all"),
+        OPEN[3]: PGD(size, starts="all", objective=LogSumExp(), **pgd),
+    }[attack]
+    if not can_be_smoothed(guard):
+        return search
+    return Through(search) if attack.startswith("smoothed") else Through(search, STRAIGHT, straight_through=True)
+
+
+def transferred(setting, name):
+    """Samples crafted on a network that the attacker has, against its own branch where it has one."""
+    from tfdefense.attacks import PGD
+
+    attack = PGD(setting.codes.size, steps=setting.budget["steps"], starts=("sample", "random"), early_stop=True)
+    return crafted(setting.context, f"on {name}", attack, setting.sources()[name](), *setting.test).x_adv
+
+
+def together(missed, attacks, count):
+    """Whether any of the attacks got past the model, for the samples that all of them were tried on."""
+    count = min([count, *(len(missed[attack]) for attack in attacks)])
+    return np.any([missed[attack][:count] for attack in attacks], axis=0)
+
+
+def summary(missed, guard):
+    """Rows on one model: the strongest of each kind for each sample, and what that says of its gradients."""
+    white, black = together(missed, OPEN, 10**9), together(missed, BLACK, 10**9)
+    count = len(black)
+    every = together(missed, (*OPEN, *BLACK), count)
+    yield {
+        "what": f"not fooled, strongest white-box attack for each sample, {guard}",
+        "ours": float(1 - white.mean()),
+        "samples": len(white),
+        "note": "goal: at least 0.5 of MNIST" if guard.startswith("Det") else "",
+    }
+    yield {"what": f"not fooled, strongest black-box attack, {guard}", "ours": float(1 - black.mean()), "samples": count}
+    yield {"what": f"not fooled, strongest of all attacks, {guard}", "ours": float(1 - every.mean()), "samples": count}
+    yield {
+        "what": f"missed, white box less black box, {guard}",
+        "ours": float(white[:count].mean() - black.mean()),
+        "samples": count,
+        "note": verdict(white[:count], black),
+    }
+
+
+def verdict(white, black):
+    """In plain words whether gradients are masked; of the same samples, whether each kind of attack got past the model."""
+    only_black, only_white = int((black & ~white).sum()), int((white & ~black).sum())
+    found = f"{white.mean():.3f} against {black.mean():.3f} missed; {only_black} of {len(white)} fall to the black box alone"
+    if only_white >= only_black:
+        return f"white box worse for the defender than black box, or as bad: gradients are not masked ({found})"
+    # How often a fair coin would favour the black box as much: a sample more or less proves nothing.
+    decided = only_black + only_white
+    chance = sum(math.comb(decided, count) for count in range(only_black, decided + 1)) / 2**decided
+    if chance >= 0.05:
+        return f"black box worse for the defender, but by so few samples that chance may do it: undecided ({found})"
+    return f"black box worse for the defender than white box: gradients are masked, the white box is too kind ({found})"

@@ -1,0 +1,183 @@
+"""What `evaluation/safetynet.py` works with: detectors on codes and the models that they are measured beside."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from evaluation.detector_fit import Setting
+
+
+@dataclass(frozen=True)
+class Codes:
+    """What the protocol does on one data set, beside the plan of the detector branch.
+
+    Args:
+        layers: Those of detectors A, B and C, the last first; {n} is the number of the last block of a stage.
+        size: linf size of the attacks of type II.
+        source: Settings of the network that transferred attacks come from: the same recipe with another seed.
+        pairs: Clean samples, and as many attacked twins, on which machines are fitted.
+    """
+
+    layers: tuple
+    size: float
+    source: dict
+    pairs: int
+
+
+CODES = {
+    "mnist": Codes(("dense_2", "dense_1", "pool_2"), 0.2, {}, 3000),
+    "cifar10": Codes(
+        ("last_relu", "stage_3_block_{n}_1_relu", "stage_2_block_{n}_1_relu"), 2 / 255, {"depth": 8, "epochs": 10}, 3000
+    ),
+    "digits": Codes(("dense_1", "pool_1", "conv_2"), 0.2, {}, 600),
+}
+
+
+@dataclass(frozen=True)
+class Net:
+    """One SafetyNet: which of the layers A, B, C it watches and how.
+
+    Args:
+        rounds: How many times it is fitted anew, each time on what evaded it too.
+        harmless: Whether half of the clean samples that it is fitted on get a harmless change.
+    """
+
+    watched: str
+    levels: int = 4
+    join: str = "any"
+    by_class: bool = False
+    rounds: int = 0
+    harmless: bool = False
+
+
+ALL = "Det A or B or C"
+NETS = {
+    "Det A, activations as they are": Net("A", levels=0),
+    "Det A, binary": Net("A", levels=2),
+    "Det A": Net("A"),
+    "Det B": Net("B"),
+    "Det A and B": Net("AB", join="all"),
+    "Det A or B": Net("AB"),
+    ALL: Net("ABC"),
+    f"{ALL}, by class": Net("ABC", by_class=True),
+    f"{ALL}, harmless changes": Net("ABC", harmless=True),
+    f"{ALL}, dynamic": Net("ABC", rounds=3),
+    f"{ALL}, by class, dynamic, harmless changes": Net("ABC", by_class=True, rounds=3, harmless=True),
+}
+
+
+class Guards(Setting):
+    """The setting of the detector branch, with detectors on codes beside it; `chosen` are the adversaries that all learn from."""
+
+    def __init__(self, context, plan, codes, network, budget, samples):
+        super().__init__(context, plan, network, budget, *samples)
+        self.codes, self.chosen = codes, ()
+        self.watched = [name.format(n=max(1, (budget["depth"] - 2) // 6) if budget["depth"] else 0) for name in codes.layers]
+        self.guards = {}
+
+    def net(self, name, fitted_on):
+        """A SafetyNet with thresholds of 0, fitted on adversaries of which each sample gets one."""
+        import tfdefense as td
+        from tfdefense.metrics import harmless
+
+        net = NETS[name]
+        # One that is fitted again sees more and more attacked samples: it begins with fewer.
+        pairs = self.budget["pairs"] * 2 // 3 if net.rounds else self.budget["pairs"]
+        x, y = (part[:pairs] for part in self.samples["train"][:2])
+        attacked, clean = self.mixed(fitted_on)[:pairs], x
+        if net.harmless:
+            clean, changes = x.copy(), self.plan.harmless
+            for number, (kind, size) in enumerate(changes):
+                rows = slice(2 * number + 1, None, 2 * len(changes))
+                clean[rows] = harmless(x[rows], size, kind, seed=number)
+        layers = [self.watched["ABC".index(letter)] for letter in net.watched]
+        kind = td.SafetyNet(layers, levels=net.levels, join=net.join, by_class=net.by_class, threshold=0.0)
+        for turn in range(net.rounds + 1):
+            defended = kind.attach(self.base)
+            td.adapt(defended, clean, y, adversarial=attacked, max_rejected=None)
+            if turn == net.rounds:
+                return defended
+            rows = np.random.default_rng(turn).permutation(len(x))[: self.budget["against"]]
+            evaded = self.evading(turn)(defended, x[rows], y[rows])
+            self.context.say(f"  {name}, round {turn + 1}: {evaded.success.mean():.3f} evade it")
+            attacked = np.concatenate([attacked, evaded.x_adv[evaded.success]])
+
+    def evading(self, seed):
+        """What a SafetyNet is fitted against: the strongest search through its surrogate, with fewer steps and starts."""
+        from tfdefense.attacks import OrthogonalPGD, Through
+
+        steps = max(2, self.budget["steps"] // 2)
+        search = OrthogonalPGD(self.codes.size, steps=steps, starts=("random", "base"), seed=seed)
+        return Through(search, ((5.0, 2.0),), straight_through=True)
+
+    def guard(self, name, threshold=None):
+        """A model to be attacked: plain, with a branch, or a SafetyNet; a threshold of None rejects 5 % of held-out samples."""
+        import tfdefense as td
+
+        key = (name, threshold)
+        if key not in self.guards:
+            if name == "plain":
+                found = self.base
+            elif name == "branch":
+                found = self.detector(self.chosen, self.layers[self.plan.usual], threshold=threshold)
+            else:
+                found = self.context.model(f"{name}, fitted", self.net, name, self.chosen)
+                if threshold is None:
+                    td.calibrate(found, self.held_out.x, max_rejected=0.05)
+            self.guards[key] = found
+        return self.guards[key]
+
+    def source(self):
+        """Another plain network of the same task: attacks transferred from it know nothing of this one's weights."""
+        import keras
+
+        depth = {"depth": 8} if self.context.quick and self.budget["depth"] else {}
+        epochs = {"epochs": 1} if self.budget["short"] else {}
+        path = self.context.network(self.plan.recipe, **self.codes.source | depth | epochs | {"seed": 1})
+        return keras.models.load_model(path, compile=False)
+
+    def sources(self):
+        """Those that the paper transfers attacks from: plain, tuned on its own adversarial samples, with a branch."""
+        return {
+            "another network": self.source,
+            "one tuned on its adversarial samples": lambda: self.context.model("tuned network", self.tuned),
+            "one with a branch": lambda: self.context.model("other network with a branch", self.branched),
+        }
+
+    def tuned(self):
+        """The other network after one epoch on clean and adversarial samples of their true classes."""
+        import keras
+
+        model = self.source()
+        x, y, x_adv = self._attacked_elsewhere(model)
+        keras.utils.set_random_seed(0)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.Adam(3e-4), loss, jit_compile=False)
+        model.fit(np.concatenate([x, x_adv]), np.concatenate([y, y]), batch_size=128, epochs=2, verbose=0)
+        return model
+
+    def branched(self):
+        """The other network with a branch of its own; its threshold rejects 5 % of held-out samples."""
+        import keras
+
+        import tfdefense as td
+
+        model = self.source()
+        x, _, x_adv = self._attacked_elsewhere(model)
+        layer = self.layers[self.plan.usual]
+        if layer not in [each.name for each in model.layers]:
+            layer = self.plan.depths[self.plan.usual].format(n=1)
+        defended = td.AdversaryDetector(layer, form=self.plan.form, width=self.budget["width"], seed=0).attach(model)
+        keras.utils.set_random_seed(0)
+        trainer = td.DetectorTraining(defended)
+        trainer.compile(keras.optimizers.Adam(1e-3), jit_compile=False)
+        trainer.fit(np.concatenate([x, x_adv]), np.repeat([0, 1], len(x)), batch_size=128, epochs=3, verbose=0)
+        td.calibrate(defended, self.held_out.x, max_rejected=0.05)
+        return defended
+
+    def _attacked_elsewhere(self, model):
+        from tfdefense.attacks import BIM
+
+        x, y, _ = self.samples["train"]
+        x, y = x[: self.budget["pairs"]], y[: self.budget["pairs"]]
+        return x, y, BIM(self.codes.size)(model, x, y).x_adv
