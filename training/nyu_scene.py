@@ -1,7 +1,7 @@
 """Real or forged? Pictures with depth, NYU Depth V2 at 96x128, on a narrow VGG of four channels (PAPERS.md, row S8).
 
 Command: python -m training nyu_scene              (the network that attacks are transferred from: --seed 1)
-Cost: about 40 CPU seconds an epoch, an hour in all on 2 CPU cores, and first `nyu_depth`; nothing to download.
+Cost: about 40 CPU seconds an epoch, an hour in all on 2 CPU cores, and first `nyu_depth`. The set cannot be downloaded.
 Expected: not measured yet.
 
 650 scenes by room; the other 145 training scenes stay unseen, and thresholds are set on them.
