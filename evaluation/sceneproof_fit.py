@@ -50,9 +50,10 @@ class Setting:
         """Real pairs of both splits with the depth that the network guesses, by scene."""
         from tfdefense.data import load, scenes
 
-        found = {}
-        for split in ("train", "test"):
+        found, few = {}, {"train": self.learned[1] + 40, "test": 40}
+        for split in few:
             real = scenes.by_scene(load(self.context.dataset, split, data_dir=self.context.data_dir)).x
+            real = real[: few[split]] if self.context.quick else real
             guessed = self.network("depth").predict(real[..., : scenes.DEPTH], batch_size=64, verbose=0)
             found[split] = real, guessed
         return found
@@ -71,9 +72,7 @@ class Setting:
         """The test scenes forged in each way that no network or detector has seen."""
         from tfdefense.data import scenes
 
-        real = self.pairs["test"][0]
-        real = real[: self.number] if self.context.quick else real
-        made = {kind: scenes.forge(real, kind, seed=7) for kind in scenes.UNFAMILIAR}
+        made = {kind: scenes.forge(self.pairs["test"][0], kind, seed=7) for kind in scenes.UNFAMILIAR}
         return {kind: (x, np.zeros(len(x), "int32")) for kind, x in made.items()}
 
     @functools.cached_property

@@ -2,11 +2,8 @@
 
 import keras
 
-# Of the training pairs of NYU Depth V2 with 1 = 10 m: red, green, blue, depth.
-MEAN, SPREAD = (0.455, 0.387, 0.363, 0.288), (0.264, 0.265, 0.278, 0.142)
 
-
-def vgg_scene(input_shape=(96, 128, 4), classes=2, width=16, dropout=0.5, shrink=2, edges=True, normalized=False):
+def vgg_scene(input_shape=(96, 128, 4), classes=2, width=16, dropout=0.5, shrink=2, edges=True):
     """Two 3x3 convolutions and a pooling in each of five blocks, and two hidden dense layers.
 
     `pool5`, `fc6` and `fc7` are what SceneProof's detectors C, B and A watch. VGG19 has the same five poolings and layers by
@@ -19,7 +16,6 @@ def vgg_scene(input_shape=(96, 128, 4), classes=2, width=16, dropout=0.5, shrink
         dropout: Share dropped behind each hidden dense layer while training.
         edges: Also show it where picture and depth have edges, and where both do: few scenes do not teach it to compare them.
         shrink: Average so many pixels a side into one first; 2 costs a quarter.
-        normalized: Give each channel of each picture mean 0 and variance 1, in place of the data set's.
 
     Reference: Lu et al., 2017, SafetyNet: detecting and rejecting adversarial examples robustly, section 3.
     """
@@ -30,11 +26,13 @@ def vgg_scene(input_shape=(96, 128, 4), classes=2, width=16, dropout=0.5, shrink
         )
     layers = keras.layers
     image = keras.Input(input_shape, name="image")
-    x, number = _normalised(image, normalized), 0
+    x, number = image, 0
     if edges:
-        x = layers.Concatenate(name="seen")([x, *_edges(image)])
+        x = layers.Concatenate(name="seen")([image, *_edges(image)])
     if shrink > 1:
         x = layers.AveragePooling2D(shrink, name="shrink")(x)
+    # Edges are rare: as they are, they would hardly be heard beside the colours.
+    x = layers.BatchNormalization(momentum=0.9, center=False, scale=False, name="norm_seen")(x)
     for block in range(5):
         for _ in range(2):
             number += 1
@@ -75,15 +73,6 @@ def depth_net(input_shape=(96, 128, 3), width=12):
         x = layers.Concatenate(name=f"join_{level}")([x, levels[level]])
         x = _convolution(x, width * min(2**level, 4), f"out_{level}")
     return keras.Model(image, layers.Conv2D(1, 3, padding="same", activation="sigmoid", name="depth")(x), name="depth_net")
-
-
-def _normalised(image, each):
-    if each:
-        return keras.layers.GroupNormalization(-1, center=False, scale=False, name="normalize")(image)
-    # A layer of Keras's own with constants: `Normalization` counts mean and variance as weights.
-    scale = [1 / spread for spread in SPREAD]
-    offset = [-mean / spread for mean, spread in zip(MEAN, SPREAD, strict=True)]
-    return keras.layers.Rescaling(scale, offset, name="normalize")(image)
 
 
 def _edges(image):

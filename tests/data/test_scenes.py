@@ -1,5 +1,7 @@
 """Pairs of picture and depth, and their forgeries: what each changes, that it follows from the seed, and the ray-caster."""
 
+import doctest
+
 import numpy as np
 import pytest
 
@@ -117,6 +119,10 @@ def test_stream_repeats_for_a_seed_and_forges_anew_in_each_epoch(pairs):
     for (a, _), (b, _) in zip(first[0] + first[1], again[0] + again[1], strict=True):
         np.testing.assert_array_equal(a, b)
     assert (first[0][0][0] != first[1][0][0]).any() and (first[0][0][0] != other[0][0][0]).any()
+
+
+def test_example_in_the_docstring_runs():
+    assert doctest.testmod(scenes) == (0, 3)
 
 
 def test_views_of_one_room_stay_together():

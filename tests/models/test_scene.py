@@ -5,7 +5,7 @@ import tfdefense as td
 from models.scene import depth_net, vgg_scene
 
 
-@pytest.mark.parametrize("options", [{}, {"edges": False, "shrink": 1}, {"normalized": True}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"edges": False, "shrink": 1}], ids=str)
 def test_detectors_find_their_layers(options):
     model = vgg_scene((64, 64, 4), width=2, **options)
     assert model.outputs[0].shape == (None, 2)
