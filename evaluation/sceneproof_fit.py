@@ -16,6 +16,7 @@ ATTACKS = (
     "type I transfer, fast sign",
     "type I transfer, gradient",
     "type II",
+    "type II transfer, fine-tuned",
     "type II transfer, with a branch",
     "type II, strongest",
 )
@@ -127,6 +128,20 @@ class Setting:
         td.calibrate(defended, real, max_rejected=REJECTED)
         return defended
 
+    def _fine_tuned(self):
+        """The other network, which has learned to call its own adversarial pairs forged."""
+        import keras
+
+        clean, adversarial, _ = self._fitting("other")
+        keras.utils.set_random_seed(0)
+        # A copy: attacks of the same run are transferred from the network as it was.
+        tuned = keras.models.load_model(self.networks["other"], compile=False)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        tuned.compile(keras.optimizers.Adam(1e-4), loss, jit_compile=False)
+        x, y = np.concatenate([clean.x, adversarial]), np.concatenate([clean.y, np.zeros_like(clean.y)])
+        tuned.fit(x, y, batch_size=32, epochs=self.epochs, verbose=0)
+        return tuned
+
     def under(self, attack, system):
         """The samples that an attack makes for a system: type I knows the plain network alone, type II the system."""
         from tfdefense.attacks import FGSM, Evade
@@ -138,6 +153,8 @@ class Setting:
             return self.crafted(attack, FGSM(self.epsilon), self.network("other"), x, y)
         if attack == "type I transfer, gradient":
             return self.crafted(attack, self.gradient(), self.network("other"), x, y)
+        if attack == "type II transfer, fine-tuned":
+            return self.crafted(attack, self.gradient(), self.context.model("other, fine-tuned", self._fine_tuned), x, y)
         if attack == "type II transfer, with a branch":
             other = self.system("branch", "other")
             return self.crafted(attack, self.gradient(objective=Evade(), starts="sample"), other, x, y)
