@@ -293,6 +293,25 @@ def zoo(
     console.out().print(console.card_table(card))
 
 
+@app.command("check-scene", epilog="Example:  tfdefense check-scene image.png depth.png --model sceneproof.keras")
+@console.command
+def check_scene(
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="The picture.")],
+    depth: Annotated[str, typer.Argument(metavar="DEPTH", help="Its depth map, as large: a 16-bit grey PNG of millimetres.")],
+    model: Annotated[str, typer.Option(metavar="MODEL", help="A model of pictures with depth: a .keras file, or a SavedModel.")],
+):
+    """Is a picture with depth one of a real scene? Prints real, forged or rejected, and the scores."""
+    from tfdefense._scene import check, read_pair
+
+    read_pair(image, depth)  # what is wrong with the files is told before the model takes seconds to load
+    said, scores, suspicion, warning = check(console.load_model(model), image, depth, model)
+    if warning:
+        console.tell(f"warning: {warning}")
+    text = ", ".join(f"{name} {score:.3f}" for name, score in scores.items())
+    limit = "" if suspicion is None else f"; suspicion {suspicion:.3f}, above 0 is rejected"
+    print(f"{said}\n  scores: {text}{limit}")
+
+
 def _keras_only(path, what):
     loaded = console.load_model(path)
     import keras

@@ -122,10 +122,14 @@ def _compiled(recipe, steps, classes):
     model.compile(
         optimizer(**options),
         loss=loss,
-        metrics=["accuracy"],
+        metrics=[_measure(recipe)],
         jit_compile=False,  # on a CPU XLA takes minutes to compile and is slower after
     )
     return model
+
+
+def _measure(recipe):
+    return "mean_absolute_error" if recipe.task == "depth" else "accuracy"
 
 
 def fit(recipe, work, *, data_dir=None, cache=None, callbacks=(), verbose=2):
@@ -133,6 +137,8 @@ def fit(recipe, work, *, data_dir=None, cache=None, callbacks=(), verbose=2):
     started = time.perf_counter()
     train = data.load(recipe.dataset, "train", data_dir=data_dir)
     test = data.load(recipe.dataset, "test", data_dir=data_dir)
+    if recipe.task != "classes":
+        train, test = data.scenes.by_scene(train), data.scenes.by_scene(test)
     x, y = train.x[: recipe.train_samples], train.y[: recipe.train_samples]
     if len(x) < (recipe.train_samples or 1):
         raise ValueError(f"`train_samples` must be at most the {len(x)} that there are. Received {recipe.train_samples}.")
@@ -141,13 +147,17 @@ def fit(recipe, work, *, data_dir=None, cache=None, callbacks=(), verbose=2):
     own = len(x)
     if recipe.dustbin:
         x, y = extended(recipe, x, y, work, data_dir=data_dir, cache=cache)
+    batches, judged = ShuffledBatches(x, y, recipe.batch_size, recipe.seed, recipe.augment, recipe.harmless), (test.x, test.y)
+    if recipe.task != "classes":
+        from training.pairs import prepared
+
+        batches, judged = prepared(recipe, x, test.x, data_dir=data_dir, cache=cache)
     keras.utils.set_random_seed(recipe.seed)
-    batches = ShuffledBatches(x, y, recipe.batch_size, recipe.seed, recipe.augment, recipe.harmless)
     model = _compiled(recipe, len(batches), int(y.max()) + 1)
     model.fit(
         batches,
         epochs=recipe.epochs,
-        validation_data=(test.x, test.y),
+        validation_data=judged,
         validation_batch_size=512,
         shuffle=False,  # the batches are: Keras would draw their order from a state that no backup holds
         verbose=verbose,
@@ -159,10 +169,10 @@ def fit(recipe, work, *, data_dir=None, cache=None, callbacks=(), verbose=2):
             *callbacks,
         ],
     )
-    _, accuracy = model.evaluate(test.x, test.y, batch_size=512, verbose=0)
+    _, measured = model.evaluate(*judged, batch_size=512, verbose=0)
     # Without optimizer, schedule and attack, so that plain `keras.models.load_model` opens the file anywhere.
     model = getattr(model, "trained", model)
     bare = keras.models.clone_model(model)
     bare.set_weights(model.get_weights())
-    numbers = {"test_accuracy": round(float(accuracy), 5), "seconds": round(time.perf_counter() - started, 1)}
+    numbers = {f"test_{_measure(recipe)}": round(float(measured), 5), "seconds": round(time.perf_counter() - started, 1)}
     return bare, numbers | ({"dustbin_samples": len(x) - own} if recipe.dustbin else {})

@@ -9,6 +9,7 @@ LOSSES = {
     "cross_entropy": keras.losses.SparseCategoricalCrossentropy,
     "reverse_cross_entropy": losses.ReverseCrossEntropy,
     "smoothed_cross_entropy": losses.SmoothedCrossEntropy,
+    "absolute_error": keras.losses.MeanAbsoluteError,
 }
 
 
@@ -19,4 +20,5 @@ def attach(recipe, model):
     if recipe.loss == "reverse_cross_entropy":
         reversed_ = ReverseLogits(name="reverse_logits")(model.outputs[0])
         model = keras.Model(model.inputs[0], reversed_, name=model.name)
-    return model, LOSSES[recipe.loss](from_logits=True, **recipe.loss_options)
+    of_scores = {} if recipe.loss == "absolute_error" else {"from_logits": True}
+    return model, LOSSES[recipe.loss](**of_scores, **recipe.loss_options)

@@ -29,6 +29,10 @@ class Recipe:
             of a set (with `limit`), and `{"interpolated": recipe}`, samples between the classes, whose neighbours are sought
             in the features of that recipe's network (with `alpha`, `per_class`, `limit`, `seed` of `data.interpolate`).
         harmless: Half of each batch is changed in one of these ways, kinds of `metrics.harmless`, by up to this size.
+        task: What is learned: the "classes" of the set; or, of pictures with depth, taken by scene, the "depth" or whether a pair
+            is "real".
+        predictor: Name of the recipe that guesses depth for forged pairs. It is trained no longer than this one, and on no more
+            than half of its scenes.
     """
 
     dataset: str
@@ -49,6 +53,8 @@ class Recipe:
     attack_share: float = 1.0
     dustbin: tuple = ()
     harmless: dict = dataclasses.field(default_factory=dict)
+    task: str = "classes"
+    predictor: str | None = None
 
     def changed(self, **settings):
         """The same recipe with those settings that are not None.
@@ -70,11 +76,13 @@ class Recipe:
                 raise ValueError(f"`learning_rate` must be above 0. Received {rate!r}.")
             options = settings.get("optimizer_options", self.optimizer_options)
             settings["optimizer_options"] = options | {"learning_rate": rate}
-        depth = settings.pop("depth", None)
-        if depth is not None:
-            if "depth" not in self.model_options:
-                raise ValueError(f"`depth` is a setting of residual networks. Received {depth!r} for the model '{self.model}'.")
-            settings["model_options"] = self.model_options | settings.get("model_options", {}) | {"depth": depth}
+        for name, kind in (("depth", "residual networks"), ("width", "networks of any width")):
+            value = settings.pop(name, None)
+            if value is None:
+                continue
+            if name not in self.model_options:
+                raise ValueError(f"`{name}` is a setting of {kind}. Received {value!r} for the model '{self.model}'.")
+            settings["model_options"] = self.model_options | settings.get("model_options", {}) | {name: value}
         try:
             return dataclasses.replace(self, **settings)
         except TypeError:
@@ -87,10 +95,12 @@ class Recipe:
         file = Path(__file__).parents[1] / "models" / f"{self.model.split(':')[0]}.py"
         content = [_counted(self), ast.dump(ast.parse(file.read_text()))]
         content += [source(part).recipe.key() for part in self.dustbin if "interpolated" in part]
+        content += [predictor(self).key()] if self.predictor else []
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 _LATER = ("decay", "loss", "loss_options", "augment", "train_samples", "attack", "attack_share", "dustbin", "harmless")
+_LATER += ("task", "predictor")
 _OPTIONS = {"set": {"limit", "seed"}, "interpolated": {"alpha", "per_class", "limit", "seed", "settings"}}
 
 
@@ -104,6 +114,19 @@ class Source(NamedTuple):
 def source(part):
     """Of an interpolated part of a dustbin."""
     return Source(part["interpolated"], find(part["interpolated"]).changed(**part.get("settings", {})))
+
+
+def predictor(recipe):
+    """The recipe that guesses depth for this one, as it is trained."""
+    return find(recipe.predictor).changed(**predictor_settings(recipe))
+
+
+def predictor_settings(recipe):
+    """What is changed in the recipe that guesses depth."""
+    own = find(recipe.predictor)
+    samples = own.train_samples if recipe.train_samples is None else min(own.train_samples, recipe.train_samples // 2)
+    length = {"epochs": min(own.epochs, recipe.epochs), "batch_size": min(own.batch_size, samples)}
+    return length | {"dataset": recipe.dataset, "train_samples": samples}
 
 
 def _checked(part, settings):

@@ -144,7 +144,7 @@ def test_every_recipe_names_a_model_and_says_what_it_costs():
         recipe = recipes.find(name)
         file, function = recipe.model.split(":")
         model = getattr(importlib.import_module(f"models.{file}"), function)(**recipe.model_options)
-        assert isinstance(recipe, Recipe) and model.layers[-1].name == "logits"
+        assert isinstance(recipe, Recipe) and model.layers[-1].name == ("depth" if recipe.task == "depth" else "logits")
         text = importlib.import_module(f"training.{name}").__doc__
         assert all(word in text for word in (f"python -m training {name}", "Cost:", "Expected:"))
 

@@ -84,7 +84,7 @@ class Batch:
 
     `only_target` says that being taken for another class than the target does not count: the caller named the target, not
     the attack. `pool` are the samples that a start may move towards, `number` each sample's place in the call: random starts follow
-    from it and from the seed, whatever the batch size.
+    from it and from the seed, whatever the batch size. `free` says of every value whether it may change; None: all may.
     """
 
     view: View
@@ -95,6 +95,7 @@ class Batch:
     scale: tuple
     pool: tuple
     number: np.ndarray
+    free: np.ndarray | None = None
 
     def fooled(self, label):
         if self.only_target:
@@ -103,7 +104,18 @@ class Batch:
 
     def rows(self, index):
         target = None if self.target is None else self.target[index]
-        return dataclasses.replace(self, x=self.x[index], y=self.y[index], target=target, number=self.number[index])
+        free = None if self.free is None else self.free[index]
+        return dataclasses.replace(self, x=self.x[index], y=self.y[index], target=target, number=self.number[index], free=free)
+
+    def within(self, x):
+        """Points with the clean values where nothing may change."""
+        return x if self.free is None else np.where(self.free, x, self.x)
+
+    def state(self, start):
+        """What the state of every search holds: where it is, the clean sample, the aim, and what may change."""
+        none = tf.zeros(len(start), tf.bool)
+        state = {"x": tf.constant(start), "clean": tf.constant(self.x), "aim": self.aim, "zero": none, "done": none}
+        return state if self.free is None else state | {"free": tf.constant(self.free)}
 
     @property
     def aim(self):
@@ -178,7 +190,7 @@ class Attack:
 
         return perturb
 
-    def __call__(self, model, x, y, target=None, *, bounds=None, batch_size=128, progress=False):
+    def __call__(self, model, x, y, target=None, *, mask=None, bounds=None, batch_size=128, progress=False):
         """Attacks samples.
 
         Args:
@@ -186,6 +198,8 @@ class Attack:
             x: Clean samples, floats or uint8, inside the bounds.
             y: Their true classes, integers.
             target: Classes to be taken for, "least_likely" or "most_likely" (of the wrong ones); None: any wrong class.
+            mask: What may change: booleans that broadcast to one sample or to all, such as `[False, False, False, True]` for the
+                last of four channels. None: everything.
             bounds: Lowest and highest pixel value. A defended model knows its own; otherwise (0, 1).
             batch_size: Samples at once.
             progress: Whether to show a bar.
@@ -194,13 +208,14 @@ class Attack:
             An `AttackResult`.
         """
         view, x, y = check(model, x, y, bounds)
+        free = check_mask(mask, x.shape)
         objective = self.objective_on(view)
         check_number("batch_size", batch_size, low=1, whole=True)
         targets = self._targets(view, x, y, self.default_target if target is None else target, batch_size)
         pool = (x[:2048], y[:2048])
         starts = resolve(self.starts, view, pool[1], targets, self.restarts)
         scale = objective.measure(view, x, y)
-        whole = Batch(view, x, y, targets, target is not None, scale, pool, np.arange(len(x)))
+        whole = Batch(view, x, y, targets, target is not None, scale, pool, np.arange(len(x)), free)
         bar = _progress_bar(len(x)) if progress else None
         parts = []
         for first in range(0, len(x), batch_size):
@@ -241,8 +256,8 @@ class Attack:
         )
 
     def _inside(self, batch, x):
-        """Points moved into the ball and the bounds: exactly those given back where they are inside already."""
-        x = np.asarray(x, "float32")
+        """Points moved into mask, ball and bounds: exactly those given back where they are inside already."""
+        x = batch.within(np.asarray(x, "float32"))
         if hasattr(self, "epsilon"):
             flat = (x - batch.x).reshape(len(x), -1)
             outside = self.ball.distance(flat.astype("float64")) > self.epsilon * (1 + 1e-6)
@@ -291,6 +306,23 @@ def check(model, x, y, bounds):
     x = x.clip(low, high)
     view.learn(x)
     return view, x, check_labels(y, len(x), view.classes, "y")
+
+
+def check_mask(mask, shape):
+    """What may change, one boolean a value of all samples; None stays None."""
+    if mask is None:
+        return None
+    mask = np.asarray(mask)
+    if mask.dtype.kind not in "biuf" or not np.isin(mask, (0, 1)).all():
+        raise ValueError(f"`mask` must hold booleans, True where a value may change. Received dtype {mask.dtype}.")
+    try:
+        free = np.broadcast_to(mask.astype(bool), shape)
+    except ValueError:
+        raise ValueError(f"`mask` must broadcast to one sample, {shape[1:]}, or to all, {shape}. Received {mask.shape}.") from None
+    fixed = np.flatnonzero(~free.reshape(len(free), -1).any(-1))
+    if len(fixed):
+        raise ValueError(f"`mask` must leave something of each sample to change. It is False in all of sample {fixed[0]}.")
+    return free
 
 
 def check_labels(y, samples, classes, name):

@@ -85,21 +85,16 @@ class CarliniWagner(Attack):
 
     @staticmethod
     def _first_state(batch, start, c, best, best_distance):
-        none = np.zeros(len(start), bool)
         arrays = {
-            "x": start,
             "mean": np.zeros_like(start),
             "square": np.zeros_like(start),
-            "clean": batch.x,
             "c": c,
             "best": best,
             "best_distance": best_distance,
-            "found": none,
-            "zero": none,
-            "done": none,
+            "found": np.zeros(len(start), bool),
             "checked_loss": np.full(len(start), np.inf, "float32"),
         }
-        return {**{name: tf.constant(value) for name, value in arrays.items()}, "aim": batch.aim}
+        return batch.state(start) | {name: tf.constant(value) for name, value in arrays.items()}
 
 
 def _build_step(view, objective, targeted):
@@ -113,7 +108,7 @@ def _build_step(view, objective, targeted):
             scores, suspicion, label = view.forward(x)
             value = objective.value(scores, suspicion, aim, aim if targeted else None, fixed["scale"])
             short = tf.maximum(value + fixed["kappa"], 0)
-        slope = gradient_or_error(view, tape, short, x)
+        slope = gradient_or_error(view, tape, short, x, state.get("free"))
         # In units of the bounds, so that c means the same whatever these are.
         change = (x - state["clean"]) / (high - low)
         distance = tf.reduce_sum(tf.reshape(change, [tf.shape(x)[0], -1]) ** 2, -1)

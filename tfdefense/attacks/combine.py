@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import tensorflow as tf
 
-from tfdefense.attacks.base import Attack, AttackResult, Batch, check
+from tfdefense.attacks.base import Attack, AttackResult, Batch, check, check_mask
 from tfdefense.decisions import View
 
 
@@ -41,17 +41,18 @@ class Strongest:
     def __call__(self, model, x, y, target=None, **options):
         x, y = np.asarray(x), np.asarray(y)
         target = target if target is None or isinstance(target, str) else np.asarray(target)
-        best = None
+        mask, best = check_mask(options.pop("mask", None), x.shape), None
         for attack in self.attacks:
             if best is None or not self.until_success:
-                result = attack(model, x, y, target, **options)
+                result = attack(model, x, y, target, mask=mask, **options)
                 best = result if best is None else best.stronger(result)
                 continue
             rows = np.flatnonzero(~best.success)
             if len(rows) == 0:
                 break
             some = target[rows] if isinstance(target, np.ndarray) else target
-            result = attack(model, x[rows], y[rows], some, **options)
+            left = None if mask is None else mask[rows]
+            result = attack(model, x[rows], y[rows], some, mask=left, **options)
             best = best.stronger(result.spread(rows, best))
         return best
 
@@ -84,12 +85,12 @@ class Transfer:
             source.learn(np.full((1, *view.input_shape[1:]), np.mean(view.bounds), "float32"))
         return self.attack.online(source)
 
-    def __call__(self, model, x, y, target=None, *, bounds=None, batch_size=128, progress=False):
+    def __call__(self, model, x, y, target=None, *, mask=None, bounds=None, batch_size=128, progress=False):
         view, clean, labels = check(model, x, y, bounds)
         source = view.base() if self.source is None else View.of(self.source, view.bounds)
         if isinstance(target, str):
             raise ValueError("A transfer has two models that could name the target. Pass the target classes as an array.")
-        crafted = self.attack(source, clean, labels, target, batch_size=batch_size, progress=progress)
+        crafted = self.attack(source, clean, labels, target, mask=mask, batch_size=batch_size, progress=progress)
         aim = None if target is None else np.asarray(target, "int32")
         batch = Batch(view, clean, labels, aim, aim is not None, (1.0, 1.0), None, np.arange(len(clean)))
         parts = [view.run(crafted.x_adv[i : i + batch_size])[2].numpy() for i in range(0, len(clean), batch_size)]

@@ -49,16 +49,8 @@ class DeepFool(Attack):
         view = batch.view
         count = min(self.candidates, view.classes - 1)
         step = view.function(("deepfool", self.norm, count), lambda: _build_step(view, self.norm, count))
-        none = tf.zeros(len(start), tf.bool)
-        state = {
-            # What the linear steps have added up to, and the point with the overshoot that the model is asked about.
-            "plain": tf.constant(start),
-            "x": tf.constant(start),
-            "clean": tf.constant(batch.x),
-            "aim": batch.aim,
-            "zero": none,
-            "done": none,
-        }
+        # `plain` is what the linear steps have added up to, `x` the point with the overshoot that the model is asked about.
+        state = batch.state(start) | {"plain": tf.constant(start)}
         overshoot = tf.constant(1 + self.overshoot, tf.float32)
         final, spent = search(lambda state: step(state, overshoot), state, self.steps + 1)
         return Found(final["x"], np.minimum(spent, self.steps), final["zero"])
@@ -83,7 +75,7 @@ def _build_step(view, norm, count):
         stuck = tf.ones([shape[0]], tf.bool)
 
         def consider(value, allowed, best, push, stuck):
-            gradient = tf.reshape(gradient_or_error(view, tape, value, x), tf.shape(push))
+            gradient = tf.reshape(gradient_or_error(view, tape, value, x, state.get("free")), tf.shape(push))
             length = tf.norm(gradient, axis=-1) if norm == "l2" else tf.reduce_sum(tf.abs(gradient), -1)
             distance = (tf.abs(value) + 1e-4) / tf.maximum(length, 1e-20)
             direction = gradient / tf.maximum(length, 1e-20)[:, None] if norm == "l2" else tf.sign(gradient)

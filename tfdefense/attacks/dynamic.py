@@ -65,9 +65,7 @@ class DynamicAdversary(Attack):
         else:
             sigma = np.full(len(start), self.sigma)
         step = view.function(("dynamic", self.norm, targeted), lambda: _build_step(view, self.ball, targeted))
-        none = tf.zeros(len(start), tf.bool)
-        state = {"x": tf.constant(start), "clean": tf.constant(batch.x), "aim": batch.aim, "zero": none, "done": none}
-        state["sigma"] = tf.constant(np.asarray(sigma, "float32"))
+        state = batch.state(start) | {"sigma": tf.constant(np.asarray(sigma, "float32"))}
         final, spent = search(lambda state: step(state, epsilon, length), state, self.steps)
         return Found(final["x"], spent, final["zero"])
 
@@ -90,24 +88,24 @@ class DynamicAdversary(Attack):
         return perturb
 
 
-def _direction(view, ball, targeted, x, aim, sigma):
+def _direction(view, ball, targeted, x, aim, sigma, free=None):
     """Where the weighted step goes, flat, and which samples have nothing to follow although they are not taken."""
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
         tape.watch(x)
         scores, suspicion, label = view.forward(x)
         cost = CrossEntropy().value(scores, suspicion, aim, aim if targeted else None, (1.0, 1.0))
-    gradient = gradient_or_error(view, tape, cost, x)
+    gradient = gradient_or_error(view, tape, cost, x, free)
     sigma = sigma[:, None]
     direction = (1 - sigma) * steepest(x, gradient, ball, view.bounds)
     if suspicion is not None:
-        direction += sigma * steepest(x, gradient_or_error(view, tape, suspicion, x), ball, view.bounds)
+        direction += sigma * steepest(x, gradient_or_error(view, tape, suspicion, x, free), ball, view.bounds)
     del tape
     return direction, all_zero(direction) & ~is_fooled(label, aim, targeted)
 
 
 def _build_step(view, ball, targeted):
     def step(state, epsilon, length):
-        direction, stuck = _direction(view, ball, targeted, state["x"], state["aim"], state["sigma"])
+        direction, stuck = _direction(view, ball, targeted, state["x"], state["aim"], state["sigma"], state.get("free"))
         state = dict(state)
         state["x"] = step_along(state["x"], state["clean"], direction, length, epsilon, ball, view.bounds)
         state["zero"] |= stuck

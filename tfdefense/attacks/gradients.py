@@ -6,12 +6,12 @@ import tensorflow as tf
 from tfdefense.graph import as_functional
 
 
-def gradient_or_error(view, tape, value, x):
-    """The gradient of `value` with respect to `x`; a missing one is an error that names the layer to blame."""
+def gradient_or_error(view, tape, value, x, free=None):
+    """The gradient of `value` with respect to `x`, 0 where `free` forbids a change; a missing one names the layer to blame."""
     gradient = tape.gradient(value, x)
     if gradient is None:
         raise ValueError(no_gradient(view))
-    return gradient
+    return gradient if free is None else tf.where(free, gradient, 0)
 
 
 def no_gradient(view):

@@ -1,4 +1,3 @@
-import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,15 +86,14 @@ class _Walk:
         np.add.at(self.spent, rows, 1)
         size = max(1, _TOGETHER // self.features)
         parts = [self.batch.view.run(points[i : i + size])[2].numpy() for i in range(0, len(points), size)]
-        target = None if self.batch.target is None else self.batch.target[rows]
-        return dataclasses.replace(self.batch, x=points, y=self.batch.y[rows], target=target).fooled(np.concatenate(parts))
+        return self.batch.rows(rows).fooled(np.concatenate(parts))
 
     def distance(self, rows, points):
         return self.attack.ball.distance((points.astype("float64") - self.batch.x[rows]).reshape(-1, self.features))
 
     def begin(self, points):
         """Points that are taken, and for which samples there is one."""
-        every = np.arange(len(points))
+        every, points = np.arange(len(points)), self.batch.within(points)
         ready = self.asked(every, points)
         order, known = nearest_others(self.batch, _IMAGES)
         for turn in range(_IMAGES + _NOISES):
@@ -110,7 +108,7 @@ class _Walk:
                 tried = [self.generators[row].uniform(*bounds, shape).astype("float32") for row in rows]
             if len(rows) == 0:
                 continue
-            tried = np.asarray(tried, "float32")
+            tried = self.batch.rows(rows).within(np.asarray(tried, "float32"))
             found = self.asked(rows, tried)
             points[rows[found]] = tried[found]
             ready[rows[found]] = True
@@ -161,6 +159,8 @@ class _Walk:
             at = points[part].reshape(len(part), 1, self.features)
             drawn = [self.generators[row].standard_normal((count, self.features), "float32") for row in rows[part]]
             drawn = np.stack(drawn)
+            if self.batch.free is not None:
+                drawn *= self.batch.free[rows[part]].reshape(len(part), 1, self.features)
             drawn /= np.linalg.norm(drawn, axis=-1, keepdims=True)
             length = np.linalg.norm((points[part] - self.batch.x[rows[part]]).reshape(-1, self.features), axis=-1) / self.features
             # Float32 pixels need a change that they can hold.

@@ -48,14 +48,7 @@ class JSMA(Attack):
         # As many single steps of two pixels as the changed pixels and their way to the bounds allow.
         steps = int(np.ceil(features * self.gamma / 2 + 1e-9)) * int(np.ceil(1 / abs(self.theta)))
         step = view.function(("jsma", up), lambda: _build_step(view, up))
-        state = {
-            "x": tf.constant(start),
-            "clean": tf.constant(batch.x),
-            "aim": tf.constant(batch.target),
-            "changed": tf.zeros((len(start), features), tf.bool),
-            "zero": tf.zeros(len(start), tf.bool),
-            "done": tf.zeros(len(start), tf.bool),
-        }
+        state = batch.state(start) | {"changed": tf.zeros((len(start), features), tf.bool)}
         theta = tf.constant(self.theta * (high - low), tf.float32)
         allowed = tf.constant(int(features * self.gamma + 1e-9), tf.int32)
         final, spent = search(lambda state: step(state, theta, allowed), state, steps + 1)
@@ -73,12 +66,14 @@ def _build_step(view, up):
             wanted = tf.reduce_sum(scores * tf.one_hot(aim, scores.shape[-1], dtype=scores.dtype), -1)
             rest = tf.reduce_sum(scores, -1) - wanted
         flat = [tf.shape(x)[0], int(np.prod(x.shape[1:]))]
-        gain = tf.reshape(gradient_or_error(view, tape, wanted, x), flat)
-        loss = tf.reshape(gradient_or_error(view, tape, rest, x), flat)
+        gain = tf.reshape(gradient_or_error(view, tape, wanted, x, state.get("free")), flat)
+        loss = tf.reshape(gradient_or_error(view, tape, rest, x, state.get("free")), flat)
         del tape
         at = tf.reshape(x, flat)
         budget_left = tf.reduce_sum(tf.cast(state["changed"], tf.int32), -1) + 2 <= allowed
         free = (at < high if up else at > low) & (state["changed"] | budget_left[:, None])
+        if "free" in state:
+            free &= tf.reshape(state["free"], flat)
         first, second, found = _best_pair(gain if up else -gain, loss if up else -loss, free)
         fooled = is_fooled(label, aim, True)
         chosen = tf.one_hot(first, flat[1], True, False, dtype=tf.bool) | tf.one_hot(second, flat[1], True, False, dtype=tf.bool)

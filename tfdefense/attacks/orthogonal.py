@@ -59,8 +59,7 @@ class OrthogonalPGD(Attack):
             ("orthogonal", self.norm, self.form, targeted),
             lambda: _build_step(view, self.ball, self.form == "orthogonal", targeted),
         )
-        none = tf.zeros(len(start), tf.bool)
-        state = {"x": tf.constant(start), "clean": tf.constant(batch.x), "aim": batch.aim, "zero": none, "done": none}
+        state = batch.state(start)
         # A done row's `x` is where it was seen to be taken.
         final, spent = search(lambda state: step(state, epsilon, length), state, self.steps)
         return Found(final["x"], spent, final["zero"])
@@ -73,9 +72,9 @@ def _build_step(view, ball, orthogonal, targeted):
             tape.watch(x)
             scores, suspicion, label = view.forward(x)
             lead = margin(scores, aim, aim if targeted else None)
-        gradient = gradient_or_error(view, tape, lead, x)
+        gradient = gradient_or_error(view, tape, lead, x, state.get("free"))
         if suspicion is not None:
-            other = gradient_or_error(view, tape, suspicion, x)
+            other = gradient_or_error(view, tape, suspicion, x, state.get("free"))
             wrong = tf.reshape(lead < 0, [-1] + [1] * (len(x.shape) - 1))
             chosen, kept = tf.where(wrong, other, gradient), tf.where(wrong, gradient, other)
             gradient = _without(chosen, kept) if orthogonal else chosen

@@ -74,18 +74,13 @@ class PGD(Attack):
         key = ("pgd", self.norm, objective, targeted, self.early_stop)
         step = view.function(key, lambda: build_step(view, self.ball, objective, targeted, self.early_stop))
         none = tf.zeros(len(start), tf.bool)
-        state = {
-            "x": tf.constant(start),
-            "clean": tf.constant(batch.x),
-            "aim": batch.aim,
+        state = batch.state(start) | {
             "best": tf.constant(start),
             "best_value": tf.fill([len(start)], np.float32(np.inf)),
             "last_value": tf.fill([len(start)], np.float32(np.inf)),
             "best_label": batch.aim,
             "best_fooled": none,
             "moved": none,
-            "zero": none,
-            "done": none,
         }
         final, spent = search(lambda state: step(state, fixed), state, self.steps)
         # The last point was reached after the last look at the model: one look more.
@@ -175,7 +170,7 @@ def build_step(view, ball, objective, targeted, early_stop):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(x)
             value, fooled, label = look(view, objective, targeted, x, state["aim"], fixed["scale"])
-        gradient = gradient_or_error(view, tape, value, x)
+        gradient = gradient_or_error(view, tape, value, x, state.get("free"))
         # Of equals the later: where float32 saturates the objective stands still while the steps go on. The start itself
         # counts only if it is taken: a failed attack shows where its steps led.
         no_worse = (fooled == state["best_fooled"]) & (value <= state["best_value"]) & state["moved"]

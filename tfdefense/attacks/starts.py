@@ -24,15 +24,17 @@ class Random:
     index: int = 0
 
     def points(self, attack, batch):
-        features = int(np.prod(batch.x.shape[1:]))
         low, high = batch.view.bounds
-        noise = np.empty((len(batch.x), features), "float32")
+        noise = np.zeros((len(batch.x), int(np.prod(batch.x.shape[1:]))), "float32")
         for row, number in enumerate(batch.number):
             rng = np.random.default_rng([attack.seed, self.index, number])
+            # What may not change is no part of the ball: noise in all directions would hardly move the others.
+            free = slice(None) if batch.free is None else batch.free[row].ravel()
+            features = noise[row, free].size
             if hasattr(attack, "epsilon"):
-                noise[row] = attack.ball.random(rng, (1, features), attack.epsilon)
+                noise[row, free] = attack.ball.random(rng, (1, features), attack.epsilon)[0]
             else:
-                noise[row] = rng.uniform(-0.1, 0.1, features) * (high - low)
+                noise[row, free] = rng.uniform(-0.1, 0.1, features) * (high - low)
         return batch.x + noise.reshape(batch.x.shape)
 
 
@@ -44,7 +46,7 @@ class Interpolated:
     """
 
     def points(self, attack, batch):
-        goal = batch.pool[0][_nearest_other(batch)]
+        goal = batch.within(batch.pool[0][_nearest_other(batch)])
         low, high = np.zeros(len(batch.x), "float32"), np.ones(len(batch.x), "float32")
         for _ in range(8):
             middle = (low + high) / 2

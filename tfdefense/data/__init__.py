@@ -3,6 +3,7 @@
 Nothing here touches the network unless `download=True` is given.
 """
 
+from tfdefense.data import scenes
 from tfdefense.data.images import Images
 from tfdefense.data.interpolation import Interpolated, interpolate
 from tfdefense.data.letters import draw_letters
@@ -19,4 +20,5 @@ __all__ = [
     "load",
     "mix",
     "names",
+    "scenes",
 ]

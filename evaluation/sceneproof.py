@@ -1,0 +1,117 @@
+"""SceneProof: is a picture with depth one of a real scene? Rates under forgeries and attacks on the depth (rows S8 and S9).
+
+For the plain network, a detector branch and SafetyNet's detectors: how often forged pairs are taken for true, true ones for
+forged, and true ones rejected; on test pairs as they are, on unfamiliar forgeries, and under type I, type II and transferred
+attacks. Everything is smaller than the paper's: pairs, pictures, networks; see the settings. All detectors reject equally
+many held-out real pairs. About an hour of training and three of attacks with `--workers 2` on two free cores.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from evaluation import sceneproof_paper as paper
+from evaluation.sceneproof_fit import ATTACKS, SYSTEMS, Setting, flags, rates
+
+DATASETS = ("nyu_depth_v2_small",)
+QUICK = {"epochs": 2, "train_samples": 64}
+
+
+def run(
+    context,
+    *,
+    epsilon: Annotated[float, typer.Option(help="linf size of the attacks on depth, where 1 is 10 m.")] = 4 / 255,
+    steps: Annotated[int | None, typer.Option(help="Steps of the attacks; 40, or 5 in a quick run.", min=1)] = None,
+    width: Annotated[int | None, typer.Option(help="Filters of the classifiers' first block; else the recipe's.", min=1)] = None,
+    save: Annotated[Path | None, typer.Option(help="Also write the network with Det ABC to this .keras file.")] = None,
+):
+    from evaluation.sceneproof_figures import attacks_of, kinds_of
+
+    quick = context.quick
+    if save and save.suffix != ".keras":
+        raise ValueError(f"`--save` must end in .keras. Received {save}.")
+    steps, number = steps or (5 if quick else 40), context.samples_or(100, 8)
+    length = QUICK if quick else {}
+    options = {**length, "width": width or (4 if quick else None)}
+    networks = {
+        "depth": context.network("nyu_depth", **length | ({"train_samples": 32} if quick else {})),
+        "classifier": context.network("nyu_scene", **options),
+        "other": context.network("nyu_scene", seed=1, **options),
+    }
+    learned = (32, 64) if quick else (325, 650)
+    context.settings.update(
+        {"samples": number, "epsilon": round(epsilon, 6), "steps": steps, "fitted on scenes": learned[1] - learned[0]}
+        | {name: path.parent.name for name, path in networks.items()}
+    )
+    setting = Setting(context, networks, learned, number, epsilon, steps, epochs=1 if quick else 15)
+    plots = context.output / f"sceneproof-{context.dataset}"
+    plots.mkdir(parents=True, exist_ok=True)
+    kinds_of(setting, plots)
+    for system in SYSTEMS:
+        setting.system(system)
+    if save:
+        setting.system("Det ABC").save(save)
+    _clean_rows(context, setting)
+    _kind_rows(context, setting)
+    _attack_rows(context, setting)
+    attacks_of(setting, plots)
+
+
+def _rate_rows(context, attack, system, found, samples, note=""):
+    for name in paper.RATES if system != "plain" else paper.RATES[:2]:
+        known = paper.rate(attack, system, name)
+        context.row("S9", f"{name}, {attack}, {system}", found[name], paper=known, samples=samples, note=note)
+
+
+def _clean_rows(context, setting):
+    test = setting.scenes("test")
+    unfamiliar = setting.unfamiliar
+    for system in context.turn(SYSTEMS):
+        context.part(f"clean, {system}", rates, setting.system(system), test.x, test.y)
+    for system in SYSTEMS:
+        found = context.part(f"clean, {system}", rates, setting.system(system), test.x, test.y)
+        if system == "plain":
+            note = "real pairs and familiar forgeries of the test split; goal: over 0.85"
+            context.row("S8", "clean accuracy", found["right before rejection"], samples=len(test.y), note=note)
+        else:
+            note = "goal: under 0.15"
+            context.row("S9", f"T rejected, no attack, {system}", found["T rejected"], samples=len(test.y) // 2, note=note)
+        _rate_rows(context, "no attack", system, found, len(test.y) // 2)
+        parts = [context.part(f"{kind}, {system}", rates, setting.system(system), x, y) for kind, (x, y) in unfamiliar.items()]
+        passed = float(np.mean([part["F->T"] for part in parts]))
+        known = paper.rate("unfamiliar", system, "F->T")
+        note = f"mean over {', '.join(unfamiliar)}"
+        context.row("S9", f"F->T, unfamiliar, {system}", passed, paper=known, samples=len(test.y) // 2, note=note)
+
+
+def _kind_rows(context, setting):
+    """Tables 2 and 3, and the familiar forgeries one by one."""
+    test, y = setting.scenes("test"), setting.attacked[1]
+    x_adv = setting.under("type I", "plain")
+    groups = {kind: (test.x[test.kind == kind], test.y[test.kind == kind]) for kind in dict.fromkeys(test.kind.tolist())}
+    groups["forged"] = test.x[test.y == 0], test.y[test.y == 0]
+    groups |= {f"{name}, type I": (x_adv[y == label], y[y == label]) for name, label in (("forged", 0), ("real", 1))}
+    groups |= setting.unfamiliar
+    for name, (some, labels) in groups.items():
+        found = context.part(f"flags, {name}", flags, setting, some, labels)
+        for column in paper.COLUMNS:
+            row = "S8" if column == "right" else "S9"
+            what = "right by the classifier" if column == "right" else f"flagged by {column}"
+            context.row(row, f"{what}, {name}", found[column], paper=paper.flagged(name, column), samples=len(labels))
+
+
+def _attack_rows(context, setting):
+    """Table 4; transferred and type I samples are the same for all systems."""
+    _, y = setting.attacked
+    pairs, found = [(attack, system) for attack in ATTACKS for system in paper.SYSTEMS], {}
+    for attack, system in context.turn(pairs):
+        found[attack, system] = context.part(f"{attack}, {system}", _measured, setting, attack, system)
+    for attack, system in pairs:
+        note = "several starts and searches, the best of each sample" if attack.endswith("strongest") else ""
+        _rate_rows(context, attack, system, found[attack, system], len(y) // 2, note)
+
+
+def _measured(setting, attack, system):
+    return rates(setting.system(system), setting.under(attack, system), setting.attacked[1])

@@ -1,0 +1,213 @@
+"""What `evaluation/sceneproof.py` works with: pairs and forgeries, networks, detectors, and attacks on depth alone."""
+
+import functools
+
+import numpy as np
+
+from evaluation.crafted import crafted
+
+MASK = (False, False, False, True)  # an attacker may change the depth
+LAYERS = {"Det A": ("fc7",), "Det B": ("fc6",), "Det ABC": ("fc7", "fc6", "pool5")}
+SYSTEMS = ("plain", "branch", *LAYERS)
+WATCHED_BY_BRANCH = "pool2"
+REJECTED = 0.1  # of held-out real pairs, as many as the paper's detectors reject
+ATTACKS = (
+    "type I",
+    "type I transfer, fast sign",
+    "type I transfer, gradient",
+    "type II",
+    "type II transfer, fine-tuned",
+    "type II transfer, with a branch",
+    "type II, strongest",
+)
+
+
+class Setting:
+    """Samples, networks and detectors; what takes long is kept as a part or a model of the run.
+
+    Args:
+        networks: Paths of the classifier, of the other one that attacks are transferred from, and of the depth network.
+        learned: How many of the training scenes, in order, the depth network and the classifiers have seen.
+        number: Real pairs, and as many forged ones, that are attacked.
+    """
+
+    def __init__(self, context, networks, learned, number, epsilon, steps, epochs):
+        self.context, self.networks, self.learned = context, networks, learned
+        self.number, self.epsilon, self.steps, self.epochs = number, epsilon, steps, epochs
+        self.held = {}
+
+    def network(self, name):
+        import keras
+
+        return self._once(name, lambda: keras.models.load_model(self.networks[name], compile=False))
+
+    def _once(self, name, make):
+        if name not in self.held:
+            self.held[name] = make()
+        return self.held[name]
+
+    @functools.cached_property
+    def pairs(self):
+        """Real pairs of both splits with the depth that the network guesses, by scene."""
+        from tfdefense.data import load, scenes
+
+        found, few = {}, {"train": self.learned[1] + 40, "test": 40}
+        for split in few:
+            real = scenes.by_scene(load(self.context.dataset, split, data_dir=self.context.data_dir)).x
+            real = real[: few[split]] if self.context.quick else real
+            guessed = self.network("depth").predict(real[..., : scenes.DEPTH], batch_size=64, verbose=0)
+            found[split] = real, guessed
+        return found
+
+    def scenes(self, part):
+        """Real and forged pairs: "fitted" on, "held out" of training, or "test"; those of one part from scenes of that part."""
+        from tfdefense.data import scenes
+
+        # Depth that the network has learned by heart is no guess: such scenes are not used.
+        cut = {"fitted": slice(*self.learned), "held out": slice(self.learned[1], None), "test": slice(None)}[part]
+        real, guessed = self.pairs["test" if part == "test" else "train"]
+        return self._once(part, lambda: scenes.real_and_forged(real[cut], predicted=guessed[cut], seed=7))
+
+    @functools.cached_property
+    def unfamiliar(self):
+        """The test scenes forged in each way that no network or detector has seen."""
+        from tfdefense.data import scenes
+
+        made = {kind: scenes.forge(self.pairs["test"][0], kind, seed=7) for kind in scenes.UNFAMILIAR}
+        return {kind: (x, np.zeros(len(x), "int32")) for kind, x in made.items()}
+
+    @functools.cached_property
+    def attacked(self):
+        """The test samples that are attacked: the first ones of each label in a random order."""
+        test = self.scenes("test")
+        order = np.random.default_rng(0).permutation(len(test.y) // 2)[: self.number]
+        rows = np.concatenate([order, order + len(test.y) // 2])
+        return test.x[rows], test.y[rows]
+
+    def gradient(self, **options):
+        from tfdefense.attacks import PGD
+
+        return PGD(self.epsilon, steps=self.steps, **options)
+
+    def crafted(self, name, attack, model, x, y):
+        return crafted(self.context, name, attack, model, x, y, mask=MASK).x_adv
+
+    def system(self, name, network="classifier"):
+        """The plain network, or one with a detector that was fitted on type I attacks of that network."""
+        if name == "plain":
+            return self.network(network)
+        make = self._with_branch if name == "branch" else self._with_codes
+        return self.context.model(f"{name} on the {network}", make, name, network)
+
+    def _fitting(self, network):
+        clean = self.scenes("fitted")
+        adversarial = self.crafted(f"to fit on, {network}", self.gradient(), self.network(network), clean.x, clean.y)
+        held_out = self.scenes("held out")
+        return clean, adversarial, held_out.x[held_out.y == 1]
+
+    def _with_codes(self, name, network):
+        import tfdefense as td
+
+        clean, adversarial, real = self._fitting(network)
+        defended = td.SafetyNet(LAYERS[name], search=True).attach(self.network(network))
+        return td.adapt(defended, clean.x, clean.y, adversarial=adversarial, calibration=real, max_rejected=REJECTED)
+
+    def _with_branch(self, name, network):
+        import keras
+
+        import tfdefense as td
+
+        clean, adversarial, real = self._fitting(network)
+        keras.utils.set_random_seed(0)
+        defended = td.AdversaryDetector(WATCHED_BY_BRANCH, width=16, seed=0).attach(self.network(network))
+        trainer = td.DetectorTraining(defended)
+        x, labels = np.concatenate([clean.x, adversarial]), np.repeat([0, 1], len(clean.x))
+        rate = keras.optimizers.schedules.CosineDecay(1e-3, self.epochs * -(-len(x) // 64))
+        trainer.compile(keras.optimizers.Adam(rate, beta_1=0.99), jit_compile=False)
+        trainer.fit(x, labels, batch_size=64, epochs=self.epochs, verbose=0)
+        td.calibrate(defended, real, max_rejected=REJECTED)
+        return defended
+
+    def _fine_tuned(self):
+        """The other network, which has learned to call its own adversarial pairs forged."""
+        import keras
+
+        clean, adversarial, _ = self._fitting("other")
+        keras.utils.set_random_seed(0)
+        # A copy: attacks of the same run are transferred from the network as it was.
+        tuned = keras.models.load_model(self.networks["other"], compile=False)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        tuned.compile(keras.optimizers.Adam(1e-4), loss, jit_compile=False)
+        x, y = np.concatenate([clean.x, adversarial]), np.concatenate([clean.y, np.zeros_like(clean.y)])
+        tuned.fit(x, y, batch_size=32, epochs=self.epochs, verbose=0)
+        return tuned
+
+    def under(self, attack, system):
+        """The samples that an attack makes for a system: type I knows the plain network alone, type II the system."""
+        from tfdefense.attacks import FGSM, Evade
+
+        x, y = self.attacked
+        if attack == "type I" or (system == "plain" and attack == "type II"):
+            return self.crafted("type I", self.gradient(), self.network("classifier"), x, y)
+        if attack == "type I transfer, fast sign":
+            return self.crafted(attack, FGSM(self.epsilon), self.network("other"), x, y)
+        if attack == "type I transfer, gradient":
+            return self.crafted(attack, self.gradient(), self.network("other"), x, y)
+        if attack == "type II transfer, fine-tuned":
+            return self.crafted(attack, self.gradient(), self.context.model("other, fine-tuned", self._fine_tuned), x, y)
+        if attack == "type II transfer, with a branch":
+            other = self.system("branch", "other")
+            return self.crafted(attack, self.gradient(objective=Evade(), starts="sample"), other, x, y)
+        own = self._paper(system) if attack == "type II" else self._strongest(system)
+        return self.crafted(f"{attack}, {system}", own, self.system(system), x, y)
+
+    def _paper(self, system):
+        """Gradient descent on classifier and detector; through a smooth stand-in where these are codes."""
+        from tfdefense.attacks import Evade, Through
+
+        search = self.gradient(objective=Evade(), starts="sample", early_stop=True)
+        return search if system == "branch" else Through(search)
+
+    def _strongest(self, system):
+        from tfdefense.attacks import Evade, Margin, OrthogonalPGD, Strongest, Through
+
+        if system == "plain":
+            return self.gradient(objective=Margin(), starts="all", early_stop=True)
+        search = self.gradient(objective=Evade(), starts="all", early_stop=True)
+        turns = OrthogonalPGD(self.epsilon, steps=self.steps, starts="all")
+        if system != "branch":
+            search, turns = Through(search), Through(turns, straight_through=True)
+        return Strongest([search, turns], until_success=True)
+
+
+def rates(model, x, y):
+    """The paper's rates, what is rejected of each label in all, and how often the classifier alone is right."""
+    import tfdefense as td
+
+    outcomes = td.evaluate(model, x, y)
+    real, forged = y == 1, y == 0
+    shares = {
+        "F->T": outcomes.label[forged] == 1,
+        "T->F": outcomes.label[real] == 0,
+        "T->T rejected": (outcomes.label[real] == -1) & (outcomes.guess[real] == 1),
+        "T rejected": outcomes.label[real] == -1,
+        "F rejected": outcomes.label[forged] == -1,
+        "right before rejection": outcomes.guess == y,
+    }
+    return {name: float(share.mean()) if len(share) else None for name, share in shares.items()}
+
+
+def flags(setting, x, y):
+    """Tables 2 and 3: how often the classifier is right, and how often detectors A and B take samples for adversarial."""
+    import tfdefense as td
+
+    a, b = (td.evaluate(setting.system(name), x, y) for name in ("Det A", "Det B"))
+    either, true = a.rejected | b.rejected, a.guess == 1
+    return {
+        "right": float((a.guess == y).mean()),
+        "B": float(b.rejected.mean()),
+        "A": float(a.rejected.mean()),
+        "A and B": float((a.rejected & b.rejected).mean()),
+        "A or B": float(either.mean()),
+        "A or B, of those taken for true": float(either[true].mean()) if true.any() else None,
+    }

@@ -1,0 +1,123 @@
+"""The protocol of SceneProof on rendered rooms: what it measures, and the paper's numbers beside it."""
+
+import types
+
+import keras
+import numpy as np
+import pytest
+
+import tfdefense as td
+from evaluation import sceneproof, sceneproof_paper
+from evaluation.context import Context
+from evaluation.sceneproof_figures import kinds_of
+from evaluation.sceneproof_fit import ATTACKS, MASK, Setting, flags, rates
+from models.scene import depth_net, vgg_scene
+from tfdefense.data import scenes
+from tfdefense.data.images import Images
+from tfdefense.data.rendering import render_scene
+
+
+def test_rates_are_those_of_the_paper(monkeypatch):
+    y = np.array([0] * 4 + [1] * 5)
+    label = np.array([1, 0, -1, -1, 1, 0, -1, -1, 1], "int32")
+    guess = np.array([1, 0, 1, 0, 1, 0, 1, 0, 1])
+    outcomes = td.metrics.Outcomes.of(label, y, guess=guess)
+    monkeypatch.setattr(td, "evaluate", lambda *_: outcomes)
+    found = rates(None, None, y)
+    assert (found["F->T"], found["T->F"], found["T->T rejected"]) == (0.25, 0.2, 0.2)
+    assert (found["T rejected"], found["F rejected"]) == (0.4, 0.5)
+    assert found["right before rejection"] == pytest.approx(5 / 9)
+
+
+def test_paper_has_the_numbers_of_its_tables():
+    assert sceneproof_paper.rate("type II", "Det ABC", "F->T") == 0.132
+    assert sceneproof_paper.rate("type I", "plain", "T->F") == 0.553
+    assert sceneproof_paper.rate("type I", "plain", "T->T rejected") is None
+    assert sceneproof_paper.rate("unfamiliar", "Det A", "F->T") == 0.173
+    assert sceneproof_paper.rate("type II, strongest", "Det A", "F->T") is None
+    assert sceneproof_paper.flagged("no depth", "A or B, of those taken for true") == 0.82
+    assert sceneproof_paper.flagged("swapped", "A") is None
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory):
+    """Rendered rooms, networks that have learned nothing, and everything small."""
+    folder = tmp_path_factory.mktemp("sceneproof")
+    keras.utils.set_random_seed(0)
+    networks = {"depth": depth_net((64, 64, 3), width=1)}
+    rooms = np.stack([render_scene(np.random.default_rng(number), (64, 64)) for number in range(44)])
+    pairs = {"train": rooms[:30], "test": rooms[30:]}
+    for name in ("classifier", "other"):
+        networks[name] = vgg_scene((64, 64, 4), width=2)
+    for name, model in networks.items():
+        model.save(folder / f"{name}.keras")
+    context = Context("sceneproof", "nyu_depth_v2_small", True, None, None, folder / "out", folder / "parts")
+    paths = {name: folder / f"{name}.keras" for name in networks}
+    made = Setting(context, paths, (10, 20), number=5, epsilon=0.1, steps=3, epochs=1)
+    images = {split: Images(x / np.float32(255), np.arange(len(x)), (), "rooms", split, (0, 1)) for split, x in pairs.items()}
+    patch = pytest.MonkeyPatch()
+    patch.setattr(td.data, "load", lambda name, split, **_: images[split])
+    made.pairs  # noqa: B018 - read once, while rooms are what is loaded
+    patch.undo()
+    return made
+
+
+def test_parts_are_of_their_own_scenes(setting):
+    real, guessed = setting.pairs["train"]
+    assert len(setting.scenes("fitted").x) == 20 and len(setting.scenes("held out").x) == 20
+    np.testing.assert_allclose(setting.scenes("fitted").x[:10], real[10:20], atol=1e-6)
+    np.testing.assert_allclose(setting.scenes("held out").x[:10], real[20:], atol=1e-6)
+    x, y = setting.attacked
+    assert y.tolist() == [1] * 5 + [0] * 5 and guessed.shape == (30, 64, 64, 1)
+
+
+SLOW = [pytest.param(attack, marks=pytest.mark.slow) for attack in ATTACKS if attack.startswith("type II")]
+
+
+@pytest.mark.parametrize("attack", ["type I", "type I transfer, fast sign", *SLOW])
+def test_attacks_change_depth_alone(setting, attack):
+    x, y = setting.attacked
+    x_adv = setting.under(attack, "Det A")
+    np.testing.assert_array_equal(x_adv[..., :3], x[..., :3])
+    moved = np.abs(x_adv - x)[..., 3].reshape(len(x), -1).max(-1)
+    assert 0 < moved.max() <= 0.1 + 1e-6 and MASK == (False, False, False, True)
+
+
+@pytest.mark.slow
+def test_detectors_reject_as_many_real_pairs_as_was_asked(setting):
+    held_out = setting.scenes("held out")
+    real = held_out.x[held_out.y == 1]
+    for name in ("branch", "Det A", "Det ABC"):
+        rejected = td.evaluate(setting.system(name), real, np.ones(len(real), int)).rejection
+        assert rejected <= 0.1 + 1e-6, name
+
+
+@pytest.mark.slow
+def test_flags_join_two_detectors(setting):
+    found = flags(setting, *setting.attacked)
+    assert found["A and B"] <= min(found["A"], found["B"]) <= max(found["A"], found["B"]) <= found["A or B"]
+    assert found["A"] + found["B"] == pytest.approx(found["A and B"] + found["A or B"])
+
+
+def test_pictures_are_drawn(setting, tmp_path):
+    kinds_of(setting, tmp_path, columns=2)
+    assert {path.stem for path in tmp_path.glob("*.png")} == {
+        kind.replace(" ", "-") for kind in ("real", *scenes.FAMILIAR, *scenes.UNFAMILIAR)
+    }
+
+
+@pytest.mark.slow
+def test_rows_of_all_systems_and_attacks_stand_beside_the_papers(setting, monkeypatch):
+    context = setting.context
+    monkeypatch.setattr(sceneproof, "Setting", lambda *_, **__: setting)
+    # The others are tested one by one; what they take is compiled for each system.
+    monkeypatch.setattr(sceneproof, "ATTACKS", ("type I", "type I transfer, gradient"))
+    monkeypatch.setattr("evaluation.sceneproof_figures.attacks_of", lambda *_: None)
+    monkeypatch.setattr(Context, "network", lambda *_, **__: types.SimpleNamespace(parent=types.SimpleNamespace(name="made")))
+    sceneproof.run(context, epsilon=0.1, steps=3, width=2)
+    rows = {row["what"]: row for row in context.rows}
+    assert rows["F->T, type I, Det ABC"]["paper"] == 0.084 and rows["clean accuracy"]["samples"] == 28
+    for system in sceneproof_paper.SYSTEMS:
+        for attack in ("no attack", "type I", "type I transfer, gradient"):
+            assert 0 <= rows[f"F->T, {attack}, {system}"]["ours"] <= 1
+    assert "T->T rejected, type I, plain" not in rows and "flagged by A or B, rendered" in rows

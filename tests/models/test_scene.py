@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+
+import tfdefense as td
+from models.scene import depth_net, vgg_scene
+
+
+@pytest.mark.parametrize("options", [{}, {"edges": False, "shrink": 1}], ids=str)
+def test_detectors_find_their_layers(options):
+    model = vgg_scene((64, 64, 4), width=2, **options)
+    assert model.outputs[0].shape == (None, 2)
+    defended = td.SafetyNet(["fc7", "fc6", "pool5"], threshold=0.0).attach(model)
+    branch = td.AdversaryDetector("pool2", width=2).attach(model)
+    assert set(defended.output) == set(branch.output) == {"scores", "suspicion", "label"}
+
+
+def test_width_scales_the_filters_and_edges_add_what_is_seen():
+    narrow, wide = (vgg_scene(width=width) for width in (4, 8))
+    assert [model.get_layer("fc7").output.shape[-1] for model in (narrow, wide)] == [64, 128]
+    assert wide.get_layer("pool5").output.shape == (None, 1, 2, 64)
+    assert narrow.get_layer("seen").output.shape == (None, 96, 128, 7)
+    assert vgg_scene(width=4, edges=False, shrink=1).get_layer("pool5").output.shape == (None, 3, 4, 32)
+
+
+def test_edges_of_picture_and_depth_meet_where_both_are():
+    import keras
+
+    model = vgg_scene((64, 64, 4), width=1)
+    pair = np.zeros((1, 64, 64, 4), "float32")
+    pair[:, :, 20:, :3], pair[:, :40, :, 3] = 1, 0.5
+    seen = keras.Model(model.inputs[0], model.get_layer("seen").output)(pair).numpy()[0, ..., 4:]
+    assert (seen[:, 19, 0] > 0.98).all() and (seen[39, :, 1] > 0.98).all() and seen[39, 19, 2] > 0.98
+    assert seen[..., 2].sum() == pytest.approx(seen[39, 19, 2])
+
+
+def test_model_survives_saving(tmp_path):
+    import keras
+
+    for model in (vgg_scene((64, 64, 4), width=1), depth_net((16, 32, 3), width=1)):
+        x = np.random.default_rng(0).random((2, *model.inputs[0].shape[1:]), dtype="float32")
+        model.save(tmp_path / "model.keras")
+        np.testing.assert_allclose(keras.models.load_model(tmp_path / "model.keras")(x), model(x), atol=1e-6)
+
+
+def test_depth_is_as_large_as_the_picture_and_within_bounds():
+    out = depth_net((32, 48, 3), width=2)(np.random.default_rng(0).random((2, 32, 48, 3), dtype="float32")).numpy()
+    assert out.shape == (2, 32, 48, 1) and 0 <= out.min() and out.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda: vgg_scene((48, 128, 4)), r"at least 64 pixels a side. Received \(48, 128, 4\)"),
+        (lambda: depth_net((100, 128, 3)), r"multiples of 16. Received \(100, 128, 3\)"),
+    ],
+)
+def test_wrong_sizes_are_one_sentence(build, words):
+    with pytest.raises(ValueError, match=words):
+        build()

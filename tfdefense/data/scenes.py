@@ -1,0 +1,241 @@
+"""Pictures with depth: real pairs and forgeries of them, for SceneProof (rows S8 and S9)."""
+
+import io
+from typing import NamedTuple
+
+import numpy as np
+
+from tfdefense.data.rendering import render_scene
+
+FORGED, REAL = 0, 1
+CLASSES = ("forged", "real")
+DEPTH = 3  # the channel behind red, green and blue; 1 is 10 m
+FAMILIAR = ("swapped", "predicted", "inserted", "misaligned")
+UNFAMILIAR = ("no depth", "resampled", "low-quality jpeg", "rendered")
+
+
+class Scenes(NamedTuple):
+    """Real and forged pairs: `kind` is "real" or how it was forged, `source` the pair that it was made from."""
+
+    x: np.ndarray
+    y: np.ndarray
+    kind: np.ndarray
+    source: np.ndarray
+
+
+def by_scene(images, seed=0):
+    """The set in an order in which neighbours by index, views of one room, stay together: a cut then parts few rooms."""
+    groups = images.y // 10
+    drawn = np.random.default_rng(seed).permutation(groups.max() + 1)[groups]
+    return images.take(np.lexsort((images.y, drawn)))
+
+
+def forge(pairs, kind, *, predicted=None, seed=0, rows=None, vary=False):
+    """A forgery of each real pair. Values are whole parts of 255, as in the real ones.
+
+    Args:
+        pairs: Real pairs, (N, H, W, 4), uint8 or floats in [0, 1]; what is swapped or inserted comes from others of them.
+        kind: One of `FAMILIAR` or `UNFAMILIAR`, or one for each row.
+        predicted: Depth maps that a network made of the images, (N, H, W, 1), for the kind "predicted".
+        seed: Integer or integers; a forgery follows from them and its row, whatever the other rows.
+        rows: Which pairs; all by default.
+        vary: Mirror, crop and brighten each pair first, as `vary_pair` does for the same row and seed.
+
+    Returns:
+        float32 in [0, 1].
+    """
+    pairs, rows = whole(pairs), np.arange(len(pairs)) if rows is None else np.asarray(rows)
+    kinds = np.broadcast_to(kind, rows.shape)
+    unknown = set(kinds.tolist()) - set(_MAKERS)
+    if unknown:
+        raise ValueError(f"`kind` must be among {', '.join(map(repr, _MAKERS))}. Received: {unknown.pop()!r}.")
+    if "predicted" in kinds and (predicted is None or np.shape(predicted) != (*pairs.shape[:3], 1)):
+        found = "None" if predicted is None else f"shape {np.shape(predicted)}"
+        raise ValueError(f"The kind 'predicted' needs `predicted`, a depth map a pair: {(*pairs.shape[:3], 1)}. Received {found}.")
+    if len(pairs) < 2 and {"swapped", "inserted"} & set(kinds.tolist()):
+        raise ValueError("To swap or insert, `pairs` must hold two scenes or more. Received one.")
+    made = np.empty((len(rows), *pairs.shape[1:]), "uint8")
+    for place, (row, one) in enumerate(zip(rows, kinds, strict=True)):
+        rng = np.random.default_rng([*np.atleast_1d(seed), row, 1 + list(_MAKERS).index(one)])
+        pair, guess = pairs[row], None
+        if one == "predicted":
+            guess = whole(predicted[row])
+        if vary:
+            joined = pair if guess is None else np.concatenate([pair, guess], -1)
+            joined = vary_pair(joined, _varying(seed, row))
+            pair, guess = joined[..., : DEPTH + 1], joined[..., DEPTH + 1 :]
+        made[place] = _MAKERS[one](pair, pairs[_another(row, len(pairs), rng)], guess, rng)
+    return (made / np.float32(255)).astype("float32")
+
+
+def real_and_forged(pairs, kinds=FAMILIAR, *, predicted=None, seed=0):
+    """Every real pair, and one forgery of each; the kinds take turns.
+
+    Example:
+
+    >>> pairs = np.random.default_rng(0).random((6, 24, 32, 4))
+    >>> scenes = real_and_forged(pairs, ("swapped", "no depth"))
+    >>> scenes.x.shape, scenes.y.tolist()
+    ((12, 24, 32, 4), [1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0])
+    """
+    rows = np.arange(len(pairs))
+    kind = np.array(kinds)[np.random.default_rng([seed, len(pairs)]).permutation(len(pairs)) % len(kinds)]
+    forged = forge(pairs, kind, predicted=predicted, seed=seed)
+    real = (whole(pairs) / np.float32(255)).astype("float32")
+    labels = np.repeat([REAL, FORGED], len(pairs)).astype("int32")
+    return Scenes(np.concatenate([real, forged]), labels, np.concatenate([np.full(len(pairs), "real"), kind]), np.tile(rows, 2))
+
+
+def stream(pairs, kinds=FAMILIAR, *, predicted=None, batch_size=32, vary=True, seed=0):
+    """A `tf.data` pipeline of real pairs, each beside a forgery of it: other forgeries in each epoch, the same for the same seed.
+
+    Args:
+        pairs, predicted: As for `forge`.
+        kinds: Of forgeries, drawn at random.
+        batch_size: Samples a batch, real and forged ones together.
+        vary: As for `forge`.
+        seed: Integer.
+
+    Returns:
+        A `tf.data.Dataset` of `(x, y)`, for `model.fit`.
+    """
+    import tensorflow as tf
+
+    pairs, kinds = whole(pairs), np.array(kinds)
+
+    def both(row, drawn):
+        kind = kinds[np.random.default_rng([drawn, 1]).integers(len(kinds))]
+        return twins(pairs, [row], [kind], predicted=predicted, seed=(seed, int(drawn)), vary=vary)
+
+    def make(row, drawn):
+        x, y = tf.numpy_function(both, [row, drawn], (tf.float32, tf.int32))
+        return tf.ensure_shape(x, [2, *pairs.shape[1:]]), tf.ensure_shape(y, [2])
+
+    rows = tf.data.Dataset.range(len(pairs)).shuffle(len(pairs), seed=seed)
+    drawn = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
+    both_planes = tf.data.Dataset.zip((rows, drawn)).map(make, num_parallel_calls=tf.data.AUTOTUNE)
+    return both_planes.unbatch().batch(batch_size).prefetch(tf.data.AUTOTUNE)
+
+
+def twins(pairs, rows, kinds, *, predicted=None, seed=0, vary=False):
+    """Some of the pairs and a forgery of each, in turn, with their classes."""
+    pairs = whole(pairs)
+    real = np.stack([vary_pair(pairs[row], _varying(seed, row)) if vary else pairs[row] for row in rows])
+    forged = forge(pairs, kinds, predicted=predicted, seed=seed, rows=rows, vary=vary)
+    x = np.stack([(real / np.float32(255)).astype("float32"), forged], 1).reshape(-1, *pairs.shape[1:])
+    return x, np.tile(np.array([REAL, FORGED], "int32"), len(rows))
+
+
+def vary_pair(pair, rng):
+    """Mirrored, cropped and its image brightened at random; all channels alike, so that it stays a picture of a real scene."""
+    pair = pair[:, ::-1] if rng.random() < 0.5 else pair
+    share = rng.uniform(0.75, 1)
+    pair = _zoomed(pair, share, *rng.random(2))
+    image = (pair[..., :DEPTH] / 255.0) ** np.exp(rng.uniform(-0.3, 0.3))
+    return np.concatenate([np.rint(255 * image).astype("uint8"), pair[..., DEPTH:]], -1)
+
+
+def whole(values):
+    """Values in whole parts of 255, as uint8."""
+    values = np.asarray(values)
+    return values if values.dtype == np.uint8 else np.rint(255 * np.clip(values, 0, 1)).astype("uint8")
+
+
+def _varying(seed, row):
+    return np.random.default_rng([*np.atleast_1d(seed), row, 0])
+
+
+def _another(row, count, rng):
+    """A pair that is no neighbour, which may show the same room."""
+    near = min(20, (count - 1) // 2)
+    return (row + rng.integers(near, count - near) if near else row + 1) % count
+
+
+def _zoomed(pair, share, top, left):
+    """A window of that share of each side, resized to the whole: the image smoothly, depth without new values."""
+    from PIL import Image
+
+    height, width = pair.shape[:2]
+    tall, wide = round(share * height), round(share * width)
+    if (tall, wide) == (height, width):
+        return pair
+    top, left = round(top * (height - tall)), round(left * (width - wide))
+    window = pair[top : top + tall, left : left + wide]
+    planes = [np.asarray(Image.fromarray(np.ascontiguousarray(window[..., :DEPTH])).resize((width, height), Image.BILINEAR))]
+    rows, columns = np.arange(height) * tall // height, np.arange(width) * wide // width
+    return np.concatenate([*planes, window[rows][:, columns, DEPTH:]], -1)
+
+
+def _with_depth(pair, depth):
+    return np.concatenate([pair[..., :DEPTH], depth], -1)
+
+
+def _swapped(pair, other, guess, rng):
+    return _with_depth(pair, other[..., DEPTH:])
+
+
+def _predicted(pair, other, guess, rng):
+    return _with_depth(pair, guess)
+
+
+def _inserted(pair, other, guess, rng):
+    """A rectangle of another scene, image and depth."""
+    height, width = pair.shape[:2]
+    tall, wide = (max(1, round(side * rng.uniform(0.3, 0.6))) for side in (height, width))
+    top, left = rng.integers(height - tall + 1), rng.integers(width - wide + 1)
+    made = pair.copy()
+    made[top : top + tall, left : left + wide] = other[top : top + tall, left : left + wide]
+    return made
+
+
+def _misaligned(pair, other, guess, rng):
+    """Depth moved or scaled against the image by more than a tenth of the picture."""
+    if rng.random() < 0.5:
+        share = rng.uniform(0.75, 0.85)
+        corner, away = rng.random(2), rng.random(2)
+        # Far apart in at least one direction.
+        side, apart = rng.integers(2), [rng.uniform(0, 0.25), rng.uniform(0.75, 1)]
+        corner[side], away[side] = rng.permutation(apart)
+        return _with_depth(_zoomed(pair, share, *corner), _zoomed(pair, share, *away)[..., DEPTH:])
+    scaled = _zoomed(pair, rng.uniform(0.6, 0.8), *rng.random(2))
+    image, depth = (scaled, pair) if rng.random() < 0.5 else (pair, scaled)
+    return _with_depth(image, depth[..., DEPTH:])
+
+
+def _no_depth(pair, other, guess, rng):
+    return _with_depth(pair, np.zeros_like(pair[..., DEPTH:]))
+
+
+def _resampled(pair, other, guess, rng):
+    """Image and depth made smaller and larger again, by the nearest neighbour."""
+    height, width = pair.shape[:2]
+    factor = int(rng.integers(2, 5))
+    rows, columns = (np.minimum(np.arange(side) // factor * factor + factor // 2, side - 1) for side in (height, width))
+    return pair[rows][:, columns]
+
+
+def _jpeg(pair, other, guess, rng):
+    from PIL import Image
+
+    quality, planes = int(rng.integers(5, 16)), []
+    for plane in (pair[..., :DEPTH], pair[..., DEPTH]):
+        file = io.BytesIO()
+        Image.fromarray(np.ascontiguousarray(plane)).save(file, "JPEG", quality=quality)
+        planes.append(np.asarray(Image.open(file)))
+    return np.concatenate([planes[0], planes[1][..., None]], -1)
+
+
+def _rendered(pair, other, guess, rng):
+    return render_scene(rng, pair.shape[:2])
+
+
+_MAKERS = {
+    "swapped": _swapped,
+    "predicted": _predicted,
+    "inserted": _inserted,
+    "misaligned": _misaligned,
+    "no depth": _no_depth,
+    "resampled": _resampled,
+    "low-quality jpeg": _jpeg,
+    "rendered": _rendered,
+}

@@ -1,0 +1,61 @@
+"""Tasks on pictures with depth: guess the depth, or tell real pairs from forged ones that are made anew in each epoch."""
+
+import numpy as np
+
+from tfdefense.data import scenes
+from training.loop import ShuffledBatches
+from training.recipe import predictor_settings
+
+
+class DepthBatches(ShuffledBatches):
+    """Pictures and their depth, mirrored, cropped and brightened at random."""
+
+    def __getitem__(self, index):
+        rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        pairs = [scenes.vary_pair(self.x[row], np.random.default_rng([self.seed, self.epoch, row])) for row in rows]
+        return _divided(np.stack(pairs))
+
+
+class ForgedBatches(ShuffledBatches):
+    """Real pairs, each beside a forgery. Depth is predicted where the network that does it has not learned from the pair."""
+
+    def __init__(self, pairs, predicted, learned, batch_size, seed):
+        super().__init__(pairs, None, batch_size // 2, seed)
+        self.predicted, self.learned = predicted, learned
+
+    def __getitem__(self, index):
+        rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        rng = np.random.default_rng([self.seed, self.epoch, index])
+        others = [kind for kind in scenes.FAMILIAR if kind != "predicted"]
+        # Twice as often where it can be at all, so that all kinds are about as frequent.
+        kinds = np.where(rows < self.learned, rng.choice(others, len(rows)), rng.choice([*scenes.FAMILIAR, "predicted"], len(rows)))
+        return scenes.twins(self.x, rows, kinds, predicted=self.predicted, seed=(self.seed, self.epoch), vary=True)
+
+
+def prepared(recipe, train, test, *, data_dir=None, cache=None):
+    """Batches for the recipe's task, and what it is validated on."""
+    if recipe.task not in ("depth", "real"):
+        raise ValueError(f"`task` must be 'classes', 'depth' or 'real'. Received {recipe.task!r}.")
+    train, test = scenes.whole(train), scenes.whole(test)
+    if recipe.task == "depth":
+        return DepthBatches(train, None, recipe.batch_size, recipe.seed), _divided(test)
+    network, learned = _trained(recipe, data_dir, cache)
+    predicted = [network.predict(_divided(pairs)[0], batch_size=64, verbose=0) for pairs in (train, test)]
+    judged = scenes.real_and_forged(test, predicted=predicted[1], seed=recipe.seed)
+    return ForgedBatches(train, scenes.whole(predicted[0]), learned, recipe.batch_size, recipe.seed), (judged.x, judged.y)
+
+
+def _trained(recipe, data_dir, cache):
+    import keras
+
+    from training.cache import train
+
+    settings = predictor_settings(recipe)
+    path = train(recipe.predictor, data_dir=data_dir, cache=cache, **settings)
+    return keras.models.load_model(path / "model.keras", compile=False), settings["train_samples"]
+
+
+def _divided(pairs):
+    """Picture and depth, in [0, 1]."""
+    pairs = (pairs / np.float32(255)).astype("float32")
+    return pairs[..., : scenes.DEPTH], pairs[..., scenes.DEPTH :]
