@@ -29,6 +29,7 @@ class Recipe:
             of a set (with `limit`), and `{"interpolated": recipe}`, samples between the classes, whose neighbours are sought
             in the features of that recipe's network (with `alpha`, `per_class`, `limit`, `seed` of `data.interpolate`).
         harmless: Half of each batch is changed in one of these ways, kinds of `metrics.harmless`, by up to this size.
+        mixed_precision: Compute in 16 bits, with weights in 32.
     """
 
     dataset: str
@@ -49,6 +50,7 @@ class Recipe:
     attack_share: float = 1.0
     dustbin: tuple = ()
     harmless: dict = dataclasses.field(default_factory=dict)
+    mixed_precision: bool = False
 
     def changed(self, **settings):
         """The same recipe with those settings that are not None.
@@ -91,6 +93,7 @@ class Recipe:
 
 
 _LATER = ("decay", "loss", "loss_options", "augment", "train_samples", "attack", "attack_share", "dustbin", "harmless")
+_LATER += ("mixed_precision",)
 _OPTIONS = {"set": {"limit", "seed"}, "interpolated": {"alpha", "per_class", "limit", "seed", "settings"}}
 
 
