@@ -109,6 +109,15 @@ def test_attack_writes_samples_that_load_reads_back(files, held_out, tmp_path):
     assert picture.read_bytes()[1:4] == b"PNG"
 
 
+def test_attack_goes_on_from_what_is_kept(files, tmp_path, monkeypatch):
+    arguments = ["--data", "digits", "--epsilon", 0.2, "--steps", 2, "--samples", 20, "--keep", tmp_path / "kept"]
+    first = run("attack", files / "plain.keras", *arguments).stdout
+    monkeypatch.setattr(td.attacks.PGD, "perturb", lambda *_: pytest.fail("attacked again"))
+    assert run("attack", files / "plain.keras", *arguments).stdout == first
+    monkeypatch.undo()
+    assert "can't be read. Expected a Keras model" in fails("attack", files / "saved", *arguments)
+
+
 def test_attack_unaware_is_the_transfer_from_the_base(files, defended, tmp_path):
     arguments = ["--data", "digits", "--epsilon", 0.15, "--steps", 10, "--samples", 40, "--unaware", "--output", tmp_path / "a.npz"]
     run("attack", files / "defended.keras", *arguments)

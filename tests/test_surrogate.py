@@ -165,7 +165,7 @@ def test_training_against_the_surrogate_steps_inside_it(safetynet, samples):
     view = td.decisions.View.of(safetynet)
     view.learn(samples[0])
     perturb = A.Through(A.PGD(0.2, steps=5)).online(view)
-    found = tf.function(perturb)(tf.constant(samples[0]), tf.constant(samples[1], tf.int32), tf.constant(0, tf.int64))
+    found = tf.function(perturb)(tf.constant(samples[0]), tf.constant(samples[1], tf.int32), tf.range(len(samples[0])))
     moved = np.abs(found - samples[0])
     assert 0.1 < moved.max() <= 0.2 + 1e-6
 

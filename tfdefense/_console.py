@@ -263,9 +263,10 @@ def writable(path, suffixes=()):
 @contextlib.contextmanager
 def steps(total):
     """A bar over the parts of a longer run; gives `begin(name)`, to be called before each part. Shown on terminals only."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    text, left = TextColumn("{task.description:<32}"), (TextColumn("left:"), TimeRemainingColumn())
+    columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), *left)
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=total)

@@ -15,13 +15,17 @@ from tfdefense.decisions import View
 
 @dataclass(frozen=True)
 class Settings:
-    """Size, norm and length of the attacks; `source` is the undefended model where it can't be reached inside."""
+    """Size, norm and length of the attacks; `source` is the undefended model where it can't be reached inside.
+
+    `kept` is a directory for finished batches, as for an attack.
+    """
 
     epsilon: float
     norm: str
     steps: int
     seed: int = 0
     source: object = None
+    kept: str | None = None
 
     def __post_init__(self):
         norm_named(self.norm)
@@ -70,7 +74,7 @@ def _harmless(images, settings):
 def _attacks(model, images, settings):
     view = View.of(model, images.bounds)
     view.learn(images.x[:16].astype("float32"))
-    run = functools.partial(_run, model, images)
+    run = functools.partial(_run, model, images, settings.kept)
     if not view.rejects:
         yield "FGSM", run(attacks.FGSM(settings.epsilon, norm=settings.norm))
         yield "PGD", run(settings.pgd())
@@ -105,8 +109,8 @@ def _aware(model, images, settings):
     return found
 
 
-def _run(model, images, attack):
-    return lambda: attack(model, images.x, images.y, bounds=images.bounds)
+def _run(model, images, kept, attack):
+    return lambda: attack(model, images.x, images.y, bounds=images.bounds, kept=kept)
 
 
 def _starts(model, images, settings):
@@ -148,20 +152,21 @@ def curves(model, images, settings, points):
     with _console.steps(len(kinds)) as begin:
         for name, make in kinds.items():
             begin(f"curve, {name}")
-            found[name] = metrics.security_curve(model, _bounded(make, images.bounds), images.x, images.y, points)
+            found[name] = metrics.security_curve(model, _bounded(make, images.bounds, settings.kept), images.x, images.y, points)
     return found
 
 
-def _bounded(make, bounds):
+def _bounded(make, bounds, kept):
     def factory(size, seed):
-        return functools.partial(make(size, seed), bounds=bounds)
+        return functools.partial(make(size, seed), bounds=bounds, kept=kept)
 
     return factory
 
 
 def write(path, about, settings, rows, curves):
     """All numbers as JSON, in shares of 1."""
-    chosen = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings) if field.name != "source"}
+    names = (field.name for field in dataclasses.fields(settings) if field.name not in ("source", "kept"))
+    chosen = {name: getattr(settings, name) for name in names}
     table = [
         {
             "what": name,

@@ -50,6 +50,8 @@ class AdversarialTraining(keras.Model):
         self._hidden = types.SimpleNamespace(trained=trained, target=target or model)
         self.attacks, self.share, self.attacked_bounds = attacks, share, bounds
         self.chance = keras.random.SeedGenerator(seed)
+        if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+            synchronize(self)
 
     may_lack_attacks = False
 
@@ -72,7 +74,7 @@ class AdversarialTraining(keras.Model):
         return self.attacks
 
     def choose(self, y, drawn):
-        """Which of the changes each sample gets, or their number for none, from four uniform numbers a sample."""
+        """Which of the changes each sample gets, or their number for none, from the first four of its uniform numbers."""
         count = len(self.attacks)
         return tf.where(drawn[0] < self.share, pick(drawn[1], count), count)
 
@@ -85,21 +87,35 @@ class AdversarialTraining(keras.Model):
             low, high = view.bounds
             view.learn(tf.fill([1, *x.shape[1:]], (low + high) / 2).numpy())
         x, y = tf.cast(x, tf.float32), tf.cast(tf.reshape(y, [-1]), tf.int32)
-        drawn = tf.reshape(keras.random.uniform((4 * tf.shape(x)[0],), seed=self.chance), [4, -1])
+        drawn = self.draw(tf.shape(x)[0])
         changes = self.changes()
         which = self.choose(y, drawn)
-        seed = tf.cast(self.chance.next()[0], tf.int32) & 0x7FFFFFFF
+        seeds = tf.cast(drawn[4] * 2.0**31, tf.int32)
         rows = tf.dynamic_partition(tf.range(tf.shape(x)[0]), which, len(changes) + 1)
         parts = [
-            change.online(view)(tf.gather(x, own), tf.gather(y, own), seed + number)
-            for number, (change, own) in enumerate(zip(changes, rows, strict=False))
+            change.online(view)(tf.gather(x, own), tf.gather(y, own), tf.gather(seeds, own))
+            for change, own in zip(changes, rows, strict=False)
         ]
         mixed = tf.dynamic_stitch(rows, [*parts, tf.gather(x, rows[-1])])
         return tf.stop_gradient(tf.ensure_shape(mixed, x.shape)), which < len(self.attacks)
 
+    def draw(self, samples):
+        """Five uniform numbers a sample. They follow from its place in the global batch, however many replicas share that."""
+        replica = tf.distribute.get_replica_context()
+        count, place = replica.num_replicas_in_sync, replica.replica_id_in_sync_group
+        drawn = keras.random.uniform((5 * count * samples,), seed=self.chance)
+        return tf.reshape(drawn, [5, -1])[:, place * samples : (place + 1) * samples]
+
     def save(self, filepath, **options):
         """Saves the model that is trained, without the attack."""
         self.trained.save(filepath, **options)
+
+
+def synchronize(model, on=True):
+    """Lets batch normalisations see the whole batch when several replicas share it, as one device does."""
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.synchronized = on
 
 
 def pick(drawn, count):

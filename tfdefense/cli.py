@@ -29,6 +29,12 @@ Norm = Annotated[str | None, typer.Option(help="Norm of the ball: linf, l2 or l1
 Source = Annotated[
     str | None, typer.Option(metavar="MODEL", help="The undefended model, where it can't be reached inside MODEL (a SavedModel).")
 ]
+Keep = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIRECTORY", help="Keep finished batches there: a run that was stopped goes on, several at once share the work."
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Of the choice of samples and of random starts.")]
 
 
@@ -96,6 +102,7 @@ def attack(
     seed: Seed = 0,
     output: Annotated[str | None, typer.Option(metavar="NPZ", help="Where to write the adversarial samples.")] = None,
     picture: Annotated[str | None, typer.Option(metavar="PNG", help="Where to draw some of them.")] = None,
+    keep: Keep = None,
     data_dir: DataDir = None,
     download: Download = False,
 ):
@@ -119,7 +126,8 @@ def attack(
     crafting = console.through_surrogate(console.build_attack(attack, **chosen), through)
     crafting = td.attacks.Transfer(crafting, source) if unaware else crafting
     clean = td.evaluate(loaded, images.x, images.y)
-    result = crafting(loaded, images.x, images.y, goal, bounds=bounds, batch_size=batch_size, progress=sys.stdout.isatty())
+    options = {"bounds": bounds, "batch_size": batch_size, "progress": sys.stdout.isatty(), "kept": keep}
+    result = crafting(loaded, images.x, images.y, goal, **options)
     # Not the attack's own labels: the model is asked again.
     attacked = td.evaluate(loaded, result, images.y)
 
@@ -201,6 +209,7 @@ def evaluate(
         str | None, typer.Option(help="Sizes of the curve, such as 0,0.05,0.1,0.2; by default up to twice epsilon.")
     ] = None,
     json: Annotated[str | None, typer.Option(metavar="JSON", help="Where to write the numbers.")] = None,
+    keep: Keep = None,
     data_dir: DataDir = None,
     download: Download = False,
 ):
@@ -212,7 +221,7 @@ def evaluate(
     bounds = console.bounds_for(loaded, bounds)
     images = console.load_data(data, split, samples, bounds, seed=seed, data_dir=data_dir, download=download)
     epsilon = (bounds[1] - bounds[0]) / 10 if epsilon is None else epsilon
-    settings = _judge.Settings(epsilon, norm, steps, seed, source)
+    settings = _judge.Settings(epsilon, norm, steps, seed, source, keep)
     points = _judge.sizes(sizes, epsilon) if curve or sizes else None
 
     rows = _judge.rows(loaded, images, settings)

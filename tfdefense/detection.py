@@ -1,7 +1,6 @@
 """Training a detector branch on a classifier that stays as it is: on a fixed set of attacked samples, or on the fly."""
 
 import dataclasses
-import hashlib
 import os
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import tensorflow as tf
 from tfdefense.adversarial import AdversarialTraining, pick
 from tfdefense.defended import base_model, bounds_of, defend
 from tfdefense.graph import walk
+from tfdefense.kept import content
 from tfdefense.layers import DetectorBranch
 from tfdefense.metrics.controls import harmless as changed_harmlessly
 
@@ -60,7 +60,8 @@ class DetectorTraining(AdversarialTraining):
     def compile(self, optimizer=None, loss=None, metrics=None, **options):
         """As `keras.Model.compile`, with the paper's optimizer, the cross-entropy of the log-odds, and two metrics as defaults."""
         optimizer = optimizer or keras.optimizers.Adam(1e-4, beta_1=0.99, beta_2=0.999)
-        loss = loss or keras.losses.BinaryCrossentropy(from_logits=True)
+        # One value a sample: of a mean over them Keras would not know how many replicas share the batch.
+        loss = loss or keras.losses.BinaryCrossentropy(from_logits=True, axis=())
         if metrics is None:
             metrics = [keras.metrics.BinaryAccuracy("detectability", threshold=0.0), FalsePositiveRate()]
         super().compile(optimizer, loss, metrics=metrics, **options)
@@ -113,12 +114,13 @@ class _Harmless:
     size: float
 
     def online(self, view):
-        def change(x, seed):
-            return changed_harmlessly(x, self.size, self.kind, view.bounds, int(seed)) if len(x) else x
+        def change(x, seeds):
+            one = [changed_harmlessly(x[i : i + 1], self.size, self.kind, view.bounds, seed) for i, seed in enumerate(seeds)]
+            return np.concatenate(one) if one else x
 
         # Named wrongly, it is told here and not from inside the graph.
-        change(np.full((1, *view.input_shape[1:]), view.bounds[0], "float32"), 0)
-        return lambda x, y, seed: tf.ensure_shape(tf.numpy_function(change, [x, seed], tf.float32), x.shape)
+        change(np.full((1, *view.input_shape[1:]), view.bounds[0], "float32"), [0])
+        return lambda x, y, seeds: tf.ensure_shape(tf.numpy_function(change, [x, seeds], tf.float32), x.shape)
 
 
 def _watched(defended):
@@ -151,7 +153,12 @@ def twins(model, attack, x, y, *, bounds=None, batch_size=128, cache=None):
     >>> samples.shape, is_adversarial.mean().item()
     ((16, 8, 8, 1), 0.5)
     """
-    path = None if cache is None else Path(cache) / f"twins-{_content(model, attack, x, y, bounds)}.npy"
+    if cache is not None and not isinstance(model, keras.Model):
+        raise ValueError(
+            f"`cache` needs a Keras model, whose weights can be compared. Received {type(model).__name__}. Leave it out."
+        )
+    samples = [np.asarray(x), np.asarray(y)]
+    path = None if cache is None else Path(cache) / f"twins-{content(model, attack, *samples, bounds)}.npy"
     if path is not None and path.exists():
         x_adv = np.load(path)
     else:
@@ -163,17 +170,3 @@ def twins(model, attack, x, y, *, bounds=None, batch_size=128, cache=None):
             np.save(unfinished, x_adv)
             os.replace(unfinished, path)
     return np.concatenate([np.asarray(x, "float32"), x_adv]), np.repeat(np.array([0, 1], "int32"), len(x))
-
-
-def _content(model, attack, x, y, bounds):
-    """A name for the result of an attack: it changes with whatever the result depends on."""
-    if not isinstance(model, keras.Model):
-        raise ValueError(
-            f"`cache` needs a Keras model, whose weights can be compared. Received {type(model).__name__}. Leave it out."
-        )
-    digest = hashlib.sha256(f"{attack!r} {bounds!r} {model.to_json()}".encode())
-    for array in (x, y, *model.get_weights()):
-        array = np.ascontiguousarray(array)
-        digest.update(f"{array.dtype} {array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()[:16]

@@ -2,11 +2,14 @@
 
 A recipe is a file here with a `RECIPE`; its docstring gives its command, its cost and the numbers to expect.
 `training.run("digits")` returns the trained model, from the cache when it is there already.
+
+Models, layers and losses are keras.ops, so that recipes without an attack also run as `KERAS_BACKEND=jax python -m training
+RECIPE`, where there is a GPU and no TensorFlow; the weights are read by every backend.
 """
 
 
 def run(recipe, **settings):
-    """The trained model of a recipe; see `training.cache.train` for the settings."""
+    """The trained model of a recipe; see `training.cache.train` for the settings, `strategy` and `fresh` among them."""
     import keras
 
     import tfdefense.layers  # noqa: F401 - models may end in one of them

@@ -16,6 +16,8 @@ def command(
     epochs: Annotated[int | None, typer.Option(help="Epochs in place of the recipe's own.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Batch size in place of the recipe's own.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the weights, the order and the dropout.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Data set in place of the recipe's own.")] = None,
+    model: Annotated[str | None, typer.Option(help="Network in place of the recipe's own, FILE:FUNCTION of models/.")] = None,
     depth: Annotated[int | None, typer.Option(help="Depth of a residual network, 6n + 2.")] = None,
     width: Annotated[int | None, typer.Option(help="Filters of the first block, for networks of any width.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="A class of keras.optimizers, with its own defaults.")] = None,
@@ -23,6 +25,11 @@ def command(
     train_samples: Annotated[int | None, typer.Option(help="Only so many training samples, the first ones.")] = None,
     dustbin: Annotated[str | None, typer.Option(help="JSON list of what goes into one class more; see training/recipe.py.")] = None,
     harmless: Annotated[str | None, typer.Option(help='JSON: changes of half of each batch, such as {"sign": 0.1}.')] = None,
+    mixed_precision: Annotated[bool, typer.Option("--mixed-precision", help="Compute in 16 bits, keep weights in 32.")] = False,
+    strategy: Annotated[
+        str, typer.Option(help="auto, one, mirrored (all GPUs here) or multiworker (see training/WORKERS.md).")
+    ] = "auto",
+    fresh: Annotated[bool, typer.Option("--fresh/--resume", help="Begin anew, whatever an earlier run left.")] = False,
     data_dir: Annotated[Path | None, typer.Option(help="Where data sets are; else $TFDEFENSE_DATA.")] = None,
     output: Annotated[Path | None, typer.Option(help="Also copy the model to this .keras file.")] = None,
 ):
@@ -30,6 +37,9 @@ def command(
     from training.cache import train
 
     settings = {
+        "dataset": dataset,
+        "model": model,
+        "mixed_precision": mixed_precision or None,
         "epochs": epochs,
         "batch_size": batch_size,
         "seed": seed,
@@ -45,7 +55,7 @@ def command(
             raise ValueError(f"`--output` must end in .keras. Received {output}.")
         sys.stdout, shown = sys.stderr, sys.stdout  # keras prints its progress: the output is for the path alone
         try:
-            model = train(recipe, data_dir=data_dir, **settings) / "model.keras"
+            model = train(recipe, data_dir=data_dir, strategy=strategy, fresh=fresh, **settings) / "model.keras"
         finally:
             sys.stdout = shown
         if output:

@@ -1,7 +1,6 @@
 """Trained once: a result is kept under its recipe and the content of its settings, and appears whole or not at all."""
 
 import contextlib
-import csv
 import dataclasses
 import json
 import os
@@ -30,54 +29,74 @@ def _alone(path):
         yield
 
 
-def _write_history(source, target):
-    """An interruption between the log and the backup repeats an epoch: its last row is the one that counts."""
-    with open(source, newline="") as file:
-        reader = csv.DictReader(file)
-        rows = {int(row["epoch"]): row for row in reader}
-    with open(target, "w", newline="") as file:
-        writer = csv.DictWriter(file, reader.fieldnames)
-        writer.writeheader()
-        writer.writerows(rows[epoch] for epoch in sorted(rows))
-
-
-def train(name, *, data_dir=None, cache=None, callbacks=(), verbose=2, report=sys.stderr, **settings):
+def train(
+    name,
+    *,
+    data_dir=None,
+    cache=None,
+    strategy="auto",
+    fresh=False,
+    callbacks=(),
+    verbose=2,
+    report=sys.stderr,
+    **settings,
+):
     """Trains a recipe unless its result is there; resumes what an interrupted run left behind.
 
     Args:
         name: File name of the recipe, such as `digits`.
         data_dir: Where data sets are looked for first.
-        cache: Directory for results in place of the default one.
+        cache: Directory for results in place of the default one; several machines must share it.
+        strategy: "one" device, "mirrored" over all GPUs of this machine, "multiworker" over several machines, or "auto":
+            mirrored where there are several GPUs. It decides where the result is computed, not what it is.
+        fresh: Begin anew, whatever an earlier run left behind.
         callbacks: More Keras callbacks for `fit`; they do not count in the key of the cache.
         settings: Fields of `Recipe` to change, such as `epochs=50`.
 
     Returns:
-        The directory with `model.keras`, `history.csv` and `config.json`.
+        The directory with `model.keras`, the last state, `best.keras`, that of the smallest training loss, `history.csv`,
+        logs for TensorBoard, and `config.json`: settings, versions, fingerprints of the data, numbers.
     """
     recipe = find(name).changed(**settings)
     root = Path(cache) if cache else directory()
     done = root / f"{name}-{recipe.key()}"
     root.mkdir(parents=True, exist_ok=True)
-    if (done / "config.json").exists():
+    if (done / "config.json").exists() and not fresh:
         return done
-    with _alone(root / f"{done.name}.lock"):
-        if (done / "config.json").exists():
-            return done
-        work = root / f"{done.name}.partial"
-        verb = "Resuming" if work.exists() else "Training"
-        print(f"{verb} {name}: {recipe.epochs} epochs of {recipe.dataset} into {done}", file=report, flush=True)
-        work.mkdir(exist_ok=True)
+    from training.strategy import choose
 
-        from training.loop import fit, versions
+    place = choose(strategy, report)
+    lock = _alone(root / f"{done.name}.lock") if place.chief else contextlib.nullcontext()
+    with lock:
+        if fresh and place.chief:
+            shutil.rmtree(done, ignore_errors=True)
+            shutil.rmtree(root / f"{done.name}.partial", ignore_errors=True)
+        place.wait()
+        if not (done / "config.json").exists():
+            _train(name, recipe, done, place, report, data_dir=data_dir, cache=cache, callbacks=callbacks, verbose=verbose)
+    return done
 
-        model, numbers = fit(recipe, work, data_dir=data_dir, cache=cache, callbacks=callbacks, verbose=verbose)
-        result = root / f"{done.name}.new"
+
+def _train(name, recipe, done, place, report, **options):
+    work, result = (done.with_name(f"{done.name}.{state}") for state in ("partial", "new"))
+    verb = "Resuming" if any(work.glob("epoch-*")) else "Training"
+    print(f"{verb} {name}: {recipe.epochs} epochs of {recipe.dataset} into {done}", file=report, flush=True)
+    work.mkdir(exist_ok=True)
+
+    from training.keep import versions
+    from training.loop import fit
+
+    last, best, numbers = fit(recipe, work, place=place, **options)
+    if place.chief:
         shutil.rmtree(result, ignore_errors=True)
         result.mkdir()
-        model.save(result / "model.keras")
-        _write_history(work / "log.csv", result / "history.csv")
+        last.save(result / "model.keras")
+        best.save(result / "best.keras")
+        shutil.copyfile(work / "history.csv", result / "history.csv")
+        if (work / "tensorboard").exists():
+            shutil.copytree(work / "tensorboard", result / "tensorboard")
         config = {"recipe": name, **dataclasses.asdict(recipe), **numbers, "versions": versions()}
         (result / "config.json").write_text(json.dumps(config, indent=2) + "\n")
         os.replace(result, done)
         shutil.rmtree(work)
-    return done
+    place.wait()

@@ -1,11 +1,10 @@
 """Samples of no class for recipes that name them: foreign sets, and samples between the classes."""
 
-import os
-
 import numpy as np
 
 from tfdefense import data
 from tfdefense.metrics import harmless
+from training.keep import write_whole
 from training.recipe import source
 
 
@@ -21,9 +20,8 @@ def extended(recipe, x, y, work, *, data_dir=None, cache=None):
 def _kept(path, make):
     """An interrupted run goes on with the very same samples, and need not look for neighbours again."""
     if not path.exists():
-        with open(path.with_suffix(".new"), "wb") as file:
-            np.save(file, make())
-        os.replace(path.with_suffix(".new"), path)
+        samples = make()
+        write_whole(path, lambda new: np.save(new, samples))
     return np.load(path)
 
 
@@ -46,7 +44,8 @@ def _part(part, x, y, data_dir, cache):
 
     from training.cache import train
 
-    settings = {"data_dir": data_dir, "cache": cache, **part.get("settings", {})}
+    # Where several processes train together, each comes here, and the first of them trains for all.
+    settings = {"data_dir": data_dir, "cache": cache, "strategy": "one", **part.get("settings", {})}
     network = keras.models.load_model(train(source(part).name, **settings) / "model.keras", compile=False)
     return data.interpolate(x, y, network, **options).x
 

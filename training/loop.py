@@ -1,7 +1,7 @@
 """One training run: resumable to the bit, because what is random in an epoch depends on the seed and its number."""
 
+import contextlib
 import importlib
-import platform
 import time
 
 import keras
@@ -10,6 +10,7 @@ import numpy as np
 import tfdefense
 from tfdefense import data
 from training.dustbin import extended, varied
+from training.keep import Board, Checkpoints, fingerprint, same_data
 from training.losses import attach
 
 
@@ -36,6 +37,25 @@ class ShuffledBatches(keras.utils.PyDataset):
         if self.harmless:
             x = varied(x, self.harmless, np.random.default_rng([self.seed, self.epoch, index, 1]))
         return x, self.y[chosen]
+
+
+class WholeBatches(keras.utils.PyDataset):
+    """All samples in their order, in batches of about 512 that leave none of so many replicas without a sample."""
+
+    def __init__(self, x, y, replicas=1):
+        super().__init__()
+        self.x, self.y = x, y
+        count = -(-len(x) // 512)
+        self.ends = [len(x) * number // count for number in range(count + 1)]
+        if len(x) // count < replicas:
+            raise ValueError(f"`strategy` has {replicas} replicas. Received {len(x)} test samples, fewer than one for each.")
+
+    def __len__(self):
+        return len(self.ends) - 1
+
+    def __getitem__(self, index):
+        chosen = slice(self.ends[index], self.ends[index + 1])
+        return self.x[chosen], self.y[chosen]
 
 
 def augmented(x, rng, pixels=4):
@@ -96,22 +116,20 @@ class Fall(keras.optimizers.schedules.LearningRateSchedule):
         return {"rate": self.rate, "steps": self.steps, "warmup": self.warmup}
 
 
-def versions():
-    names = ("keras", "tensorflow", "numpy")
-    return {"python": platform.python_version()} | {name: importlib.import_module(name).__version__ for name in names}
+def _network(recipe, classes):
+    file, function = recipe.model.split(":")
+    options = {"classes": classes} | recipe.model_options if recipe.dustbin else recipe.model_options
+    return attach(recipe, getattr(importlib.import_module(f"models.{file}"), function)(**options))
 
 
 def _compiled(recipe, steps, classes):
-    file, function = recipe.model.split(":")
-    options = {"classes": classes} | recipe.model_options if recipe.dustbin else recipe.model_options
-    model = getattr(importlib.import_module(f"models.{file}"), function)(**options)
     options = dict(recipe.optimizer_options)
     optimizer = getattr(keras.optimizers, recipe.optimizer, None)
     if not isinstance(optimizer, type):
         raise ValueError(f"`optimizer` must be a class of keras.optimizers, such as SGD or AdamW. Received {recipe.optimizer!r}.")
     if (recipe.decay or recipe.warmup_steps) and "learning_rate" not in options:
         raise ValueError(f"A schedule needs a `learning_rate`. Received none for {recipe.optimizer}. Pass one, such as 0.1.")
-    model, loss = attach(recipe, model)
+    model, loss = _network(recipe, classes)
     if recipe.attack is not None:
         attack = tfdefense.attacks.PGD(**recipe.attack)
         model = tfdefense.AdversarialTraining(model, attack, share=recipe.attack_share, seed=recipe.seed)
@@ -123,7 +141,8 @@ def _compiled(recipe, steps, classes):
         optimizer(**options),
         loss=loss,
         metrics=[_measure(recipe)],
-        jit_compile=False,  # on a CPU XLA takes minutes to compile and is slower after
+        # On a CPU XLA takes minutes to compile and is slower after; JAX knows no other compiler.
+        jit_compile=keras.backend.backend() == "jax",
     )
     return model
 
@@ -132,8 +151,22 @@ def _measure(recipe):
     return "mean_absolute_error" if recipe.task == "depth" else "accuracy"
 
 
-def fit(recipe, work, *, data_dir=None, cache=None, callbacks=(), verbose=2):
-    """Trains in the directory `work`, which keeps the state after each epoch; returns the model and its numbers."""
+@contextlib.contextmanager
+def _policy(mixed):
+    """What layers compute in while the network is built: 16 bits where asked for, in the form that the device is made for."""
+    before, name = keras.config.dtype_policy(), "float32"
+    if mixed:
+        gpu = keras.backend.backend() == "tensorflow" and importlib.import_module("tensorflow").config.list_physical_devices("GPU")
+        name = "mixed_float16" if gpu else "mixed_bfloat16"
+        keras.config.set_dtype_policy(name)
+    try:
+        yield name
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def fit(recipe, work, *, place, data_dir=None, cache=None, callbacks=(), verbose=2):
+    """Trains in the directory `work`, which keeps the state after each epoch; returns the last model, the best, and numbers."""
     started = time.perf_counter()
     train = data.load(recipe.dataset, "train", data_dir=data_dir)
     test = data.load(recipe.dataset, "test", data_dir=data_dir)
@@ -144,35 +177,56 @@ def fit(recipe, work, *, data_dir=None, cache=None, callbacks=(), verbose=2):
         raise ValueError(f"`train_samples` must be at most the {len(x)} that there are. Received {recipe.train_samples}.")
     if len(x) < recipe.batch_size:
         raise ValueError(f"`batch_size` must be at most the {len(x)} training samples. Received {recipe.batch_size}.")
+    if recipe.batch_size % place.replicas:
+        raise ValueError(f"`batch_size` must be a multiple of the {place.replicas} replicas. Received {recipe.batch_size}.")
     own = len(x)
     if recipe.dustbin:
         x, y = extended(recipe, x, y, work, data_dir=data_dir, cache=cache)
+    found = {"train": fingerprint(x, y), "test": fingerprint(test.x, test.y)}
+    same_data(work, found)
     batches, judged = ShuffledBatches(x, y, recipe.batch_size, recipe.seed, recipe.augment, recipe.harmless), (test.x, test.y)
     if recipe.task != "classes":
         from training.pairs import prepared
 
         batches, judged = prepared(recipe, x, test.x, data_dir=data_dir, cache=cache)
     keras.utils.set_random_seed(recipe.seed)
-    model = _compiled(recipe, len(batches), int(y.max()) + 1)
+    with place.scope(), _policy(recipe.mixed_precision) as policy:
+        model = place.prepare(_compiled(recipe, len(batches), int(y.max()) + 1))
+    checkpoints = Checkpoints(work, writes=place.chief)
+    tested = place.batches(WholeBatches(*judged, place.replicas))
     model.fit(
-        batches,
+        place.batches(batches),
         epochs=recipe.epochs,
-        validation_data=judged,
-        validation_batch_size=512,
+        validation_data=tested,
         shuffle=False,  # the batches are: Keras would draw their order from a state that no backup holds
-        verbose=verbose,
+        verbose=verbose if place.chief else 0,
         callbacks=[
             _Epoch(batches, recipe.seed),
             keras.callbacks.TerminateOnNaN(),
-            keras.callbacks.CSVLogger(str(work / "log.csv"), append=True),
-            keras.callbacks.BackupAndRestore(str(work / "backup"), delete_checkpoint=False),
+            checkpoints,
+            *([Board(work / "tensorboard")] if place.chief and keras.backend.backend() == "tensorflow" else []),
             *callbacks,
         ],
     )
-    _, measured = model.evaluate(*judged, batch_size=512, verbose=0)
-    # Without optimizer, schedule and attack, so that plain `keras.models.load_model` opens the file anywhere.
-    model = getattr(model, "trained", model)
-    bare = keras.models.clone_model(model)
-    bare.set_weights(model.get_weights())
+    _, measured = model.evaluate(tested, verbose=0)
+    model = place.release(model)
+    last = best = _bare(model)
+    if checkpoints.best != int(checkpoints.rows[-1]["epoch"]) and place.chief:
+        model.load_weights(work / "best.weights.h5")
+        best = _bare(model)
     numbers = {f"test_{_measure(recipe)}": round(float(measured), 5), "seconds": round(time.perf_counter() - started, 1)}
-    return bare, numbers | ({"dustbin_samples": len(x) - own} if recipe.dustbin else {})
+    numbers |= {"data": found, "strategy": place.words, "precision": policy, "best_epoch": checkpoints.best}
+    return last, best, numbers | ({"dustbin_samples": len(x) - own} if recipe.dustbin else {})
+
+
+def _bare(model):
+    """Without optimizer, schedule, attack and what the place needed: plain `keras.models.load_model` opens the file anywhere."""
+    model = getattr(model, "trained", model)
+
+    def plain(layer):
+        config = layer.get_config() | {"dtype": "float32"}
+        return type(layer).from_config(config | ({"synchronized": False} if "synchronized" in config else {}))
+
+    bare = keras.models.clone_model(model, clone_function=plain)
+    bare.set_weights(model.get_weights())
+    return bare

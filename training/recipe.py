@@ -33,6 +33,7 @@ class Recipe:
             is "real".
         predictor: Name of the recipe that guesses depth for forged pairs. It is trained no longer than this one, and on no more
             than half of its scenes.
+        mixed_precision: Compute in 16 bits, with weights in 32.
     """
 
     dataset: str
@@ -55,6 +56,7 @@ class Recipe:
     harmless: dict = dataclasses.field(default_factory=dict)
     task: str = "classes"
     predictor: str | None = None
+    mixed_precision: bool = False
 
     def changed(self, **settings):
         """The same recipe with those settings that are not None.
@@ -100,7 +102,7 @@ class Recipe:
 
 
 _LATER = ("decay", "loss", "loss_options", "augment", "train_samples", "attack", "attack_share", "dustbin", "harmless")
-_LATER += ("task", "predictor")
+_LATER += ("task", "predictor", "mixed_precision")
 _OPTIONS = {"set": {"limit", "seed"}, "interpolated": {"alpha", "per_class", "limit", "seed", "settings"}}
 
 

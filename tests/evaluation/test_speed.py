@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 
-from evaluation import networks, speed
+from evaluation import networks, speed, speed_fit
 from evaluation.context import Context
 
 GOOD = {"passes": 40.0, "wall_passes": 41.0, "cpu": 4.0, "pass_cpu": 0.1, "pass_wall": 0.1, "wall": 4.0}
@@ -208,3 +208,23 @@ def test_worker_answers_in_its_own_process_and_survives_errors(setting):
 def test_library_that_is_not_installed_is_told(setting):
     library = speed.Library("no_such_library", sys.executable, *setting, 60)
     assert library.about == {"missing": "no module named no_such_library"}
+
+
+def test_throughput_is_held_against_stock_fit(tmp_path):
+    stock = {"cpu": [1.0, 2.0, 3.0], "wall": [2.0, 2.0, 2.0]}
+    found = {kind: stock for kind in ("stock", "plain", "dynamic detector")} | {"samples": 256}
+    found["RCE"] = {"cpu": [1.03, 2.06, 9.0], "wall": [2.0, 2.0, 2.0]}
+    found["dustbin"] = {"cpu": [1.04, 2.08, 3.0], "wall": [1.0, 1.0, 1.0]}
+    here = context(tmp_path)
+    speed_fit.add_rows(here, found, full=True)
+    rows = {row["row"]: row for row in here.rows}
+    assert rows["fit, RCE"]["note"] == "limit: at least 0.97 of stock fit; met"
+    assert rows["fit, dustbin"]["note"].endswith("; NOT met") and rows["fit, dustbin"]["wall throughput"] == 2.0
+    assert "limit" not in rows["fit, dynamic detector"]["note"] and rows["fit, plain"]["throughput"] == 1.0
+
+
+def test_fit_of_each_defense_is_measured(setting):
+    found = speed_fit.measure(setting[0], "digits", None, batches=1, turns=1)
+    assert set(found) == {"stock", "samples", *speed_fit.KINDS} and found["samples"] == speed_fit.BATCH
+    times = {kind: found[kind]["cpu"][0] for kind in found if kind != "samples"}
+    assert min(times.values()) > 0 and times["dynamic detector"] > times["stock"], "its step holds ten looks"

@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -267,3 +268,74 @@ def test_learning_rate_and_optimizer_replace_the_recipes_own():
 def test_optimizers_that_cannot_train_are_refused(settings, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         train("digits_resnet_ce", cache=tmp_path, **settings)
+
+
+def test_run_keeps_what_makes_it_believable(trained):
+    config = json.loads((trained / "config.json").read_text())
+    with open(trained / "history.csv") as file:
+        losses = [float(row["loss"]) for row in csv.DictReader(file)]
+    assert config["best_epoch"] == int(np.argmin(losses)) and config["precision"] == "float32"
+    assert set(config["data"]) == {"train", "test"} and "tfdefense" in config["versions"]
+    assert keras.models.load_model(trained / "best.keras", compile=False).outputs[0].shape == (None, 10)
+    (events,) = (trained / "tensorboard").iterdir()
+    assert b"epoch_val_accuracy" in events.read_bytes()
+
+
+def test_fresh_begins_anew_and_other_data_is_no_resumption(tmp_path):
+    settings = {"cache": tmp_path, "verbose": 0, "epochs": 1, "train_samples": 128}
+    done = train("digits", **settings)
+    (done / "mark").touch()
+    assert (train("digits", **settings) / "mark").exists()
+    done = train("digits", fresh=True, **settings)
+    assert not (done / "mark").exists()
+    partial = done.rename(done.with_name(f"{done.name}.partial"))
+    (partial / "data.json").write_text('{"train": "other", "test": "other"}')
+    with pytest.raises(ValueError, match="Expected the data that the run in .* began with, .*other.*Begin anew: --fresh"):
+        train("digits", **settings)
+
+
+def test_batches_are_shared_evenly(tmp_path):
+    from training.loop import WholeBatches, fit
+    from training.strategy import Place
+
+    place = Place("three")
+    place.replicas = 3
+    with pytest.raises(ValueError, match="`batch_size` must be a multiple of the 3 replicas. Received 64"):
+        fit(recipes.find("digits"), tmp_path, place=place)
+    x = np.arange(1025)
+    batches = WholeBatches(x, x, replicas=8)
+    sizes = [len(batches[i][0]) for i in range(len(batches))]
+    assert sum(sizes) == 1025 and min(sizes) >= 8 and max(sizes) <= 512
+    np.testing.assert_array_equal(np.concatenate([batches[i][1] for i in range(len(batches))]), x)
+
+
+ON_JAX = """
+import sys
+import numpy as np
+from tfdefense import data
+from training.cache import train
+import keras, training
+
+settings = {"loss": "reverse_cross_entropy", "dustbin": [{"set": "letters8", "limit": 64}]}
+settings |= {"epochs": 1, "train_samples": 128, "cache": sys.argv[1]}
+path = train("digits", verbose=0, **settings)
+model = training.run("digits", **settings)
+np.save(sys.argv[1] + "/found.npy", model.predict(data.load("digits", "test").x, verbose=0))
+print(keras.backend.backend(), path)
+"""
+
+
+@pytest.mark.slow
+def test_recipe_runs_on_jax_and_its_model_is_read_here(tmp_path):
+    pytest.importorskip("jax", reason="JAX is not installed: `pip install tfdefense[jax]`")
+    environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", ON_JAX, str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    backend, path = done.stdout.split()
+    from tfdefense import data
+
+    model = keras.models.load_model(Path(path) / "model.keras", compile=False)
+    found = model.predict(data.load("digits", "test").x, verbose=0)
+    assert backend == "jax"
+    np.testing.assert_allclose(found, np.load(tmp_path / "found.npy"), atol=1e-4)

@@ -4,15 +4,18 @@ import dataclasses
 import os
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
+from tfdefense import __version__
 from tfdefense.attacks.gradients import gradient_or_error  # noqa: F401 - attacks take them from here
 from tfdefense.attacks.norms import NORMS
 from tfdefense.attacks.objectives import CrossEntropy, Evade, Objective
 from tfdefense.attacks.starts import resolve
 from tfdefense.decisions import View
+from tfdefense.kept import content, parts
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,7 @@ class Attack:
         raise NotImplementedError
 
     def online(self, view):
-        """`perturb(x, y, seed)` for use inside a training step: tensors to a tensor. Here the attack itself, out of the graph."""
+        """`perturb(x, y, seeds)` for use inside a training step: tensors to a tensor. Here the attack itself, out of the graph."""
         if "1" in (os.environ.get("TF_NUM_INTEROP_THREADS"), str(tf.config.threading.get_inter_op_parallelism_threads())):
             # The step holds that thread until the attack is done, and the attack would wait for it.
             raise ValueError(
@@ -175,22 +178,22 @@ class Attack:
                 "TF_NUM_INTEROP_THREADS=2, or take an attack that runs inside the step, such as `td.attacks.PGD`."
             )
 
-        def attacked(x, y, seed):
+        def attacked(x, y, seeds):
             if len(x) == 0:
                 return x
-            seeded = dataclasses.replace(self, seed=int(seed)) if hasattr(self, "__dataclass_fields__") else self
+            seeded = dataclasses.replace(self, seed=int(seeds[0])) if hasattr(self, "__dataclass_fields__") else self
             with warnings.catch_warnings():
                 # Not every batch can be moved; whoever evaluates the trained model hears of it.
                 warnings.filterwarnings("ignore", message=".*gradient was all zeros")
                 return seeded(view, x, y).x_adv
 
-        def perturb(x, y, seed):
-            found = tf.numpy_function(attacked, [x, y, seed], tf.float32)
+        def perturb(x, y, seeds):
+            found = tf.numpy_function(attacked, [x, y, seeds], tf.float32)
             return tf.ensure_shape(found, x.shape)
 
         return perturb
 
-    def __call__(self, model, x, y, target=None, *, mask=None, bounds=None, batch_size=128, progress=False):
+    def __call__(self, model, x, y, target=None, *, mask=None, bounds=None, batch_size=128, progress=False, kept=None):
         """Attacks samples.
 
         Args:
@@ -202,7 +205,9 @@ class Attack:
                 last of four channels. None: everything.
             bounds: Lowest and highest pixel value. A defended model knows its own; otherwise (0, 1).
             batch_size: Samples at once.
-            progress: Whether to show a bar.
+            progress: Whether to show a bar with an estimate of the time left.
+            kept: A directory for finished batches: a call that was stopped goes on, and several processes share one. Needs a
+                Keras model, whose weights can be compared.
 
         Returns:
             An `AttackResult`.
@@ -216,14 +221,17 @@ class Attack:
         starts = resolve(self.starts, view, pool[1], targets, self.restarts)
         scale = objective.measure(view, x, y)
         whole = Batch(view, x, y, targets, target is not None, scale, pool, np.arange(len(x)), free)
-        bar = _progress_bar(len(x)) if progress else None
-        parts = []
-        for first in range(0, len(x), batch_size):
-            batch = whole.rows(slice(first, first + batch_size))
-            parts.append(self._attack(batch, starts))
-            if bar:
-                bar.update(min(first + batch_size, len(x)))
-        result = AttackResult(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in _ARRAYS), norm=self.norm)
+
+        def attacked(number):
+            part = self._attack(whole.rows(slice(number * batch_size, (number + 1) * batch_size)), starts)
+            return {field.name: getattr(part, field.name) for field in _ARRAYS}
+
+        if kept is not None:
+            told = (view.model, view.bounds, self, x, y, target is not None, targets, free, batch_size, __version__)
+            kept = Path(kept) / content(*told)
+        show = _progress_bar(len(x), batch_size) if progress else None
+        found = parts(kept, attacked, -(-len(x) // batch_size), show)
+        result = AttackResult(*(np.concatenate([part[field.name] for part in found]) for field in _ARRAYS), norm=self.norm)
         _warn_of_zeros(self, result)
         return result
 
@@ -356,10 +364,20 @@ def _unready(model):
     return unready(model) if isinstance(model, keras.Model) and is_defended(model) else None
 
 
-def _progress_bar(samples):
+def _progress_bar(samples, batch_size):
+    """Shows how many batches are there, and by those made since the first call how long the rest will take."""
     from keras.utils import Progbar
 
-    return Progbar(samples, unit_name="sample")
+    begun = []
+
+    def show(batches):
+        done = min(batches * batch_size, samples)
+        if not begun:
+            begun.extend([done, Progbar(samples - done, unit_name="sample")])
+        elif done > begun[0]:
+            begun[1].update(done - begun[0])
+
+    return show
 
 
 def _warn_of_zeros(attack, result):

@@ -72,12 +72,8 @@ class DynamicAdversary(Attack):
     def online(self, view):
         """Inside a training step: all steps from the sample, with a sigma of its own for each sample where it is drawn."""
 
-        def perturb(x, y, seed):
-            sigma = (
-                tf.random.stateless_uniform([tf.shape(x)[0]], [seed, 0])
-                if self.sigma is None
-                else tf.fill([tf.shape(x)[0]], self.sigma)
-            )
+        def perturb(x, y, seeds):
+            sigma = tf.cast(seeds, tf.float32) / 2.0**31 if self.sigma is None else tf.fill([tf.shape(x)[0]], self.sigma)
 
             def descend(index, at):
                 direction, _ = _direction(view, self.ball, False, at, y, sigma)

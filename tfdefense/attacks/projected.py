@@ -96,7 +96,7 @@ class PGD(Attack):
         length = self.reach * self.epsilon / self.steps if self.step_size is None else self.step_size
         random = self.starts is not None and "random" in self.starts
 
-        def perturb(x, y, seed):
+        def perturb(x, y, seeds):
             scores, suspicion, _ = view.forward(x)
             aim = tf.argmin(scores, -1, output_type=y.dtype) if targeted else y
             scale = objective.units(scores, suspicion, y)
@@ -108,21 +108,22 @@ class PGD(Attack):
                 gradient = gradient_or_error(view, tape, value, at)
                 return index + 1, move(at, x, gradient, length, self.epsilon, self.ball, view.bounds)
 
-            start = x + _noise(self.ball, x, self.epsilon, seed) if random else x
+            start = x + _noise(self.ball, x, self.epsilon, seeds) if random else x
             start = tf.clip_by_value(start, *view.bounds)
             return tf.while_loop(lambda index, at: index < self.steps, descend, (0, start))[1]
 
         return perturb
 
 
-def _noise(ball, x, epsilon, seed):
-    """Random points of the ball, drawn by NumPy as for every other attack."""
+def _noise(ball, x, epsilon, seeds):
+    """Random points of the ball, each from its own seed, drawn by NumPy as for every other attack."""
+    features = int(np.prod(x.shape[1:]))
 
-    def draw(samples, seed):
-        shape = (samples, int(np.prod(x.shape[1:])))
-        return np.asarray(ball.random(np.random.default_rng(seed), shape, epsilon), "float32")
+    def draw(seeds):
+        points = [ball.random(np.random.default_rng(seed), (1, features), epsilon) for seed in seeds]
+        return np.asarray(points, "float32")
 
-    return tf.reshape(tf.numpy_function(draw, [tf.shape(x)[0], seed], tf.float32), tf.shape(x))
+    return tf.reshape(tf.numpy_function(draw, [seeds], tf.float32), tf.shape(x))
 
 
 def is_fooled(label, aim, targeted):

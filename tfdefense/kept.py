@@ -1,0 +1,111 @@
+"""Finished parts of a long call, kept as files: a call that was stopped goes on, and several processes share one."""
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+
+
+def content(*values):
+    """A name for the result of a call: it changes with whatever the values hold, weights of models and samples included."""
+    digest = hashlib.sha256()
+    for value in values:
+        _add(digest, value)
+    return digest.hexdigest()[:16]
+
+
+def _add(digest, value):
+    import keras
+
+    if isinstance(value, keras.Model):
+        digest.update(value.to_json().encode())
+        for weight in value.get_weights():
+            _add(digest, weight)
+    elif isinstance(value, np.ndarray):
+        digest.update(f"{value.dtype} {value.shape}".encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        digest.update(type(value).__qualname__.encode())
+        for field in dataclasses.fields(value):
+            digest.update(field.name.encode())
+            _add(digest, getattr(value, field.name))
+    elif isinstance(value, list | tuple):
+        digest.update(f"{len(value)} in a row".encode())
+        for item in value:
+            _add(digest, item)
+    elif value is None or isinstance(value, str | int | float | bool | np.generic):
+        digest.update(repr(value).encode())
+    else:
+        raise ValueError(
+            f"What is kept is named by its content, and that of a {type(value).__name__} can't be read. Expected a Keras model, "
+            "and settings made of numbers, strings and attacks. Leave the directory out."
+        )
+
+
+def write(path, arrays):
+    """Arrays as a file that appears whole, under a name of this process until then: others may be reading."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{os.getpid()}.{path.name}")
+    with open(new, "wb") as file:
+        np.savez(file, **arrays)
+    os.replace(new, path)
+
+
+def parts(directory, make, count, done=None):
+    """`make(number)`, a dict of arrays, for each number below `count`; what lies in the directory is read from there.
+
+    Without a directory nothing is kept. Several processes may do this at once: each takes what no other has begun, and waits
+    for the rest. A part whose process was killed is made by another.
+
+    Args:
+        done: Called with the number of parts that are there: at first, and whenever it grows.
+    """
+    done = done or (lambda number: None)
+    if directory is None:
+        done(0)
+        found = []
+        for number in range(count):
+            found.append(make(number))
+            done(number + 1)
+        return found
+    paths = [Path(directory) / f"{number:06d}.npz" for number in range(count)]
+    missing, patient = [number for number in range(count) if not paths[number].exists()], False
+    done(count - len(missing))
+    while missing:
+        before = len(missing)
+        for number in list(missing):
+            with _claimed(paths[number], wait=patient) as mine:
+                if mine and not paths[number].exists():
+                    write(paths[number], make(number))
+            if paths[number].exists():
+                missing.remove(number)
+                done(count - len(missing))
+                patient = False
+        patient = len(missing) == before
+    return [_read(path) for path in paths]
+
+
+def _read(path):
+    with np.load(path) as file:
+        return {name: file[name] for name in file.files}
+
+
+@contextlib.contextmanager
+def _claimed(path, wait):
+    """Whether this process alone has the part now. The claim ends with the process, however that ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: two processes may then make the same part, and write the same file
+        yield True
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_suffix(".lock"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True

@@ -1,0 +1,118 @@
+"""What a run keeps while it goes on: each file appears whole or not at all, so that no kill can spoil one."""
+
+import csv
+import hashlib
+import json
+import os
+import platform
+import shutil
+import sys
+
+import keras
+import numpy as np
+
+
+def write_whole(path, write):
+    """`write(new)` makes the file under another name of the same suffixes; then it takes its place."""
+    new = path.with_name(f".new.{os.getpid()}.{path.name}")
+    write(new)
+    os.replace(new, path)
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """The state after each epoch, its history, and the best state so far; a run begins where the last one ended.
+
+    The best epoch is that of the smallest training loss: validation shows the test samples, and nothing is chosen by those.
+    """
+
+    def __init__(self, work, writes=True):
+        super().__init__()
+        self.work, self.writes, self.rows = work, writes, []
+
+    @property
+    def best(self):
+        """Number of the best epoch."""
+        return int(min(self.rows, key=lambda row: float(row["loss"]))["epoch"])
+
+    def on_train_begin(self, logs=None):
+        for path in self.work.glob(".new.*") if self.writes else ():
+            path.unlink()  # what a killed run was writing
+        states = sorted(self.work.glob("epoch-*.weights.h5"))
+        if not states:
+            return
+        done = int(states[-1].name.split("-")[1].split(".")[0])
+        if not self.model.optimizer.built:
+            self.model.optimizer.build(self.model.trainable_variables)
+        self.model.load_weights(states[-1])
+        self.model._initial_epoch = done
+        with open(self.work / "history.csv", newline="") as file:
+            self.rows = [row for row in csv.DictReader(file) if int(row["epoch"]) < done]
+        self._keep_best(states[-1], done - 1)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.rows.append({"epoch": epoch, **{name: float(value) for name, value in (logs or {}).items()}})
+        if not self.writes:
+            return
+        # The history first: it may tell of an epoch that has to be repeated, but no state is without its history.
+        write_whole(self.work / "history.csv", self._write_history)
+        state = self.work / f"epoch-{epoch + 1:06d}.weights.h5"
+        older = list(self.work.glob("epoch-*.weights.h5"))
+        write_whole(state, self.model.save_weights)
+        self._keep_best(state, epoch)
+        for path in older:
+            path.unlink()
+
+    def _write_history(self, path):
+        with open(path, "w", newline="") as file:
+            writer = csv.DictWriter(file, list(self.rows[0]))
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+    def _keep_best(self, state, epoch):
+        if self.writes and self.best == epoch:
+            write_whole(self.work / "best.weights.h5", lambda path: shutil.copyfile(state, path))
+
+
+class Board(keras.callbacks.Callback):
+    """Numbers of each epoch for TensorBoard, which need not be installed here as Keras's own callback demands."""
+
+    def __init__(self, directory):
+        super().__init__()
+        self.directory, self.writer = str(directory), None
+
+    def on_epoch_end(self, epoch, logs=None):
+        import tensorflow as tf
+
+        self.writer = self.writer or tf.summary.create_file_writer(self.directory)
+        about = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "scalars"}, data_class="DATA_CLASS_SCALAR")
+        with self.writer.as_default():
+            for name, value in (logs or {}).items():
+                tf.summary.write(f"epoch_{name}", tf.constant(float(value)), step=epoch, metadata=about)
+        self.writer.flush()
+
+
+def fingerprint(*arrays):
+    """Changes with the content of the arrays."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        array = np.ascontiguousarray(array)
+        digest.update(f"{array.dtype} {array.shape}".encode())
+        digest.update(array.data)
+    return digest.hexdigest()[:16]
+
+
+def same_data(work, found):
+    """A run that was interrupted must go on with the samples that it began with."""
+    path = work / "data.json"
+    if not path.exists():
+        write_whole(path, lambda new: new.write_text(json.dumps(found)))
+    before = json.loads(path.read_text())
+    if before != found:
+        raise ValueError(f"Expected the data that the run in {work} began with, {before}. Received {found}. Begin anew: --fresh")
+
+
+def versions():
+    import tfdefense
+
+    loaded = {name: sys.modules[name].__version__ for name in ("keras", "tensorflow", "jax", "numpy") if name in sys.modules}
+    return {"python": platform.python_version(), "tfdefense": tfdefense.__version__, **loaded}
