@@ -103,7 +103,7 @@ def summary(missed, guard):
         "what": f"not fooled, strongest white-box attack for each sample, {guard}",
         "ours": float(1 - white.mean()),
         "samples": len(white),
-        "note": "goal: at least 0.5 of MNIST" if guard.startswith("Det") else "",
+        "note": "goal on MNIST: at least 0.5" if guard.startswith("Det") else "",
     }
     yield {"what": f"not fooled, strongest black-box attack, {guard}", "ours": float(1 - black.mean()), "samples": count}
     yield {"what": f"not fooled, strongest of all attacks, {guard}", "ours": float(1 - every.mean()), "samples": count}
