@@ -14,7 +14,8 @@ def vgg_scene(input_shape=(96, 128, 4), classes=2, width=16, dropout=0.5, shrink
         classes: Number of logits.
         width: Filters of the first block; each next one has twice as many, up to 8 times.
         dropout: Share dropped behind each hidden dense layer while training.
-        edges: Also show it where picture and depth have edges, and where both do: few scenes do not teach it to compare them.
+        edges: Also show it where picture and depth have edges, and where both do, at one place or near it: few scenes do not teach
+            it to compare them.
         shrink: Average so many pixels a side into one first; 2 costs a quarter.
 
     Reference: Lu et al., 2017, SafetyNet: detecting and rejecting adversarial examples robustly, section 3.
@@ -31,14 +32,19 @@ def vgg_scene(input_shape=(96, 128, 4), classes=2, width=16, dropout=0.5, shrink
         x = layers.Concatenate(name="seen")([image, *_edges(image)])
     if shrink > 1:
         x = layers.AveragePooling2D(shrink, name="shrink")(x)
+    if edges:
+        x = layers.Concatenate(name="near")([x, *_near(x)])
     # Edges are rare: as they are, they would hardly be heard beside the colours.
     x = layers.BatchNormalization(momentum=0.9, center=False, scale=False, name="norm_seen")(x)
     for block in range(5):
         for _ in range(2):
             number += 1
             x = _convolution(x, width * min(2**block, 8), str(number))
+        if block == 0:
+            # How often something is seen at all, which poolings of the largest forget.
+            overall = layers.GlobalAveragePooling2D(name="overall")(x)
         x = layers.MaxPooling2D(2, name=f"pool{block + 1}")(x)
-    x = layers.Flatten(name="flatten")(x)
+    x = layers.Concatenate(name="joined")([layers.Flatten(name="flatten")(x), overall])
     for name in ("fc6", "fc7"):
         x = layers.Dense(16 * width, activation="relu", name=name)(x)
         x = layers.Dropout(dropout, name=f"dropout_{name}")(x)
@@ -84,6 +90,15 @@ def _edges(image):
         steep = ops.square(down) + ops.square(across)
         found.append(steep / (steep + typical**2))
     return [*found, found[0] * found[1]]
+
+
+def _near(x):
+    """Edges made wide, and those of each plane that have one of the other near: the two planes never lie on each other exactly."""
+    found = {"picture": x[..., 4:5], "depth": x[..., 5:6]}
+    wide = {
+        name: keras.layers.MaxPooling2D(3, strides=1, padding="same", name=f"wide_{name}")(plane) for name, plane in found.items()
+    }
+    return [*wide.values(), found["depth"] * wide["picture"], found["picture"] * wide["depth"]]
 
 
 def _convolution(x, filters, number):

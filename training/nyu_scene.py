@@ -2,7 +2,7 @@
 
 Command: python -m training nyu_scene              (the network that attacks are transferred from: --seed 1)
 Cost: about 40 CPU seconds an epoch, an hour in all on 2 CPU cores, and first `nyu_depth`. The set cannot be downloaded.
-Expected: not measured yet.
+Expected: not measured yet; the goal is a test accuracy above 0.85.
 
 650 scenes by room; the other 145 training scenes stay unseen, and thresholds are set on them.
 """

@@ -129,7 +129,8 @@ def twins(pairs, rows, kinds, *, predicted=None, seed=0, vary=False):
 def vary_pair(pair, rng):
     """Mirrored, cropped and its image brightened at random; all channels alike, so that it stays a picture of a real scene."""
     pair = pair[:, ::-1] if rng.random() < 0.5 else pair
-    share = rng.uniform(0.75, 1)
+    # Not always: what is resized is smoother, and real pairs are not to look so alone.
+    share = rng.uniform(0.75, 1) if rng.random() < 0.5 else 1.0
     pair = _zoomed(pair, share, *rng.random(2))
     image = (pair[..., :DEPTH] / 255.0) ** np.exp(rng.uniform(-0.3, 0.3))
     return np.concatenate([np.rint(255 * image).astype("uint8"), pair[..., DEPTH:]], -1)
