@@ -11,25 +11,36 @@ from tfdefense import __version__, _console, attacks, metrics
 from tfdefense.attacks.base import check_number
 from tfdefense.attacks.norms import norm_named
 from tfdefense.decisions import View
+from tfdefense.reporting.attackers import SEARCHES
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Size, norm and length of the attacks; `source` is the undefended model where it can't be reached inside."""
+    """Size, norm and length of the attacks; `source` is the undefended model where it can't be reached inside.
+
+    `starts` are where searches that know of the defense begin.
+    """
 
     epsilon: float
     norm: str
     steps: int
     seed: int = 0
     source: object = None
+    starts: tuple | str = ("sample",)
 
     def __post_init__(self):
         norm_named(self.norm)
         check_number("epsilon", self.epsilon, above=True)
 
     def pgd(self, **options):
-        options = {"epsilon": self.epsilon, "norm": self.norm, "steps": self.steps, "seed": self.seed} | options
-        return attacks.PGD(**options)
+        return attacks.PGD(**self._ball | {"starts": self.starts} | options)
+
+    def orthogonal(self, form):
+        return attacks.OrthogonalPGD(**self._ball, form=form, starts=self.starts)
+
+    @property
+    def _ball(self):
+        return {"epsilon": self.epsilon, "norm": self.norm, "steps": self.steps, "seed": self.seed}
 
 
 def rows(model, images, settings):
@@ -79,22 +90,15 @@ def _attacks(model, images, settings):
     if _base_is_known(model, settings):
         for name, attack in (("FGSM", attacks.FGSM(settings.epsilon, norm=settings.norm)), ("PGD", settings.pgd())):
             yield f"unaware: {name}", run(attacks.Transfer(attack, settings.source))
-    yield "aware: PGD, from the sample", run(settings.pgd(starts=("sample",)))
+    yield "aware: PGD, from the sample", run(settings.pgd())
     for name, attack in _aware(model, images, settings).items():
         yield f"aware: {name}, all starts", run(attack)
 
 
 def _aware(model, images, settings):
     """Attacks that know of the defense. None of them is the strongest on every defense, so all are run."""
-    starts = _starts(model, images, settings)
-    ball = {"epsilon": settings.epsilon, "norm": settings.norm, "steps": settings.steps, "seed": settings.seed}
-    return {
-        "PGD": settings.pgd(starts=starts),
-        "log-sum-exp": settings.pgd(starts=starts, objective=attacks.LogSumExp()),
-        "maximum confidence": settings.pgd(starts=starts, objective=attacks.MaximumConfidence()),
-        # The orthogonal form stands still where lowering the margin is what raises the suspicion.
-        "selective": attacks.OrthogonalPGD(**ball, form="selective", starts=starts),
-    }
+    settings = dataclasses.replace(settings, starts=_starts(model, images, settings))
+    return {name: make(settings) for name, make in SEARCHES.items()}
 
 
 def _run(model, images, attack):
@@ -153,7 +157,7 @@ def _bounded(make, bounds):
 
 def write(path, about, settings, rows, curves):
     """All numbers as JSON, in shares of 1."""
-    chosen = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings) if field.name != "source"}
+    chosen = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings) if field.name not in ("source", "starts")}
     table = [
         {
             "what": name,

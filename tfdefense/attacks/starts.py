@@ -36,15 +36,18 @@ class Random:
         return batch.x + noise.reshape(batch.x.shape)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Interpolated:
     """On the way to the nearest sample of another class, where the model first gives that way.
 
-    The other samples are those of the call. An attack with a ball starts where that way leaves the ball.
+    The other samples are those of the call, or `pool`, a pair of samples and classes. An attack with a ball starts where that
+    way leaves the ball.
     """
 
+    pool: tuple | None = None
+
     def points(self, attack, batch):
-        others_x, others_y = batch.pool
+        others_x, others_y = batch.pool if self.pool is None else self.pool
         goal = others_x[_nearest_other(batch, others_x, others_y)]
         low, high = np.zeros(len(batch.x), "float32"), np.ones(len(batch.x), "float32")
         for _ in range(8):
