@@ -273,7 +273,13 @@ def estimate(show=True):
     """
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description:<44}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}"))
+    columns = (
+        TextColumn("{task.description:<44}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
+    )
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     started = told = time.monotonic()
     with Progress(*columns, console=console, transient=True, disable=not (show and console.is_terminal)) as progress:

@@ -157,7 +157,11 @@ def _bounded(make, bounds):
 
 def write(path, about, settings, rows, curves):
     """All numbers as JSON, in shares of 1."""
-    chosen = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings) if field.name not in ("source", "starts")}
+    chosen = {
+        field.name: getattr(settings, field.name)
+        for field in dataclasses.fields(settings)
+        if field.name not in ("source", "starts")
+    }
     table = [
         {
             "what": name,

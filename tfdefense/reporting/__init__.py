@@ -126,7 +126,11 @@ def report(
     with _console.estimate(progress) as begin:
         findings = run(protocol, begin, times)
     content = {"about": _about(view, images, protocol, known, split, quick, name)} | findings
-    content["times"] = {"total": time.perf_counter() - begun, "jobs": times, "finished": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())}
+    content["times"] = {
+        "total": time.perf_counter() - begun,
+        "jobs": times,
+        "finished": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+    }
     found = Report(plain(content))
     if path is not None:
         found.save(path)

@@ -192,7 +192,11 @@ ATTACKERS = (
         passes=lambda s: s.steps / 4,
     ),
     Attacker(
-        "Square", "black box", lambda s: attacks.Square(s.size, queries=s.queries, seed=s.seed), ("linf",), passes=lambda s: s.queries / 2
+        "Square",
+        "black box",
+        lambda s: attacks.Square(s.size, queries=s.queries, seed=s.seed),
+        ("linf",),
+        passes=lambda s: s.queries / 2,
     ),
 )
 

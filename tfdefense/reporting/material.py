@@ -103,7 +103,13 @@ def rocs(kept, rejects, points=80):
         rows = np.unique(np.linspace(0, len(curve.fpr) - 1, points).round().astype(int))
         name = f"aware, strongest, {key[1]}" if key[0] == "strongest" else f"{key[0]}: {key[1]}, {key[2]}"
         found.append(
-            {"what": name, "auc": curve.auc, "samples": len(misled), "fpr": curve.fpr[rows].tolist(), "tpr": curve.tpr[rows].tolist()}
+            {
+                "what": name,
+                "auc": curve.auc,
+                "samples": len(misled),
+                "fpr": curve.fpr[rows].tolist(),
+                "tpr": curve.tpr[rows].tolist(),
+            }
         )
     return found
 
@@ -121,7 +127,10 @@ def gallery(protocol):
         adversarial = protocol.evidence.strongest(norm, size)[rows]
         labels = protocol._judged(adversarial, True, protocol.y[rows]).label
         distances = protocol.evidence.distance(norm, adversarial, rows)
-        found.append(_pictures(protocol.view.bounds, x[rows], adversarial, protocol.y[rows], labels, distances) | {"norm": norm, "size": size})
+        found.append(
+            _pictures(protocol.view.bounds, x[rows], adversarial, protocol.y[rows], labels, distances)
+            | {"norm": norm, "size": size}
+        )
     for name, (images, decided) in protocol.kept.get("foreign", {}).items():
         rows = np.argsort(decided.rejected, kind="stable")[: protocol.plan.shown]
         items = [{"adversarial": _png(_unit(images[row], protocol.view.bounds)), "label": int(decided.label[row])} for row in rows]
@@ -226,5 +235,3 @@ def _features(protocol):
         return np.concatenate(outputs).reshape(len(x), -1).astype("float64")
 
     return features, layer
-
-

@@ -26,7 +26,11 @@ def environment():
     except ImportError:
         raise ImportError("The page is made with Jinja, which is not installed. Type: pip install jinja2") from None
     found = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     found.filters |= {"percent": _percent, "number": _number, "seconds": _seconds}
     return found
@@ -40,9 +44,7 @@ def render(content):
     about = content["about"]
     shown = {
         "curves": [(norm, Markup(_curves(norm, curves, content))) for norm, curves in content["curves"].items()],
-        "legend": [
-            (number, name) for key, name, number in CURVES if any(key in curves for curves in content["curves"].values())
-        ],
+        "legend": [(number, name) for key, name, number in CURVES if any(key in curves for curves in content["curves"].values())],
         "roc": Markup(_roc(content["roc"])) if content["roc"] else None,
         "bars": _bars(content),
         "sparks": [(row, Markup(charts.spark(row["path"]))) for row in content["harder"]],
@@ -68,7 +70,14 @@ def _curves(norm, curves, content):
     if content["about"]["rejects"]:
         rejected = [content["clean"]["rejected"], *curves["aware"]["rejected"]]
         found.append(
-            {"name": "rejected, aware", "x": [0, *curves["aware"]["sizes"]], "y": rejected, "colour": 1, "dashed": True, "bare": True}
+            {
+                "name": "rejected, aware",
+                "x": [0, *curves["aware"]["sizes"]],
+                "y": rejected,
+                "colour": 1,
+                "dashed": True,
+                "bare": True,
+            }
         )
     size = content["about"]["plan"]["compared"][norm]
     xlabel = f"{norm} size of the perturbation"
@@ -92,7 +101,13 @@ def _bars(content):
             continue
         rows = [entry for entry in content["attacks"] if entry["norm"] == norm]
         rows = sorted(rows, key=lambda entry: list(KINDS).index(entry["kind"]))
-        groups.append((f"Attacks of {norm} size {size:g}", "Right and rejected samples count for the defense", rows + [_strongest(content, norm, size)]))
+        groups.append(
+            (
+                f"Attacks of {norm} size {size:g}",
+                "Right and rejected samples count for the defense",
+                rows + [_strongest(content, norm, size)],
+            )
+        )
     return groups
 
 
@@ -105,7 +120,13 @@ def _strongest(content, norm, size):
     curve = content["curves"][norm]["aware"]
     at = curve["sizes"].index(size)
     held, rejected = curve["held"][at], min(curve["rejected"][at], curve["held"][at])
-    return {"name": "strongest of all, for each sample", "kind": "strongest", "right": held - rejected, "rejected": rejected, "wrong": 1 - held}
+    return {
+        "name": "strongest of all, for each sample",
+        "kind": "strongest",
+        "right": held - rejected,
+        "rejected": rejected,
+        "wrong": 1 - held,
+    }
 
 
 def _script_json(value):

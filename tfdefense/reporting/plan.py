@@ -119,7 +119,9 @@ def plan_for(name, shape, *, quick=False, **asked):
     asked = {key: value for key, value in asked.items() if value is not None}
     known = [field.name for field in dataclasses.fields(Plan)]
     if set(asked) - set(known):
-        raise ValueError(f"The protocol has the settings {', '.join(known)}. Received: {', '.join(sorted(set(asked) - set(known)))}.")
+        raise ValueError(
+            f"The protocol has the settings {', '.join(known)}. Received: {', '.join(sorted(set(asked) - set(known)))}."
+        )
     changed = dict(_QUICK) if quick else {}
     if quick:
         changed |= {norm: _fewer(plan.sizes(norm), plan.compared[norm]) for norm in plan.norms}

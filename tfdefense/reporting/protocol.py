@@ -4,6 +4,8 @@ import dataclasses
 import functools
 import time
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,6 +15,16 @@ from tfdefense.decisions import View
 from tfdefense.reporting import checks, material
 from tfdefense.reporting.attackers import ATTACKERS, FIRST, ONE_STEP, Situation, starts_of
 from tfdefense.reporting.evidence import Evidence, within
+
+
+@dataclass(frozen=True)
+class Job:
+    """A piece of work: the part that it belongs to, its name, what it costs in steps of one sample, and the work itself."""
+
+    part: str
+    name: str
+    cost: float
+    work: Callable
 
 
 class Protocol:
@@ -65,34 +77,37 @@ class Protocol:
         )
 
     def jobs(self):
-        """Triples of a name, its cost in steps of all samples, and a function to call, in order."""
-        count = len(self.x)
-        yield "clean, harmless and foreign samples", count, self._without_attack
-        if self.plan.substitute[0] and self.train is not None:
-            yield "training a network to transfer from", 40 * count, self._train_substitute
-        for norm in self.plan.norms:
-            size = self.plan.compared[norm]
+        """Everything there is to do, in order."""
+        count, plan = len(self.x), self.plan
+        transfers = bool(plan.substitute[0]) and self.train is not None
+        yield Job("clean", "clean, harmless and foreign samples", count, self._without_attack)
+        if transfers:
+            yield Job("transfer", "training a network to transfer from", 40 * count, self._train_substitute)
+        for norm in plan.norms:
+            size = plan.compared[norm]
             situation = self.situation(norm, size)
-            waits = self.plan.substitute[0] and self.train is not None
             for number, attacker in enumerate(ATTACKERS):
-                if attacker.fits(situation) or (waits and attacker.kind == "transfer" and norm in attacker.norms):
-                    cost = count * attacker.passes(situation)
-                    yield f"{attacker.kind}: {attacker.name}, {norm} {size:g}", cost, functools.partial(self._attack, number, norm)
-        for norm in self.plan.norms:
+                # The network to transfer from is not there yet when the jobs are listed.
+                if attacker.fits(situation) or (transfers and attacker.kind == "transfer" and norm in attacker.norms):
+                    part = "transfer" if attacker.kind == "transfer" else "attacks"
+                    name = f"{attacker.kind}: {attacker.name}, {norm} {size:g}"
+                    yield Job(part, name, count * attacker.passes(situation), functools.partial(self._attack, number, norm))
+        for norm in plan.norms:
             situation = self.situation(norm, 1.0)
             searches = [(i, a) for i, a in enumerate(ATTACKERS) if a.search and a.fits(situation)]
-            cost = count * sum(a.passes(situation) for _, a in searches)
-            for size in self.plan.sizes(norm):
-                yield f"strongest, {norm} {size:g}", cost / 2, functools.partial(self._search, norm, size, searches)
+            cost = count * sum(a.passes(situation) for _, a in searches) / 2
+            for size in plan.sizes(norm):
+                yield Job("curves", f"strongest, {norm} {size:g}", cost, functools.partial(self._search, norm, size, searches))
             if self.base is not None:
-                cost = count * self.plan.steps
-                yield f"curve without knowledge, {norm}", cost, functools.partial(self._simple_curve, norm, "unaware")
-                yield f"curve without the defense, {norm}", cost, functools.partial(self._simple_curve, norm, "undefended")
-        situation = self.situation(self.plan.norms[0], 1.0)
-        for norm in self.plan.norms:
-            cost = count * self.plan.steps * (4 * len(situation.starts) + 3 * self.plan.restarts) / 2
-            yield f"checks, {norm}", cost, functools.partial(self._harder, norm)
-        yield "feature map and gallery", count, self._finish
+                for name in ("unaware", "undefended"):
+                    work = functools.partial(self._simple_curve, norm, name)
+                    yield Job("simple curves", f"curve, {name}, {norm}", count * plan.steps, work)
+        for norm in plan.norms:
+            situation = self.situation(norm, 1.0)
+            cost = count * plan.steps * (4 * len(situation.starts) + 3 * plan.restarts) / 2
+            yield Job("checks", f"checks, {norm}", cost, functools.partial(self._harder, norm))
+        yield Job("checks", "verdict", 0, self._conclude)
+        yield Job("page", "feature map and gallery", count, self._show)
 
     def _judged(self, x, adversarial=False, y=None, model=None):
         return metrics.evaluate(model or self.view, x, self.y if y is None else y, adversarial=adversarial)
@@ -221,20 +236,19 @@ class Protocol:
             found |= {"path": [], "progress": 0.0}
         self.findings.setdefault("harder", []).append(found)
 
-    def _finish(self):
+    def _conclude(self):
         for norm, curves in self.findings["curves"].items():
             # Harder searches may have found more since the point was taken.
             curves["aware"]["held"] = [self.evidence.held(norm, size) for size in curves["aware"]["sizes"]]
-        clean = self.findings["clean"]
-        self.findings["start"] = clean["right"]
         self.findings["only"] = self._only()
+        calibrated = material.thresholds_are_calibrated(self.model)
+        self.findings["checks"] = checks.all_checks(self.findings, self.plan, self.max_rejected, self.view.rejects, calibrated)
+        self.findings["verdict"] = checks.verdict(self.findings, self.plan)
+
+    def _show(self):
         self.findings["roc"] = material.rocs(self.kept, self.view.rejects)
         self.findings["gallery"] = material.gallery(self)
         self.findings["map"] = material.feature_map(self)
-        self.findings["checks"] = checks.all_checks(
-            self.findings, self.plan, self.max_rejected, self.view.rejects, material.thresholds_are_calibrated(self.model)
-        )
-        self.findings["verdict"] = checks.verdict(self.findings, self.plan)
 
     def _only(self):
         """For each norm what one group of attacks fools and another does not, in shares of the samples."""
@@ -266,14 +280,18 @@ def _shares(outcomes):
     }
 
 
-def run(protocol, begin, times):
-    """Does every job in turn; `begin` hears the name of each, the cost before it and that of all, `times` gets the seconds."""
-    jobs = list(protocol.jobs())
-    total, done = sum(cost for _, cost, _ in jobs), 0
-    for name, cost, job in jobs:
-        begin(name, done, total)
+def run(protocol, begin=lambda name, done, total: None, times=None, without=()):
+    """Does every job in turn, but for those of the parts in `without`.
+
+    `begin` hears the name of each, the cost before it and that of all; `times` gets the seconds.
+    """
+    jobs = [job for job in protocol.jobs() if job.part not in without]
+    total, done = sum(job.cost for job in jobs), 0
+    for job in jobs:
+        begin(job.name, done, total)
         begun = time.perf_counter()
-        job()
-        times.append({"what": name, "seconds": time.perf_counter() - begun})
-        done += cost
+        job.work()
+        if times is not None:
+            times.append({"what": job.name, "seconds": time.perf_counter() - begun})
+        done += job.cost
     return protocol.findings
