@@ -143,6 +143,24 @@ def test_attack_on_a_target_leaves_its_own_samples_out(files, tmp_path):
         np.testing.assert_array_equal(found["success"], found["label"] == 3)
 
 
+def test_attack_goes_through_a_surrogate_or_by_labels_alone(classifier, digits, files, tmp_path):
+    x, y = digits.x[:200], digits.y[:200]
+    coded = td.SafetyNet(["features"], threshold=0.0).attach(classifier)
+    td.adapt(coded, x, y, adversarial=td.attacks.BIM(0.2)(classifier, x, y).x_adv, max_rejected=None)
+    coded.save(tmp_path / "coded.keras")
+    images = td.data.load("digits", "test", limit=20)
+    pgd = td.attacks.PGD(0.2, steps=5, starts=("sample",))
+    surrogates = {name: td.attacks.Through(pgd, straight_through=name == "straight") for name in ("smooth", "straight")}
+    arguments = ["attack", tmp_path / "coded.keras", "--data", "digits", "--samples", 20, "--output", tmp_path / "adv.npz"]
+    for name, attack in surrogates.items():
+        run(*arguments, "--epsilon", 0.2, "--steps", 5, "--starts", "sample", "--through", name)
+        np.testing.assert_allclose(td.data.load(tmp_path / "adv.npz", "all").x, attack(coded, images.x, images.y).x_adv, atol=1e-5)
+    run(*arguments, "--attack", "hop-skip-jump", "--norm", "linf", "--queries", 300)
+    expected = td.attacks.HopSkipJump("linf", queries=300)(coded, images.x, images.y)
+    np.testing.assert_allclose(td.data.load(tmp_path / "adv.npz", "all").x, expected.x_adv, atol=1e-5)
+    assert "Did you mean 'straight'" in fails(*arguments, "--epsilon", 0.2, "--through", "strait")
+
+
 def test_attack_knows_all_starts_of_a_saved_model(files):
     arguments = ["--data", "digits", "--epsilon", 0.15, "--steps", 5, "--samples", 20, "--starts", "all"]
     assert "20 samples" in run("attack", files / "saved", *arguments).stdout
@@ -231,6 +249,7 @@ MISTAKES = {
     "no start": ([*ATTACK, "--epsilon", ".1", "--starts", "top"], "`starts` must be among"),
     "no epsilon": (ATTACK, "needs --epsilon"),
     "bad epsilon": ([*ATTACK, "--epsilon", "-1"], "`epsilon` must be"),
+    "no surrogate": ([*ATTACK, "--epsilon", ".1", "--through", "smooth"], "no layer that offers `smooth"),
     "strange option": ([*ATTACK, "--attack", "jsma", "--norm", "l2"], "has no --norm. It has"),
     "shape": (["attack", "{m}/plain.keras", "--data", "letters", "--epsilon", "1"], "Expected samples of shape"),
     "target": ([*ATTACK, "--epsilon", "1", "--target", "cat"], "--target must be"),

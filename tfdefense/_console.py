@@ -24,7 +24,9 @@ ATTACKS = {
     "jsma": "JSMA",
     "cw": "CarliniWagner",
     "square": "Square",
+    "hop-skip-jump": "HopSkipJump",
 }
+SURROGATES = ("smooth", "straight")
 OBJECTIVES = ("cross-entropy", "margin", "logsumexp", "evade", "maximum-confidence", "evade-raw")
 
 
@@ -143,6 +145,16 @@ def build_attack(name, **options):
     if lacking:
         raise ValueError(f"The attack {name!r} needs --{lacking[0]}, such as --{lacking[0]} 0.1.")
     return kind(**options)
+
+
+def through_surrogate(attack, name):
+    """An attack that follows the surrogate of that name; None is the model itself."""
+    check_name("surrogate", name, SURROGATES)
+    if name is None:
+        return attack
+    from tfdefense.attacks import Through
+
+    return Through(attack, straight_through=name == "straight")
 
 
 def objective_named(name):

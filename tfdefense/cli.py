@@ -67,6 +67,7 @@ def attack(
     norm: Norm = None,
     steps: Annotated[int | None, typer.Option(help="Iterations.")] = None,
     step_size: Annotated[float | None, typer.Option(help="Length of one step.")] = None,
+    queries: Annotated[int | None, typer.Option(help="Looks at the model, of an attack without gradients.")] = None,
     objective: Annotated[
         str | None, typer.Option(help=f"What is made small: {', '.join(console.OBJECTIVES)}. By default the defense-aware one.")
     ] = None,
@@ -80,6 +81,13 @@ def attack(
     unaware: Annotated[
         bool, typer.Option("--unaware", help="Craft on the undefended model: an attacker who does not know of the defense.")
     ] = False,
+    through: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SURROGATE",
+            help="Where a defense has no gradient: smooth follows an annealed surrogate, straight takes its gradients alone.",
+        ),
+    ] = None,
     source: Source = None,
     samples: Annotated[int, typer.Option(min=1, help="Number of samples, equally many of each class.")] = 100,
     split: Split = "test",
@@ -97,8 +105,9 @@ def attack(
     output, picture = console.writable(output, (".npz",)), console.writable(picture, (".png", ".pdf", ".svg"))
     console.check_name("attack", attack, console.ATTACKS)
     console.check_name("objective", objective, console.OBJECTIVES)
+    console.check_name("surrogate", through, console.SURROGATES)
     loaded, source = console.load_model(model), None if source is None else console.load_model(source)
-    chosen = {"epsilon": epsilon, "norm": norm, "steps": steps, "step_size": step_size, "restarts": restarts}
+    chosen = {"epsilon": epsilon, "norm": norm, "steps": steps, "step_size": step_size, "restarts": restarts, "queries": queries}
     chosen |= {"objective": console.objective_named(objective), "starts": None, "seed": seed or None}
     console.build_attack(attack, **chosen)
     bounds = console.bounds_for(loaded, bounds)
@@ -107,7 +116,7 @@ def attack(
         _check_base(model, loaded)
     goal, images = _target(target, images)
     chosen["starts"] = console.starts_named(starts, loaded, images.y, source)
-    crafting = console.build_attack(attack, **chosen)
+    crafting = console.through_surrogate(console.build_attack(attack, **chosen), through)
     crafting = td.attacks.Transfer(crafting, source) if unaware else crafting
     clean = td.evaluate(loaded, images.x, images.y)
     result = crafting(loaded, images.x, images.y, goal, bounds=bounds, batch_size=batch_size, progress=sys.stdout.isatty())

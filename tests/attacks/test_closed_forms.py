@@ -36,6 +36,15 @@ def test_random_squares_end_where_the_signs_lead(two, shape):
     assert (result.steps == 600).all() and not result.success.any()
 
 
+def test_random_hills_spend_the_ball_and_gain(two):
+    """Not the best step there is, that of the gradient, but all of the length, and far more than chance would gain."""
+    model, difference, x, y = two
+    change = A.Square(0.5, norm="l2", queries=300)(model, x, y).x_adv - x
+    np.testing.assert_allclose(np.linalg.norm(change.reshape(20, -1), axis=1), 0.5, rtol=1e-5)
+    gain = -(change * difference).sum((1, 2, 3)) / (0.5 * np.linalg.norm(difference))
+    assert gain.mean() > 0.55 and gain.min() > 0.3
+
+
 @pytest.mark.parametrize("attack", [A.FGSM(0.5, norm="l2"), A.PGD(0.5, norm="l2", steps=7)], ids=str)
 def test_l2_steps_follow_the_gradient(two, attack):
     model, difference, x, y = two
@@ -85,6 +94,39 @@ def test_carlini_wagner_finds_the_smallest_distance_to_1_percent(line):
     assert result.success.all()
     assert (result.distance >= exact - 1e-6).all()
     assert np.mean(result.distance / exact) < 1.01 and np.median(result.distance / exact) < 1.005
+
+
+@pytest.mark.parametrize(("norm", "dual"), [("l2", 2), ("linf", 1)])
+def test_labels_alone_lead_to_the_nearest_point_of_a_plane(norm, dual):
+    rng = np.random.default_rng(2)
+    weights = rng.normal(size=(16, 2)).astype("float32")
+    weights -= weights.mean(0)
+    model, x = linear(weights), rng.uniform(0.4, 0.6, (40, 4, 4, 1)).astype("float32")
+    y = model(x).numpy().argmax(-1)
+    exact = smallest(weights, x, y, dual)
+    result = A.HopSkipJump(norm, queries=3000)(model, x, y)
+    assert result.success.all() and (result.steps <= 3000).all() and set(y) == {0, 1}
+    assert (result.distance >= exact - 1e-6).all()
+    assert np.median(result.distance / exact) < 1.03 and np.mean(result.distance / exact) < 1.05
+
+
+def test_labels_alone_go_around_what_is_rejected():
+    """The nearest point of the other class is rejected: the way there ends at the corner of both boundaries."""
+    import tensorflow as tf
+
+    def model(x):
+        first, second = x[:, 0, 0, 0], x[:, 0, 1, 0]
+        suspicion = second - 0.25
+        label = tf.where(suspicion > 0, -1, tf.cast(first > 0.5, tf.int32))
+        return {"scores": tf.stack([0.5 - first, first - 0.5], -1), "suspicion": suspicion, "label": label}
+
+    x = np.full((2, 4, 4, 1), 0.5, "float32")
+    x[:, 0, :2, 0] = [[0.2, 0.55], [0.9, 0.1]]
+    result = A.HopSkipJump(queries=3000)(model, x, np.array([0, 1]))
+    assert result.success.all()
+    np.testing.assert_allclose(result.x_adv[0, 0, :2, 0], [0.5, 0.25], atol=0.06)
+    np.testing.assert_allclose(result.x_adv[1, 0, :2, 0], [0.5, 0.1], atol=0.01)
+    assert (result.distance < [1.15 * 0.3 * np.sqrt(2), 1.02 * 0.4]).all()
 
 
 def test_carlini_wagner_kappa_is_a_lead_of_the_wrong_class(line):

@@ -27,6 +27,7 @@ BALLS = {
     "dynamic": lambda e: A.DynamicAdversary(e, sigma=0.3),
     "dynamic-drawn-l2": lambda e: A.DynamicAdversary(e, norm="l2"),
     "square": lambda e: A.Square(e, queries=100),
+    "square-l2": lambda e: A.Square(e, norm="l2", queries=100),
     "strongest": lambda e: A.Strongest([A.FGSM(e), A.BIM(e)]),
     "transfer": lambda e: A.Transfer(A.BIM(e)),
 }
@@ -37,6 +38,8 @@ SEARCHES = {
     "deepfool-linf": A.DeepFool("linf"),
     "jsma": A.JSMA(gamma=0.5),
     "carlini": A.CarliniWagner(steps=60, binary_search_steps=3),
+    "hop-skip-jump-l2": A.HopSkipJump(queries=600),
+    "hop-skip-jump-linf": A.HopSkipJump("linf", queries=600),
     "carlini-starts": A.CarliniWagner(steps=30, binary_search_steps=2, starts="all"),
     "strongest": A.Strongest([A.DeepFool(), A.CarliniWagner(steps=30, binary_search_steps=2)]),
 }
@@ -193,6 +196,22 @@ def test_tolerance_stops_where_nothing_moves_any_more(line):
     model, _, x, y = line
     stopped = A.PGD(0.01, steps=50, step_size=0.01, objective=A.Margin(), tolerance=1e-6)(model, x, y)
     assert (stopped.steps <= 5).all()
+
+
+def test_targets_are_reached_by_labels_alone(classifier, defended, held_out):
+    x, y = held_out.x[:30], held_out.y[:30]
+    target = (y + 1) % 10
+    for model in (classifier, defended):
+        result = A.HopSkipJump(queries=500)(model, x, y, target)
+        np.testing.assert_array_equal(result.success, td.decisions.decide(model, result.x_adv).label == target)
+        assert result.success.mean() > 0.8 and result.steps.max() <= 500
+
+
+def test_more_labels_lead_closer(classifier, held_out):
+    x, y = held_out.x[:20], held_out.y[:20]
+    found = [A.HopSkipJump(queries=queries)(classifier, x, y).distance.mean() for queries in (400, 4000)]
+    known = A.CarliniWagner(steps=100, binary_search_steps=4)(classifier, x, y).distance.mean()
+    assert known < found[1] < 0.9 * found[0] and found[1] < 1.2 * known
 
 
 def test_misclassified_samples_are_left_alone(classifier, held_out):

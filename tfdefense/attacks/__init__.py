@@ -5,6 +5,7 @@ from tfdefense.attacks.carlini_wagner import CarliniWagner
 from tfdefense.attacks.combine import Strongest, Transfer
 from tfdefense.attacks.deepfool import DeepFool
 from tfdefense.attacks.dynamic import DynamicAdversary
+from tfdefense.attacks.hop_skip_jump import HopSkipJump
 from tfdefense.attacks.jsma import JSMA
 from tfdefense.attacks.objectives import CrossEntropy, Evade, LogSumExp, Margin, MaximumConfidence, Objective, Penalty
 from tfdefense.attacks.orthogonal import OrthogonalPGD
@@ -27,6 +28,7 @@ __all__ = [
     "DynamicAdversary",
     "Evade",
     "Found",
+    "HopSkipJump",
     "Interpolated",
     "LogSumExp",
     "Margin",

@@ -47,8 +47,8 @@ class Interpolated:
     pool: tuple | None = None
 
     def points(self, attack, batch):
-        others_x, others_y = batch.pool if self.pool is None else self.pool
-        goal = others_x[_nearest_other(batch, others_x, others_y)]
+        batch = batch if self.pool is None else dataclasses.replace(batch, pool=self.pool)
+        goal = batch.pool[0][_nearest_other(batch)]
         low, high = np.zeros(len(batch.x), "float32"), np.ones(len(batch.x), "float32")
         for _ in range(8):
             middle = (low + high) / 2
@@ -86,16 +86,25 @@ def _blend(x, goal, share):
     return x + share * (goal - x)
 
 
-def _nearest_other(batch, others_x, others_y):
-    a, b = batch.x.reshape(len(batch.x), -1), others_x.reshape(len(others_x), -1)
-    distance = np.square(a).sum(-1)[:, None] + np.square(b).sum(-1)[None] - 2 * a @ b.T
-    allowed = others_y[None] != batch.y[:, None] if batch.target is None else others_y[None] == batch.target[:, None]
-    if not allowed.any(-1).all():
+def _nearest_other(batch):
+    order, known = nearest_others(batch, 1)
+    if not known.all():
         raise ValueError(
             "The start 'interpolated' needs samples of another class (of the target class, when targeted) among those "
             "attacked in one call. Pass more samples, or other `starts`."
         )
-    return np.where(allowed, distance, np.inf).argmin(-1)
+    return order[:, 0]
+
+
+def nearest_others(batch, count):
+    """For each sample the nearest of the pool that are of another class (the target's): their numbers, and which there are."""
+    others_x, others_y = batch.pool
+    a, b = batch.x.reshape(len(batch.x), -1), others_x.reshape(len(others_x), -1)
+    distance = np.square(a).sum(-1)[:, None] + np.square(b).sum(-1)[None] - 2 * a @ b.T
+    allowed = others_y[None] != batch.y[:, None] if batch.target is None else others_y[None] == batch.target[:, None]
+    distance = np.where(allowed, distance, np.inf)
+    order = np.argsort(distance, -1, kind="stable")[:, :count]
+    return order, np.isfinite(np.take_along_axis(distance, order, -1))
 
 
 def resolve(starts, view, y, target=None, restarts=1):

@@ -153,7 +153,8 @@ def _images(data, split, data_dir):
         if len(x) == len(y):
             return Images(x, y.reshape(-1).astype("int32"), (), "samples given", split, (0.0, 1.0)), None
     raise ValueError(
-        f"`data` must be the name of a data set, `td.data.load(...)`, or a pair of samples and classes. Received: {type(data).__name__}."
+        "`data` must be the name of a data set, `td.data.load(...)`, or a pair of samples and classes. "
+        f"Received: {type(data).__name__}."
     )
 
 

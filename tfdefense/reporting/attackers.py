@@ -194,9 +194,15 @@ ATTACKERS = (
     Attacker(
         "Square",
         "black box",
-        lambda s: attacks.Square(s.size, queries=s.queries, seed=s.seed),
-        ("linf",),
+        lambda s: attacks.Square(s.size, norm=s.norm, queries=s.queries, seed=s.seed),
         passes=lambda s: s.queries / 2,
+    ),
+    # It asks for labels alone, of which a search needs many more than of scores; one look costs less than a step.
+    Attacker(
+        "HopSkipJump",
+        "black box",
+        lambda s: attacks.HopSkipJump(s.norm, queries=max(300, 2 * s.queries), seed=s.seed),
+        passes=lambda s: s.queries,
     ),
 )
 

@@ -214,7 +214,7 @@ def feature_map(protocol):
 
 
 def _features(protocol):
-    """A function from samples to what the last Dense layer of the undefended model takes; class scores where that is out of sight."""
+    """A function from samples to what the last Dense layer of the undefended model takes; else to the class scores."""
     import keras
 
     from tfdefense.defenses.density import _into_last_dense
