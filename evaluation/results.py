@@ -145,14 +145,19 @@ def _section(content):
 
 def render(directory):
     """The page as text, sections in the order of the file names."""
-    sections = [_INTRODUCTION.rstrip()]
+    from evaluation import rows
+
+    contents = []
     for path in sorted(Path(directory).glob("*.json")):
-        content = json.loads(path.read_text())
-        check(content, path.name)
-        sections.append(_section(content))
-    return "\n\n".join(sections) + "\n"
+        contents.append(json.loads(path.read_text()))
+        check(contents[-1], path.name)
+    return "\n\n".join([_INTRODUCTION.rstrip(), rows.section(contents), *map(_section, contents)]) + "\n"
 
 
 def write_page():
+    """RESULTS.md, and what the README shows of the results."""
+    from evaluation import headline
+
     write_atomically(PAGE, render(RESULTS))
+    headline.write(RESULTS)
     return PAGE

@@ -259,6 +259,23 @@ def writable(path, suffixes=()):
     return path
 
 
+def folder(path):
+    """A directory to write to, made if it is not there."""
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is a file. Expected a folder to write to.")
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def numbers(option, text):
+    """Numbers from a list with commas."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"{option} must be numbers with commas between, as 0.05,0.1,0.5. Received: {text!r}.") from None
+
+
 @contextlib.contextmanager
 def steps(total):
     """A bar over the parts of a longer run; gives `begin(name)`, to be called before each part. Shown on terminals only."""

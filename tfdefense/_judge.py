@@ -119,13 +119,10 @@ def sizes(text, epsilon):
     """Sizes from a list with commas; by default six up to twice epsilon."""
     if text is None:
         return [round(2 * epsilon * step / 5, 10) for step in range(6)]
-    try:
-        found = [float(part) for part in text.split(",")]
-        if min(found) < 0:
-            raise ValueError
-        return found
-    except ValueError:
-        raise ValueError(f"--sizes must be numbers of at least 0 with commas between, as 0,0.1,0.2. Received: {text!r}.") from None
+    found = list(_console.numbers("--sizes", text))
+    if min(found) < 0:
+        raise ValueError(f"--sizes must be numbers of at least 0. Received: {text!r}.")
+    return found
 
 
 def curves(model, images, settings, points):

@@ -59,6 +59,7 @@ def report(
     max_rejected=0.05,
     seed=0,
     data_dir=None,
+    download=False,
     progress=False,
     name=None,
     **settings,
@@ -78,7 +79,7 @@ def report(
         bounds: Lowest and highest pixel value of a plain model; by default (0, 1). The data is moved there.
         max_rejected: The share of clean samples that the model was calibrated to reject.
         seed: Of the choice of samples and of everything random: equal seeds give equal pages, but for the times.
-        data_dir: Where data sets are looked for first.
+        data_dir, download: Where data sets are looked for first, and whether one that is not there is fetched.
         progress: Whether to show how far it is.
         name: Of the model, for the page.
         settings: `samples`, `steps`, `restarts`, sizes `linf` and `l2` in units of the range of the pixels, and other fields
@@ -104,7 +105,7 @@ def report(
         page.environment()
     begun = time.perf_counter()
     view = View.of(model, bounds)
-    images, known = _images(data, split, data_dir)
+    images, known = _images(data, split, data_dir, download)
     plan = plan_for(known, images.x.shape[1:], quick=quick, **settings)
     images = _chosen(images, max(plan.clean, plan.samples), seed).moved(view.bounds)
     plan = dataclasses.replace(plan, samples=min(plan.samples, len(images)), clean=len(images))
@@ -137,14 +138,14 @@ def report(
     return found
 
 
-def _images(data, split, data_dir):
+def _images(data, split, data_dir, download):
     """Samples as `Images`, and the name of the set where it has one."""
     import numpy as np
 
     from tfdefense.data import Images, load
 
     if isinstance(data, str | Path):
-        images = load(data, split, data_dir=data_dir)
+        images = load(data, split, data_dir=data_dir, download=download)
         return images, str(data)
     if isinstance(data, Images):
         return data, None

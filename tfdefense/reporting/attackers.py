@@ -64,10 +64,6 @@ def _rejects(situation):
     return situation.rejects
 
 
-def _smooth(situation):
-    return situation.smooth
-
-
 def _base(situation):
     return situation.rejects and situation.base
 
@@ -142,13 +138,21 @@ ATTACKERS = (
     Attacker(ONE_STEP, "aware", lambda s: attacks.FGSM(s.size, norm=s.norm), passes=lambda s: 1),
     Attacker(FIRST, "aware", lambda s: s.plain()),
     *_searches(),
+    # Discrete codes have no gradient but that of a stand-in. Narrow kernels have one, and the stand-in is a second opinion.
     Attacker(
         "PGD through a smooth copy",
         "aware",
         lambda s: attacks.Through(s.pgd()),
-        where=_smooth,
+        where=_made_of("QuantizedReLU"),
         search=True,
         passes=lambda s: 3 * _all_starts(s),
+    ),
+    Attacker(
+        "PGD through a smooth copy, from the sample",
+        "aware",
+        lambda s: attacks.Through(s.plain()),
+        where=lambda s: s.smooth and "QuantizedReLU" not in s.watched,
+        passes=lambda s: 3 * s.steps,
     ),
     Attacker("DeepFool", "aware", lambda s: attacks.DeepFool(s.norm), passes=lambda s: 60),
     Attacker("Carlini-Wagner", "aware", lambda s: s.carlini(), ("l2",), passes=_refined),

@@ -34,10 +34,10 @@ class Plan:
     foreign: tuple = ()
     samples: int = 100
     clean: int = 1000
-    steps: int = 40
-    restarts: int = 2
-    queries: int = 1000
-    refine: tuple = (100, 4)
+    steps: int = 30
+    restarts: int = 1
+    queries: int = 500
+    refine: tuple = (100, 3)
     substitute: tuple = (3, 10_000)
     shown: int = 10
     mapped: int = 150
@@ -98,7 +98,7 @@ PLANS = {
     ),
 }
 # A short run keeps the sizes that are compared, those that say where a model falls, and the last.
-_QUICK = {"samples": 40, "clean": 400, "steps": 12, "restarts": 1, "queries": 150, "refine": (30, 2), "substitute": (1, 4000)}
+_QUICK = {"samples": 30, "clean": 400, "steps": 8, "queries": 100, "refine": (20, 2), "substitute": (1, 4000)}
 
 
 def plan_for(name, shape, *, quick=False, **asked):
