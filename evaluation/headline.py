@@ -6,8 +6,7 @@ from pathlib import Path
 
 from evaluation import results
 
-README = results.ROOT / "README.md"
-CURVE = results.ROOT / "evaluation" / "figures" / "ranking-mnist.svg"
+CURVE = "evaluation/figures/ranking-mnist.svg"
 BEGIN, END = "<!-- ranking: written by `python -m evaluation results` -->", "<!-- ranking ends -->"
 SHOWN = 8
 CURVES = 5
@@ -33,7 +32,7 @@ def table(content):
     chosen = rows[:SHOWN] + [row for row in plain if row not in rows[:SHOWN]]
     at = [key for key in rows[0] if key.startswith("not fooled at")]
     head = ["rank", "system", "base", "half fooled at l2", *at, "clean, right", "harmless, rejected"]
-    lines = ["![How many hold against the size of the attack](evaluation/figures/ranking-mnist.svg)", ""]
+    lines = [f"![How many hold against the size of the attack]({CURVE})", ""]
     lines += [f"| {' | '.join(head)} |", "| " + " | ".join(["---"] * len(head)) + " |"]
     for row in chosen:
         half = "beyond the last size" if row["ours"] is None else f"{row['ours']:.2f}"
@@ -79,7 +78,11 @@ def rendered(readme, content):
 
 
 def write(directory):
-    content = board(directory)
-    results.write_atomically(README, rendered(README.read_text(), content))
+    """Into the README of the clone that the results lie in; results elsewhere have none."""
+    root = Path(directory).resolve().parents[1]
+    readme, content = root / "README.md", board(directory)
+    if not readme.exists():
+        return
+    results.write_atomically(readme, rendered(readme.read_text(), content))
     if content is not None:
-        results.write_atomically(CURVE, curve(content))
+        results.write_atomically(root / CURVE, curve(content))

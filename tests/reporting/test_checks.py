@@ -105,7 +105,7 @@ def test_a_model_that_nothing_brings_down_is_no_result():
     first = np.where(np.arange(20) % 2, 0.6, 0.4)
     found = found_on(rejects_all, points(first), np.arange(20) % 2)
     assert {"falls at a large size", "rejects clean samples as calibrated"} <= failed(found)
-    assert "checks failed" in found["verdict"]["notes"][0]
+    assert "checks on the attack failed" in found["verdict"]["notes"][0]
 
 
 def test_too_few_steps_are_found():

@@ -72,7 +72,7 @@ class Square(Attack):
             if len(rows) == 0:
                 break
             tried = np.stack([self._changed(generators[row], best[row], batch.x[row], query) for row in rows])
-            tried = tried.clip(*view.bounds)
+            tried = tried.clip(*view.bounds).astype("float32")
             spent[rows] += 1
             new = [tensor.numpy() for tensor in ask(tf.constant(tried), tf.gather(batch.aim, rows), scale)]
             better = new[1] | (new[0] < value[rows])

@@ -147,7 +147,8 @@ def verdict(findings, plan):
         line += f"; weakest against {weakest['name']} ({weakest['kind']}, {weakest['norm']})"
     notes = []
     if failed:
-        notes.append(f"{len(failed)} of {len(findings['checks'])} checks failed: take the sizes as upper limits.")
+        named = f" ({'; '.join(failed)})" if len(failed) < 4 else ""
+        notes.append(f"{len(failed)} of {len(findings['checks'])} checks on the attack failed{named}: the sizes are upper limits.")
     if loud:
         worst = max(loud, key=lambda row: row["rejected"])
         notes.append(f"It rejects {worst['rejected']:.0%} of samples after a harmless change ({worst['what']}): that is no merit.")

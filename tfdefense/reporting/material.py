@@ -81,7 +81,7 @@ def substitute(train, setting, classes, seed):
     model = keras.Model(image, hidden, name="substitute")
     model.compile(keras.optimizers.Adam(2e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     # Small sets get as many steps: an attacker would train on until it works.
-    epochs *= max(1, round(4000 / len(x)))
+    epochs *= max(1, round(10_000 / len(x)))
     model.fit(x, y, epochs=epochs, batch_size=64, shuffle=False, verbose=0)
     scaled = keras.Input(x.shape[1:])
     return keras.Model(scaled, model((scaled - low) / (high - low)), name="substitute_of_pixels")

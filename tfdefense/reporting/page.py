@@ -62,7 +62,8 @@ def _class(names, label):
 
 def _curves(norm, curves, content):
     found = []
-    for key, name, number in CURVES:
+    # What is drawn last lies on top.
+    for key, name, number in reversed(CURVES):
         if key in curves:
             start = 1 - content["clean"]["wrong"] if key != "undefended" else content["clean"]["before_rejection"]
             sizes = [0, *curves[key]["sizes"]]

@@ -59,7 +59,7 @@
     canvas.height = height * ratio;
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.clearRect(0, 0, width, height);
-    const scale = 0.42 * Math.min(width, height) * zoom;
+    const scale = 0.5 * Math.min(width, height) * zoom;
     const at = (point) => {
       const [x, y, z] = project(point), near = 1 / (1.9 - 0.35 * z) * 1.9;
       return [width / 2 + scale * x * near, height / 2 - scale * y * near, z];
