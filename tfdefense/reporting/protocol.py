@@ -156,14 +156,14 @@ class Protocol:
         }
         self.findings["attacks"].append(entry)
 
-    def _run(self, attack, entry, x=None, y=None):
+    def _run(self, attack, entry, x=None, y=None, model=None):
         """The attack's result, or None where the model has no gradient to follow: that is a finding, and no reason to stop."""
         x, y = (self.x, self.y) if x is None else (x, y)
         try:
             with warnings.catch_warnings():
                 # Counted, and told by a check.
                 warnings.filterwarnings("ignore", message=".*gradient was all zeros")
-                return attack(self.view, x, y)
+                return attack(model or self.view, x, y)
         except NoGradient as error:
             self.findings["left_out"].append(entry | {"reason": str(error)})
             return None
@@ -198,11 +198,13 @@ class Protocol:
         before = Evidence(self.x, self._judged(self.x, model=model).wrong, (norm,))
         for size in self.plan.sizes(norm):
             rows = np.flatnonzero(~before.fooled(norm, size))
-            outcomes = None
+            outcomes = result = None
             if len(rows):
-                crafted = self.situation(norm, size).plain()(self.base, self.x[rows], self.y[rows])
-                outcomes = self._judged(crafted.x_adv, True, self.y[rows], model)
-                before.add(crafted.x_adv, outcomes.wrong, rows=rows)
+                entry = {"name": "PGD", "kind": name, "norm": norm, "size": size}
+                result = self._run(self.situation(norm, size).plain(), entry, self.x[rows], self.y[rows], self.base)
+            if result is not None:
+                outcomes = self._judged(result.x_adv, True, self.y[rows], model)
+                before.add(result.x_adv, outcomes.wrong, rows=rows)
             rejected = 0.0 if outcomes is None else outcomes.rejected.sum() / len(self.x)
             self._point(norm, name, size, held=before.held(norm, size), rejected=float(rejected))
 
