@@ -57,7 +57,8 @@ def test_an_example_counts_in_every_norm_at_its_own_distance():
     assert evidence.fooled("l2", 0.19).tolist() == [False, True] and evidence.held("l2", 0.2) == 0.0
     # Farther ones, and what does not evade, change nothing.
     evidence.add(np.full((1, 4), 0.3), np.array([True]), rows=np.array([0]))
-    evidence.add(np.full((1, 4), 0.01), np.array([False]), rows=np.array([0]), tried="l2")
+    evidence.add(np.full((1, 4), 0.01), np.array([False]), rows=np.array([0]))
+    evidence.attempt("l2", 0.1, np.full((1, 4), 0.01), rows=np.array([0]))
     assert evidence.nearest["linf"][0] == pytest.approx(0.1) and evidence.finder["l2"].tolist() == [3, -1]
     assert evidence.strongest("l2", 0.2)[0] == pytest.approx(0.1) and evidence.strongest("l2", 0.1)[0] == pytest.approx(0.01)
 

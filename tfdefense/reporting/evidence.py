@@ -13,7 +13,7 @@ class Evidence:
             misclassified and not rejected already.
         example: For each norm that example; the clean sample where none is known.
         finder: For each norm the number of the attack that found it, -1 where none is known.
-        attempt: For each norm, of samples that nothing evades with, the last perturbed one.
+        attempts: For a norm and a size the last perturbed sample in that ball, whether it evades or not.
     """
 
     def __init__(self, x, wrong, norms):
@@ -21,16 +21,18 @@ class Evidence:
         self.nearest = {norm: np.where(wrong, 0.0, np.inf) for norm in norms}
         self.example = {norm: x.copy() for norm in norms}
         self.finder = {norm: np.full(len(x), -1) for norm in norms}
-        self.attempt = {norm: x.copy() for norm in norms}
+        self.attempts = {}
 
     def distance(self, norm, x_adv, rows=slice(None)):
         return NORMS[norm].distance((x_adv.astype("float64") - self.x[rows]).reshape(len(x_adv), -1))
 
-    def add(self, x_adv, evades, number=-1, rows=None, tried=None):
-        """Takes in what one attack found on all samples, or on those of `rows`; `tried` is the norm that it searched in."""
+    def attempt(self, norm, size, x_adv, rows=slice(None)):
+        """Keeps what a search in a ball ended with, on all samples or on those of `rows`."""
+        self.attempts.setdefault((norm, size), self.x.copy())[rows] = x_adv
+
+    def add(self, x_adv, evades, number=-1, rows=None):
+        """Takes in what one attack found on all samples, or on those of `rows`."""
         rows = np.arange(len(self.x)) if rows is None else rows
-        if tried in self.attempt:
-            self.attempt[tried][rows] = x_adv
         for norm, nearest in self.nearest.items():
             distance = self.distance(norm, x_adv, rows)
             closer = evades & (distance < nearest[rows])
@@ -47,9 +49,9 @@ class Evidence:
         return float(1 - self.fooled(norm, size).mean())
 
     def strongest(self, norm, size):
-        """The nearest example where it lies within the size, else what was last tried, for each sample."""
+        """The nearest example where it lies within the size, else what was last tried there, for each sample."""
         chosen = self.fooled(norm, size).reshape((-1,) + (1,) * (self.x.ndim - 1))
-        return np.where(chosen, self.example[norm], self.attempt[norm])
+        return np.where(chosen, self.example[norm], self.attempts.get((norm, size), self.x))
 
 
 def within(distance, size):

@@ -143,7 +143,9 @@ class Protocol:
         x_adv = np.where(beyond.reshape((-1,) + (1,) * (self.x.ndim - 1)), self.x, result.x_adv)
         outcomes = self._judged(x_adv, adversarial=True)
         found = self._judged(result.x_adv, adversarial=True) if beyond.any() else outcomes
-        self.evidence.add(result.x_adv, found.wrong, number, tried=norm)
+        self.evidence.add(result.x_adv, found.wrong, number)
+        if attacker.search:
+            self.evidence.attempt(norm, size, x_adv)
         self.kept[(attacker.kind, attacker.name, norm)] = outcomes
         agrees = result.success == found.wrong
         inside = not hasattr(getattr(attack, "attack", attack), "epsilon") or not beyond.any()
@@ -180,7 +182,8 @@ class Protocol:
                 result = self._run(attacker.make(situation), entry, self.x[rows], self.y[rows])
                 if result is not None:
                     evades = self._judged(result.x_adv, True, self.y[rows]).wrong
-                    self.evidence.add(result.x_adv, evades, number, rows, tried=norm)
+                    self.evidence.add(result.x_adv, evades, number, rows)
+                    self.evidence.attempt(norm, size, result.x_adv, rows)
         outcomes = self._judged(self.evidence.strongest(norm, size), adversarial=True)
         if size == self.plan.compared[norm]:
             self.kept[("strongest", norm)] = outcomes
