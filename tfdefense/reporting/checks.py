@@ -99,7 +99,7 @@ def _more(name, measured, what, text="The search was not long enough to say wher
 
 def _calibration(clean, promised, calibrated):
     # The threshold came from a sample as well as this number: twice the variance of one.
-    slack = 3 * np.sqrt(2 * promised * (1 - promised) / clean["samples"]) + 0.005
+    slack = 2.5 * np.sqrt(2 * promised * (1 - promised) / clean["samples"]) + 0.005
     high, low = promised + slack, max(0.0, promised - slack) if calibrated else 0.0
     return _check(
         "rejects clean samples as calibrated",
