@@ -97,8 +97,8 @@ def test_results_elsewhere_leave_the_readme_alone(content, tmp_path):
     clone = tmp_path / "clone"
     (clone / "evaluation" / "results").mkdir(parents=True)
     (clone / "evaluation" / "results" / "ranking-mnist.json").write_text(json.dumps(content))
-    (clone / "README.md").write_text(f"before\n{headline.BEGIN}\nold\n{headline.END}\nafter\n")
+    (clone / "README.md").write_text(f"before\n{headline.BEGIN}\nof before\n{headline.END}\nafter\n")
     headline.write(clone / "evaluation" / "results")
     text = (clone / "README.md").read_text()
-    assert text.startswith("before\n") and text.endswith("after\n") and "system 1" in text and "old" not in text
+    assert text.startswith("before\n") and text.endswith("after\n") and "system 1" in text and "of before" not in text
     assert (clone / headline.CURVE).exists()

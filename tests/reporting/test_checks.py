@@ -133,7 +133,8 @@ def test_too_few_steps_are_found(few):
 
 def test_too_few_starts_are_found(few):
     # A narrow band that no gradient leads to: a random point lies there or not.
-    lead = two_classes(lambda x: tf.where((x[:, 0] > 0.68) & (x[:, 0] < 0.76), -1.0, 1.0) + 0 * x[:, 0])
+    # Scores of 1 and 0 would be taken for probabilities.
+    lead = two_classes(lambda x: tf.where((x[:, 0] > 0.68) & (x[:, 0] < 0.76), -2.0, 2.0) + 0 * x[:, 0])
     found = found_on(lead, points(np.full(24, 0.5)), np.zeros(24, int), dataclasses.replace(PLAN, linf=(0.3, 0.31)))
     assert "three times the random starts" in failed(found)
 
