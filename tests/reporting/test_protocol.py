@@ -125,6 +125,18 @@ def test_a_model_that_shows_nothing_is_judged_all_the_same(found):
     assert content["curves"]["linf"]["aware"]["held"][1] == 0.0
 
 
+def test_pixels_up_to_255_give_the_same_shares(found, samples, monkeypatch):
+    from tfdefense.reporting import attackers, protocol
+
+    monkeypatch.setattr(protocol, "ATTACKERS", tuple(a for a in attackers.ATTACKERS if a.name in ("PGD", attackers.FIRST)))
+    x, y = samples
+    settings = SMALL | {"l2": (), "bounds": (0, 255)}
+    content = td.report(lambda x: ring(x / 255), (np.rint(255 * x).astype("uint8"), y), **settings).content
+    assert content["about"]["plan"]["linf"] == [0.05 * 255, 0.2 * 255]
+    assert content["curves"]["linf"]["aware"]["held"] == found[0].content["curves"]["linf"]["aware"]["held"]
+    assert content["clean"]["right"] == found[0].content["clean"]["right"]
+
+
 @pytest.mark.parametrize(
     ("data", "expected"),
     [

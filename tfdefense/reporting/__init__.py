@@ -69,7 +69,7 @@ def report(
 
     Args:
         model: A defended model, a plain Keras classifier, or a loaded SavedModel.
-        data: Name of a data set, `Images`, or a pair of samples and classes.
+        data: Name of a data set, `Images`, or a pair of samples, in the bounds of the model, and their classes.
         path: A directory for the page and its JSON; None writes nothing.
         split: Which part of a data set by name.
         quick: A short run, for a first look.
@@ -105,7 +105,7 @@ def report(
         page.environment()
     begun = time.perf_counter()
     view = View.of(model, bounds)
-    images, known = _images(data, split, data_dir, download)
+    images, known = _images(data, split, data_dir, download, view.bounds)
     plan = plan_for(known, images.x.shape[1:], quick=quick, **settings)
     images = _chosen(images, max(plan.clean, plan.samples), seed).moved(view.bounds)
     plan = dataclasses.replace(plan, samples=min(plan.samples, len(images)), clean=len(images))
@@ -138,8 +138,8 @@ def report(
     return found
 
 
-def _images(data, split, data_dir, download):
-    """Samples as `Images`, and the name of the set where it has one."""
+def _images(data, split, data_dir, download, bounds):
+    """Samples as `Images`, and the name of the set where it has one; a pair of arrays is in the bounds of the model."""
     import numpy as np
 
     from tfdefense.data import Images, load
@@ -152,7 +152,7 @@ def _images(data, split, data_dir, download):
     if isinstance(data, tuple) and len(data) == 2:
         x, y = np.asarray(data[0]), np.asarray(data[1])
         if len(x) == len(y):
-            return Images(x, y.reshape(-1).astype("int32"), (), "samples given", split, (0.0, 1.0)), None
+            return Images(x, y.reshape(-1).astype("int32"), (), "samples given", split, bounds), None
     raise ValueError(
         "`data` must be the name of a data set, `td.data.load(...)`, or a pair of samples and classes. "
         f"Received: {type(data).__name__}."
@@ -162,7 +162,8 @@ def _images(data, split, data_dir, download):
 def _chosen(images, number, seed):
     from tfdefense.data.images import balanced_order
 
-    return images.take(balanced_order(images.y, seed)[:number])
+    chosen = images.take(balanced_order(images.y, seed)[:number])
+    return dataclasses.replace(chosen, x=chosen.x.astype("float32"))
 
 
 def _training(name, split, data_dir):
