@@ -143,7 +143,8 @@ def _pictures(bounds, x, x_adv, y, labels, distances):
 
     clean, adversarial = _unit(x, bounds), _unit(x_adv, bounds)
     change = adversarial - clean
-    magnify = _round_factor(float(np.abs(change).max()))
+    # The few largest values may be clipped: in l2 they would leave the others invisible.
+    magnify = _round_factor(max(float(np.quantile(np.abs(change), 0.98)), 1e-3))
     items = [
         {
             "clean": _png(clean[row]),

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfdefense import metrics
+from tfdefense.attacks import Margin
 from tfdefense.attacks.gradients import NoGradient
+from tfdefense.attacks.starts import Interpolated
 from tfdefense.decisions import View
 from tfdefense.reporting import checks, material
 from tfdefense.reporting.attackers import ATTACKERS, FIRST, ONE_STEP, Situation, starts_of
@@ -101,7 +103,8 @@ class Protocol:
             if self.base is not None:
                 for name in ("unaware", "undefended"):
                     work = functools.partial(self._simple_curve, norm, name)
-                    yield Job("simple curves", f"curve, {name}, {norm}", count * plan.steps, work)
+                    cost = count * plan.steps * (3 if name == "undefended" else 1)
+                    yield Job("simple curves", f"curve, {name}, {norm}", cost, work)
         for norm in plan.norms:
             situation = self.situation(norm, 1.0)
             cost = count * plan.steps * (4 * len(situation.starts) + 3 * plan.restarts) / 2
@@ -196,7 +199,7 @@ class Protocol:
             curve.setdefault(key, []).append(value)
 
     def _simple_curve(self, norm, name):
-        """PGD that does not know of the defense, judged by the defended model or by the undefended one."""
+        """PGD that does not know of the defense, judged by the defended model; or against the undefended one, all that it has."""
         model = self.view if name == "unaware" else self.base
         before = Evidence(self.x, self._judged(self.x, model=model).wrong, (norm,))
         for size in self.plan.sizes(norm):
@@ -204,7 +207,11 @@ class Protocol:
             outcomes = result = None
             if len(rows):
                 entry = {"name": "PGD", "kind": name, "norm": norm, "size": size}
-                result = self._run(self.situation(norm, size).plain(), entry, self.x[rows], self.y[rows], self.base)
+                attack = self.situation(norm, size).plain()
+                if name == "undefended":
+                    starts = ("sample", "random", *(s for s in self.situation(norm, size).starts if isinstance(s, Interpolated)))
+                    attack = dataclasses.replace(attack, objective=Margin(), starts=starts)
+                result = self._run(attack, entry, self.x[rows], self.y[rows], self.base)
             if result is not None:
                 outcomes = self._judged(result.x_adv, True, self.y[rows], model)
                 before.add(result.x_adv, outcomes.wrong, rows=rows)
