@@ -28,7 +28,7 @@ class Setup:
         settings: Of all recipes.
         seen: Training samples that the networks have seen; the others fit nothing and calibrate.
         fitted: Seen samples that machines and densities are fitted on.
-        layers: Watched by Deep Neural Rejection; the last two but the output are watched by SafetyNet, `branch` by the detector.
+        layers, codes, branch: Watched by Deep Neural Rejection, by SafetyNet and by the detector branch.
         attacked: Size in linf of the attacks that detectors are trained on.
     """
 
@@ -69,7 +69,7 @@ VECTORS = 300
 
 @dataclass(frozen=True)
 class System:
-    """A defense on a kind of base; `make(td, setup, sigma)` gives it, None leaves the base as it is."""
+    """A defense on a kind of base; `make(td, setup)` gives it, None leaves the base as it is."""
 
     name: str
     joined: bool
