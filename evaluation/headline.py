@@ -46,6 +46,7 @@ def table(content):
     lines[-1] += (
         f"clean ones. Checks on the attack failed for {failed} of {len(rows)}: [RESULTS.md](evaluation/RESULTS.md) names them."
     )
+    lines[-1] += " *Attacked* bases were trained against PGD in l2, *joined* ones with a dustbin class and reverse cross-entropy."
     return "\n".join(lines)
 
 
