@@ -15,11 +15,11 @@ setup(
     python_requires=">=3.11",
     # models/, training/ and evaluation/ run from a clone; installing them would claim global names.
     packages=find_packages(include=["tfdefense", "tfdefense.*"]),
-    package_data={"tfdefense.zoo": ["*.json", "*.keras"]},
+    package_data={"tfdefense.reporting": ["template/*"], "tfdefense.zoo": ["*.json", "*.keras"]},
     install_requires=requirements,
     extras_require={
         "export": ["tf2onnx>=1.16", "onnx>=1.16", "onnxruntime>=1.18", "ai-edge-litert>=1.0"],
-        "test": ["pytest>=8.0", "pytest-xdist>=3.6", "ruff>=0.6"],
+        "test": ["pytest>=8.0", "pytest-xdist>=3.6", "ruff>=0.6", "selenium>=4.20"],
         "jax": ["jax>=0.4.30"],
     },
     entry_points={"console_scripts": ["tfdefense=tfdefense.cli:main"]},

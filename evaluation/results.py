@@ -2,11 +2,12 @@
 
 import importlib.metadata
 import json
-import math
 import os
 import platform
 import subprocess
 from pathlib import Path
+
+from tfdefense._json import plain
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "evaluation" / "results"
@@ -70,21 +71,6 @@ def write_atomically(path, text):
     os.replace(new, path)
 
 
-def _plain(value):
-    """Six digits for floats; null for what JSON has no number for."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-    if isinstance(value, Path):
-        return value.name
-    return value
-
-
 def check(content, name):
     """Fails on a result that the page could not show."""
     missing = _KEYS - set(content)
@@ -112,7 +98,7 @@ def write(context, seconds, directory):
             content[name] = getattr(context, name)
     path = directory / f"{context.protocol}-{context.dataset}.json"
     check(content, path.name)
-    write_atomically(path, json.dumps(_plain(content), indent=1, ensure_ascii=False) + "\n")
+    write_atomically(path, json.dumps(plain(content), indent=1, ensure_ascii=False) + "\n")
     return path
 
 
@@ -159,14 +145,19 @@ def _section(content):
 
 def render(directory):
     """The page as text, sections in the order of the file names."""
-    sections = [_INTRODUCTION.rstrip()]
+    from evaluation import rows
+
+    contents = []
     for path in sorted(Path(directory).glob("*.json")):
-        content = json.loads(path.read_text())
-        check(content, path.name)
-        sections.append(_section(content))
-    return "\n\n".join(sections) + "\n"
+        contents.append(json.loads(path.read_text()))
+        check(contents[-1], path.name)
+    return "\n\n".join([_INTRODUCTION.rstrip(), rows.section(contents), *map(_section, contents)]) + "\n"
 
 
 def write_page():
+    """RESULTS.md, and what the README shows of the results."""
+    from evaluation import headline
+
     write_atomically(PAGE, render(RESULTS))
+    headline.write(RESULTS)
     return PAGE

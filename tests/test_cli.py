@@ -213,6 +213,21 @@ def test_evaluate_puts_controls_beside_attacks(files, tmp_path):
     assert curve.read_bytes()[1:4] == b"PNG"
 
 
+def test_evaluate_writes_a_report_and_says_what_it_found(files, tmp_path):
+    folder = tmp_path / "report"
+    sizes = ["--linf-sizes", "0.1,0.5", "--l2-sizes", "0.5,3"]
+    arguments = ["--data", "digits", "--report", folder, "--quick", "--samples", 5, "--steps", 1, *sizes]
+    text = run("evaluate", files / "plain.keras", *arguments).stdout
+    content = json.loads((folder / "report.json").read_text())
+    assert content["verdict"]["line"] in text and str(folder / "index.html") in text
+    assert all(name in text for name in content["verdict"]["failed"])
+    about = content["about"]
+    assert (about["model"], about["data"], about["quick"], about["rejects"]) == ("plain.keras", "digits", True, False)
+    assert about["plan"]["linf"] == [0.1, 0.5] and (about["plan"]["samples"], about["plan"]["steps"]) == (5, 1)
+    page = (folder / "index.html").read_text()
+    assert "plain.keras" in page and content["roc"] == [] and "This model cannot reject" in page
+
+
 def test_strongest_is_the_worst_for_each_sample():
     y = [0, 1, 2, 3]
     one, two = (td.metrics.Outcomes.of(label, y, adversarial=True) for label in ([5, 1, -1, 3], [0, 6, 2, -1]))
@@ -265,6 +280,10 @@ MISTAKES = {
     "high target": ([*ATTACK, "--epsilon", "1", "--target", "12"], "from 0 to 9 in `target`"),
     "sizes": ([*EVALUATE, "--sizes", "0;1"], "--sizes must be numbers"),
     "norm": ([*EVALUATE, "--norm", "l3"], "`norm` must be"),
+    "table and report": ([*EVALUATE, "--report", "{t}/r", "--epsilon", "1"], "--epsilon belongs to the short table"),
+    "quick table": ([*EVALUATE, "--quick"], "--quick belongs to a report. Add --report"),
+    "sizes of a report": ([*EVALUATE, "--report", "{t}/r", "--l2-sizes", "1;2"], "--l2-sizes must be numbers with commas"),
+    "report in a file": ([*EVALUATE, "--report", "{t}/broken.keras"], "is a file. Expected a folder"),
     "suffix": ([*EVALUATE, "--json", "{t}/x.txt"], "ends in .json"),
     "no defense": (["calibrate", "{m}/plain.keras", "--data", "digits", "--output", "{t}/x.keras"], "Attach a defense first"),
     "share": (["calibrate", "{m}/raw.keras", "--data", "digits", "--output", "{t}/x.keras", "--max-rejected", "5"], "share in"),

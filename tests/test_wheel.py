@@ -17,8 +17,12 @@ def test_the_installed_library_stands_alone(tmp_path):
     subprocess.run(pip, check=True, capture_output=True, text=True)
     brought = {path.name for path in target.iterdir() if not path.name.endswith(".dist-info")} - {"bin"}
     assert brought == {"tfdefense"}
-    own = {path.relative_to(ROOT) for path in (ROOT / "tfdefense").rglob("*.py")}
-    assert own == {path.relative_to(target) for path in (target / "tfdefense").rglob("*.py")}
+
+    def files(root):
+        kinds = (".py", ".html", ".css", ".js")
+        return {path.relative_to(root) for path in (root / "tfdefense").rglob("*") if path.suffix in kinds}
+
+    assert files(ROOT) == files(target)
     code = (
         "import tfdefense as td, keras, numpy as np; print(td.__file__);"
         "m = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]);"

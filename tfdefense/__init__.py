@@ -22,6 +22,7 @@ _SUBMODULES = {
     "losses",
     "metrics",
     "plots",
+    "reporting",
     "surrogate",
     "zoo",
 }
@@ -42,6 +43,7 @@ _NAMES = {
     "OutDistribution": "defenses",
     "SafetyNet": "defenses",
     "ThresholdDefense": "defenses",
+    "report": "reporting",
     "smoothed": "surrogate",
     "twins": "detection",
     "evaluate": "metrics",

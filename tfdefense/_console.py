@@ -5,6 +5,7 @@ import dataclasses
 import difflib
 import functools
 import os
+import time
 import warnings
 from pathlib import Path
 
@@ -118,9 +119,7 @@ def load_data(name, split, samples, bounds, *, seed=0, data_dir=None, download=F
     """Images by name or path, with their values moved into the bounds of a model."""
     from tfdefense.data import load
 
-    images = load(name, split, limit=samples, seed=seed, data_dir=data_dir, download=download)
-    low, high = bounds
-    return images if (low, high) == (0, 1) else dataclasses.replace(images, x=low + images.x * (high - low), bounds=(low, high))
+    return load(name, split, limit=samples, seed=seed, data_dir=data_dir, download=download).moved(bounds)
 
 
 def bounds_for(model, bounds):
@@ -260,6 +259,23 @@ def writable(path, suffixes=()):
     return path
 
 
+def folder(path):
+    """A directory to write to, made if it is not there."""
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is a file. Expected a folder to write to.")
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def numbers(option, text):
+    """Numbers from a list with commas."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"{option} must be numbers with commas between, as 0.05,0.1,0.5. Received: {text!r}.") from None
+
+
 @contextlib.contextmanager
 def steps(total):
     """A bar over the parts of a longer run; gives `begin(name)`, to be called before each part. Shown on terminals only."""
@@ -277,3 +293,40 @@ def steps(total):
             begun.append(name)
 
         yield begin
+
+
+@contextlib.contextmanager
+def estimate(show=True):
+    """How far a long run is and how long it will take; gives `begin(name, done, total)`, the cost done and that of all.
+
+    A bar on terminals, elsewhere a line every half minute.
+    """
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description:<44}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
+    )
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    started = told = time.monotonic()
+    with Progress(*columns, console=console, transient=True, disable=not (show and console.is_terminal)) as progress:
+        task = progress.add_task("", total=1.0, left="")
+
+        def begin(name, done, total):
+            nonlocal told
+            now = time.monotonic()
+            # The first parts are the compiler's: they say little about the rest.
+            left = f"about {_duration((now - started) * (total - done) / done)} left" if done > 0.02 * total else ""
+            progress.update(task, description=name, completed=done / total, left=left)
+            if show and not console.is_terminal and now - told > 30:
+                told = now
+                console.print(f"{done / total:4.0%}  {left:<22}{name}", markup=False)
+
+        yield begin
+
+
+def _duration(seconds):
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

@@ -11,13 +11,14 @@ from tfdefense import __version__, _console, attacks, metrics
 from tfdefense.attacks.base import check_number
 from tfdefense.attacks.norms import norm_named
 from tfdefense.decisions import View
+from tfdefense.reporting.attackers import SEARCHES
 
 
 @dataclass(frozen=True)
 class Settings:
     """Size, norm and length of the attacks; `source` is the undefended model where it can't be reached inside.
 
-    `kept` is a directory for finished batches, as for an attack.
+    `kept` is a directory for finished batches, as for an attack. `starts` are where searches that know of the defense begin.
     """
 
     epsilon: float
@@ -26,14 +27,21 @@ class Settings:
     seed: int = 0
     source: object = None
     kept: str | None = None
+    starts: tuple | str = ("sample",)
 
     def __post_init__(self):
         norm_named(self.norm)
         check_number("epsilon", self.epsilon, above=True)
 
     def pgd(self, **options):
-        options = {"epsilon": self.epsilon, "norm": self.norm, "steps": self.steps, "seed": self.seed} | options
-        return attacks.PGD(**options)
+        return attacks.PGD(**self._ball | {"starts": self.starts} | options)
+
+    def orthogonal(self, form):
+        return attacks.OrthogonalPGD(**self._ball, form=form, starts=self.starts)
+
+    @property
+    def _ball(self):
+        return {"epsilon": self.epsilon, "norm": self.norm, "steps": self.steps, "seed": self.seed}
 
 
 def rows(model, images, settings):
@@ -83,7 +91,7 @@ def _attacks(model, images, settings):
     if _base_is_known(model, settings):
         for name, attack in (("FGSM", attacks.FGSM(settings.epsilon, norm=settings.norm)), ("PGD", settings.pgd())):
             yield f"unaware: {name}", run(attacks.Transfer(attack, settings.source))
-    yield "aware: PGD, from the sample", run(settings.pgd(starts=("sample",)))
+    yield "aware: PGD, from the sample", run(settings.pgd())
     for name, attack in _aware(model, images, settings).items():
         yield f"aware: {name}, all starts", run(attack)
 
@@ -94,18 +102,11 @@ def _aware(model, images, settings):
 
     from tfdefense.surrogate import can_be_smoothed
 
-    starts = _starts(model, images, settings)
-    ball = {"epsilon": settings.epsilon, "norm": settings.norm, "steps": settings.steps, "seed": settings.seed}
-    found = {
-        "PGD": settings.pgd(starts=starts),
-        "log-sum-exp": settings.pgd(starts=starts, objective=attacks.LogSumExp()),
-        "maximum confidence": settings.pgd(starts=starts, objective=attacks.MaximumConfidence()),
-        # The orthogonal form stands still where lowering the margin is what raises the suspicion.
-        "selective": attacks.OrthogonalPGD(**ball, form="selective", starts=starts),
-    }
+    settings = dataclasses.replace(settings, starts=_starts(model, images, settings))
+    found = {name: make(settings) for name, make in SEARCHES.items()}
     if isinstance(model, keras.Model) and can_be_smoothed(model):
         # The others see no gradient of discrete codes, and next to none of narrow kernels.
-        found["selective through a surrogate"] = attacks.Through(found["selective"], straight_through=True)
+        found["selective PGD through a surrogate"] = attacks.Through(found["selective PGD"], straight_through=True)
     return found
 
 
@@ -127,13 +128,10 @@ def sizes(text, epsilon):
     """Sizes from a list with commas; by default six up to twice epsilon."""
     if text is None:
         return [round(2 * epsilon * step / 5, 10) for step in range(6)]
-    try:
-        found = [float(part) for part in text.split(",")]
-        if min(found) < 0:
-            raise ValueError
-        return found
-    except ValueError:
-        raise ValueError(f"--sizes must be numbers of at least 0 with commas between, as 0,0.1,0.2. Received: {text!r}.") from None
+    found = list(_console.numbers("--sizes", text))
+    if min(found) < 0:
+        raise ValueError(f"--sizes must be numbers of at least 0. Received: {text!r}.")
+    return found
 
 
 def curves(model, images, settings, points):
@@ -165,8 +163,8 @@ def _bounded(make, bounds, kept):
 
 def write(path, about, settings, rows, curves):
     """All numbers as JSON, in shares of 1."""
-    names = (field.name for field in dataclasses.fields(settings) if field.name not in ("source", "kept"))
-    chosen = {name: getattr(settings, name) for name in names}
+    left_out = ("source", "kept", "starts")
+    chosen = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings) if field.name not in left_out}
     table = [
         {
             "what": name,

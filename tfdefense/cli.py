@@ -1,6 +1,7 @@
 """The command line: look into a model, attack it, judge it, calibrate it, export it."""
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -197,13 +198,25 @@ def evaluate(
     epsilon: Annotated[
         float | None, typer.Option(help="Size of the attacks; by default a tenth of the range of the pixels.")
     ] = None,
-    norm: Norm = "linf",
-    steps: Annotated[int, typer.Option(min=1, help="Iterations of the attacks.")] = 40,
+    norm: Norm = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Iterations of the attacks; 40, or those of the report.")] = None,
     source: Source = None,
-    samples: Annotated[int, typer.Option(min=1, help="Number of samples, equally many of each class.")] = 500,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Number of samples, equally many of each class; 500, or those of the report.")
+    ] = None,
     split: Split = "test",
     bounds: Bounds = None,
     seed: Seed = 0,
+    report: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="Run the whole protocol and write its page there, index.html, and its numbers."),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A report for a first look, in a minute or two.")] = False,
+    linf_sizes: Annotated[
+        str | None, typer.Option(help="Sizes of the report in linf, in shares of the range of the pixels, such as 0.05,0.1,0.5.")
+    ] = None,
+    l2_sizes: Annotated[str | None, typer.Option(help="Sizes of the report in l2, in the same unit.")] = None,
+    max_rejected: Annotated[float, typer.Option(help="What the model was calibrated to reject of clean samples.")] = 0.05,
     curve: Annotated[str | None, typer.Option(metavar="PNG", help="Where to draw accuracy against the size of the attack.")] = None,
     sizes: Annotated[
         str | None, typer.Option(help="Sizes of the curve, such as 0,0.05,0.1,0.2; by default up to twice epsilon.")
@@ -214,6 +227,19 @@ def evaluate(
     download: Download = False,
 ):
     """Judge a model: clean samples, harmless changes, attacks that don't know of its defense and attacks that do."""
+    asked = {"epsilon": epsilon, "norm": norm, "curve": curve, "sizes": sizes, "json": json}
+    for name, value in ({} if report is None else asked).items():
+        if value is not None:
+            raise ValueError(f"--{name} belongs to the short table. A report has --samples, --steps, --linf-sizes, --l2-sizes.")
+    for name, value in ({"quick": quick or None, "linf-sizes": linf_sizes, "l2-sizes": l2_sizes} if report is None else {}).items():
+        if value is not None:
+            raise ValueError(f"--{name} belongs to a report. Add --report FOLDER.")
+    if report is not None:
+        settings = {"samples": samples, "steps": steps, "linf": linf_sizes, "l2": l2_sizes}
+        options = {"bounds": bounds, "split": split, "seed": seed, "data_dir": data_dir, "download": download}
+        _write_report(model, data, report, source, settings, quick=quick, max_rejected=max_rejected, **options)
+        return
+    norm, steps, samples = norm or "linf", steps or 40, samples or 500
     curve, json = console.writable(curve, (".png", ".pdf", ".svg")), console.writable(json, (".json",))
     loaded, source = console.load_model(model), None if source is None else console.load_model(source)
     from tfdefense import _judge
@@ -237,6 +263,27 @@ def evaluate(
         about = {"model": str(model), "data": str(data), "split": split, "samples": len(images)}
         _judge.write(json, about, settings, rows, curves)
         print(f"  {json}")
+
+
+def _write_report(model, data, folder, source, settings, **options):
+    """The protocol of `td.report`, with its verdict and checks on the console."""
+    for norm in ("linf", "l2"):
+        settings[norm] = settings[norm] and console.numbers(f"--{norm}-sizes", settings[norm])
+    folder = console.folder(folder)
+    from tfdefense.reporting import page, report
+
+    # Told before the work and not after it.
+    page.environment()
+    loaded, source = console.load_model(model), None if source is None else console.load_model(source)
+    name = Path(model).name
+    found = report(loaded, data, folder, source=source, progress=True, name=name, **options, **settings)
+    print(found.verdict)
+    for note in found.content["verdict"]["notes"]:
+        print(f"  {note}")
+    for check in found.content["checks"]:
+        if not check["passed"]:
+            print(f"  failed: {check['name']} (allowed: {check['limit']})")
+    print(f"  {folder / 'index.html'}")
 
 
 @app.command(epilog="Example:  tfdefense calibrate defended.keras --data mnist --max-rejected 0.05 --output calibrated.keras")

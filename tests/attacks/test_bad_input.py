@@ -204,6 +204,23 @@ def test_all_zero_gradients_are_told_and_counted(batch):
         assert result.zero_gradient.all() and not result.success.any()
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_all_zero_gradients_move_nothing_to_nowhere(norm):
+    """A product of zero and what is not a number would be taken for a class, and for a success."""
+    import tensorflow as tf
+
+    def flat(x):
+        lead = tf.clip_by_value(1000 * (0.5 - x[:, 0]), -1.0, 1.0)
+        return {"scores": tf.stack([lead, -lead], -1), "suspicion": 0 * lead, "label": tf.where(lead < 0, 1, 0)}
+
+    x, y = np.full((4, 3), 0.2, "float32"), np.zeros(4, int)
+    ball = {"epsilon": 0.1, "norm": norm, "steps": 3, "starts": "sample"}
+    for attack in (A.PGD(**ball), A.OrthogonalPGD(**ball), A.OrthogonalPGD(**ball, form="orthogonal")):
+        with pytest.warns(UserWarning, match="gradient was all zeros"):
+            result = attack(flat, x, y)
+        assert np.isfinite(result.x_adv).all() and not result.success.any() and result.zero_gradient.all()
+
+
 def test_no_warning_without_zero_gradients(classifier, held_out):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)

@@ -6,11 +6,15 @@ import tensorflow as tf
 from tfdefense.graph import as_functional
 
 
+class NoGradient(ValueError):
+    """The model has no gradient with respect to its input. All-zero gradients are no error: attacks count them."""
+
+
 def gradient_or_error(view, tape, value, x, free=None):
     """The gradient of `value` with respect to `x`, 0 where `free` forbids a change; a missing one names the layer to blame."""
     gradient = tape.gradient(value, x)
     if gradient is None:
-        raise ValueError(no_gradient(view))
+        raise NoGradient(no_gradient(view))
     return gradient if free is None else tf.where(free, gradient, 0)
 
 

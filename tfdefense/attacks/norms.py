@@ -34,7 +34,7 @@ class L2:
 
     def steepest(self, gradient, free):
         # Divided by its largest entry first: the squares of a tiny gradient vanish in float32.
-        gradient = gradient / tf.maximum(tf.reduce_max(tf.abs(gradient), -1, keepdims=True), 1e-38)
+        gradient = gradient / tf.maximum(tf.reduce_max(tf.abs(gradient), -1, keepdims=True), 1e-30)
         return gradient / tf.maximum(tf.norm(gradient, axis=-1, keepdims=True), 1e-12)
 
     def random(self, rng, shape, epsilon):

@@ -95,7 +95,7 @@ def _without(chosen, kept):
     axes = tuple(range(1, len(chosen.shape)))
 
     def unit(gradient):
-        gradient /= tf.maximum(tf.reduce_max(tf.abs(gradient), axes, keepdims=True), 1e-38)
+        gradient /= tf.maximum(tf.reduce_max(tf.abs(gradient), axes, keepdims=True), 1e-30)
         return gradient / tf.maximum(tf.sqrt(tf.reduce_sum(gradient**2, axes, keepdims=True)), 1e-12)
 
     along, own = unit(kept), unit(chosen)

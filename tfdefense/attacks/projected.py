@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from tfdefense.attacks.base import Attack, Found, check_number, gradient_or_error, search
+from tfdefense.attacks.base import Attack, Batch, Found, check, check_number, gradient_or_error, search
 from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.objectives import Objective
 
@@ -65,6 +65,31 @@ class PGD(Attack):
             raise ValueError(f"`restarts={self.restarts}` needs random starts. Pass `random_start=True`, or 'random' in `starts`.")
 
     def perturb(self, batch, start):
+        step, state, last = self._begin(batch, start)
+        final, spent = search(step, state, self.steps)
+        # The last point was reached after the last look at the model: one look more.
+        value, fooled, label = (tensor.numpy() for tensor in last(final["x"], final["aim"]))
+        better = (fooled & ~final["best_fooled"]) | ((fooled == final["best_fooled"]) & (value <= final["best_value"]))
+        x = np.where(better.reshape((-1,) + (1,) * (start.ndim - 1)), final["x"], final["best"])
+        return Found(x, spent, final["zero"], np.where(better, label, final["best_label"]))
+
+    def path(self, model, x, y, *, bounds=None, batch_size=128):
+        """The objective at every step from the clean samples, shape (steps + 1, samples): an attack that works brings it down."""
+        view, x, y = check(model, x, y, bounds)
+        scale = self.objective_on(view).measure(view, x, y)
+        parts = []
+        for first in range(0, len(x), batch_size):
+            rows = np.arange(first, min(first + batch_size, len(x)))
+            step, state, last = self._begin(Batch(view, x[rows], y[rows], None, False, scale, None, rows), x[rows])
+            values = []
+            for _ in range(self.steps):
+                state = step(state)
+                values.append(state["last_value"].numpy())
+            parts.append(np.stack([*values, last(state["x"], state["aim"])[0].numpy()]))
+        return np.concatenate(parts, axis=1)
+
+    def _begin(self, batch, start):
+        """The compiled step, the state that it starts from, and a last look at the objective."""
         view, objective = batch.view, self.objective_on(batch.view)
         targeted = batch.target is not None
         step_size = self.reach * self.epsilon / self.steps if self.step_size is None else self.step_size
@@ -73,6 +98,7 @@ class PGD(Attack):
         fixed["tolerance"] = tf.constant(-1.0 if self.tolerance is None else self.tolerance, tf.float32)
         key = ("pgd", self.norm, objective, targeted, self.early_stop)
         step = view.function(key, lambda: build_step(view, self.ball, objective, targeted, self.early_stop))
+        last = view.function(("pgd value", objective, targeted), lambda: _build_value(view, objective, targeted))
         none = tf.zeros(len(start), tf.bool)
         state = batch.state(start) | {
             "best": tf.constant(start),
@@ -82,13 +108,7 @@ class PGD(Attack):
             "best_fooled": none,
             "moved": none,
         }
-        final, spent = search(lambda state: step(state, fixed), state, self.steps)
-        # The last point was reached after the last look at the model: one look more.
-        last = view.function(("pgd value", objective, targeted), lambda: _build_value(view, objective, targeted))
-        value, fooled, label = (tensor.numpy() for tensor in last(final["x"], final["aim"], fixed["scale"]))
-        better = (fooled & ~final["best_fooled"]) | ((fooled == final["best_fooled"]) & (value <= final["best_value"]))
-        x = np.where(better.reshape((-1,) + (1,) * (start.ndim - 1)), final["x"], final["best"])
-        return Found(x, spent, final["zero"], np.where(better, label, final["best_label"]))
+        return lambda state: step(state, fixed), state, lambda x, aim: last(x, aim, fixed["scale"])
 
     def online(self, view):
         """Inside a training step: all steps, from the sample or, with a random start, from a random point of the ball."""

@@ -38,14 +38,18 @@ class Random:
         return batch.x + noise.reshape(batch.x.shape)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Interpolated:
     """On the way to the nearest sample of another class, where the model first gives that way.
 
-    The other samples are those of the call. An attack with a ball starts where that way leaves the ball.
+    The other samples are those of the call, or `pool`, a pair of samples and classes. An attack with a ball starts where that
+    way leaves the ball.
     """
 
+    pool: tuple | None = None
+
     def points(self, attack, batch):
+        batch = batch if self.pool is None else dataclasses.replace(batch, pool=self.pool)
         goal = batch.within(batch.pool[0][_nearest_other(batch)])
         low, high = np.zeros(len(batch.x), "float32"), np.ones(len(batch.x), "float32")
         for _ in range(8):

@@ -42,6 +42,14 @@ class Images:
         """The images at `indices` (integers or a boolean mask), in that order."""
         return replace(self, x=self.x[indices], y=self.y[indices])
 
+    def moved(self, bounds):
+        """The same images with their values moved into other bounds, as float32."""
+        (low, high), (new_low, new_high) = self.bounds, bounds
+        if tuple(self.bounds) == tuple(bounds):
+            return self
+        x = (self.x.astype("float32") - low) / (high - low) * (new_high - new_low) + new_low
+        return replace(self, x=x.astype("float32"), bounds=(new_low, new_high))
+
     def divide(self, first, seed=0):
         """Two disjoint parts with equal shares of the classes, e.g. to hold samples out for calibration.
 

@@ -1,0 +1,89 @@
+"""What the README shows of the board: a table and a curve, rendered from its results alone."""
+
+import json
+import re
+from pathlib import Path
+
+from evaluation import results
+
+CURVE = "evaluation/figures/ranking-mnist.svg"
+BEGIN, END = "<!-- ranking: written by `python -m evaluation results` -->", "<!-- ranking ends -->"
+SHOWN = 8
+CURVES = 5
+_LOOK = """<style>text { fill: #5b636b; font: 12px system-ui, sans-serif } .label { fill: #1c1f23 } .grid { stroke: #e2e5e8 }
+polyline { fill: none; stroke-width: 2.2 } .hit { fill: none } .name { text-anchor: start }
+.c0 { stroke: #0072b2 } .c1 { stroke: #d55e00 } .c2 { stroke: #6b747c } .c3 { stroke: #009e73 } .c4 { stroke: #b5489a }
+.f0 { fill: #0072b2 } .f1 { fill: #d55e00 } .f2 { fill: #6b747c } .f3 { fill: #009e73 } .f4 { fill: #b5489a }
+@media (prefers-color-scheme: dark) { text { fill: #a2acb5 } .label { fill: #e9ecef } .grid { stroke: #333a41 } }</style>"""
+
+
+def board(directory):
+    """The results of the board on MNIST, or None."""
+    path = Path(directory) / "ranking-mnist.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def table(content):
+    """The first systems and the one without a defense, as Markdown."""
+    if content is None:
+        return "The board is not measured yet: `python -m evaluation ranking` makes it."
+    rows = [row for row in content["rows"] if row["row"] == "ranking"]
+    plain = [row for row in rows if row["what"] == "no defense"]
+    chosen = rows[:SHOWN] + [row for row in plain if row not in rows[:SHOWN]]
+    at = [key for key in rows[0] if key.startswith("not fooled at")]
+    head = ["rank", "system", "base", "half fooled at l2", *at, "clean, right", "harmless, rejected"]
+    lines = [f"![How many hold against the size of the attack]({CURVE})", ""]
+    lines += [f"| {' | '.join(head)} |", "| " + " | ".join(["---"] * len(head)) + " |"]
+    for row in chosen:
+        half = "beyond the last size" if row["ours"] is None else f"{row['ours']:.2f}"
+        shares = [f"{100 * row[key]:.0f} %" for key in (*at, "clean right", "most harmless rejected")]
+        lines.append(f"| {' | '.join([str(row['rank']), row['what'], row['base'], half, *shares])} |")
+    number, failed = rows[0]["samples"], sum("checks that failed" in row["note"] for row in rows)
+    lines += [
+        "",
+        f"{number} samples of MNIST, the strongest of all attacks for each; every defense rejects at most the same share of ",
+    ]
+    lines[-1] += (
+        f"clean ones. Checks on the attack failed for {failed} of {len(rows)}: [RESULTS.md](evaluation/RESULTS.md) names them."
+    )
+    lines[-1] += " *Attacked* bases were trained against PGD in l2, *joined* ones with a dustbin class and reverse cross-entropy."
+    return "\n".join(lines)
+
+
+def curve(content):
+    """The first systems and the one without a defense, as an SVG that needs nothing else."""
+    from tfdefense.reporting import charts
+
+    series = {entry["what"]: entry for entry in content["series"]}
+    rows = [row for row in content["rows"] if row["row"] == "ranking"]
+    names = [f"{row['what']}, {row['base']}" for row in rows]
+    chosen = list(dict.fromkeys([*names[: CURVES - 1], *(name for name in names if name == "no defense, plain")]))
+    lines = [{"name": name, "x": series[name]["x"], "y": series[name]["y"], "colour": i} for i, name in enumerate(chosen)]
+    svg = charts.lines(lines, "l2 size of the perturbation", x_max=max(line["x"][-1] for line in lines), ylabel="right or rejected")
+    low = charts.HEIGHT + 8
+    legend = [
+        f'<polyline class="c{i}" points="{charts.LEFT},{low + 18 * i} {charts.LEFT + 22},{low + 18 * i}"/>'
+        f'<text class="name" x="{charts.LEFT + 30}" y="{low + 18 * i + 4}">{name}</text>'
+        for i, name in enumerate(chosen)
+    ]
+    height = low + 18 * len(chosen)
+    opened = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {charts.WIDTH} {height}" width="{charts.WIDTH}"'
+    svg = re.sub(r"^<svg viewBox=\"[^\"]*\"", opened, svg)
+    return svg.replace(">", f">{_LOOK}", 1).replace("</svg>", "".join(legend) + "</svg>") + "\n"
+
+
+def rendered(readme, content):
+    """The README's text with what stands between the marks made anew."""
+    before, rest = readme.split(BEGIN)
+    return f"{before}{BEGIN}\n{table(content)}\n{END}{rest.split(END)[1]}"
+
+
+def write(directory):
+    """Into the README of the clone that the results lie in; results elsewhere have none."""
+    root = Path(directory).resolve().parents[1]
+    readme, content = root / "README.md", board(directory)
+    if not readme.exists():
+        return
+    results.write_atomically(readme, rendered(readme.read_text(), content))
+    if content is not None:
+        results.write_atomically(root / CURVE, curve(content))

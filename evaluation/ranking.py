@@ -1,0 +1,251 @@
+"""The board: every defense and combination, on a plain and on an adversarially trained base, against the same attacker.
+
+All share one architecture and its training samples, and each is calibrated as a whole to the same share of rejected clean
+samples, on samples that no part of it has seen. Against each the same searches run from all starts, with the attack that its
+authors would use, and what any of them finds counts. The order is that of the l2 size at which half of the samples are fooled.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import typer
+
+DATASETS = ("mnist", "digits")
+BASES = ("plain", "attacked", "joined", "joined, attacked")
+HEADINGS = {"what": "system", "ours": "half fooled at l2"}
+MAX_REJECTED = 0.05
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the protocol does on one data set.
+
+    Args:
+        recipes: Of the bases: plain, trained against PGD, with a dustbin and reverse cross-entropy, and that against PGD too.
+        settings: Of all recipes.
+        seen: Training samples that the networks have seen; the others fit nothing and calibrate.
+        fitted: Seen samples that machines and densities are fitted on.
+        layers, codes, branch: Watched by Deep Neural Rejection, by SafetyNet and by the detector branch.
+        attacked: Size in linf of the attacks that detectors are trained on.
+    """
+
+    recipes: tuple
+    settings: dict
+    seen: int
+    fitted: int
+    layers: tuple
+    codes: tuple
+    branch: str
+    attacked: float
+
+
+SETUPS = {
+    "mnist": Setup(
+        recipes=("mnist_dnr", "mnist_dnr_pgd", "mnist_joined", "mnist_joined_pgd"),
+        settings={},
+        seen=30_000,
+        fitted=5_000,
+        layers=("dense_1", "dense_2", "logits"),
+        codes=("dense_1", "dense_2"),
+        branch="conv_2",
+        attacked=0.15,
+    ),
+    "digits": Setup(
+        recipes=("digits", "digits_pgd", "digits_joined", "digits_joined_pgd"),
+        settings={"train_samples": 1100},
+        seen=1100,
+        fitted=1100,
+        layers=("conv_2", "dense_1", "logits"),
+        codes=("dense_1",),
+        branch="conv_1",
+        attacked=0.15,
+    ),
+}
+VECTORS = 300
+
+
+@dataclass(frozen=True)
+class System:
+    """A defense on a kind of base; `make(td, setup)` gives it, None leaves the base as it is."""
+
+    name: str
+    joined: bool
+    make: Callable | None
+
+
+def _dnr(td, setup):
+    return td.DeepNeuralRejection(setup.layers)
+
+
+def _codes(td, setup):
+    return td.SafetyNet(setup.codes)
+
+
+# Bandwidths of the paper, after cross-entropy and after reverse cross-entropy.
+_SIGMA, _SIGMA_RCE = (1 / 0.26) ** 0.5, (0.1 / 0.26) ** 0.5
+SYSTEMS = (
+    System("no defense", False, None),
+    System("confidence", False, lambda td, setup: td.ThresholdDefense("confidence")),
+    System("NR", False, lambda td, setup: td.NeuralRejection()),
+    System("DNR", False, _dnr),
+    System("K-density", False, lambda td, setup: td.DensityDefense(_SIGMA)),
+    System("SafetyNet", False, _codes),
+    System("detector branch", False, lambda td, setup: td.AdversaryDetector(setup.branch, width=16)),
+    System("confidence + DNR", False, lambda td, setup: td.AnyOf(td.ThresholdDefense(), _dnr(td, setup))),
+    System("K-density + DNR", False, lambda td, setup: td.AnyOf(td.DensityDefense(_SIGMA), _dnr(td, setup))),
+    System("SafetyNet + DNR", False, lambda td, setup: td.AnyOf(_codes(td, setup), _dnr(td, setup))),
+    System("dustbin", True, lambda td, setup: td.OutDistribution(threshold=None)),
+    System("RCE", True, lambda td, setup: td.AnyOf(td.OutDistribution(threshold=1e9), td.DensityDefense(_SIGMA_RCE))),
+    System("RCE + dustbin", True, lambda td, setup: td.AnyOf(td.OutDistribution(threshold=None), td.DensityDefense(_SIGMA_RCE))),
+    System("dustbin + DNR", True, lambda td, setup: td.AnyOf(td.OutDistribution(threshold=None), _dnr(td, setup))),
+    System(
+        "RCE + dustbin + DNR",
+        True,
+        lambda td, setup: td.AnyOf(td.OutDistribution(threshold=None), td.DensityDefense(_SIGMA_RCE), _dnr(td, setup)),
+    ),
+    System(
+        "RCE + dustbin + SafetyNet",
+        True,
+        lambda td, setup: td.AnyOf(td.OutDistribution(threshold=None), td.DensityDefense(_SIGMA_RCE), _codes(td, setup)),
+    ),
+)
+_QUICK = ("no defense", "confidence", "K-density", "RCE + dustbin")
+
+
+def entries(quick, only):
+    """Pairs of a system and the number of its base."""
+    systems = [s for s in SYSTEMS if (only is None or s.name == only) and (not quick or only is not None or s.name in _QUICK)]
+    if not systems:
+        raise ValueError(f"`--only` must be one of {', '.join(s.name for s in SYSTEMS)}. Received {only!r}.")
+    return [(system, base) for system in systems for base in ((2, 3) if system.joined else (0, 1))]
+
+
+class Samples:
+    """Who may see which samples; loaded when they are needed, for a resumed run may need none."""
+
+    def __init__(self, context, setup):
+        self.context, self.setup = context, setup
+
+    @functools.cached_property
+    def train(self):
+        from tfdefense import data
+
+        return data.load(self.context.dataset, "train", data_dir=self.context.data_dir)
+
+    @property
+    def fitted(self):
+        return self.train.take(np.random.default_rng(0).permutation(self.setup.seen)[: self.setup.fitted])
+
+    @property
+    def held_out(self):
+        return self.train.take(np.arange(self.setup.seen, len(self.train.x))[:2000])
+
+
+def build(context, setup, system, base, samples):
+    """The defended model, calibrated as a whole; the base itself where there is no defense."""
+    import keras
+
+    import tfdefense as td
+    import tfdefense.layers  # the network may end in one of them
+
+    network = keras.models.load_model(context.network(setup.recipes[base], **setup.settings), compile=False)
+    if system.make is None:
+        return network
+    keras.utils.set_random_seed(0)
+    fitted, held_out = samples.fitted, samples.held_out
+    defended = system.make(td, setup).attach(network)
+    kinds = {type(layer).__name__ for layer in defended.layers}
+    if "DetectorBranch" in kinds:
+        _train_branch(td, defended, setup, fitted, context.quick)
+    if kinds & {"RBFSVM", "KernelDensity", "AdversaryMachine"}:
+        options = {}
+        if "AdversaryMachine" in kinds:
+            some = fitted.take(slice(0, 2000))
+            options["adversarial"] = td.attacks.BIM(setup.attacked)(td.base_model(defended), some.x, some.y).x_adv
+        td.adapt(defended, fitted.x, fitted.y, max_rejected=None, **options)
+        if "RBFSVM" in kinds:
+            td.compress(defended, VECTORS, fitted.x)
+    td.calibrate(defended, held_out.x, max_rejected=MAX_REJECTED)
+    return defended
+
+
+def _train_branch(td, defended, setup, fitted, quick):
+    adversary = td.attacks.DynamicAdversary(setup.attacked, steps=5)
+    trainer = td.DetectorTraining(defended, adversary, harmless=[("sign", setup.attacked), ("gaussian", 0.1)])
+    trainer.compile()
+    trainer.fit(fitted.x, fitted.y, batch_size=64, epochs=1 if quick else max(4, 40_000 // len(fitted.x)), verbose=0)
+
+
+def measure(context, model, number, steps):
+    """The protocol of `td.report`, but for the parts that no rank follows from."""
+    from tfdefense import data
+    from tfdefense.reporting.plan import plan_for
+    from tfdefense.reporting.protocol import Protocol, run
+
+    asked = {"samples": number, "steps": steps, "substitute": (0, 0), "clean": 400 if context.quick else 2000}
+    test = data.load(context.dataset, "test", data_dir=context.data_dir)
+    plan = plan_for(context.dataset, test.x.shape[1:], quick=context.quick, **asked)
+    images = data.load(context.dataset, "test", data_dir=context.data_dir, limit=plan.clean)
+    found = run(Protocol(model, images, plan, max_rejected=MAX_REJECTED), without=("transfer", "simple curves", "page"))
+    kept = ("clean", "curves", "harmless", "checks", "verdict")
+    compared = [{key: entry[key] for key in ("name", "kind", "norm", "size", "held")} for entry in found["attacks"]]
+    return {key: found[key] for key in kept} | {"attacks": compared, "compared": plan.compared, "reached": plan.l2[-1]}
+
+
+def run(
+    context,
+    *,
+    only: Annotated[str | None, typer.Option(help="One system, by its name; on both of its bases.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Gradient steps of a search; those of `td.report`.", min=1)] = None,
+):
+    setup = SETUPS[context.dataset]
+    number = context.samples_or(100, 16)
+    context.settings.update(samples=number, steps=steps or "as td.report", max_rejected=MAX_REJECTED, vectors=VECTORS)
+    samples, found = Samples(context, setup), {}
+    for system, base in context.turn(entries(context.quick, only)):
+        name = f"{system.name}, {BASES[base]}"
+        model = context.model(f"model {name}", build, context, setup, system, base, samples)
+        found[name] = system, base, context.part(name, measure, context, model, number, steps)
+    add_rows(context, found, number)
+
+
+def place(measured):
+    """What the order follows from: the l2 size at which half are fooled, then how many hold at the sizes tried."""
+    half = measured["verdict"]["halves"]["l2"]
+    return (np.inf if half is None else half, np.mean(measured["curves"]["l2"]["aware"]["held"]))
+
+
+def add_rows(context, found, number):
+    context.headings.update(HEADINGS)
+    ordered = sorted(found.items(), key=lambda item: place(item[1][2]), reverse=True)
+    for rank, (name, (system, base, measured)) in enumerate(ordered, 1):
+        clean, verdict = measured["clean"], measured["verdict"]
+        held = {}
+        for norm, size in measured["compared"].items():
+            curve = measured["curves"][norm]["aware"]
+            held[f"{norm} {size:g}"] = curve["held"][curve["sizes"].index(size)]
+        loud = max(row["rejected"] for row in measured["harmless"])
+        notes = [f"half stand at l2 {measured['reached']:g}"] if verdict["halves"]["l2"] is None else []
+        notes += [f"checks that failed: {'; '.join(verdict['failed'])}"] if verdict["failed"] else []
+        context.row(
+            "ranking",
+            system.name,
+            verdict["halves"]["l2"],
+            samples=number,
+            note=". ".join(notes),
+            rank=rank,
+            base=BASES[base],
+            **{"clean right": clean["right"], "clean rejected": clean["rejected"]},
+            **{f"not fooled at {at}": share for at, share in held.items()},
+            **{"half fooled at linf": verdict["halves"].get("linf"), "most harmless rejected": loud},
+        )
+        curve = measured["curves"]["l2"]["aware"]
+        context.curve("ranking", name, [0, *curve["sizes"]], [1 - clean["wrong"], *curve["held"]])
+        best = [entry["held"] for entry in measured["attacks"] if entry["norm"] == "linf" and entry["kind"] == "aware"]
+        if system.name == "dustbin" and base == 2 and best:
+            at = measured["compared"]["linf"]
+            note = "every search with knowledge of the dustbin, from all starts"
+            context.row("O9", f"dustbin under white-box attacks: not fooled at linf {at:g}", min(best), samples=number, note=note)

@@ -1,0 +1,206 @@
+"""Each check on models where its answer is known: their scores are written down, so one can say what an attack must find."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfdefense as td
+from tfdefense.attacks import AttackResult
+from tfdefense.data import Images
+from tfdefense.reporting import attackers, checks, protocol
+from tfdefense.reporting.plan import Plan
+
+PLAN = Plan(
+    linf=(0.3, 0.9),
+    l2=(),
+    compared={"linf": 0.3},
+    samples=24,
+    clean=200,
+    steps=8,
+    queries=40,
+    refine=(5, 1),
+    substitute=(0, 0),
+)
+WITHOUT = ("transfer", "simple curves", "page")
+
+
+def found_on(model, x, y, plan=PLAN, **options):
+    images = Images(x.astype("float32"), y.astype("int32"), (), "points", "test", (0.0, 1.0))
+    plan = dataclasses.replace(plan, samples=min(plan.samples, len(x)), clean=len(x))
+    return protocol.run(protocol.Protocol(model, images, plan, **options), without=WITHOUT)
+
+
+def failed(findings):
+    """The names of the checks in red, without norm and size."""
+    return {check["name"].split(",")[0] for check in findings["checks"] if not check["passed"]}
+
+
+def two_classes(lead):
+    """Scores of a plain model from the lead of class 0 at each point."""
+    return lambda x: tf.stack([lead(x), tf.zeros(tf.shape(x)[0])], -1)
+
+
+def points(first, pixels=4, seed=0):
+    """Points whose first number is given; the others are of no matter to these models."""
+    x = np.random.default_rng(seed).uniform(0.3, 0.7, (len(first), pixels))
+    x[:, 0] = first
+    return x
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """A protocol that has no more than these attackers: what they miss is known, and no other one finds it."""
+
+    def choose(*more):
+        names = {attackers.FIRST, attackers.ONE_STEP, "PGD", *more}
+        monkeypatch.setattr(
+            protocol, "ATTACKERS", tuple(a for a in attackers.ATTACKERS if a.name in names and a.kind != "transfer")
+        )
+
+    choose()
+    return choose
+
+
+@pytest.fixture(scope="module")
+def honest():
+    first = np.linspace(0.32, 0.68, 30)
+    return found_on(two_classes(lambda x: 0.5 - x[:, 0]), points(first), (first > 0.5).astype(int))
+
+
+def test_nothing_is_red_where_gradients_tell_the_truth(honest):
+    assert failed(honest) == set()
+    assert len(honest["checks"]) == 9
+    entry = next(entry for entry in honest["attacks"] if entry["name"] == attackers.FIRST)
+    assert entry["wrong"] == 1.0 and entry["zero_gradient"] == 0.0
+
+
+def test_the_curve_is_known_on_a_line(few):
+    first = np.linspace(0.32, 0.68, 30)
+    plan = dataclasses.replace(PLAN, linf=(0.05, 0.1, 0.9), compared={"linf": 0.1}, samples=30)
+    found = found_on(two_classes(lambda x: 0.5 - x[:, 0]), points(first), (first > 0.5).astype(int), plan)
+    held = [float((np.abs(first - 0.5) > size).mean()) for size in plan.linf]
+    assert found["curves"]["linf"]["aware"]["held"] == pytest.approx(held, abs=1e-6)
+
+
+def saturated(x):
+    """A step with no gradient but at the step itself."""
+    return tf.clip_by_value(1000 * (0.5 - x[:, 0]), -1.0, 1.0)
+
+
+def test_masked_gradients_are_found(few):
+    few("HopSkipJump")
+    # From the other class, too, no straight way leads to the boundary inside the ball: labels alone find the way.
+    x = points(np.where(np.arange(24) % 2, 0.72, 0.28), pixels=16)
+    x[:, 1:] = np.where(np.arange(24)[:, None] % 2, 0.95, 0.05)
+    plan = dataclasses.replace(PLAN, linf=(), l2=(0.3, 4.0), compared={"l2": 0.3}, queries=400)
+    found = found_on(two_classes(saturated), x, np.arange(24) % 2, plan)
+    assert {"gradients are there", "steps gain", "white box before black box"} <= failed(found)
+    # What a search without gradients has found counts in the curve.
+    assert found["curves"]["l2"]["aware"]["held"][0] < 0.5
+
+
+def test_no_gradient_at_all_is_red_and_no_crash(few):
+    first = np.where(np.arange(20) % 2, 0.7, 0.3)
+    found = found_on(two_classes(lambda x: tf.round(2 * (0.5 - x[:, 0]))), points(first), np.arange(20) % 2)
+    assert {"gradients are there", "steps gain"} <= failed(found)
+    assert {entry["name"] for entry in found["left_out"]} >= {attackers.FIRST, "PGD"}
+    assert "no gradient" in found["left_out"][0]["reason"]
+
+
+def test_a_model_that_nothing_brings_down_is_no_result(few):
+    def rejects_all(x):
+        return {
+            "scores": two_classes(lambda x: 0.5 - x[:, 0])(x),
+            "suspicion": 1 + 0 * x[:, 0],
+            "label": tf.fill([tf.shape(x)[0]], -1),
+        }
+
+    first = np.where(np.arange(20) % 2, 0.6, 0.4)
+    found = found_on(rejects_all, points(first), np.arange(20) % 2)
+    assert {"falls at a large size", "rejects clean samples as calibrated"} <= failed(found)
+    assert "checks on the attack failed" in found["verdict"]["notes"][0]
+
+
+def test_too_few_steps_are_found(few):
+    # Fooled in a narrow band of the mean alone: two steps go across the whole ball and over it, eight come to lie in it.
+    lead = two_classes(lambda x: tf.abs(tf.reduce_mean(x, -1) - 0.1) - 0.01)
+    plan = dataclasses.replace(PLAN, steps=2)
+    found = found_on(lead, np.zeros((24, 8)), np.zeros(24, int), plan)
+    assert "four times the steps" in failed(found)
+
+
+def test_too_few_starts_are_found(few):
+    # A narrow band that no gradient leads to: a random point lies there or not.
+    # Scores of 1 and 0 would be taken for probabilities.
+    lead = two_classes(lambda x: tf.where((x[:, 0] > 0.68) & (x[:, 0] < 0.76), -2.0, 2.0) + 0 * x[:, 0])
+    found = found_on(lead, points(np.full(24, 0.5)), np.zeros(24, int), dataclasses.replace(PLAN, linf=(0.3, 0.31)))
+    assert "three times the random starts" in failed(found)
+
+
+def bumpy(x):
+    """The lead falls, rises and falls again: small steps stay in the first hollow, a long one jumps over the hill."""
+    at = x[:, 0]
+    hill = tf.where(at < 0.05, 0.1 - at, at)
+    return tf.where(at < 0.15, hill, 0.15 - 2 * (at - 0.15))
+
+
+def test_small_steps_that_get_stuck_are_found(few):
+    plan = dataclasses.replace(PLAN, steps=10)
+    found = found_on(two_classes(bumpy), points(np.zeros(24)), np.zeros(24, int), plan)
+    assert {"many steps before one", "first start before others"} <= failed(found)
+
+
+def test_a_threshold_moved_off_is_found(classifier, held_out):
+    model = td.ThresholdDefense().attach(classifier)
+    td.calibrate(model, held_out.x[:200], max_rejected=0.05)
+    plan = dataclasses.replace(PLAN, samples=10, clean=397)
+
+    def calibration():
+        run = protocol.Protocol(model, held_out, plan)
+        run._without_attack()
+        return checks._calibration(run.findings["clean"], 0.05, True)
+
+    assert calibration()["passed"]
+    td.calibrate(model, held_out.x, max_rejected=0.15)
+    assert not calibration()["passed"]
+    layer = next(layer for layer in model.layers if isinstance(layer, td.layers.Threshold))
+    layer.value.assign(5.0)
+    check = calibration()
+    assert not check["passed"] and (check["name"], check["measured"]) == ("rejects clean samples as calibrated", 0.0)
+
+
+def test_a_threshold_that_was_given_promises_no_least_rate():
+    clean = {"rejected": 0.0, "samples": 1000}
+    assert checks._calibration(clean, 0.05, calibrated=False)["passed"]
+    assert not checks._calibration(clean, 0.05, calibrated=True)["passed"]
+
+
+def test_an_attack_that_leaves_its_ball_is_found(few, monkeypatch):
+    class Leaves(td.attacks.PGD):
+        def __call__(self, model, x, y, *args, **options):
+            result = super().__call__(model, x, y, *args, **options)
+            return AttackResult(
+                np.clip(x + 0.5, 0, 1),
+                *(getattr(result, f) for f in ("success", "distance", "steps", "label")),
+                result.zero_gradient,
+                "linf",
+            )
+
+    lies = attackers.Attacker("lies", "own", lambda s: Leaves(s.size, steps=2))
+    monkeypatch.setattr(protocol, "ATTACKERS", (*protocol.ATTACKERS, lies))
+    first = np.where(np.arange(20) % 2, 0.6, 0.4)
+    found = found_on(two_classes(lambda x: 0.5 - x[:, 0]), points(first), np.arange(20) % 2)
+    assert failed(found) == {"examples are what they claim"}
+
+
+def test_half_lies_on_the_line_between_two_sizes():
+    assert checks.half([1, 2], [0.75, 0.25], 1.0) == pytest.approx(1.5)
+    assert checks.half([1, 2], [0.9, 0.8], 1.0) is None
+    assert checks.half([1, 2], [0.2, 0.1], 0.4) == 0.0
+
+
+def test_progress_counts_samples_that_came_down():
+    path = np.array([[1.0, 1.0, np.inf], [0.5, 1.0, np.inf]])
+    assert checks.progress(path) == pytest.approx(1 / 3)

@@ -1,0 +1,210 @@
+"""The page, read as text and opened in a browser as a person would."""
+
+import html.parser
+import json
+import re
+import shutil
+
+import pytest
+
+import tfdefense as td
+
+
+@pytest.fixture(scope="module")
+def report(defended):
+    """The protocol on a model that rejects by confidence; as short as it can be."""
+    settings = {"samples": 12, "clean": 200, "steps": 3, "linf": (), "l2": (0.5, 3.0), "refine": (5, 1), "queries": 10}
+    return td.report(defended, "digits", substitute=(1, 200), shown=4, **settings)
+
+
+@pytest.fixture(scope="module")
+def page(report, tmp_path_factory):
+    return report.save(tmp_path_factory.mktemp("page"))
+
+
+class Reader(html.parser.HTMLParser):
+    """Tags with their attributes, and the text of the page without scripts."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.words, self.open = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in ("meta", "link", "img", "br", "input"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data):
+        if not {"script", "style"} & set(self.open):
+            self.words.append(data)
+
+
+def test_page_is_whole_and_needs_nothing_else(page):
+    text = page.read_text()
+    reader = Reader(text)
+    assert reader.open == []
+    for tag, attributes in reader.tags:
+        for name in ("src", "href"):
+            target = attributes.get(name) or "#"
+            assert target.startswith(("#", "data:")), f"<{tag} {name}={target[:60]}> is not in the page"
+    assert "@import" not in text and "url(" not in text and len(text) < 600_000
+
+
+def test_page_shows_what_was_found(report, page):
+    words = " ".join(" ".join(Reader(page.read_text()).words).split())
+    content = report.content
+    assert report.verdict in words
+    for check in content["checks"]:
+        assert check["name"] in words and check["limit"] in words
+    for entry in content["attacks"]:
+        assert entry["name"] in words
+    for version in content["about"]["versions"].values():
+        assert version in words
+    assert f"{100 * content['clean']['right']:.1f} %" in words
+
+
+def test_everything_that_the_protocol_promises_is_there(report):
+    content = report.content
+    kinds = {(entry["kind"], entry["name"]) for entry in content["attacks"]}
+    unaware = {("unaware", name) for name in ("FGSM", "PGD", "DeepFool", "Carlini-Wagner")}
+    aware = {("aware", name) for name in ("PGD", "selective PGD", "orthogonal PGD", "log-sum-exp")}
+    assert unaware | aware | {("transfer", "PGD on a network of its own"), ("black box", "HopSkipJump")} <= kinds
+    for name in ("aware", "unaware", "undefended"):
+        assert content["curves"]["l2"][name]["sizes"] == [0.5, 3.0] and len(content["curves"]["l2"][name]["held"]) == 2
+    # The strongest per sample counts: no attack of the table is beyond the curve.
+    assert content["curves"]["l2"]["aware"]["held"][0] <= min(entry["held"] for entry in content["attacks"])
+    assert {row["what"] for row in content["foreign"]} == {"letters8", "uniform noise", "two classes blended"}
+    assert len(content["harmless"]) == 4 and content["clean"]["samples"] == 200
+    assert [group["what"] for group in content["map"]["groups"]][0] == "clean" and len(content["gallery"]) == 4
+    assert content["map"]["layer"] == "the last hidden layer"
+
+
+def test_shares_are_those_of_the_model(report, defended):
+    images = td.data.load("digits", "test", limit=200)
+    outcomes = td.evaluate(defended, images.x, images.y)
+    clean = report.content["clean"]
+    assert (clean["right"], clean["rejected"]) == pytest.approx((outcomes.accuracy, outcomes.rejection), abs=1e-5)
+    for row in [clean, *report.content["attacks"], *report.content["harmless"]]:
+        assert row["right"] + row["rejected"] + row["wrong"] == pytest.approx(1, abs=1e-4)
+
+
+def test_failed_checks_are_red_and_named_at_the_top(report):
+    from tfdefense.reporting.page import render
+
+    content = json.loads(json.dumps(report.content))
+    content["checks"] = [dict(check, passed=i != 1) for i, check in enumerate(content["checks"])]
+    content["verdict"] |= {"failed": [content["checks"][1]["name"]], "notes": ["1 of many checks failed."]}
+    text = render(content)
+    assert text.count('<li class="red">') == 1 and "✗" in text
+    assert content["checks"][1]["name"] in text.split('<li class="red">')[1].split("</li>")[0]
+    assert re.search(r'<p class="note bad">1 of many checks failed', text)
+
+
+def test_a_name_is_text_and_no_markup(report):
+    from tfdefense.reporting.page import render
+
+    content = json.loads(json.dumps(report.content))
+    content["about"] |= {"model": "<script>alert(1)</script>", "classes": ["</script><b>"] * 10}
+    text = render(content)
+    assert "<script>alert(1)" not in text and "</script><b>" not in text
+
+
+def test_missing_jinja_is_told_before_the_work(defended, tmp_path, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(ImportError, match="pip install jinja2"):
+        td.report(defended, "digits", tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A real Chromium without a window."""
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and driver):
+        pytest.skip("no Chromium with its driver on this machine: apt-get install chromium chromium-driver")
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install selenium")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--hide-scrollbars"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = webdriver.ChromeService(executable_path=driver)
+    opened = webdriver.Chrome(options=options, service=service)
+    # A machine that is busy takes its time.
+    opened.set_page_load_timeout(120)
+    yield opened
+    opened.quit()
+
+
+def look(browser, page, width, scheme):
+    """Opens the page as on a screen of that width, in the light or the dark look, without a network."""
+    browser.execute_cdp_cmd("Network.enable", {})
+    browser.execute_cdp_cmd(
+        "Network.emulateNetworkConditions", {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
+    )
+    screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
+    browser.get(page.as_uri())
+
+
+def brightness(colour):
+    return sum(int(number) for number in re.findall(r"\d+", colour)[:3]) / 3
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_a_browser_shows_it(browser, page, report, width, scheme):
+    look(browser, page, width, scheme)
+    run = browser.execute_script
+    assert run("return document.getElementById('verdict').textContent") == report.verdict
+    assert run("return document.documentElement.scrollWidth") <= width, "the page is wider than the screen"
+    paper = brightness(run("return getComputedStyle(document.body).backgroundColor"))
+    ink = brightness(run("return getComputedStyle(document.body).color"))
+    assert (paper > 200 and ink < 60) if scheme == "light" else (paper < 60 and ink > 200)
+    assert run("return [...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    charts = run("return [...document.querySelectorAll('.charts svg')].map(svg => svg.getBoundingClientRect().width)")
+    assert len(charts) == 2 and min(charts) > 250
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def test_the_map_turns_with_the_mouse_and_takes_colours(browser, page):
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.by import By
+
+    look(browser, page, 1280, "light")
+    canvas = browser.find_element(By.ID, "map-canvas")
+    browser.execute_script(
+        "document.documentElement.style.scrollBehavior = 'auto'; arguments[0].scrollIntoView({block: 'center'})", canvas
+    )
+    drawn = (
+        "const c = arguments[0]; return [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data].filter(v => v).length"
+    )
+    assert browser.execute_script(drawn, canvas) > 2000
+    before = canvas.get_attribute("data-turn")
+    ActionChains(browser).move_to_element(canvas).click_and_hold().move_by_offset(80, 20).release().perform()
+    assert float(canvas.get_attribute("data-turn")) == pytest.approx(float(before) + 0.8, abs=0.05)
+    legend = browser.find_element(By.ID, "map-legend").text
+    choose = "arguments[0].value = 'class'; arguments[0].dispatchEvent(new Event('change'))"
+    browser.execute_script(choose, browser.find_element(By.ID, "map-colour"))
+    assert browser.find_element(By.ID, "map-legend").text != legend
+    boxes = browser.find_elements(By.CSS_SELECTOR, "#map-groups input")
+    shown = browser.execute_script(drawn, canvas)
+    boxes[0].click()
+    assert browser.execute_script(drawn, canvas) < shown
+
+
+def test_a_touch_shows_the_number(browser, page):
+    look(browser, page, 360, "light")
+    tip = browser.execute_script(
+        "const bar = document.querySelector('.bar'); const box = bar.getBoundingClientRect();"
+        "bar.dispatchEvent(new PointerEvent('pointerdown', {bubbles: true, clientX: box.x + 5, clientY: box.y + 5}));"
+        "const tip = document.getElementById('tip'); return tip.hidden ? '' : tip.textContent"
+    )
+    assert "rejected" in tip

@@ -1,0 +1,157 @@
+"""The plan, what is known of each sample, and two runs of one seed."""
+
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfdefense as td
+from tfdefense.reporting.evidence import Evidence
+from tfdefense.reporting.plan import PLANS, plan_for
+
+
+def test_every_plan_is_compared_at_a_size_that_it_has():
+    for name, plan in PLANS.items():
+        quick = plan_for(name, (28, 28, 1), quick=True)
+        assert set(quick.compared) == set(plan.norms) and quick.samples < plan.samples
+        for norm in plan.norms:
+            assert quick.compared[norm] in quick.sizes(norm) and quick.sizes(norm)[-1] == plan.sizes(norm)[-1]
+
+
+def test_sizes_that_are_asked_for_are_taken():
+    plan = plan_for("mnist", (28, 28, 1), linf=(0.01, 0.02, 0.5), samples=7, steps=None)
+    assert plan.linf == (0.01, 0.02, 0.5) and plan.compared["linf"] == 0.02 and plan.l2 == PLANS["mnist"].l2
+    assert (plan.samples, plan.steps) == (7, PLANS["mnist"].steps)
+
+
+def test_sizes_follow_the_range_of_the_pixels_and_the_number_of_them():
+    plan = plan_for("mnist", (28, 28, 1)).scaled(255)
+    assert plan.linf[0] == 255 * PLANS["mnist"].linf[0] and plan.compared["l2"] in plan.l2
+    small, large = plan_for("own", (8, 8, 1)), plan_for("own", (64, 64, 3))
+    assert large.l2[0] > 5 * small.l2[0] and large.linf == small.linf
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"linf": (0.2, 0.1)}, "increasing sizes"),
+        ({"samples": 0}, "`samples`"),
+        ({"colour": 1}, "Received: colour"),
+        ({"compared": {"linf": 7, "l2": 1.5}}, "`compared` must name"),
+    ],
+)
+def test_a_plan_that_makes_no_sense_is_told(asked, expected):
+    with pytest.raises(ValueError, match=expected):
+        plan_for("mnist", (28, 28, 1), **asked)
+
+
+def test_an_example_counts_in_every_norm_at_its_own_distance():
+    x = np.zeros((2, 4))
+    evidence = Evidence(x, np.array([False, True]), ("linf", "l2"))
+    evidence.add(np.full((2, 4), 0.1), np.array([True, True]), number=3)
+    assert evidence.nearest["linf"].tolist() == pytest.approx([0.1, 0.0])
+    assert evidence.nearest["l2"].tolist() == pytest.approx([0.2, 0.0])
+    assert evidence.fooled("l2", 0.19).tolist() == [False, True] and evidence.held("l2", 0.2) == 0.0
+    # Farther ones, and what does not evade, change nothing.
+    evidence.add(np.full((1, 4), 0.3), np.array([True]), rows=np.array([0]))
+    evidence.add(np.full((1, 4), 0.01), np.array([False]), rows=np.array([0]))
+    evidence.attempt("l2", 0.1, np.full((1, 4), 0.01), rows=np.array([0]))
+    assert evidence.nearest["linf"][0] == pytest.approx(0.1) and evidence.finder["l2"].tolist() == [3, -1]
+    assert evidence.strongest("l2", 0.2)[0] == pytest.approx(0.1) and evidence.strongest("l2", 0.1)[0] == pytest.approx(0.01)
+
+
+def ring(x):
+    """Rejects far from the middle; a function, so that nothing of it can be looked into."""
+    lead = tf.reduce_mean(x, [1, 2, 3]) - 0.5
+    scores = tf.stack([-lead, lead], -1)
+    suspicion = tf.abs(lead) - 0.2
+    label = tf.where(suspicion > 0, -1, tf.argmax(scores, -1, output_type=tf.int32))
+    return {"scores": scores, "suspicion": suspicion, "label": label}
+
+
+@pytest.fixture(scope="module")
+def samples():
+    rng = np.random.default_rng(0)
+    middle = np.where(np.arange(40) % 2, 0.6, 0.4)[:, None, None, None]
+    return np.clip(middle + rng.normal(0, 0.05, (40, 4, 4, 1)), 0, 1).astype("float32"), np.arange(40) % 2
+
+
+SMALL = {"samples": 12, "steps": 3, "linf": (0.05, 0.2), "l2": (0.2, 2.0), "refine": (5, 1), "queries": 10, "max_rejected": 0.0}
+
+
+@pytest.fixture(scope="module")
+def found(samples, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    return td.report(ring, samples, folder, **SMALL), folder
+
+
+def without_times(folder):
+    page = re.sub(r'<section id="times">.*?</section>', "", (folder / "index.html").read_text(), flags=re.S)
+    content = json.loads((folder / "report.json").read_text())
+    del content["times"]
+    return page, content
+
+
+def test_two_runs_of_one_seed_give_the_same_page_but_for_times(found, samples, tmp_path):
+    td.report(ring, samples, tmp_path, **SMALL)
+    assert without_times(tmp_path) == without_times(found[1])
+    times = json.loads((tmp_path / "report.json").read_text())["times"]
+    assert times["total"] >= sum(job["seconds"] for job in times["jobs"]) > 0
+
+
+def test_another_seed_takes_other_samples(found, samples):
+    other = td.report(ring, samples, **SMALL | {"linf": (0.05, 0.2), "l2": (0.2, 2.0)}, seed=5)
+    assert other.content["map"]["groups"][0]["points"] != found[0].content["map"]["groups"][0]["points"]
+
+
+def test_the_file_holds_all_of_the_page(found):
+    from tfdefense.reporting.page import render
+
+    report, folder = found
+    assert render(json.loads((folder / "report.json").read_text())) == (folder / "index.html").read_text()
+    assert report.verdict in repr(report)
+
+
+def test_a_model_that_shows_nothing_is_judged_all_the_same(found):
+    content = found[0].content
+    assert content["about"]["rejects"] and content["map"]["layer"] == "the class scores"
+    assert set(content["curves"]["linf"]) == {"aware"}
+    kinds = {entry["kind"] for entry in content["attacks"]}
+    assert kinds == {"aware", "black box"}
+    # Suspicion is known: what is 0.2 away from the middle is rejected, and the way to the other class is 0.1.
+    assert content["curves"]["linf"]["aware"]["held"][1] == 0.0
+
+
+def test_pixels_up_to_255_give_the_same_shares(found, samples, monkeypatch):
+    from tfdefense.reporting import attackers, protocol
+
+    monkeypatch.setattr(protocol, "ATTACKERS", tuple(a for a in attackers.ATTACKERS if a.name in ("PGD", attackers.FIRST)))
+    x, y = samples
+    settings = SMALL | {"l2": (), "bounds": (0, 255)}
+    content = td.report(lambda x: ring(x / 255), (np.rint(255 * x).astype("uint8"), y), **settings).content
+    assert content["about"]["plan"]["linf"] == [0.05 * 255, 0.2 * 255]
+    assert content["curves"]["linf"]["aware"]["held"] == found[0].content["curves"]["linf"]["aware"]["held"]
+    assert content["clean"]["right"] == found[0].content["clean"]["right"]
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (3, "`data` must be the name"),
+        ((np.zeros((2, 4, 4, 1)), np.zeros(3)), "`data` must be the name"),
+        ((np.full((2, 4, 4, 1), 7.0), np.zeros(2)), "must lie in"),
+        ("mnits", "Did you mean 'mnist'"),
+    ],
+)
+def test_data_that_makes_no_sense_is_told(data, expected):
+    with pytest.raises(ValueError, match=expected):
+        td.report(ring, data, **SMALL)
+
+
+def test_the_plan_is_a_frozen_record_of_the_run(found):
+    about = found[0].content["about"]
+    assert about["plan"]["samples"] == 12 and about["plan"]["clean"] == 40 and about["seed"] == 0
+    assert {field.name for field in dataclasses.fields(PLANS["mnist"])} == set(about["plan"])

@@ -1,0 +1,215 @@
+"""One evaluation for every model: a fixed protocol, checks on the attacks themselves, and a page that shows all of it."""
+
+import dataclasses
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Report", "report"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Report:
+    """What the protocol found.
+
+    Attributes:
+        content: All numbers and pictures, as they stand in the JSON file.
+    """
+
+    content: dict
+
+    @property
+    def verdict(self):
+        """The result in one line."""
+        return self.content["verdict"]["line"]
+
+    @property
+    def failed(self):
+        """Names of the checks that failed: the attack may have been too weak to say much."""
+        return self.content["verdict"]["failed"]
+
+    def __repr__(self):
+        failed = f"; {len(self.failed)} of {len(self.content['checks'])} checks failed" if self.content["checks"] else ""
+        return f"Report({self.verdict!r}{failed})"
+
+    def save(self, directory):
+        """Writes `index.html`, which needs nothing else to be read, and `report.json`; gives the path of the page."""
+        from tfdefense.reporting.page import render
+
+        directory = Path(directory)
+        page = render(self.content)
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "report.json").write_text(json.dumps(self.content, indent=1) + "\n")
+        (directory / "index.html").write_text(page)
+        return directory / "index.html"
+
+
+def report(
+    model,
+    data,
+    path=None,
+    *,
+    split="test",
+    quick=False,
+    train=None,
+    foreign=None,
+    source=None,
+    bounds=None,
+    max_rejected=0.05,
+    seed=0,
+    data_dir=None,
+    download=False,
+    progress=False,
+    name=None,
+    **settings,
+):
+    """Evaluates a model by the fixed protocol: harmless changes, foreign images, attackers who know more and more, and checks
+    on these attackers.
+
+    Args:
+        model: A defended model, a plain Keras classifier, or a loaded SavedModel.
+        data: Name of a data set, `Images`, or a pair of samples, in the bounds of the model, and their classes.
+        path: A directory for the page and its JSON; None writes nothing.
+        split: Which part of a data set by name.
+        quick: A short run, for a first look.
+        train: Training `Images` of the network that attacks are transferred from; by default those of a data set by name.
+        foreign: Samples that are none of the classes, as a dict from a name; by default those that go with the data set.
+        source: The undefended model where it can't be reached inside, as in a SavedModel.
+        bounds: Lowest and highest pixel value of a plain model; by default (0, 1). The data is moved there.
+        max_rejected: The share of clean samples that the model was calibrated to reject.
+        seed: Of the choice of samples and of everything random: equal seeds give equal pages, but for the times.
+        data_dir, download: Where data sets are looked for first, and whether one that is not there is fetched.
+        progress: Whether to show how far it is.
+        name: Of the model, for the page.
+        settings: `samples`, `steps`, `restarts`, sizes `linf` and `l2` in units of the range of the pixels, and other fields
+            of `td.reporting.plan.Plan`.
+
+    Example:
+
+    >>> import tfdefense as td
+    >>> found = td.report(defended, "digits", "report/", quick=True)  # doctest: +SKIP
+    >>> found.verdict  # doctest: +SKIP
+    'Holds to linf = 0.05 and l2 = 0.25; weakest against log-sum-exp (aware, linf).'
+    """
+    from tfdefense import _console
+    from tfdefense._json import plain
+    from tfdefense.attacks.base import check
+    from tfdefense.decisions import View
+    from tfdefense.reporting import page
+    from tfdefense.reporting.plan import plan_for
+    from tfdefense.reporting.protocol import Protocol, run
+
+    if path is not None:
+        # Told before the work and not after it.
+        page.environment()
+    begun = time.perf_counter()
+    view = View.of(model, bounds)
+    images, known = _images(data, split, data_dir, download, view.bounds)
+    plan = plan_for(known, images.x.shape[1:], quick=quick, **settings)
+    images = _chosen(images, max(plan.clean, plan.samples), seed).moved(view.bounds)
+    plan = dataclasses.replace(plan, samples=min(plan.samples, len(images)), clean=len(images))
+    check(view, images.x[: plan.samples], images.y[: plan.samples], None)
+    if known is not None:
+        train = _training(known, split, data_dir) if train is None else train
+        foreign = _foreign(plan, images, data_dir, seed) if foreign is None else foreign
+    protocol = Protocol(
+        view.model,
+        images,
+        plan.scaled(view.bounds[1] - view.bounds[0]),
+        train=None if train is None else train.moved(view.bounds),
+        foreign=foreign,
+        source=source,
+        max_rejected=max_rejected,
+        seed=seed,
+    )
+    times = []
+    with _console.estimate(progress) as begin:
+        findings = run(protocol, begin, times)
+    content = {"about": _about(view, images, protocol, known, split, quick, name)} | findings
+    content["times"] = {
+        "total": time.perf_counter() - begun,
+        "jobs": times,
+        "finished": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+    }
+    found = Report(plain(content))
+    if path is not None:
+        found.save(path)
+    return found
+
+
+def _images(data, split, data_dir, download, bounds):
+    """Samples as `Images`, and the name of the set where it has one; a pair of arrays is in the bounds of the model."""
+    import numpy as np
+
+    from tfdefense.data import Images, load
+
+    if isinstance(data, str | Path):
+        images = load(data, split, data_dir=data_dir, download=download)
+        return images, str(data)
+    if isinstance(data, Images):
+        return data, None
+    if isinstance(data, tuple) and len(data) == 2:
+        x, y = np.asarray(data[0]), np.asarray(data[1])
+        if len(x) == len(y):
+            return Images(x, y.reshape(-1).astype("int32"), (), "samples given", split, bounds), None
+    raise ValueError(
+        "`data` must be the name of a data set, `td.data.load(...)`, or a pair of samples and classes. "
+        f"Received: {type(data).__name__}."
+    )
+
+
+def _chosen(images, number, seed):
+    from tfdefense.data.images import balanced_order
+
+    chosen = images.take(balanced_order(images.y, seed)[:number])
+    return dataclasses.replace(chosen, x=chosen.x.astype("float32"))
+
+
+def _training(name, split, data_dir):
+    from tfdefense.data import load
+
+    return load(name, "train", data_dir=data_dir) if split == "test" else None
+
+
+def _foreign(plan, images, data_dir, seed):
+    from tfdefense.data import available, load
+
+    for name in plan.foreign:
+        if available(name, data_dir):
+            found = load(name, "test", data_dir=data_dir, limit=plan.clean, seed=seed).moved(images.bounds)
+            if found.x.shape[1:] == images.x.shape[1:]:
+                return {name: found.x}
+    return {}
+
+
+def _about(view, images, protocol, known, split, quick, name):
+    import importlib.metadata
+    import platform
+
+    from tfdefense import __version__
+
+    versions = {"tfdefense": __version__, "python": platform.python_version()}
+    for package in ("tensorflow", "keras", "numpy"):
+        versions[package] = importlib.metadata.version(package)
+    kinds = {}
+    for layer in getattr(view.model, "layers", ()):
+        if type(layer).__module__.startswith("tfdefense"):
+            kinds[type(layer).__name__] = kinds.get(type(layer).__name__, 0) + 1
+    count = getattr(view.model, "count_params", lambda: None)()
+    return {
+        "model": name or getattr(view.model, "name", type(view.model).__name__),
+        "rejects": view.rejects,
+        "layers": kinds,
+        "weights": count,
+        "data": known or images.name,
+        "split": split,
+        "classes": list(images.classes),
+        "shape": list(images.x.shape[1:]),
+        "bounds": list(view.bounds),
+        "quick": quick,
+        "seed": protocol.seed,
+        "max_rejected": protocol.max_rejected,
+        "plan": dataclasses.asdict(protocol.plan),
+        "versions": versions,
+    }

@@ -1,0 +1,155 @@
+"""Whether the attack did its job: what is known to go wrong when a defense looks strong because its attacker is weak."""
+
+import numpy as np
+
+# Shares of the samples. Small ones of chance are forgiven: a check in red stands for a doubt that is worth a person's time.
+LEFT = 0.1
+MORE = 0.05
+PROGRESS = 0.9
+
+
+def progress(path):
+    """The share of samples whose objective is lower after the steps than before."""
+    if path.shape[1] == 0:
+        return 1.0
+    first, last = path[0], path[-1]
+    with np.errstate(invalid="ignore"):
+        return float((first - last > 1e-6 * np.maximum(1.0, np.abs(first))).mean())
+
+
+def all_checks(findings, plan, max_rejected, rejects, calibrated):
+    """A list of checks, each with `name`, `passed`, what was `measured`, the `limit`, and a sentence on what it means."""
+    found = []
+    for norm in plan.norms:
+        found += _of_norm(findings, plan, norm)
+    if rejects:
+        found.append(_calibration(findings["clean"], max_rejected, calibrated))
+    dishonest = [entry for entry in findings["attacks"] if not entry["honest"]]
+    found.append(
+        _check(
+            "examples are what they claim",
+            not dishonest,
+            len(dishonest),
+            "no attack",
+            "Examples lie in the ball and the bounds, and the model says of them what the attack said.",
+        )
+    )
+    return found
+
+
+def _of_norm(findings, plan, norm):
+    curve, harder, only = (
+        findings["curves"][norm]["aware"],
+        _row(findings["harder"], norm),
+        _row(findings["only"], norm),
+    )
+    at, size = f"{norm} {only['size']:g}", harder["size"]
+    attacked = [e for e in findings["attacks"] if e["norm"] == norm and e["kind"] == "aware"]
+    missing = [e for e in findings["left_out"] if e["norm"] == norm and e["kind"] == "aware"]
+    zero = max([entry["zero_gradient"] for entry in attacked if entry["name"].startswith("PGD")] + [1.0] * bool(missing))
+    largest = curve["sizes"][-1]
+    return [
+        _check(
+            f"falls at a large size, {norm} {largest:g}",
+            curve["held"][-1] <= LEFT,
+            curve["held"][-1],
+            f"at most {LEFT:.0%} hold",
+            "Nothing can hold at that size, so whoever finds little there is no attacker.",
+        ),
+        _more(f"four times the steps, {norm} {size:g}", harder["more steps"], "fooled by them alone"),
+        _more(f"three times the random starts, {norm} {size:g}", harder["more restarts"], "fooled by them alone"),
+        _more(
+            f"white box before black box, {at}",
+            only["black box"],
+            "fooled only without a look inside",
+            "An attacker who knows more finds less: his gradients lead nowhere.",
+        ),
+        _more(
+            f"many steps before one, {at}",
+            only["one step"],
+            "fooled by one step alone",
+            "Small steps get stuck where a large one goes on: the gradients are of use only far away.",
+        ),
+        _more(
+            f"first start before others, {at}",
+            only["other starts"],
+            "fooled from other starts alone",
+            "From the sample itself the search gets stuck; who attacked only from there saw a stronger model than there is.",
+        ),
+        _check(
+            f"gradients are there, {at}",
+            zero <= MORE,
+            zero,
+            f"at most {MORE:.0%} of the samples with none",
+            "Where the gradient is all zeros the search stands still, and that is no strength.",
+        ),
+        _check(
+            f"steps gain, {at}",
+            harder["progress"] >= PROGRESS,
+            harder["progress"],
+            f"at least {PROGRESS:.0%} of the samples",
+            "The steps must bring down what they are to bring down.",
+        ),
+    ]
+
+
+def _more(name, measured, what, text="The search was not long enough to say where the model falls."):
+    return _check(name, measured <= MORE, measured, f"at most {MORE:.0%} {what}", text)
+
+
+def _calibration(clean, promised, calibrated):
+    # The threshold came from a sample as well as this number: twice the variance of one.
+    slack = 2.5 * np.sqrt(2 * promised * (1 - promised) / clean["samples"]) + 0.005
+    high, low = promised + slack, max(0.0, promised - slack) if calibrated else 0.0
+    return _check(
+        "rejects clean samples as calibrated",
+        low <= clean["rejected"] <= high,
+        clean["rejected"],
+        f"{low:.1%} to {high:.1%}, for the {promised:.0%} promised",
+        "A threshold that has moved buys robustness with clean samples, or gives it away.",
+    )
+
+
+def _check(name, passed, measured, limit, text):
+    return {"name": name, "passed": bool(passed), "measured": measured, "limit": limit, "text": text}
+
+
+def _row(rows, norm):
+    return next(row for row in rows if row["norm"] == norm)
+
+
+def half(sizes, held, start):
+    """The size at which half of the samples are fooled, on the straight line between two that were tried; None beyond."""
+    at, before = 0.0, start
+    for size, share in zip(sizes, held, strict=True):
+        if share <= 0.5:
+            return at + (size - at) * (before - 0.5) / max(before - share, 1e-9) if before > 0.5 else at
+        at, before = size, share
+    return None
+
+
+def verdict(findings, plan):
+    """What the numbers say, in one line, and what stands against it."""
+    holds, halves = {}, {}
+    for norm in plan.norms:
+        curve = findings["curves"][norm]["aware"]
+        good = [size for size, held in zip(curve["sizes"], curve["held"], strict=True) if held >= plan.held]
+        holds[norm] = good[-1] if good else 0.0
+        halves[norm] = half(curve["sizes"], curve["held"], 1 - findings["clean"]["wrong"])
+    attacks = [entry for entry in findings["attacks"] if entry["kind"] != "unaware"]
+    weakest = max(attacks, key=lambda entry: entry["wrong"], default=None)
+    failed = [check["name"] for check in findings["checks"] if not check["passed"]]
+    clean = findings["clean"]["rejected"]
+    loud = [row for row in findings["harmless"] if row["rejected"] > clean + 0.2]
+    held = [f"{norm} = {size:g}" for norm, size in holds.items() if size]
+    line = f"Holds to {' and '.join(held)}" if held else "Holds to none of the sizes tried"
+    if weakest and weakest["wrong"] > 0:
+        line += f"; weakest against {weakest['name']} ({weakest['kind']}, {weakest['norm']})"
+    notes = []
+    if failed:
+        named = f" ({'; '.join(failed)})" if len(failed) < 4 else ""
+        notes.append(f"{len(failed)} of {len(findings['checks'])} checks on the attack failed{named}: the sizes are upper limits.")
+    if loud:
+        worst = max(loud, key=lambda row: row["rejected"])
+        notes.append(f"It rejects {worst['rejected']:.0%} of samples after a harmless change ({worst['what']}): that is no merit.")
+    return {"line": line + ".", "notes": notes, "holds": holds, "halves": halves, "failed": failed, "held_means": plan.held}

@@ -1,0 +1,238 @@
+"""What the protocol needs beside attacks: harmless and foreign samples, a network to transfer from, and what the page shows."""
+
+import base64
+import io
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfdefense import metrics
+
+
+def layer_kinds(model):
+    """Names of the classes of the layers of a Keras model, those of submodels too."""
+    found = set()
+    for layer in getattr(model, "layers", ()):
+        found |= {type(layer).__name__} | layer_kinds(layer)
+    return found
+
+
+def thresholds_are_calibrated(model):
+    """Whether every threshold was set from data: one that was given promises no rate."""
+    from tfdefense.layers import Threshold
+
+    found = [layer for layer in getattr(model, "layers", ()) if isinstance(layer, Threshold)]
+    return bool(found) and all(layer.threshold is None for layer in found)
+
+
+@dataclass(frozen=True)
+class Change:
+    about: dict
+    x: np.ndarray
+
+
+def harmless(images, plan, seed):
+    """Changes that leave the class as it is; those of a norm are as large as the attacks that are compared."""
+    span = images.bounds[1] - images.bounds[0]
+    kinds = [("random signs", "sign", "linf"), ("random direction", "direction", "l2")]
+    kinds = [(what, kind, norm, plan.compared[norm]) for what, kind, norm in kinds if norm in plan.norms]
+    kinds += [("Gaussian noise", "gaussian", None, 0.05 * span), ("dimmed to 0.7", "dim", None, 0.3)]
+    if images.x.ndim == 4:
+        kinds.append(("shifted by a pixel", "shift", None, 1))
+    for what, kind, norm, size in kinds:
+        x = metrics.harmless(images.x, size, kind, images.bounds, seed)
+        yield Change({"what": what, "norm": norm, "size": size}, x)
+
+
+def foreign(images, given, bounds, seed):
+    """Images that are none of the classes, by name: those given, noise, and two samples of different classes at once."""
+    low, high = bounds
+    rng = np.random.default_rng(seed)
+    x = images.x
+    found = dict(given) | {"uniform noise": rng.uniform(low, high, x.shape).astype("float32")}
+    other = rng.permutation(len(x))
+    differ = images.y != images.y[other]
+    if differ.any():
+        found["two classes blended"] = ((x + x[other]) / 2)[differ].astype("float32")
+    return found
+
+
+def substitute(train, setting, classes, seed):
+    """A small network of the attacker's own, trained on the same data. It leaves the caller's random state alone."""
+    import keras
+
+    epochs, samples = setting
+    rng = np.random.default_rng(seed)
+    rows = rng.permutation(len(train.x))[:samples]
+    low, high = train.bounds
+    x, y = (train.x[rows].astype("float32") - low) / (high - low), train.y[rows]
+    image = keras.Input(x.shape[1:])
+    hidden = image
+    if x.ndim == 4:
+        for number, filters in enumerate((16, 32)):
+            hidden = keras.layers.Conv2D(
+                filters, 3, padding="same", activation="relu", kernel_initializer=keras.initializers.HeNormal(seed + number)
+            )(hidden)
+            hidden = keras.layers.MaxPooling2D(2, padding="same")(hidden)
+    hidden = keras.layers.Flatten()(hidden)
+    for number, (units, activation) in enumerate(((64, "relu"), (classes, None)), 2):
+        initializer = keras.initializers.GlorotUniform(seed + number)
+        hidden = keras.layers.Dense(units, activation=activation, kernel_initializer=initializer)(hidden)
+    model = keras.Model(image, hidden, name="substitute")
+    model.compile(keras.optimizers.Adam(2e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    # Small sets get as many steps: an attacker would train on until it works.
+    epochs *= max(1, round(10_000 / len(x)))
+    model.fit(x, y, epochs=epochs, batch_size=64, shuffle=False, verbose=0)
+    scaled = keras.Input(x.shape[1:])
+    return keras.Model(scaled, model((scaled - low) / (high - low)), name="substitute_of_pixels")
+
+
+def rocs(kept, rejects, points=80):
+    """ROC curves of the suspicion, over the samples that mislead the classifier, as the papers draw them."""
+    if not rejects:
+        return []
+    clean = kept["clean"].suspicion
+    found = []
+    for key, outcomes in kept.items():
+        if not isinstance(key, tuple) or not (key[0] == "strongest" or key[0] in ("unaware", "transfer")):
+            continue
+        misled = outcomes.suspicion[outcomes.guess != outcomes.y]
+        if len(misled) < 10:
+            continue
+        curve = metrics.roc(clean, misled)
+        rows = np.unique(np.linspace(0, len(curve.fpr) - 1, points).round().astype(int))
+        name = f"aware, strongest, {key[1]}" if key[0] == "strongest" else f"{key[0]}: {key[1]}, {key[2]}"
+        found.append(
+            {
+                "what": name,
+                "auc": curve.auc,
+                "samples": len(misled),
+                "fpr": curve.fpr[rows].tolist(),
+                "tpr": curve.tpr[rows].tolist(),
+            }
+        )
+    return found
+
+
+def gallery(protocol):
+    """Examples in each norm: those that evade first. Pictures are PNGs in the page itself."""
+    x = protocol.x
+    if x.ndim != 4 or x.shape[-1] not in (1, 3):
+        return []
+    found = []
+    for norm in protocol.plan.norms:
+        size = protocol.plan.compared[norm]
+        fooled = protocol.evidence.fooled(norm, size) & (protocol.evidence.nearest[norm] > 0)
+        rows = np.argsort(~fooled, kind="stable")[: protocol.plan.shown]
+        adversarial = protocol.evidence.strongest(norm, size)[rows]
+        labels = protocol._judged(adversarial, True, protocol.y[rows]).label
+        distances = protocol.evidence.distance(norm, adversarial, rows)
+        found.append(
+            _pictures(protocol.view.bounds, x[rows], adversarial, protocol.y[rows], labels, distances)
+            | {"norm": norm, "size": size}
+        )
+    for name, (images, decided) in protocol.kept.get("foreign", {}).items():
+        rows = np.argsort(decided.rejected, kind="stable")[: protocol.plan.shown]
+        items = [{"adversarial": _png(_unit(images[row], protocol.view.bounds)), "label": int(decided.label[row])} for row in rows]
+        found.append({"foreign": name, "items": items})
+    return found
+
+
+def _pictures(bounds, x, x_adv, y, labels, distances):
+    from tfdefense.plots import _round_factor
+
+    clean, adversarial = _unit(x, bounds), _unit(x_adv, bounds)
+    change = adversarial - clean
+    # The few largest values may be clipped: in l2 they would leave the others invisible.
+    magnify = _round_factor(max(float(np.quantile(np.abs(change), 0.98)), 1e-3))
+    items = [
+        {
+            "clean": _png(clean[row]),
+            "change": _png(_diverging(magnify * change[row])),
+            "adversarial": _png(adversarial[row]),
+            "y": int(y[row]),
+            "label": int(labels[row]),
+            "distance": float(distances[row]),
+        }
+        for row in range(len(x))
+    ]
+    return {"magnify": magnify, "items": items}
+
+
+def _unit(x, bounds):
+    low, high = bounds
+    return (np.asarray(x, "float64") - low) / (high - low)
+
+
+def _diverging(change):
+    """Grey images: brighter is orange, darker is blue, nothing is white. Colour images: around middle grey."""
+    if change.shape[-1] == 3:
+        return 0.5 + 0.5 * change
+    amount = np.clip(np.abs(change), 0, 1)
+    ink = np.where(change > 0, np.array([0.84, 0.37, 0.0]), np.array([0.0, 0.45, 0.70]))
+    return 1 - amount * (1 - ink)
+
+
+def _png(image):
+    from PIL import Image
+
+    pixels = np.rint(255 * np.clip(image, 0, 1)).astype("uint8")
+    picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def feature_map(protocol):
+    """Clean, harmless, adversarial and foreign samples in three principal directions of the clean ones' hidden features."""
+    features, layer = _features(protocol)
+    plan, number = protocol.plan, min(protocol.plan.mapped, len(protocol.x))
+    x, y = protocol.x[:number], protocol.y[:number]
+    groups = [("clean", x, y)]
+    for norm in plan.norms:
+        size = plan.compared[norm]
+        groups.append((f"attacked, {norm} {size:g}", protocol.evidence.strongest(norm, size)[:number], y))
+    for change in harmless(protocol.images.take(slice(0, number)), plan, protocol.seed):
+        if change.about["norm"]:
+            groups.append((f"{change.about['what']}, {change.about['norm']} {change.about['size']:g}", change.x, y))
+    for name, (images, _) in list(protocol.kept.get("foreign", {}).items())[:1]:
+        groups.append((name, images[:number], np.full(min(number, len(images)), -1)))
+    values = [features(images) for _, images, _ in groups]
+    mean = values[0].mean(0)
+    directions = np.linalg.svd(values[0] - mean, full_matrices=False)[2][:3]
+    # Either sign is a principal direction: the same one in every run.
+    directions *= np.sign(directions[np.arange(len(directions)), np.abs(directions).argmax(1)])[:, None]
+    points = [np.pad((value - mean) @ directions.T, [(0, 0), (0, 3 - len(directions))]) for value in values]
+    reach = max(float(np.quantile(np.abs(np.concatenate(points)), 0.99)), 1e-9)
+    found = []
+    for (name, images, true), at in zip(groups, points, strict=True):
+        label = protocol._judged(images, y=np.maximum(true, 0)).label
+        at = np.clip(at / reach, -1.6, 1.6).round(3)
+        found.append({"what": name, "points": at.tolist(), "y": true.tolist(), "label": label.tolist()})
+    total = float(((values[0] - mean) ** 2).sum()) or 1.0
+    explained = float((((values[0] - mean) @ directions.T) ** 2).sum() / total)
+    return {"layer": layer, "explained": explained, "groups": found}
+
+
+def _features(protocol):
+    """A function from samples to what the last Dense layer of the undefended model takes; else to the class scores."""
+    import keras
+
+    from tfdefense.defenses.density import _into_last_dense
+    from tfdefense.graph import expose
+
+    view = protocol.base or protocol.view
+    try:
+        if not view.is_keras:
+            raise ValueError
+        exposed = expose(view.model)
+        model, layer = keras.Model(exposed.input, _into_last_dense(exposed.logits)), "the last hidden layer"
+    except ValueError:
+        model, layer = None, "the class scores"
+
+    def features(x, batch_size=256):
+        parts = [x[i : i + batch_size].astype("float32") for i in range(0, len(x), batch_size)]
+        outputs = [np.asarray(view.run(part)[0] if model is None else model(part, training=False)) for part in parts]
+        return np.concatenate(outputs).reshape(len(x), -1).astype("float64")
+
+    return features, layer

@@ -1,0 +1,152 @@
+"""The page, rendered from the JSON alone."""
+
+import json
+from pathlib import Path
+
+from tfdefense.reporting import charts
+
+FOLDER = Path(__file__).parent / "template"
+CURVES = (
+    ("aware", "attacker knows the defense", 1),
+    ("unaware", "attacker does not know of it", 0),
+    ("undefended", "the model without its defense", 2),
+)
+KINDS = {
+    "unaware": "does not know of the defense",
+    "aware": "knows model and defense",
+    "own": "as the authors of the defense attack it",
+    "transfer": "has a network of his own",
+    "black box": "sees outputs alone",
+}
+
+
+def environment():
+    try:
+        import jinja2
+    except ImportError:
+        raise ImportError("The page is made with Jinja, which is not installed. Type: pip install jinja2") from None
+    found = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {"percent": _percent, "number": _number, "seconds": _seconds}
+    return found
+
+
+def render(content):
+    """The HTML of a report's content: one file that needs no other."""
+    jinja = environment()
+    from markupsafe import Markup
+
+    about = content["about"]
+    shown = {
+        "curves": [(norm, Markup(_curves(norm, curves, content))) for norm, curves in content["curves"].items()],
+        "legend": [(number, name) for key, name, number in CURVES if any(key in curves for curves in content["curves"].values())],
+        "roc": Markup(_roc(content["roc"])) if content["roc"] else None,
+        "bars": _bars(content),
+        "sparks": [(row, Markup(charts.spark(row["path"]))) for row in content["harder"]],
+        "name_of": lambda label: "rejected" if label == -1 else _class(about["classes"], label),
+        "map_data": Markup(_script_json({**content["map"], "classes": about["classes"]})),
+        "style": Markup((FOLDER / "page.css").read_text()),
+        "script": Markup((FOLDER / "page.js").read_text()),
+    }
+    return jinja.get_template("page.html").render(**content, shown=shown, kinds=KINDS)
+
+
+def _class(names, label):
+    return names[label] if 0 <= label < len(names) else str(label)
+
+
+def _curves(norm, curves, content):
+    found = []
+    # What is drawn last lies on top.
+    for key, name, number in reversed(CURVES):
+        if key in curves:
+            start = 1 - content["clean"]["wrong"] if key != "undefended" else content["clean"]["before_rejection"]
+            sizes = [0, *curves[key]["sizes"]]
+            found.append({"name": name, "x": sizes, "y": [start, *curves[key]["held"]], "colour": number})
+    if content["about"]["rejects"]:
+        rejected = [content["clean"]["rejected"], *curves["aware"]["rejected"]]
+        found.append(
+            {
+                "name": "rejected, aware",
+                "x": [0, *curves["aware"]["sizes"]],
+                "y": rejected,
+                "colour": 1,
+                "dashed": True,
+                "bare": True,
+            }
+        )
+    size = content["about"]["plan"]["compared"][norm]
+    xlabel = f"{norm} size of the perturbation"
+    return charts.lines(found, xlabel, x_max=curves["aware"]["sizes"][-1], ylabel="right or rejected", marked=size)
+
+
+def _roc(rows):
+    found = [
+        {"name": row["what"], "x": row["fpr"], "y": row["tpr"], "colour": i % 8, "bare": True, "dashed": i >= 8}
+        for i, row in enumerate(rows)
+    ]
+    return charts.lines(found, "clean samples rejected", x_max=1, ylabel="attacked samples rejected", diagonal=True)
+
+
+def _bars(content):
+    """Groups of rows with the shares that are drawn: what was done to the samples, and what became of them."""
+    clean = {"name": "clean samples", **content["clean"]}
+    groups = [("Nobody attacks", "What is rejected here is lost", [clean, *map(_harmless, content["harmless"])])]
+    for norm, size in content["about"]["plan"]["compared"].items():
+        if norm not in content["curves"]:
+            continue
+        rows = [entry for entry in content["attacks"] if entry["norm"] == norm]
+        rows = sorted(rows, key=lambda entry: list(KINDS).index(entry["kind"]))
+        groups.append(
+            (
+                f"Attacks of {norm} size {size:g}",
+                "Right and rejected samples count for the defense",
+                rows + [_strongest(content, norm, size)],
+            )
+        )
+    return groups
+
+
+def _harmless(row):
+    size = f", {row['norm']} {row['size']:g}" if row["norm"] else ""
+    return {**row, "name": f"{row['what']}{size}", "kind": "harmless"}
+
+
+def _strongest(content, norm, size):
+    curve = content["curves"][norm]["aware"]
+    at = curve["sizes"].index(size)
+    held, rejected = curve["held"][at], min(curve["rejected"][at], curve["held"][at])
+    return {
+        "name": "strongest of all, for each sample",
+        "kind": "strongest",
+        "right": held - rejected,
+        "rejected": rejected,
+        "wrong": 1 - held,
+    }
+
+
+def _script_json(value):
+    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _percent(share, digits=0):
+    if share is None:
+        return "–"
+    # 99.6 % is not all, and 0.4 % is not nothing.
+    digits = 1 if digits == 0 and (0 < share < 0.01 or 0.99 < share < 1) else digits
+    return f"{100 * share:.{digits}f} %"
+
+
+def _number(value):
+    if value is None:
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+
+
+def _seconds(value):
+    return f"{value:.1f} s" if value < 100 else f"{value / 60:.1f} min"

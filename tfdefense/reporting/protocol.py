@@ -1,0 +1,309 @@
+"""The protocol: everything that is measured on a model, in an order that is known beforehand, so that time can be told."""
+
+import dataclasses
+import functools
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfdefense import metrics
+from tfdefense.attacks import Margin
+from tfdefense.attacks.gradients import NoGradient
+from tfdefense.attacks.starts import Interpolated
+from tfdefense.decisions import View
+from tfdefense.reporting import checks, material
+from tfdefense.reporting.attackers import ATTACKERS, FIRST, ONE_STEP, Situation, starts_of
+from tfdefense.reporting.evidence import Evidence, within
+
+
+@dataclass(frozen=True)
+class Job:
+    """A piece of work: the part that it belongs to, its name, what it costs in steps of one sample, and the work itself."""
+
+    part: str
+    name: str
+    cost: float
+    work: Callable
+
+
+class Protocol:
+    """One run of the protocol on one model. `jobs` gives what there is to do; after the last one `findings` holds all numbers.
+
+    Args:
+        model: A defended model, a plain classifier, a SavedModel or a function.
+        images: Samples with their classes, in the bounds of the model.
+        plan: Sizes, in the units of the pixels, samples and steps.
+        train: Training images for the network that transferred attacks are crafted on, or None.
+        foreign: Images that are none of the classes, by name.
+        source: The undefended model where it can't be reached inside.
+        max_rejected: What the model was calibrated to.
+    """
+
+    def __init__(self, model, images, plan, *, train=None, foreign=None, source=None, max_rejected=0.05, seed=0):
+        self.model, self.plan, self.seed, self.source, self.max_rejected = model, plan, seed, source, max_rejected
+        self.images, self.train, self.foreign = images, train, foreign or {}
+        self.view = View.of(model, images.bounds)
+        attacked = images.take(slice(0, plan.samples))
+        self.x, self.y = attacked.x.astype("float32"), attacked.y
+        self.view.learn(self.x[:16])
+        self.base = self._base()
+        self.substitute = None
+        self.findings = {"attacks": [], "curves": {}, "harmless": [], "foreign": [], "checks": [], "left_out": []}
+        self.kept = {}
+
+    def _base(self):
+        """The undefended model as a view, or None."""
+        if self.source is not None:
+            return View.of(self.source, self.view.bounds)
+        return self.view.base() if self.view.rejects and self.view.has_base else None
+
+    def situation(self, norm, size):
+        from tfdefense.surrogate import can_be_smoothed
+
+        names = ("steps", "restarts", "queries", "refine")
+        return Situation(
+            norm=norm,
+            size=size,
+            **{name: getattr(self.plan, name) for name in names},
+            seed=self.seed,
+            starts=starts_of(self.view, self.source, (self.x, self.y)),
+            rejects=self.view.rejects,
+            smooth=self.view.is_keras and can_be_smoothed(self.model),
+            watched=frozenset(material.layer_kinds(self.model)),
+            base=self.base is not None,
+            source=self.source,
+            substitute=self.substitute,
+        )
+
+    def jobs(self):
+        """Everything there is to do, in order."""
+        count, plan = len(self.x), self.plan
+        transfers = bool(plan.substitute[0]) and self.train is not None
+        yield Job("clean", "clean, harmless and foreign samples", count, self._without_attack)
+        if transfers:
+            yield Job("transfer", "training a network to transfer from", 40 * count, self._train_substitute)
+        for norm in plan.norms:
+            size = plan.compared[norm]
+            situation = self.situation(norm, size)
+            for number, attacker in enumerate(ATTACKERS):
+                # The network to transfer from is not there yet when the jobs are listed.
+                if attacker.fits(situation) or (transfers and attacker.kind == "transfer" and norm in attacker.norms):
+                    part = "transfer" if attacker.kind == "transfer" else "attacks"
+                    name = f"{attacker.kind}: {attacker.name}, {norm} {size:g}"
+                    yield Job(part, name, count * attacker.passes(situation), functools.partial(self._attack, number, norm))
+        for norm in plan.norms:
+            situation = self.situation(norm, 1.0)
+            searches = [(i, a) for i, a in enumerate(ATTACKERS) if a.search and a.fits(situation)]
+            cost = count * sum(a.passes(situation) for _, a in searches) / 2
+            for size in plan.sizes(norm):
+                yield Job("curves", f"strongest, {norm} {size:g}", cost, functools.partial(self._search, norm, size, searches))
+            if self.base is not None:
+                for name in ("unaware", "undefended"):
+                    work = functools.partial(self._simple_curve, norm, name)
+                    cost = count * plan.steps * (3 if name == "undefended" else 1)
+                    yield Job("simple curves", f"curve, {name}, {norm}", cost, work)
+        for norm in plan.norms:
+            situation = self.situation(norm, 1.0)
+            cost = count * plan.steps * (4 * len(situation.starts) + 3 * plan.restarts) / 2
+            yield Job("checks", f"checks, {norm}", cost, functools.partial(self._harder, norm))
+        yield Job("checks", "verdict", 0, self._conclude)
+        yield Job("page", "feature map and gallery", count, self._show)
+
+    def _judged(self, x, adversarial=False, y=None, model=None):
+        return metrics.evaluate(model or self.view, x, self.y if y is None else y, adversarial=adversarial)
+
+    def _without_attack(self):
+        clean = self._judged(self.images.x, y=self.images.y)
+        attacked = clean.select(np.arange(len(self.x)))
+        self.kept["clean"] = clean
+        self.findings["clean"] = _shares(clean) | {"before_rejection": clean.accuracy_before_rejection}
+        self.evidence = Evidence(self.x, attacked.wrong, self.plan.norms)
+        self.own_right = attacked.right
+        for change in material.harmless(self.images, self.plan, self.seed):
+            self.findings["harmless"].append(change.about | _shares(self._judged(change.x, y=self.images.y)))
+        for name, x in material.foreign(self.images, self.foreign, self.view.bounds, self.seed).items():
+            decided = self._judged(x, y=np.zeros(len(x), int))
+            self.kept.setdefault("foreign", {})[name] = (x, decided)
+            self.findings["foreign"].append({"what": name, "rejected": decided.rejection, "samples": len(x)})
+
+    def _train_substitute(self):
+        self.substitute = material.substitute(self.train, self.plan.substitute, self.view.classes, self.seed)
+
+    def _attack(self, number, norm):
+        """One attacker on all samples, at the size where all are compared."""
+        attacker, size = ATTACKERS[number], self.plan.compared[norm]
+        entry = {"name": attacker.name, "kind": attacker.kind, "norm": norm, "size": size}
+        attack = attacker.make(self.situation(norm, size))
+        result = self._run(attack, entry)
+        if result is None:
+            return
+        distance = self.evidence.distance(norm, result.x_adv)
+        # What lies beyond the size is beyond the attacker's means: he is left with the clean sample.
+        beyond = ~within(distance, size)
+        x_adv = np.where(beyond.reshape((-1,) + (1,) * (self.x.ndim - 1)), self.x, result.x_adv)
+        outcomes = self._judged(x_adv, adversarial=True)
+        found = self._judged(result.x_adv, adversarial=True) if beyond.any() else outcomes
+        self.evidence.add(result.x_adv, found.wrong, number)
+        if attacker.search:
+            self.evidence.attempt(norm, size, x_adv)
+        self.kept[(attacker.kind, attacker.name, norm)] = outcomes
+        agrees = result.success == found.wrong
+        inside = not hasattr(getattr(attack, "attack", attack), "epsilon") or not beyond.any()
+        low, high = self.view.bounds
+        entry |= _shares(outcomes) | {
+            "distance": float(np.median(distance[found.wrong])) if found.wrong.any() else None,
+            "zero_gradient": float(result.zero_gradient.mean()),
+            "steps": float(result.steps.mean()),
+            "honest": bool(agrees.mean() > 0.99 and inside and x_adv.min() >= low - 1e-6 and x_adv.max() <= high + 1e-6),
+        }
+        self.findings["attacks"].append(entry)
+
+    def _run(self, attack, entry, x=None, y=None, model=None):
+        """The attack's result, or None where the model has no gradient to follow: that is a finding, and no reason to stop."""
+        x, y = (self.x, self.y) if x is None else (x, y)
+        try:
+            with warnings.catch_warnings():
+                # Counted, and told by a check.
+                warnings.filterwarnings("ignore", message=".*gradient was all zeros")
+                return attack(model or self.view, x, y)
+        except NoGradient as error:
+            self.findings["left_out"].append(entry | {"reason": str(error)})
+            return None
+
+    def _search(self, norm, size, searches):
+        """Everything that searches, one after the other on what has not been fooled within this size yet."""
+        situation = self.situation(norm, size)
+        if size != self.plan.compared[norm]:
+            for number, attacker in searches:
+                rows = np.flatnonzero(~self.evidence.fooled(norm, size))
+                if len(rows) == 0:
+                    break
+                entry = {"name": attacker.name, "kind": attacker.kind, "norm": norm, "size": size}
+                result = self._run(attacker.make(situation), entry, self.x[rows], self.y[rows])
+                if result is not None:
+                    evades = self._judged(result.x_adv, True, self.y[rows]).wrong
+                    self.evidence.add(result.x_adv, evades, number, rows)
+                    self.evidence.attempt(norm, size, result.x_adv, rows)
+        outcomes = self._judged(self.evidence.strongest(norm, size), adversarial=True)
+        if size == self.plan.compared[norm]:
+            self.kept[("strongest", norm)] = outcomes
+        self._point(norm, "aware", size, rejected=float((outcomes.rejected & ~self.evidence.fooled(norm, size)).mean()))
+
+    def _point(self, norm, name, size, **values):
+        curve = self.findings["curves"].setdefault(norm, {}).setdefault(name, {"sizes": [], "rejected": []})
+        curve["sizes"].append(size)
+        for key, value in values.items():
+            curve.setdefault(key, []).append(value)
+
+    def _simple_curve(self, norm, name):
+        """PGD that does not know of the defense, judged by the defended model; or against the undefended one, all that it has."""
+        model = self.view if name == "unaware" else self.base
+        before = Evidence(self.x, self._judged(self.x, model=model).wrong, (norm,))
+        for size in self.plan.sizes(norm):
+            rows = np.flatnonzero(~before.fooled(norm, size))
+            outcomes = result = None
+            if len(rows):
+                entry = {"name": "PGD", "kind": name, "norm": norm, "size": size}
+                attack = self.situation(norm, size).plain()
+                if name == "undefended":
+                    starts = ("sample", "random", *(s for s in self.situation(norm, size).starts if isinstance(s, Interpolated)))
+                    attack = dataclasses.replace(attack, objective=Margin(), starts=starts)
+                result = self._run(attack, entry, self.x[rows], self.y[rows], self.base)
+            if result is not None:
+                outcomes = self._judged(result.x_adv, True, self.y[rows], model)
+                before.add(result.x_adv, outcomes.wrong, rows=rows)
+            rejected = 0.0 if outcomes is None else outcomes.rejected.sum() / len(self.x)
+            self._point(norm, name, size, held=before.held(norm, size), rejected=float(rejected))
+
+    def _harder(self, norm):
+        """Whether much more work finds much more, at the size where about half of the samples hold; and how the steps go."""
+        sizes = self.plan.sizes(norm)
+        size = min(sizes, key=lambda s: abs(self.evidence.held(norm, s) - 0.5))
+        plan, situation = self.plan, self.situation(norm, size)
+        rows = np.flatnonzero(~self.evidence.fooled(norm, size))[: max(10, plan.samples // 2)]
+        more = {
+            "more steps": situation.pgd(steps=4 * plan.steps),
+            "more restarts": situation.pgd(starts=("random",), restarts=3 * plan.restarts, seed=self.seed + 1),
+        }
+        found = {"norm": norm, "size": size, "tried": len(rows), "samples": len(self.x), "waiting": self.evidence.held(norm, size)}
+        for name, attack in more.items():
+            result = None
+            if len(rows):
+                result = self._run(attack, {"name": name, "kind": "aware", "norm": norm, "size": size}, self.x[rows], self.y[rows])
+            evades = np.zeros(0, bool)
+            if result is not None:
+                evades = self._judged(result.x_adv, True, self.y[rows]).wrong
+                self.evidence.add(result.x_adv, evades, rows=rows)
+            # Those tried stand for all that were still waiting.
+            found[name] = float(evades.mean() * found["waiting"]) if len(evades) else 0.0
+        some = np.flatnonzero(self.own_right)[:64]
+        try:
+            attack = dataclasses.replace(situation.plain(), epsilon=plan.compared[norm], early_stop=False)
+            path = attack.path(self.view, self.x[some], self.y[some]) if len(some) else np.zeros((1, 0))
+            found |= {"path": path.mean(1).tolist() if len(some) else [], "progress": checks.progress(path)}
+        except NoGradient:
+            found |= {"path": [], "progress": 0.0}
+        self.findings.setdefault("harder", []).append(found)
+
+    def _conclude(self):
+        for norm, curves in self.findings["curves"].items():
+            # Harder searches may have found more since the point was taken.
+            curves["aware"]["held"] = [self.evidence.held(norm, size) for size in curves["aware"]["sizes"]]
+        self.findings["only"] = self._only()
+        calibrated = material.thresholds_are_calibrated(self.model)
+        self.findings["checks"] = checks.all_checks(self.findings, self.plan, self.max_rejected, self.view.rejects, calibrated)
+        self.findings["verdict"] = checks.verdict(self.findings, self.plan)
+
+    def _show(self):
+        self.findings["roc"] = material.rocs(self.kept, self.view.rejects)
+        self.findings["gallery"] = material.gallery(self)
+        self.findings["map"] = material.feature_map(self)
+
+    def _only(self):
+        """For each norm what one group of attacks fools and another does not, in shares of the samples."""
+        found = []
+        for norm in self.plan.norms:
+            wrong = {key: o.wrong for key, o in self.kept.items() if isinstance(key, tuple) and len(key) == 3 and key[2] == norm}
+            none = np.zeros(len(self.x), bool)
+
+            def union(keep, wrong=wrong, none=none):
+                return np.any([none, *(found for key, found in wrong.items() if keep(key))], axis=0)
+
+            white = union(lambda key: key[0] in ("aware", "own"))
+            groups = {
+                "black box": union(lambda key: key[0] in ("black box", "transfer", "unaware")) & ~white,
+                "one step": union(lambda key: key[1] == ONE_STEP) & ~union(lambda key: key[1] == FIRST),
+                "other starts": union(lambda key: key[1] == "PGD" and key[0] == "aware") & ~union(lambda key: key[1] == FIRST),
+            }
+            found.append({"norm": norm, "size": self.plan.compared[norm]} | {k: float(v.mean()) for k, v in groups.items()})
+        return found
+
+
+def _shares(outcomes):
+    return {
+        "right": outcomes.accuracy,
+        "rejected": outcomes.rejection,
+        "wrong": outcomes.error,
+        "held": outcomes.robust_accuracy,
+        "samples": len(outcomes),
+    }
+
+
+def run(protocol, begin=lambda name, done, total: None, times=None, without=()):
+    """Does every job in turn, but for those of the parts in `without`.
+
+    `begin` hears the name of each, the cost before it and that of all; `times` gets the seconds.
+    """
+    jobs = [job for job in protocol.jobs() if job.part not in without]
+    total, done = sum(job.cost for job in jobs), 0
+    for job in jobs:
+        begin(job.name, done, total)
+        begun = time.perf_counter()
+        job.work()
+        if times is not None:
+            times.append({"what": job.name, "seconds": time.perf_counter() - begun})
+        done += job.cost
+    return protocol.findings
