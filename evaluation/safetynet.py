@@ -75,7 +75,7 @@ def run(
     *,
     depth: Annotated[int | None, typer.Option(help="Depth of a residual classifier; else 14.")] = None,
     fitted: Annotated[int | None, typer.Option(help="Training samples of a branch.", min=128)] = None,
-    pairs: Annotated[int | None, typer.Option(help="Clean and as many attacked samples that machines are fitted on.")] = None,
+    pairs: Annotated[int | None, typer.Option(help="Clean and as many attacked samples for machines.", min=20)] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of a type II attack; 40, or 5 in a quick run.", min=2)] = None,
     strongest: Annotated[int | None, typer.Option(help="Samples for the strongest attacks; 150, or 10.", min=1)] = None,
     asked: Annotated[int | None, typer.Option(help="Samples for attacks that ask for outputs or labels; 40, or 5.", min=1)] = None,

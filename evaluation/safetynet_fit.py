@@ -26,8 +26,9 @@ class Codes:
 
 CODES = {
     "mnist": Codes(("dense_2", "dense_1", "pool_2"), 0.2, {}, 3000),
+    # Thousands of codes a layer: with more pairs the machines would cost more than the network.
     "cifar10": Codes(
-        ("last_relu", "stage_3_block_{n}_1_relu", "stage_2_block_{n}_1_relu"), 2 / 255, {"depth": 8, "epochs": 10}, 3000
+        ("last_relu", "stage_3_block_{n}_2_relu", "stage_3_block_{n}_1_relu"), 2 / 255, {"depth": 8, "epochs": 10}, 1500
     ),
     "digits": Codes(("dense_1", "pool_1", "conv_2"), 0.2, {}, 600),
 }
