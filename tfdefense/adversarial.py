@@ -15,7 +15,8 @@ class AdversarialTraining(keras.Model):
 
     FGSM, BIM, ILCM, PGD (from the sample, or from a random point of the ball) and the dynamic adversary run inside the
     compiled training step; any other attack runs beside it, which is slower and takes no part in a distribution strategy.
-    Attacks see the model with `training=False` and need classes as integers.
+    Attacks see the model with `training=False` and need classes as integers. Under a strategy of `tf.distribute`, in whose scope
+    this is made, each replica attacks its own samples; whole batches that divide by the replicas give the weights of one device.
 
     Args:
         model: A classifier or a defended model; `save` writes this one, in its own form.

@@ -1,0 +1,263 @@
+"""The same weights wherever a run is computed, and whatever becomes of it on the way."""
+
+import io
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from training.cache import train
+from training.strategy import choose
+
+ROOT = Path(__file__).parents[2]
+
+LOADED = """
+import json, os, sys, traceback
+import keras, tensorflow
+import training.cache, training.loop, training.strategy
+
+for line in sys.stdin:
+    job = json.loads(line)
+    if "wait" in job:
+        print(os.waitstatus_to_exitcode(os.waitpid(job["wait"], 0)[1]), flush=True)
+        continue
+    child = os.fork()
+    if child == 0:
+        os.environ.update(job["environment"])
+        log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(log, 1), os.dup2(log, 2)
+        code = 0
+        try:
+            exec(job["code"], {"arguments": job["arguments"]})
+        except BaseException:
+            traceback.print_exc()
+            code = 1
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(code)
+    print(child, flush=True)
+"""
+
+
+class Children:
+    """Processes forked from one that has loaded TensorFlow and not yet used it: loading is most of what each would do."""
+
+    def __init__(self):
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-c", LOADED]
+        self.server = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def _ask(self, **job):
+        self.server.stdin.write(json.dumps(job) + "\n")
+        self.server.stdin.flush()
+        return int(self.server.stdout.readline())
+
+    def start(self, code, *arguments, log, **environment):
+        return self._ask(code=code, arguments=[str(argument) for argument in arguments], log=str(log), environment=environment)
+
+    def ended(self, child):
+        return self._ask(wait=child)
+
+
+@pytest.fixture(scope="module")
+def children():
+    made = Children()
+    yield made
+    made.server.stdin.close()
+    made.server.wait()
+
+
+TWO_DEVICES = """
+import tempfile
+import keras, numpy as np, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import tfdefense as td
+from training.cache import train
+from training.strategy import choose
+
+strategy = choose("mirrored").strategy
+digits = td.data.load("digits", limit=192)
+devices = set()
+look = td.decisions.View.forward
+
+def seen(view, x):
+    devices.add(x.device[-5:])
+    return look(view, x)
+
+td.decisions.View.forward = seen
+
+def compare(name, weights):
+    print(name, max(float(abs(a - b).max()) for a, b in zip(*weights)), sorted(device for device in devices if device))
+    devices.clear()
+
+def detector():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 1))
+    maps = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3, name="conv")(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(10)(keras.layers.Flatten()(maps)))
+    defended = td.AdversaryDetector("conv", width=4, seed=0).attach(model)
+    trainer = td.DetectorTraining(defended, td.attacks.DynamicAdversary(0.2, steps=2), harmless=[("sign", 0.1)])
+    trainer.compile(keras.optimizers.SGD(0.1))
+    before = [model.get_weights(), defended.get_weights()]
+    trainer.fit(digits.x, digits.y, batch_size=64, shuffle=False, verbose=0)
+    after = [model.get_weights(), defended.get_weights()]
+    moved = [sum(bool((a != b).any()) for a, b in zip(*pair)) for pair in zip(before, after)]
+    return defended.get_weights(), moved
+
+one, moved = detector()
+devices.clear()
+with strategy.scope():
+    two, moved_too = detector()
+compare("detector", (one, two))
+print("moved", moved, moved_too)
+
+RECIPES = {
+    "rce": ("digits", {"loss": "reverse_cross_entropy", "dustbin": [{"set": "letters8", "limit": 64}]}),
+    "attack": ("digits_pgd", {"attack_share": 0.7, "attack": {"epsilon": 0.1, "steps": 2, "random_start": True}}),
+}
+with tempfile.TemporaryDirectory() as folder:
+    for name, (recipe, settings) in RECIPES.items():
+        found = []
+        for where in ("one", "mirrored"):
+            options = {"epochs": 1, "train_samples": 192, "optimizer": "SGD", "learning_rate": 0.1}
+            path = train(recipe, cache=f"{folder}/{where}", strategy=where, verbose=0, **options, **settings)
+            found.append(keras.models.load_model(path / "model.keras", compile=False).get_weights())
+        compare(name, found)
+"""
+
+
+@pytest.mark.slow
+def test_two_devices_give_the_weights_of_one(children, tmp_path):
+    code = children.ended(children.start(TWO_DEVICES, log=tmp_path / "log"))
+    told = (tmp_path / "log").read_text()
+    assert code == 0, told[-3000:]
+    lines = {line.split()[0]: line.split(maxsplit=2) for line in told.splitlines() if line.strip()}
+    for name in ("detector", "rce", "attack"):
+        assert float(lines[name][1]) < 1e-5, lines[name]
+    for name in ("detector", "attack"):
+        assert lines[name][2] == "['CPU:0', 'CPU:1']", "each replica attacks its own samples"
+    # Nothing of the classifier; of the defended model the branch and the threshold.
+    assert "moved [0, 22] [0, 22]" in told
+
+
+def weights(path):
+    return keras.models.load_model(path / "model.keras", compile=False).get_weights()
+
+
+SMALL = {"train_samples": 128, "model_options": {"dropout": 0.3}}
+
+WORKER = """
+import os, signal
+import keras
+from training.cache import train
+
+class Die(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if (self.epoch, batch) == (1, 1):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+train("digits", cache=arguments[0], strategy="multiworker", callbacks=[Die()] if arguments[1] == "die" else [],
+      epochs=3, train_samples=128, verbose=0)
+"""
+
+
+@pytest.mark.slow
+def test_killed_worker_that_is_started_again_ends_where_an_unbroken_run_does(children, tmp_path):
+    def start(*how):
+        ports = [socket.create_server(("localhost", 0)) for _ in how]
+        cluster = {"worker": [f"localhost:{port.getsockname()[1]}" for port in ports]}
+        for port in ports:
+            port.close()
+        started = []
+        for index, each in enumerate(how):
+            config = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
+            log = tmp_path / f"worker-{index}.txt"
+            started.append(children.start(WORKER, tmp_path / "two", each, log=log, TF_CONFIG=config))
+        return started
+
+    chief, other = start("live", "die")
+    assert children.ended(other) == -signal.SIGKILL
+    os.kill(chief, signal.SIGKILL)
+    children.ended(chief)
+    state = next((tmp_path / "two").glob("*.partial/epoch-*.weights.h5"))
+    assert state.name == "epoch-000001.weights.h5", "the second epoch was not finished"
+    for process in start("live", "live"):
+        assert children.ended(process) == 0, (tmp_path / "worker-0.txt").read_text()[-2000:]
+    assert "Resuming digits" in (tmp_path / "worker-0.txt").read_text()
+    one = train("digits", cache=tmp_path / "one", strategy="one", epochs=3, train_samples=128, verbose=0)
+    two = next((tmp_path / "two").glob("digits-????????????"))
+    for expected, received in zip(weights(one), weights(two), strict=True):
+        np.testing.assert_allclose(received, expected, atol=1e-5)
+    assert len((two / "history.csv").read_text().splitlines()) == 4
+
+
+TRAINING = """
+import keras
+from training.cache import train
+
+class Tell(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        print("finished", epoch + 1, flush=True)
+
+train("digits", cache=arguments[0], epochs=int(arguments[1]), train_samples=128, model_options={"dropout": 0.3}, verbose=0,
+      callbacks=[Tell()])
+"""
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
+def test_kills_lose_no_finished_epoch_and_spoil_no_state(kills, children, tmp_path):
+    epochs, rng = 40 * kills, random.Random(0)
+    reached = 0
+    os.mkfifo(tmp_path / "log")
+    for _ in range(kills):
+        child = children.start(TRAINING, tmp_path / "killed", epochs, log=tmp_path / "log")
+        with open(tmp_path / "log") as log:
+            lines = (int(line.split()[1]) for line in iter(log.readline, "") if line.startswith("finished"))
+            told = []
+            for _ in range(rng.randint(2, 5)):
+                began = time.perf_counter()
+                told.append(next(lines))
+                took = time.perf_counter() - began
+            time.sleep(rng.uniform(0, took))
+            os.kill(child, signal.SIGKILL)
+            told += lines
+        children.ended(child)
+        assert told == list(range(reached + 1, reached + 1 + len(told))), "it goes on where the last one ended"
+        kept = sorted((tmp_path / "killed").glob("*.partial/epoch-*.weights.h5"))
+        reached = int(kept[-1].name[6:12])
+        assert reached in (told[-1], told[-1] + 1), "no finished epoch is lost"
+    settings = {"epochs": reached + 1, "verbose": 0, **SMALL}
+    # The last state is loaded here, and must be that of a run that nothing ever stopped.
+    partial = next((tmp_path / "killed").glob("*.partial"))
+    from training import recipe as recipes
+
+    key = recipes.find("digits").changed(epochs=reached + 1, **SMALL).key()
+    partial.rename(partial.with_name(f"digits-{key}.partial"))
+    resumed = train("digits", cache=tmp_path / "killed", **settings)
+    whole = train("digits", cache=tmp_path / "whole", **settings)
+    for expected, received in zip(weights(whole), weights(resumed), strict=True):
+        np.testing.assert_array_equal(received, expected)
+    assert (resumed / "history.csv").read_text() == (whole / "history.csv").read_text()
+
+
+def test_strategy_is_told_and_what_it_needs_is_named(monkeypatch):
+    report = io.StringIO()
+    assert choose("auto", report).replicas == 1
+    assert report.getvalue() == "Strategy: one device, CPU\n"
+    with pytest.raises(ValueError, match="`strategy` must be one of auto, one, .*Received 'many'"):
+        choose("many", report)
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    with pytest.raises(ValueError, match="needs TF_CONFIG, .*Received None. See training/WORKERS.md"):
+        choose("multiworker", report)
