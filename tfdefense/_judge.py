@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfdefense import __version__, _console, attacks, metrics
-from tfdefense.attacks.base import check_number
+from tfdefense.attacks.checks import check_number
 from tfdefense.attacks.norms import norm_named
 from tfdefense.decisions import View
 from tfdefense.reporting.attackers import SEARCHES

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdefense import __version__
-from tfdefense.attacks.gradients import gradient_or_error  # noqa: F401 - attacks take them from here
+from tfdefense.attacks.checks import check, check_labels, check_mask, check_number
 from tfdefense.attacks.norms import NORMS
 from tfdefense.attacks.objectives import CrossEntropy, Evade, Objective
 from tfdefense.attacks.starts import resolve
@@ -290,78 +290,6 @@ class Attack:
         if len(same):
             raise ValueError(f"Expected targets other than the true classes. Sample {same[0]} has both {y[same[0]]}.")
         return targets
-
-
-def check(model, x, y, bounds):
-    """The model as a view, samples as float32 inside its bounds, labels as int32 inside its classes; or a clear error."""
-    view = View.of(model, bounds)
-    lack = _unready(view.model)
-    if lack:
-        raise ValueError(lack)
-    x = view.check_shape(x).astype("float32")
-    if not np.isfinite(x).all():
-        bad = np.flatnonzero(~np.isfinite(x).reshape(len(x), -1).all(-1))
-        raise ValueError(
-            f"Expected finite samples. {len(bad)} of {len(x)} hold NaN or infinity, the first is number {bad[0]}. Drop them."
-        )
-    low, high = view.bounds
-    slack = 1e-6 * (high - low)
-    if x.min() < low - slack or x.max() > high + slack:
-        likely = [b for b in ((0, 1), (-0.5, 0.5), (-1, 1), (0, 255)) if b[0] <= x.min() and x.max() <= b[1]]
-        hint = f", or pass `bounds={likely[0]}` where the model takes such values" if likely else ""
-        raise ValueError(f"`x` must lie in ({low:g}, {high:g}). Received values in [{x.min():.7g}, {x.max():.7g}]. Rescale{hint}.")
-    # The arithmetic of an honest pipeline may end a hair outside.
-    x = x.clip(low, high)
-    view.learn(x)
-    return view, x, check_labels(y, len(x), view.classes, "y")
-
-
-def check_mask(mask, shape):
-    """What may change, one boolean a value of all samples; None stays None."""
-    if mask is None:
-        return None
-    mask = np.asarray(mask)
-    if mask.dtype.kind not in "biuf" or not np.isin(mask, (0, 1)).all():
-        raise ValueError(f"`mask` must hold booleans, True where a value may change. Received dtype {mask.dtype}.")
-    try:
-        free = np.broadcast_to(mask.astype(bool), shape)
-    except ValueError:
-        raise ValueError(f"`mask` must broadcast to one sample, {shape[1:]}, or to all, {shape}. Received {mask.shape}.") from None
-    fixed = np.flatnonzero(~free.reshape(len(free), -1).any(-1))
-    if len(fixed):
-        raise ValueError(f"`mask` must leave something of each sample to change. It is False in all of sample {fixed[0]}.")
-    return free
-
-
-def check_labels(y, samples, classes, name):
-    y = np.asarray(y)
-    if y.shape == (samples, 1):
-        y = y[:, 0]
-    if y.shape != (samples,):
-        hint = " For one-hot labels: `y.argmax(-1)`." if y.shape == (samples, classes) else ""
-        raise ValueError(f"Expected one class a sample in `{name}`, shape ({samples},). Received shape {y.shape}.{hint}")
-    if y.dtype.kind not in "iu" and not (y.dtype.kind == "f" and np.array_equal(y, np.round(y))):
-        raise ValueError(f"Expected integer classes in `{name}`. Received dtype {y.dtype}.")
-    if y.min() < 0 or y.max() >= classes:
-        raise ValueError(f"Expected classes from 0 to {classes - 1} in `{name}`. Received values from {y.min()} to {y.max()}.")
-    return y.astype("int32")
-
-
-def check_number(name, value, low=0.0, whole=False, above=False):
-    """One clear sentence about a number that is none, or too small."""
-    kind = (int, np.integer) if whole else (int, float, np.integer, np.floating)
-    right = isinstance(value, kind) and not isinstance(value, bool) and np.isfinite(value)
-    if not right or value < low or (above and value == low):
-        wanted = f"{'a whole number' if whole else 'a number'} {'above' if above else 'of at least'} {low:g}"
-        raise ValueError(f"`{name}` must be {wanted}. Received: {value!r}.")
-
-
-def _unready(model):
-    import keras
-
-    from tfdefense.defended import is_defended, unready
-
-    return unready(model) if isinstance(model, keras.Model) and is_defended(model) else None
 
 
 def _progress_bar(samples, batch_size):

@@ -3,7 +3,9 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from tfdefense.attacks.base import Attack, Found, check_number, gradient_or_error, search
+from tfdefense.attacks.base import Attack, Found, search
+from tfdefense.attacks.checks import check_number
+from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.objectives import CrossEntropy, Evade, Margin, Objective
 from tfdefense.attacks.projected import all_zero, is_fooled
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import tensorflow as tf
 
-from tfdefense.attacks.base import Attack, AttackResult, Batch, check, check_mask
+from tfdefense.attacks.base import Attack, AttackResult, Batch
+from tfdefense.attacks.checks import check, check_mask
 from tfdefense.decisions import View
 
 

@@ -2,7 +2,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfdefense.attacks.base import Attack, Found, check_number
+from tfdefense.attacks.base import Attack, Found
+from tfdefense.attacks.checks import check_number
 from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.starts import nearest_others
 

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from tfdefense.attacks.base import Attack, Batch, Found, check, check_number, gradient_or_error, search
+from tfdefense.attacks.base import Attack, Batch, Found, search
+from tfdefense.attacks.checks import check, check_number
+from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.objectives import Objective
 

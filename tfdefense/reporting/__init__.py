@@ -94,7 +94,7 @@ def report(
     """
     from tfdefense import _console
     from tfdefense._json import plain
-    from tfdefense.attacks.base import check
+    from tfdefense.attacks.checks import check
     from tfdefense.decisions import View
     from tfdefense.reporting import page
     from tfdefense.reporting.plan import plan_for

@@ -148,6 +148,14 @@ ATTACKERS = (
         passes=lambda s: 3 * _all_starts(s),
     ),
     Attacker(
+        "selective PGD through a smooth copy",
+        "aware",
+        lambda s: attacks.Through(s.orthogonal("selective"), straight_through=True),
+        where=_made_of("QuantizedReLU"),
+        search=True,
+        passes=_all_starts,
+    ),
+    Attacker(
         "PGD through a smooth copy, from the sample",
         "aware",
         lambda s: attacks.Through(s.plain()),
