@@ -96,17 +96,15 @@ def test_dynamic_adversary_gets_past_a_static_detector(static, held_out):
 
 @pytest.mark.slow
 def test_dynamic_training_makes_the_detector_hard_to_fool(classifier, digits, held_out):
-    def rejected(defended):
-        return (A.DynamicAdversary(0.3, sigma=0.4)(defended, held_out.x, held_out.y).label == -1).mean()
-
     defended = detector(classifier, threshold=0.0)
+    attack = A.DynamicAdversary(0.3, sigma=0.4)
     trainer = td.DetectorTraining(defended, A.DynamicAdversary(0.3, steps=5))
     trainer.compile(keras.optimizers.Adam(3e-3))
     keras.utils.set_random_seed(0)
-    # After a third of that it depends on the seed.
-    trainer.fit(digits.x, digits.y, batch_size=64, epochs=12, verbose=0)
-    assert rejected(defended) > 0.6
-    assert (defended(held_out.x)["label"].numpy() == -1).mean() < 0.1
+    trainer.fit(digits.x, digits.y, batch_size=64, epochs=6, verbose=0)
+    # Not at a threshold of 0: where that lies after so few epochs depends on the seed.
+    clean, attacked = (defended(x)["suspicion"] for x in (held_out.x, attack(defended, held_out.x, held_out.y).x_adv))
+    assert td.metrics.auc(clean.numpy(), attacked.numpy()) > 0.93
 
 
 def test_batches_hold_attacked_harmless_and_untouched_samples(classifier, held_out):
