@@ -94,7 +94,7 @@ class _Walk:
 
     def begin(self, points):
         """Points that are taken, and for which samples there is one."""
-        every, points = np.arange(len(points)), self.batch.within(points)
+        every = np.arange(len(points))
         ready = self.asked(every, points)
         order, known = nearest_others(self.batch, _IMAGES)
         for turn in range(_IMAGES + _NOISES):
