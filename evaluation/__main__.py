@@ -58,6 +58,7 @@ def execute(name, module, *, dataset, quick, samples, data_dir, output, workers=
     if quick and output and output.resolve() == results.RESULTS:
         raise ValueError(f"`--output` of a quick run must not be {output}. Leave it out, or leave out `--quick`.")
     usual = results.ROOT / module.OUTPUT if hasattr(module, "OUTPUT") else results.RESULTS
+    importlib.import_module("tfdefense.layers")  # Keras must know them before a protocol opens a network that has one.
     directory = output or (results.UNTRACKED if quick else usual)
     parts = results.UNTRACKED / "parts"
     context = Context(name, dataset, quick, samples, data_dir, directory, parts, worker=worker, workers=workers)
