@@ -172,13 +172,14 @@ def measure_curve(split, method, kind, sizes, steps):
     model, zeros = split.attackable(method), [0.0]
 
     def factory(size, seed):
-        def run(model, x, y):
+        def run(model, x, y, only=None):
             split.context.say(f"split {split.seed}: {method}, {ATTACKS[kind]}, l2 {size:g}")
             with warnings.catch_warnings():
                 # Its share is a row of the results.
                 warnings.filterwarnings("ignore", message=".*gradient was all zeros")
-                result = attack(kind, size, steps, seed)(model, x, y)
-            zeros.append(float(result.zero_gradient.mean()))
+                result = attack(kind, size, steps, seed)(model, x, y, only=only)
+            tried = result.zero_gradient if only is None else result.zero_gradient[only]
+            zeros.append(float(tried.mean()) if len(tried) else 0.0)
             return result
 
         return run

@@ -52,6 +52,23 @@ def test_fooled_samples_stay_fooled(defended):
     assert raw.accuracy.tolist() == [0.75, 0.5, 1]
 
 
+def test_an_attack_that_can_be_told_is_spared_those_fooled(defended):
+    attacked = []
+
+    def factory(size, seed):
+        def attack(model, x, y, only=None):
+            attacked.append(len(x) if only is None else np.flatnonzero(only).tolist())
+            return push(size, seed)(model, x, y)
+
+        return attack
+
+    whole, told = security_curve(defended, push, X, Y, [0, 1, 2, 4]), security_curve(defended, factory, X, Y, [0, 1, 2, 4])
+    np.testing.assert_array_equal(told.accuracies, whole.accuracies)
+    assert attacked == [4, [0, 1, 2], [1, 2]]
+    security_curve(defended, factory, X, Y, [1, 2], cumulative=False)
+    assert attacked[3:] == [4, 4]
+
+
 def test_clean_errors_stay_errors_under_attack(defended):
     curve = security_curve(defended, lambda size, seed: push(0, seed), X, 1 - Y, [0, 1])
     assert curve.accuracy.tolist() == [0, 0.25] and curve.error.tolist() == [0.75, 0.75]

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdefense import __version__
-from tfdefense.attacks.checks import check, check_labels, check_mask, check_number
+from tfdefense.attacks.checks import check, check_labels, check_mask, check_number, check_only
 from tfdefense.attacks.norms import NORMS
 from tfdefense.attacks.objectives import CrossEntropy, Evade, Objective
 from tfdefense.attacks.starts import resolve
@@ -193,7 +193,7 @@ class Attack:
 
         return perturb
 
-    def __call__(self, model, x, y, target=None, *, mask=None, bounds=None, batch_size=128, progress=False, kept=None):
+    def __call__(self, model, x, y, target=None, *, mask=None, only=None, bounds=None, batch_size=128, progress=False, kept=None):
         """Attacks samples.
 
         Args:
@@ -203,6 +203,8 @@ class Attack:
             target: Classes to be taken for, "least_likely" or "most_likely" (of the wrong ones); None: any wrong class.
             mask: What may change: booleans that broadcast to one sample or to all, such as `[False, False, False, True]` for the
                 last of four channels. None: everything.
+            only: Which samples to attack, a boolean each; the others are given back as they are, without success. Each of
+                those attacked fares as if all were: the others remain samples that a start may move towards.
             bounds: Lowest and highest pixel value. A defended model knows its own; otherwise (0, 1).
             batch_size: Samples at once.
             progress: Whether to show a bar with an estimate of the time left.
@@ -221,17 +223,23 @@ class Attack:
         starts = resolve(self.starts, view, pool[1], targets, self.restarts)
         scale = objective.measure(view, x, y)
         whole = Batch(view, x, y, targets, target is not None, scale, pool, np.arange(len(x)), free)
+        only = check_only(only, len(x))
+        rows = np.arange(len(x)) if only is None else np.flatnonzero(only)
 
         def attacked(number):
-            part = self._attack(whole.rows(slice(number * batch_size, (number + 1) * batch_size)), starts)
+            part = self._attack(whole.rows(rows[number * batch_size : (number + 1) * batch_size]), starts)
             return {field.name: getattr(part, field.name) for field in _ARRAYS}
 
         if kept is not None:
-            told = (view.model, view.bounds, self, x, y, target is not None, targets, free, batch_size, __version__)
+            told = (view.model, view.bounds, self, x, y, target is not None, targets, free, rows, batch_size, __version__)
             kept = Path(kept) / content(*told)
-        show = _progress_bar(len(x), batch_size) if progress else None
-        found = parts(kept, attacked, -(-len(x) // batch_size), show)
-        result = AttackResult(*(np.concatenate([part[field.name] for part in found]) for field in _ARRAYS), norm=self.norm)
+        show = _progress_bar(len(rows), batch_size) if progress else None
+        found = parts(kept, attacked, -(-len(rows) // batch_size), show)
+        if only is not None:
+            found.append(_left_alone(whole.rows(~only), batch_size))
+        order = np.argsort(np.concatenate([rows, np.flatnonzero(~only)])) if only is not None else rows
+        arrays = (np.concatenate([part[field.name] for part in found])[order] for field in _ARRAYS)
+        result = AttackResult(*arrays, norm=self.norm)
         _warn_of_zeros(self, result)
         return result
 
@@ -290,6 +298,15 @@ class Attack:
         if len(same):
             raise ValueError(f"Expected targets other than the true classes. Sample {same[0]} has both {y[same[0]]}.")
         return targets
+
+
+def _left_alone(batch, batch_size):
+    """The arrays of a result for samples that nobody attacks."""
+    count = len(batch.x)
+    label = [batch.view.run(batch.x[i : i + batch_size])[2].numpy() for i in range(0, count, batch_size)]
+    none, never = np.zeros(count, int), np.zeros(count, bool)
+    arrays = (batch.x, never, np.zeros(count), none, np.concatenate([none[:0], *label]), never)
+    return {field.name: array for field, array in zip(_ARRAYS, arrays, strict=True)}
 
 
 def _progress_bar(samples, batch_size):

@@ -46,6 +46,18 @@ def check_mask(mask, shape):
     return free
 
 
+def check_only(only, samples):
+    """Which samples to attack, a boolean each; None stays None: all."""
+    if only is None:
+        return None
+    only = np.asarray(only)
+    if only.dtype != bool or only.shape != (samples,):
+        raise ValueError(
+            f"`only` must hold one boolean a sample, shape ({samples},). Received dtype {only.dtype}, shape {only.shape}."
+        )
+    return only
+
+
 def check_labels(y, samples, classes, name):
     y = np.asarray(y)
     if y.shape == (samples, 1):

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdefense.attacks.base import Attack, AttackResult, Batch
-from tfdefense.attacks.checks import check, check_mask
+from tfdefense.attacks.checks import check, check_only
 from tfdefense.decisions import View
 
 
@@ -39,22 +39,15 @@ class Strongest:
     def norm(self):
         return self.attacks[0].norm
 
-    def __call__(self, model, x, y, target=None, **options):
-        x, y = np.asarray(x), np.asarray(y)
-        target = target if target is None or isinstance(target, str) else np.asarray(target)
-        mask, best = check_mask(options.pop("mask", None), x.shape), None
+    def __call__(self, model, x, y, target=None, *, only=None, **options):
+        best, waiting = None, check_only(only, len(x))
         for attack in self.attacks:
-            if best is None or not self.until_success:
-                result = attack(model, x, y, target, mask=mask, **options)
-                best = result if best is None else best.stronger(result)
-                continue
-            rows = np.flatnonzero(~best.success)
-            if len(rows) == 0:
-                break
-            some = target[rows] if isinstance(target, np.ndarray) else target
-            left = None if mask is None else mask[rows]
-            result = attack(model, x[rows], y[rows], some, mask=left, **options)
-            best = best.stronger(result.spread(rows, best))
+            if best is not None and self.until_success:
+                waiting = ~best.success if only is None else ~best.success & only
+                if not waiting.any():
+                    break
+            result = attack(model, x, y, target, only=waiting, **options)
+            best = result if best is None else best.stronger(result)
         return best
 
 
@@ -86,17 +79,16 @@ class Transfer:
             source.learn(np.full((1, *view.input_shape[1:]), np.mean(view.bounds), "float32"))
         return self.attack.online(source)
 
-    def __call__(self, model, x, y, target=None, *, mask=None, bounds=None, batch_size=128, progress=False, kept=None):
+    def __call__(self, model, x, y, target=None, *, mask=None, only=None, bounds=None, batch_size=128, progress=False, kept=None):
         view, clean, labels = check(model, x, y, bounds)
         source = view.base() if self.source is None else View.of(self.source, view.bounds)
         if isinstance(target, str):
             raise ValueError("A transfer has two models that could name the target. Pass the target classes as an array.")
-        options = {"mask": mask, "batch_size": batch_size, "progress": progress, "kept": kept}
+        options = {"mask": mask, "only": only, "batch_size": batch_size, "progress": progress, "kept": kept}
         crafted = self.attack(source, clean, labels, target, **options)
         aim = None if target is None else np.asarray(target, "int32")
         batch = Batch(view, clean, labels, aim, aim is not None, (1.0, 1.0), None, np.arange(len(clean)))
         parts = [view.run(crafted.x_adv[i : i + batch_size])[2].numpy() for i in range(0, len(clean), batch_size)]
         label = np.concatenate(parts)
-        return AttackResult(
-            crafted.x_adv, batch.fooled(label), crafted.distance, crafted.steps, label, crafted.zero_gradient, self.norm
-        )
+        success = batch.fooled(label) if only is None else batch.fooled(label) & only
+        return AttackResult(crafted.x_adv, success, crafted.distance, crafted.steps, label, crafted.zero_gradient, self.norm)

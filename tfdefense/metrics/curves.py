@@ -1,5 +1,6 @@
 """Security evaluation curves: what is left of a model as the attacker's budget grows."""
 
+import inspect
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -125,7 +126,7 @@ def security_curve(model, attack_factory, x, y, sizes, *, seeds=(0,), batch_size
         batch_size: Samples a step of the evaluation.
         cumulative: A sample fooled at a smaller size stays fooled at a larger one. Sound, because the larger ball
             holds the smaller: an attack that finds nothing there although it has found something before is a weak
-            search, not a strong model. Turn it off to look at the search itself.
+            search, not a strong model; so an attack of this library is spared it there. Turn it off to look at the search itself.
         progress: Called as `progress(done, total)` after each size of each run.
 
     Example:
@@ -151,13 +152,19 @@ def security_curve(model, attack_factory, x, y, sizes, *, seeds=(0,), batch_size
             if size == 0:
                 outcomes = clean
             else:
-                result = attack_factory(size, seed)(model, x, y)
+                result = _attacked(attack_factory(size, seed), model, x, y, ~run[-1].wrong if cumulative and run else None)
                 outcomes = evaluate(model, result, y, batch_size=batch_size, adversarial=True)
             run.append(_carry(run[-1], outcomes) if cumulative and run else outcomes)
             if progress is not None:
                 progress(len(runs) * len(sizes) + len(run), len(seeds) * len(sizes))
         runs.append(run)
     return SecurityCurve.of(sizes, runs)
+
+
+def _attacked(attack, model, x, y, waiting):
+    """Attacks those that still wait, where the attack can be told; the others keep what was found before in any case."""
+    told = waiting is not None and not waiting.all() and "only" in inspect.signature(attack).parameters
+    return attack(model, x, y, only=waiting) if told else attack(model, x, y)
 
 
 def _carry(before, now):

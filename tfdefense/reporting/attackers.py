@@ -221,11 +221,11 @@ ATTACKERS = (
 
 def starts_of(view, source, pool):
     """Every start that this model has; the way to another class leads to any of the attacked samples, also where few are left."""
-    found = ["sample", "random"]
-    if len(set(pool[1].tolist())) > 1:
-        found.append(Interpolated(pool))
+    found = []
     if view.rejects and source is not None:
         found.append(Of(source))
     elif view.rejects and view.has_base:
         found.append("base")
-    return tuple(found)
+    if len(set(pool[1].tolist())) > 1:
+        found.append(Interpolated(pool))
+    return (*found, "sample", "random")
