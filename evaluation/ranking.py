@@ -13,6 +13,8 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from evaluation.fitting import Fitting
+
 DATASETS = ("mnist", "digits")
 BASES = ("plain", "attacked", "joined", "joined, attacked")
 HEADINGS = {"what": "system", "ours": "half fooled at l2"}
@@ -154,29 +156,8 @@ def build(context, setup, system, base, samples):
     network = keras.models.load_model(context.network(setup.recipes[base], **setup.settings), compile=False)
     if system.make is None:
         return network
-    keras.utils.set_random_seed(0)
-    fitted, held_out = samples.fitted, samples.held_out
-    defended = system.make(td, setup).attach(network)
-    kinds = {type(layer).__name__ for layer in defended.layers}
-    if "DetectorBranch" in kinds:
-        _train_branch(td, defended, setup, fitted, context.quick)
-    if kinds & {"RBFSVM", "KernelDensity", "AdversaryMachine"}:
-        options = {}
-        if "AdversaryMachine" in kinds:
-            some = fitted.take(slice(0, 2000))
-            options["adversarial"] = td.attacks.BIM(setup.attacked)(td.base_model(defended), some.x, some.y).x_adv
-        td.adapt(defended, fitted.x, fitted.y, max_rejected=None, **options)
-        if "RBFSVM" in kinds:
-            td.compress(defended, VECTORS, fitted.x)
-    td.calibrate(defended, held_out.x, max_rejected=MAX_REJECTED)
-    return defended
-
-
-def _train_branch(td, defended, setup, fitted, quick):
-    adversary = td.attacks.DynamicAdversary(setup.attacked, steps=5)
-    trainer = td.DetectorTraining(defended, adversary, harmless=[("sign", setup.attacked), ("gaussian", 0.1)])
-    trainer.compile()
-    trainer.fit(fitted.x, fitted.y, batch_size=64, epochs=1 if quick else max(4, 40_000 // len(fitted.x)), verbose=0)
+    fitting = Fitting(setup.attacked, 0 if context.quick else 40_000, VECTORS, max_rejected=MAX_REJECTED)
+    return fitting.fit(system.make(td, setup).attach(network), samples.fitted, samples.held_out)
 
 
 def measure(context, model, number, steps):

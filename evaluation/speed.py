@@ -4,8 +4,7 @@ A pass is one compiled forward and backward run of the model (the gradient of th
 the same batch, measured in the same process right before and after each attack. Costs are CPU time of the process, all
 threads included, over that of a pass; the ratio of wall times stands beside. The libraries take turns, each in its own
 process; runs of up to 30 seconds are repeated and the median counts. Compiling is left out: each attack first runs a
-few steps on the same shapes. All get the same samples, which the model has right, and the same settings. Last come
-the costs of training.
+few steps on the same shapes. All get the same samples, which the model has right, and the same settings.
 """
 
 import contextlib
@@ -22,7 +21,6 @@ from typing import Annotated
 
 import typer
 
-from evaluation import speed_codes, speed_detector, speed_fit
 from evaluation.networks import ROOT, environment
 
 DATASETS = ("mnist", "digits")
@@ -268,10 +266,3 @@ def run(
         finally:
             for library in libraries:
                 library.stop()
-    place = (model, context.dataset, context.data_dir)
-    speed_detector.add_row(context, context.part("detector step", speed_detector.measure, *place))
-    speed_codes.add_row(context, context.part("codes", speed_codes.measure, *place))
-    batches, turns = (4, 2) if context.quick else (40, speed_fit.TURNS)
-    context.settings["fit"] = f"{batches} batches of {speed_fit.BATCH}; throughput 1 is that of stock Keras fit"
-    full = not context.quick and context.dataset == "mnist"
-    speed_fit.add_rows(context, context.part("fit", speed_fit.measure, *place, batches, turns), full)

@@ -1,4 +1,4 @@
-"""What a decision costs beside that of the classifier alone, with 10,000 codes to be matched. For `evaluation/speed.py`."""
+"""For `evaluation/speed_defenses.py`: what a decision costs beside that of the classifier, with 10,000 codes to be matched."""
 
 WATCHED = {"mnist": "dense_2", "digits": "dense_1"}
 STORED, BATCH, LIMIT = 10_000, 256, 1.5

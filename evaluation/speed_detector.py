@@ -1,4 +1,4 @@
-"""What a step of dynamic adversary training costs, beside its parts measured alone in the same process. For `evaluation/speed.py`.
+"""For `evaluation/speed_defenses.py`: what a step of dynamic adversary training costs, beside its parts measured alone.
 
 A step may cost what the adversary's passes do (forward and two backward runs of the defended model a step, on the half of
 the batch that is attacked) and 1.5 plain training steps of classifier and detector together.
@@ -74,7 +74,7 @@ def measure(model_path, dataset, data_dir, repeats=5):
 
 
 def add_row(context, found):
-    """The cost in passes of the classifier, as everywhere in this table, and its limit."""
+    """The cost in passes of the classifier, and its limit."""
     limit = STEPS * found["look"] + 1.5 * found["plain"]
     adversary, plain = STEPS * found["look"] / found["pass"], found["plain"] / found["pass"]
     parts = f"{adversary:.1f} for the adversary, {plain:.1f} for a plain step"

@@ -1,6 +1,6 @@
-"""What the training of each defense costs beside stock Keras `fit` on the same network, in the same process.
+"""For `evaluation/speed_defenses.py`: what the training of each defense costs beside stock Keras `fit` on the same network.
 
-For `evaluation/speed.py`. All take turns, one epoch a turn after one that compiles, on the same samples. The plain row is
+All take turns, one epoch a turn after one that compiles, on the same samples. The plain row is
 stock `fit` once more: how far it is from 1 is how far the measurement can be trusted.
 """
 

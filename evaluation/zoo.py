@@ -1,7 +1,7 @@
 """The models of the zoo: builds each, measures it, writes its weights and its card.
 
-A model is attacked by someone who knows it: projected gradient steps from all starts on three objectives, of which the
-strongest result of each sample counts.
+A model is attacked by someone who knows it: with every search of `tfdefense evaluate`, from all starts; the strongest result of
+each sample counts.
 """
 
 import dataclasses
@@ -15,6 +15,7 @@ import numpy as np
 import typer
 
 from evaluation import results
+from evaluation.fitting import Fitting
 
 DATASETS = ("digits", "mnist")
 SIZES = {
@@ -35,7 +36,7 @@ class Entry:
             comes from the others, or, where there are none, from the test samples, which then count in no number.
         fitted: So many samples fit the defense.
         fitted_on: "seen" ones, as a density of the training set asks for, or "unseen" ones.
-        vectors: Compress machines to so many reference vectors.
+        fitting: How they do.
     """
 
     dataset: str
@@ -47,7 +48,7 @@ class Entry:
     settings: dict = dataclasses.field(default_factory=dict)
     fitted: int = 1_000
     fitted_on: str = "seen"
-    vectors: int = 0
+    fitting: Fitting = Fitting()
 
     @property
     def command(self):
@@ -55,24 +56,18 @@ class Entry:
         return " ".join(["python -m training", self.recipe, *options])
 
 
-def _dnr(*layers):
+def _attach(name, *arguments, **options):
+    """Attaches the defense of that name in `tfdefense`."""
+
     def make(network):
         import tfdefense as td
 
-        return td.DeepNeuralRejection(layers).attach(network)
+        return getattr(td, name)(*arguments, **options).attach(network)
 
     return make
 
 
-def _density(sigma, points):
-    def make(network):
-        import tfdefense as td
-
-        return td.DensityDefense(sigma, max_points=points).attach(network)
-
-    return make
-
-
+_COMPRESSED = Fitting(vectors=300)
 _RCE_SIGMA = (0.1 / 0.26) ** 0.5
 _MACHINES = "Deep Neural Rejection on the last three layers, machines compressed to 300 vectors"
 _DENSITY = "K-density in the last hidden layer, on a network trained with reverse cross-entropy"
@@ -82,8 +77,8 @@ _DIGITS_DNR = Entry(
     summary="8x8 digits, rejecting by RBF machines",
     defense=_MACHINES,
     recipe="digits",
-    make=_dnr("conv_2", "dense_1", "logits"),
-    vectors=300,
+    make=_attach("DeepNeuralRejection", ["conv_2", "dense_1", "logits"]),
+    fitting=_COMPRESSED,
 )
 _ATTACKED = {"summary": "8x8 digits, trained against l2 attacks, rejecting by RBF machines", "recipe": "digits_pgd"}
 ENTRIES = {
@@ -94,7 +89,7 @@ ENTRIES = {
         summary="8x8 digits, rejecting by density",
         defense=_DENSITY,
         recipe="digits_resnet_rce",
-        make=_density(_RCE_SIGMA, 1_100),
+        make=_attach("DensityDefense", _RCE_SIGMA, max_points=1_100),
         fitted=1_100,
     ),
     "mnist_cnn.dnr": Entry(
@@ -102,18 +97,45 @@ ENTRIES = {
         summary="MNIST, rejecting by RBF machines",
         defense=_MACHINES,
         recipe="mnist_dnr",
-        make=_dnr("dense_1", "dense_2", "logits"),
+        make=_attach("DeepNeuralRejection", ["dense_1", "dense_2", "logits"]),
         seen=30_000,
         fitted=10_000,
         fitted_on="unseen",
-        vectors=300,
+        fitting=_COMPRESSED,
+    ),
+    "mnist_cnn.safetynet": Entry(
+        dataset="mnist",
+        summary="MNIST, rejecting by discrete codes",
+        defense="SafetyNet: a machine on quaternary codes of each of two dense layers, fitted on BIM",
+        recipe="mnist_dnr",
+        make=_attach("SafetyNet", ["dense_1", "dense_2"]),
+        seen=30_000,
+        fitted=5_000,
+    ),
+    "mnist_cnn.detector": Entry(
+        dataset="mnist",
+        summary="MNIST, rejecting by a detector branch",
+        defense="a detector branch, trained against the dynamic adversary, harmless changes labelled clean",
+        recipe="mnist_dnr",
+        make=_attach("AdversaryDetector", "conv_2", width=16),
+        seen=30_000,
+        fitted=10_000,
+        fitting=Fitting(shown=60_000),
+    ),
+    "mnist_cuda.dustbin": Entry(
+        dataset="mnist",
+        summary="MNIST, with a class for everything else",
+        defense="the dustbin class, trained on letters of NotMNIST and on samples between the classes",
+        recipe="mnist_cuda_interpolated",
+        make=_attach("OutDistribution", threshold=None),
+        seen=50_000,
     ),
     "mnist_resnet14.rce": Entry(
         dataset="mnist",
         summary="MNIST, rejecting by density",
         defense=_DENSITY,
         recipe="mnist_resnet_rce",
-        make=_density(_RCE_SIGMA, 5_000),
+        make=_attach("DensityDefense", _RCE_SIGMA, max_points=5_000),
         seen=60_000,
         fitted=60_000,
     ),
@@ -138,13 +160,10 @@ def divided(context, entry):
 def build(context, entry, fitted, calibrated):
     import keras
 
-    import tfdefense as td
-    import tfdefense.layers  # the network may end in one of them
+    import tfdefense.layers  # noqa: F401 - the network may end in one of them
 
     network = keras.models.load_model(context.network(entry.recipe, **entry.settings), compile=False)
-    options = {"calibration": calibrated.x, "max_rejected": 0.05}
-    defended = td.adapt(entry.make(network), fitted.x, fitted.y, **options)
-    return td.compress(defended, entry.vectors, fitted.x, **options) if entry.vectors else defended
+    return entry.fitting.fit(entry.make(network), fitted, calibrated)
 
 
 def clean(model, test):
@@ -155,17 +174,20 @@ def clean(model, test):
 
 
 def attacked(model, test, norm, sizes, number, steps):
-    """The share not fooled at each size."""
+    """The share not fooled at each size, and the names of the attacks."""
     from tfdefense import attacks
+    from tfdefense._judge import Settings, aware
     from tfdefense.metrics import security_curve
 
-    objectives = (attacks.Evade(), attacks.LogSumExp(), attacks.MaximumConfidence())
+    images, names = test.take(slice(0, number)), set()
 
     def strongest(size, seed):
-        made = [attacks.PGD(size, norm, steps, objective=o, starts="all", early_stop=True, seed=seed) for o in objectives]
-        return attacks.Strongest(made, until_success=True)
+        known = aware(model, images, Settings(size, norm, steps, seed))
+        names.update(known)
+        return attacks.Strongest(list(known.values()), until_success=True)
 
-    return security_curve(model, strongest, test.x[:number], test.y[:number], sizes).accuracy.tolist()
+    held = security_curve(model, strongest, images.x, images.y, sizes).accuracy.tolist()
+    return {"held": held, "attacks": sorted(names)}
 
 
 def write(context, name, entry, model, clean, rows, directory):
@@ -219,9 +241,8 @@ def run(
         known = ", ".join(name for name, entry in ENTRIES.items() if entry.dataset == context.dataset)
         raise ValueError(f"`--only` must be one of {known} on {context.dataset}. Received {only!r}.")
     number, steps = context.samples_or(200, 20), steps or (5 if context.quick else 50)
-    context.settings.update(steps=steps, samples=number, starts="all", objectives="Evade, LogSumExp, MaximumConfidence")
+    context.settings.update(steps=steps, samples=number, starts="all")
     directory = context.output / "zoo" if context.quick or context.worker else zoo.CARDS
-    note = f"strongest of PGD with three objectives, {steps} steps, all starts"
     for name, entry in context.turn(entries.items()):
         fitted, calibrated, test = divided(context, entry)
         model = context.model(f"model {name}", build, context, entry, fitted, calibrated)
@@ -231,7 +252,8 @@ def run(
         rows = []
         for norm, sizes in SIZES[context.dataset].items():
             found = context.part(f"{name}, {norm}", attacked, model, test, norm, sizes, number, steps)
-            for size, share in zip(sizes, found, strict=True):
+            note = f"strongest of {', '.join(found['attacks'])}; {steps} steps, all starts"
+            for size, share in zip(sizes, found["held"], strict=True):
                 rows.append({"attack": note, "norm": norm, "size": size, "not_fooled": share, "samples": number})
                 context.row("zoo", f"{name}: not fooled, {norm} {size:g}", share, samples=number, note=note)
         write(context, name, entry, model, plain, rows, directory)

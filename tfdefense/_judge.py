@@ -92,12 +92,12 @@ def _attacks(model, images, settings):
         for name, attack in (("FGSM", attacks.FGSM(settings.epsilon, norm=settings.norm)), ("PGD", settings.pgd())):
             yield f"unaware: {name}", run(attacks.Transfer(attack, settings.source))
     yield "aware: PGD, from the sample", run(settings.pgd())
-    for name, attack in _aware(model, images, settings).items():
+    for name, attack in aware(model, images, settings).items():
         yield f"aware: {name}, all starts", run(attack)
 
 
-def _aware(model, images, settings):
-    """Attacks that know of the defense. None of them is the strongest on every defense, so all are run."""
+def aware(model, images, settings):
+    """Attacks that know of the defense, by name. None of them is the strongest on every defense, so all are run."""
     import keras
 
     from tfdefense.surrogate import can_be_smoothed
@@ -140,7 +140,7 @@ def curves(model, images, settings, points):
     view.learn(images.x[:16].astype("float32"))
 
     def strongest(size, seed):
-        known = _aware(model, images, dataclasses.replace(settings, epsilon=size))
+        known = aware(model, images, dataclasses.replace(settings, epsilon=size))
         return attacks.Strongest(list(known.values()) if view.rejects else [known["PGD"]], until_success=True)
 
     kinds = {"aware" if view.rejects else "PGD": strongest}

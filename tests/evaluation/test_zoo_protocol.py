@@ -7,6 +7,7 @@ import pytest
 from evaluation import __main__ as runner
 from evaluation import results, zoo
 from evaluation.context import Context
+from evaluation.fitting import Fitting
 from tfdefense import zoo as shipped
 
 
@@ -16,7 +17,12 @@ def places(classifier, tmp_path, monkeypatch):
     monkeypatch.setattr(results, "UNTRACKED", tmp_path / "runs")
     monkeypatch.setattr(results, "commit", lambda: "abc")
     monkeypatch.setattr(Context, "network", lambda self, name, **options: tmp_path / "model.keras")
-    entry = dataclasses.replace(zoo.ENTRIES["digits_cnn.dnr"], make=zoo._dnr("features", "scores"), fitted=400, vectors=50)
+    entry = dataclasses.replace(
+        zoo.ENTRIES["digits_cnn.dnr"],
+        make=zoo._attach("DeepNeuralRejection", ["features", "scores"]),
+        fitted=400,
+        fitting=Fitting(vectors=50),
+    )
     monkeypatch.setattr(zoo, "ENTRIES", {"small.dnr": entry})
     return tmp_path
 

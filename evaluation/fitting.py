@@ -1,0 +1,50 @@
+"""Fits an attached defense with what each kind of its layers needs: machines, densities, codes, a detector branch."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """How to fit.
+
+    Args:
+        attacked: Size in linf of the attacks that detectors are trained on.
+        shown: So many samples a branch is trained on, counted each time that it sees one.
+        vectors: Compress machines to so many reference vectors; 0 leaves them.
+        points: Samples of which codes learn the adversarial side.
+        max_rejected: Share of clean held-out samples that the whole may reject.
+    """
+
+    attacked: float = 0.15
+    shown: int = 40_000
+    vectors: int = 0
+    points: int = 2_000
+    max_rejected: float = 0.05
+
+    def fit(self, defended, samples, held_out):
+        """Fits on samples, calibrates the whole on others; random draws follow from a seed of their own."""
+        import keras
+
+        import tfdefense as td
+
+        keras.utils.set_random_seed(0)
+        kinds = {type(layer).__name__ for layer in defended.layers}
+        if "DetectorBranch" in kinds:
+            self._train_branch(td, defended, samples)
+        if kinds & {"RBFSVM", "KernelDensity", "AdversaryMachine"}:
+            options = {}
+            if "AdversaryMachine" in kinds:
+                some = samples.take(slice(0, self.points))
+                options["adversarial"] = td.attacks.BIM(self.attacked)(td.base_model(defended), some.x, some.y).x_adv
+            td.adapt(defended, samples.x, samples.y, max_rejected=None, **options)
+            if "RBFSVM" in kinds and self.vectors:
+                td.compress(defended, self.vectors, samples.x)
+        td.calibrate(defended, held_out.x, max_rejected=self.max_rejected)
+        return defended
+
+    def _train_branch(self, td, defended, samples):
+        # Harmless changes are labelled clean: a branch that never saw any takes every one of them for an attack.
+        adversary = td.attacks.DynamicAdversary(self.attacked, steps=5)
+        trainer = td.DetectorTraining(defended, adversary, harmless=[("sign", self.attacked), ("gaussian", 0.1)])
+        trainer.compile()
+        trainer.fit(samples.x, samples.y, batch_size=64, epochs=max(1, self.shown // len(samples.x)), verbose=0)
