@@ -7,6 +7,7 @@ import platform
 import subprocess
 from pathlib import Path
 
+from evaluation import goals
 from tfdefense._json import plain
 
 ROOT = Path(__file__).parents[1]
@@ -131,6 +132,7 @@ def _section(content):
     ]
     if settings:
         text.append(f"Settings: {settings}.")
+    text += filter(None, [goals.table(content)])
     text.append(_table(content["rows"], content.get("headings", {})))
     for curve in content.get("series", []):
         rows = [
