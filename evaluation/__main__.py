@@ -62,6 +62,7 @@ def execute(name, module, *, dataset, quick, samples, data_dir, output, workers=
     directory = output or (results.UNTRACKED if quick else usual)
     parts = results.UNTRACKED / "parts"
     context = Context(name, dataset, quick, samples, data_dir, directory, parts, worker=worker, workers=workers)
+    context.options = _told(samples=samples, **own)
     if worker:
         with tempfile.TemporaryDirectory() as elsewhere:
             module.run(dataclasses.replace(context, output=Path(elsewhere)), **own)
@@ -77,6 +78,18 @@ def execute(name, module, *, dataset, quick, samples, data_dir, output, workers=
     if directory.resolve() == results.RESULTS:
         results.write_page()
     return path
+
+
+def _told(**options):
+    """Options as they are typed. Paths name places on one machine and decide nothing."""
+    words = []
+    for name, value in options.items():
+        name = name.replace("_", "-")
+        if isinstance(value, bool):
+            words += [] if value else [f"--no-{name}"]
+        elif value is not None and not isinstance(value, Path):
+            words.append(f"--{name} {value}")
+    return " ".join(words)
 
 
 def _command(name):

@@ -21,6 +21,7 @@ class Context:
         output: Where the results go.
         kept: Where the parts of an interrupted run are kept.
         commit: Of the code as it is when the run starts; a long run may outlive an edit.
+        options: Of the command line, as the page repeats them.
         worker, workers: Which of how many processes on this run it is; see `turn`.
     """
 
@@ -38,6 +39,7 @@ class Context:
     commit: str = dataclasses.field(default_factory=lambda: results.commit())
     worker: int = 0
     workers: int = 1
+    options: str = ""
 
     def samples_or(self, full, quick):
         """The number of samples: as asked for, else that of a quick or a full run."""

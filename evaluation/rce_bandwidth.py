@@ -1,8 +1,8 @@
 """Which bandwidth K-density wants on the networks of `rce` (row R2): the paper's, and two that are chosen on held-out samples.
 
 One has the highest likelihood of held-out clean samples and needs no attack; the other tells held-out samples best from what
-BIM makes of them. Both are then tried on the samples and attacks of row R5. Held-out samples are test samples that stand in
-no other number.
+BIM makes of them. Both are then tried on the samples and attacks of row R5, and the likeliest under attackers who know it
+(R3, R6). Held-out samples are test samples that no other number here is about.
 """
 
 from typing import Annotated
@@ -10,11 +10,14 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from evaluation.rce import EPSILON, LOSSES, SIGMA, TITLES, own_kappa
+from evaluation import rce_measured as measured
+from evaluation.rce import ADAPTIVE, EPSILON, LOSSES, TITLES
+from evaluation.rce_measured import SIGMA, own_kappa
 
 DATASETS = ("mnist", "cifar10", "digits")
 # Squared bandwidths over the paper's.
-FACTORS = tuple(float(f) for f in np.geomspace(0.01, 10, 13).round(4))
+FACTORS = tuple(float(f"{f:.3g}") for f in np.geomspace(1e-4, 10, 16))
+LIKELIEST = "the likeliest on held-out samples"
 
 
 class Densities:
@@ -71,7 +74,7 @@ def chosen(densities, loss, epsilon, held_out):
     apart = [separation(densities, clean, perturbed, held_out.y, sigma) or 0.0 for sigma in sigmas]
     return {
         "the paper's": SIGMA[loss],
-        "the likeliest on held-out samples": sigmas[int(np.argmax(likely))],
+        LIKELIEST: sigmas[int(np.argmax(likely))],
         "the best on held-out samples under BIM": sigmas[int(np.argmax(apart))],
     }
 
@@ -102,23 +105,28 @@ def run(
     few = min(number, cw_samples or (30 if quick else 100))
     samples, rest = test.divide(number)
     held_out = rest.take(slice(number))
-    length = {"steps": 60, "binary_search_steps": 3} if quick else {"steps": 200, "binary_search_steps": 5}
     epsilon = EPSILON[dataset]
     table = {
         "FGSM": (attacks.FGSM(epsilon), number),
         "BIM": (attacks.BIM(epsilon), number),
         "ILCM": (attacks.ILCM(epsilon), number),
-        "C&W": (attacks.CarliniWagner(**length), few),
+        "C&W": (measured.search(quick), few),
     }
     context.settings.update({"depth": depth, "samples": number, "C&W samples": few, "factors of sigma^2": FACTORS})
+    networks = {}
     for loss in context.turn(LOSSES):
         path = context.network(f"{dataset}_resnet_{loss}", depth=depth, epochs=epochs)
         densities = Densities(path, train)
         sigmas = context.part(f"bandwidths {loss}", chosen, densities, loss, epsilon, held_out)
+        # The same threshold as in `rce`, on samples that none of these rows is about.
+        networks[loss] = measured.Network(context, loss, path, train, rest.take(slice(number, number + 2000)), sigmas[LIKELIEST])
         kappa = own_kappa(densities.network, samples.x, samples.y)
-        table["C&W-hc own kappa"] = (attacks.CarliniWagner(**length, kappa=kappa), few)
+        table["C&W-hc own kappa"] = (measured.search(quick, kappa=kappa), few)
         for name, sigma in sigmas.items():
-            context.row("R2", f"sigma^2, {name}, {TITLES[loss]}", sigma**2, samples=len(held_out.x))
+            factor = sigma**2 / SIGMA[loss] ** 2
+            inside = min(FACTORS) * 1.01 < factor < max(FACTORS) / 1.01
+            note = "" if inside else "the end of what was tried"
+            context.row("R2", f"sigma^2, {name}, {TITLES[loss]}", sigma**2, samples=len(held_out.x), note=note)
         for attack, (made, count) in table.items():
             part = f"{attack} {loss}"
             found = context.part(part, attacked, densities, made, sigmas, samples.x[:count], samples.y[:count])
@@ -126,3 +134,27 @@ def run(
                 known = paper.auc(dataset, attack, loss, "density") if name == "the paper's" else None
                 what = f"AUC, {attack}, {TITLES[loss]}, K-density, bandwidth {name}"
                 context.row("R5", what, found[name], paper=known, samples=found["pairs"])
+    _aware_rows(context, networks, samples.x, samples.y, few)
+
+
+def _aware_rows(context, networks, x, y, few):
+    """The narrow kernel under attackers who know it, and under harmless changes; at the thresholds of `rce`."""
+    about, found = f"bandwidth {LIKELIEST}", {"sample": {}, "base": {}}
+    for loss in context.turn(LOSSES):
+        network = networks[loss]
+        for change, one in context.part(f"control {loss}", measured.control, network, x, y).items():
+            context.row("R3", f"rejected, {change}, {TITLES[loss]}, {about}", one["rejected"], samples=len(x))
+        sizes, steps = ADAPTIVE[context.dataset]["l2"], 40 if context.quick else 100
+        held = context.part(f"adaptive {loss}", measured.adaptive, network, "l2", sizes, "all", steps, x, y)
+        for size, accuracy, rejection in zip(sizes, held["accuracy"], held["rejection"], strict=True):
+            note = f"the strongest of three searches, {steps} steps, threshold at 5 %; {rejection:.3f} rejected"
+            what = f"not fooled, l2 {size:g}, all starts, {TITLES[loss]}, {about}"
+            context.row("R3", what, accuracy, samples=len(x), note=note)
+        for start in found:
+            made = measured.search(context.quick)
+            part = f"white box {start} {loss}"
+            found[start][loss] = context.part(part, measured.white_box, network, start, made, x[:few], y[:few])
+    stronger = {loss: measured.better(found["sample"][loss], found["base"][loss]) for loss in LOSSES}
+    both = measured.both_lose(stronger)
+    what = f"C&W-wb the better for each sample: distortion of RCE over that of CE, samples that both lose, {about}"
+    context.row("R6", what, both["ratio"], samples=both["samples"])

@@ -36,7 +36,9 @@ def commit():
     name = _git("rev-parse", "--short=10", "HEAD")
     if not name:
         return "unknown"
+    # What runs write, cards and weights of the zoo included: a run that is stopped must go on under the same name.
     own = [f":!{path.relative_to(ROOT)}" for path in (RESULTS, PAGE)]
+    own += [":!tfdefense/zoo/*.json", ":!tfdefense/zoo/*.keras"]
     return name + ("+changes" if _git("status", "--porcelain", "--untracked-files=no", "--", ".", *own) else "")
 
 
@@ -94,7 +96,7 @@ def write(context, seconds, directory):
         "settings": {"quick": context.quick, **context.settings},
         "rows": context.rows,
     }
-    for name in ("series", "headings"):
+    for name in ("series", "headings", "options"):
         if getattr(context, name):
             content[name] = getattr(context, name)
     path = directory / f"{context.protocol}-{context.dataset}.json"
@@ -125,10 +127,10 @@ def _table(rows, headings):
 def _section(content):
     versions_ = ", ".join(f"{name} {version}" for name, version in content["versions"].items())
     settings = "; ".join(f"{name}: {_cell(value)}" for name, value in content["settings"].items() if name != "quick")
+    command = f"python -m evaluation {content['protocol']} --dataset {content['dataset']} {content.get('options', '')}".rstrip()
     text = [
         f"## {content['protocol']}, {content['dataset']}",
-        f"`python -m evaluation {content['protocol']} --dataset {content['dataset']}`, {content['seconds']} s on "
-        f"{content['machine']}; commit {content['commit']}; {versions_}.",
+        f"`{command}`, {content['seconds']} s on {content['machine']}; commit {content['commit']}; {versions_}.",
     ]
     if settings:
         text.append(f"Settings: {settings}.")

@@ -211,11 +211,11 @@ def write(context, name, entry, model, clean, rows, directory):
     model.save(new)
     content = new.read_bytes()
     small = len(content) <= LIMIT
-    if small:
-        os.replace(new, directory / f"{name}.keras")
-    else:
-        new.unlink()
-        context.say(f"{name}: {len(content) / 2**20:.1f} MiB are too large for the repository; its card names the recipe")
+    path = (directory if small else results.UNTRACKED / "zoo") / f"{name}.keras"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(new, path)
+    if not small:
+        context.say(f"{name}: {len(content) / 2**20:.1f} MiB are too large for the repository; they are in {path}")
     bounds = bounds_of(model)
     outputs = model(zoo.probe(model.input_shape[1:], bounds))
     card = zoo.Card(

@@ -83,7 +83,7 @@ def test_half_precision_scores_give_float32_losses():
 
 
 def test_classes_that_do_not_exist_give_nan_for_that_sample_alone():
-    for wrong in (-1, 3):
+    for wrong in (-1, 3, 0.5):
         values = np.asarray(ReverseCrossEntropy(reduction=None)(np.array([0, wrong, 1]), SCORES))
         assert np.isnan(values).tolist() == [False, True, False]
 

@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import json
 import re
 import shutil
@@ -63,10 +64,10 @@ def test_damaged_weights_are_not_loaded(copied):
         zoo.load(NAMES[0], cards=copied)
 
 
-def test_card_without_weights_names_the_recipe(copied):
-    card = dataclasses.asdict(zoo.card(NAMES[0])) | {"file": None, "recipe": "python -m training mnist_carlini"}
+def test_card_without_weights_says_how_to_make_them(copied):
+    card = dataclasses.asdict(zoo.card(NAMES[0])) | {"file": None}
     (copied / f"{NAMES[0]}.json").write_text(json.dumps(card))
-    with pytest.raises(ValueError, match="too large to be shipped. Make them: `python -m training mnist_carlini`"):
+    with pytest.raises(ValueError, match=f"Make them in a clone: `python -m evaluation zoo --dataset digits --only {NAMES[0]}`"):
         zoo.load(NAMES[0], cards=copied)
 
 
@@ -87,5 +88,6 @@ def test_command_line_lists_shows_and_writes(tmp_path, capsys):
     assert zoo.card(NAMES[0]).sha256 in shown.output and "not fooled" in shown.output
     path = tmp_path / "model.keras"
     assert runner.invoke(app, ["zoo", NAMES[0], "--output", str(path)]).exit_code == 0
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == zoo.card(NAMES[0]).sha256
     assert td.defended.unready(td.load(path)) is None
     assert runner.invoke(app, ["zoo", "--output", str(path)]).exit_code != 0

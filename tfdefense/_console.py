@@ -217,13 +217,13 @@ def zoo_table(cards):
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("model", no_wrap=True)
     table.add_column("what it is")
-    for column in ("right", "rejected", "not fooled", "size"):
+    for column in ("right", "rejected", "not fooled"):
         table.add_column(column, justify="right")
     for card in cards:
         largest = max(card.attacked, key=lambda row: (row["norm"] == "l2", row["size"]))
-        held = f"{largest['not_fooled']:.1%} at {largest['norm']} {largest['size']:g}"
-        size = f"{card.bytes / 2**20:.1f} MiB" if card.file else "by recipe"
-        table.add_row(card.name, card.summary, f"{card.clean['accuracy']:.1%}", f"{card.clean['rejection']:.1%}", held, size)
+        held = f"{largest['not_fooled']:.0%}, {largest['norm']} {largest['size']:g}"
+        about = card.summary if card.file else f"{card.summary}; to be made"
+        table.add_row(card.name, about, f"{card.clean['accuracy']:.1%}", f"{card.clean['rejection']:.1%}", held)
     return table
 
 

@@ -1,5 +1,6 @@
 """The command line: look into a model, attack it, judge it, calibrate it, export it."""
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -236,7 +237,7 @@ def evaluate(
             raise ValueError(f"--{name} belongs to a report. Add --report FOLDER.")
     if report is not None:
         settings = {"samples": samples, "steps": steps, "linf": linf_sizes, "l2": l2_sizes}
-        options = {"bounds": bounds, "split": split, "seed": seed, "data_dir": data_dir, "download": download}
+        options = {"bounds": bounds, "split": split, "seed": seed, "data_dir": data_dir, "download": download, "kept": keep}
         _write_report(model, data, report, source, settings, quick=quick, max_rejected=max_rejected, **options)
         return
     norm, steps, samples = norm or "linf", steps or 40, samples or 500
@@ -343,7 +344,7 @@ def zoo(
     card = models.card(name)
     if output is not None:
         output = console.writable(output, (".keras",))
-        models.load(name).save(output)
+        shutil.copyfile(models.weights(name), output)
         print(output)
         return
     console.out().print(console.card_table(card))

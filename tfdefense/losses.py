@@ -44,6 +44,8 @@ def _shares(y_true, scores):
         )
     # Classes are counted from 0: one that does not exist must not train in silence.
     known = ops.logical_and(y_true >= 0, y_true < classes)
+    if keras.backend.is_float_dtype(y_true.dtype):
+        known = ops.logical_and(known, ops.floor(y_true) == y_true)
     shares = ops.one_hot(ops.cast(y_true, "int32"), classes, dtype=scores.dtype)
     return ops.where(ops.expand_dims(known, -1), shares, ops.full_like(shares, float("nan")))
 
@@ -63,7 +65,7 @@ class ReverseCrossEntropy(_ClassLoss):
         name: Name of the loss.
 
     Call arguments:
-        y_true: Class numbers, also as floats, or one-hot rows. A class that does not exist gives NaN.
+        y_true: Class numbers, also as floats, or one-hot rows. A class that does not exist, such as 0.5, gives NaN.
         y_pred: Scores of shape (batch, classes).
 
     Example:

@@ -83,9 +83,10 @@ def _train(name, recipe, done, place, report, **options):
     print(f"{verb} {name}: {recipe.epochs} epochs of {recipe.dataset} into {done}", file=report, flush=True)
     work.mkdir(exist_ok=True)
 
-    from training.keep import versions
+    from training.keep import started
     from training.loop import fit
 
+    starts = started(work) if place.chief else []
     last, best, numbers = fit(recipe, work, place=place, **options)
     if place.chief:
         shutil.rmtree(result, ignore_errors=True)
@@ -95,7 +96,7 @@ def _train(name, recipe, done, place, report, **options):
         shutil.copyfile(work / "history.csv", result / "history.csv")
         if (work / "tensorboard").exists():
             shutil.copytree(work / "tensorboard", result / "tensorboard")
-        config = {"recipe": name, **dataclasses.asdict(recipe), **numbers, "versions": versions()}
+        config = {"recipe": name, **dataclasses.asdict(recipe), **numbers, "versions": starts[-1], "starts": starts}
         (result / "config.json").write_text(json.dumps(config, indent=2) + "\n")
         os.replace(result, done)
         shutil.rmtree(work)

@@ -6,7 +6,10 @@ import json
 import os
 import platform
 import shutil
+import subprocess
 import sys
+import uuid
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,7 +17,8 @@ import numpy as np
 
 def write_whole(path, write):
     """`write(new)` makes the file under another name of the same suffixes; then it takes its place."""
-    new = path.with_name(f".new.{os.getpid()}.{path.name}")
+    # Workers on several machines may have one process number and one directory.
+    new = path.with_name(f".new.{uuid.uuid4().hex[:12]}.{path.name}")
     write(new)
     os.replace(new, path)
 
@@ -27,7 +31,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     def __init__(self, work, writes=True):
         super().__init__()
-        self.work, self.writes, self.rows = work, writes, []
+        self.work, self.writes, self.rows, self.diverged = work, writes, [], None
 
     @property
     def best(self):
@@ -50,6 +54,10 @@ class Checkpoints(keras.callbacks.Callback):
         self._keep_best(states[-1], done - 1)
 
     def on_epoch_end(self, epoch, logs=None):
+        if not np.isfinite((logs or {}).get("loss", 0.0)):
+            # The state before is the last good one.
+            self.diverged = epoch + 1
+            return
         self.rows.append({"epoch": epoch, **{name: float(value) for name, value in (logs or {}).items()}})
         if not self.writes:
             return
@@ -115,4 +123,21 @@ def versions():
     import tfdefense
 
     loaded = {name: sys.modules[name].__version__ for name in ("keras", "tensorflow", "jax", "numpy") if name in sys.modules}
-    return {"python": platform.python_version(), "tfdefense": tfdefense.__version__, **loaded}
+    return {"python": platform.python_version(), "tfdefense": tfdefense.__version__, **loaded} | _commit()
+
+
+def _commit():
+    """The commit of the code, where it is a clone."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude", "*"]
+    try:
+        return {"commit": subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()}
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+
+
+def started(work):
+    """Adds the versions of this start to those before, and gives all: a run may be resumed by newer code than it began with."""
+    path = work / "starts.json"
+    starts = [*(json.loads(path.read_text()) if path.exists() else []), versions()]
+    write_whole(path, lambda new: new.write_text(json.dumps(starts)))
+    return starts

@@ -118,7 +118,7 @@ class Fall(keras.optimizers.schedules.LearningRateSchedule):
 
 def _network(recipe, classes):
     file, function = recipe.model.split(":")
-    options = {"classes": classes} | recipe.model_options if recipe.dustbin else recipe.model_options
+    options = {"classes": classes} | recipe.model_options if recipe.task == "classes" else recipe.model_options
     return attach(recipe, getattr(importlib.import_module(f"models.{file}"), function)(**options))
 
 
@@ -191,7 +191,8 @@ def fit(recipe, work, *, place, data_dir=None, cache=None, callbacks=(), verbose
         batches, judged = prepared(recipe, x, test.x, data_dir=data_dir, cache=cache)
     keras.utils.set_random_seed(recipe.seed)
     with place.scope(), _policy(recipe.mixed_precision) as policy:
-        model = place.prepare(_compiled(recipe, len(batches), int(y.max()) + 1))
+        classes = int(train.y.max()) + 1 + bool(recipe.dustbin) if recipe.task == "classes" else None
+        model = place.prepare(_compiled(recipe, len(batches), classes))
     checkpoints = Checkpoints(work, writes=place.chief)
     tested = place.batches(WholeBatches(*judged, place.replicas))
     model.fit(
@@ -208,6 +209,11 @@ def fit(recipe, work, *, place, data_dir=None, cache=None, callbacks=(), verbose
             *callbacks,
         ],
     )
+    if checkpoints.diverged:
+        raise ValueError(
+            f"The loss was no finite number any more in epoch {checkpoints.diverged}. Lower the learning rate: `--learning-rate`. "
+            "Epochs before it are kept."
+        )
     _, measured = model.evaluate(tested, verbose=0)
     model = place.release(model)
     last = best = _bare(model)

@@ -51,7 +51,8 @@ def _trained(recipe, data_dir, cache):
     from training.cache import train
 
     settings = predictor_settings(recipe)
-    path = train(recipe.predictor, data_dir=data_dir, cache=cache, **settings)
+    # As for a dustbin: where several processes train together, each comes here, and the first of them trains for all.
+    path = train(recipe.predictor, data_dir=data_dir, cache=cache, strategy="one", **settings)
     return keras.models.load_model(path / "model.keras", compile=False), settings["train_samples"]
 
 

@@ -85,6 +85,8 @@ class Recipe:
             if name not in self.model_options:
                 raise ValueError(f"`{name}` is a setting of {kind}. Received {value!r} for the model '{self.model}'.")
             settings["model_options"] = self.model_options | settings.get("model_options", {}) | {name: value}
+        if "model" in settings:
+            _check_model(settings["model"])
         try:
             return dataclasses.replace(self, **settings)
         except TypeError:
@@ -99,6 +101,19 @@ class Recipe:
         content += [source(part).recipe.key() for part in self.dustbin if "interpolated" in part]
         content += [predictor(self).key()] if self.predictor else []
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _check_model(name):
+    """FILE:FUNCTION of models/, read without importing it."""
+    folder = Path(__file__).parents[1] / "models"
+    known = []
+    for path in sorted(folder.glob("[a-z]*.py")):
+        functions = (node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef))
+        known += [f"{path.stem}:{function}" for function in functions if not function.startswith("_")]
+    if name not in known:
+        near = difflib.get_close_matches(str(name), known, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise ValueError(f"`model` must be FILE:FUNCTION of models/, one of {', '.join(known)}. Received {name!r}.{hint}")
 
 
 _LATER = ("decay", "loss", "loss_options", "augment", "train_samples", "attack", "attack_share", "dustbin", "harmless")

@@ -129,6 +129,13 @@ def test_labels_alone_go_around_what_is_rejected():
     assert (result.distance < [1.15 * 0.3 * np.sqrt(2), 1.02 * 0.4]).all()
 
 
+def test_carlini_wagner_asks_for_confidence_whatever_the_start(line):
+    model, _, x, y = line
+    result = A.CarliniWagner(steps=5, binary_search_steps=1, kappa=1e4, starts=("interpolated",))(model, x, y)
+    assert not result.success.any()
+    np.testing.assert_array_equal(result.x_adv, x)
+
+
 def test_carlini_wagner_kappa_is_a_lead_of_the_wrong_class(line):
     model, _, x, y = line
     result = A.CarliniWagner(steps=200, binary_search_steps=6, kappa=0.5)(model, x, y)

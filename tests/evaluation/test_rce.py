@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from evaluation import rce, rce_paper, results
+from evaluation import rce, rce_measured, rce_paper, results
 from evaluation.context import Context
 from tfdefense.attacks import FGSM, CarliniWagner
 
@@ -21,7 +21,9 @@ def path(classifier, tmp_path_factory):
 @pytest.fixture(scope="module")
 def network(path, digits, held_out, tmp_path_factory):
     place = tmp_path_factory.mktemp("run")
-    return rce.Network(Context("rce", "digits", True, None, None, place, place, commit="abc"), "ce", path, digits, held_out)
+    return rce_measured.Network(
+        Context("rce", "digits", True, None, None, place, place, commit="abc"), "ce", path, digits, held_out
+    )
 
 
 def test_paper_numbers_are_where_they_belong():
@@ -37,7 +39,7 @@ def test_auc_is_that_of_scikit_learn_over_the_pairs(network, classifier, held_ou
 
     x, y = held_out.x[:80], held_out.y[:80]
     x_adv = FGSM(0.25)(classifier, x, y).x_adv
-    found = rce.aucs(network, x, x_adv, y)
+    found = rce_measured.aucs(network, x, x_adv, y)
     clean, changed = (keras.ops.softmax(classifier(v)).numpy() for v in (x, x_adv))
     pairs = (clean.argmax(1) == y) & (changed.argmax(1) != y)
     doubt = -np.concatenate([clean.max(1)[pairs], changed.max(1)[pairs]])
@@ -56,25 +58,35 @@ def test_own_kappa_is_over_the_samples_that_are_right(classifier, held_out):
     scores = np.sort(classifier(held_out.x).numpy(), -1)
     right = classifier(held_out.x).numpy().argmax(-1) == held_out.y
     want = np.median((scores[:, -1] - scores[:, -2])[right])
-    assert rce.own_kappa(classifier, held_out.x, held_out.y) == pytest.approx(1.3 * want, abs=1e-3)
+    assert rce_measured.own_kappa(classifier, held_out.x, held_out.y) == pytest.approx(1.3 * want, abs=1e-3)
 
 
 def test_samples_that_were_wrong_are_no_success(network, classifier, held_out, monkeypatch):
     right = classifier(held_out.x).numpy().argmax(-1) == held_out.y
     rows = np.concatenate([np.flatnonzero(~right)[:2], np.flatnonzero(right)[:4]])
     x, y = held_out.x[rows], held_out.y[rows]
-    found = rce.oblivious(network, CarliniWagner(steps=60, binary_search_steps=3), x, y)
+    found = rce_measured.oblivious(network, CarliniWagner(steps=60, binary_search_steps=3), x, y)
     assert found["success"] == 1.0 and found["rms"] > 1
     # A detector that lets everything pass: the wrong samples would all succeed as they are.
     monkeypatch.setattr(network, "white_box", network.detectors["confidence"])
-    white = rce.white_box(network, "sample", CarliniWagner(steps=5, binary_search_steps=1), x, y)
+    white = rce_measured.white_box(network, "sample", CarliniWagner(steps=5, binary_search_steps=1), x, y)
     assert white["right"] == [False] * 2 + [True] * 4 and not any(white["success"][:2])
 
 
 def test_better_takes_success_and_then_the_shorter_way():
     first = {"success": [True, False, True, False], "rms": [3.0, 1.0, 1.0, 1.0], "x_adv": ["a"] * 4}
     second = {"success": [True, True, True, False], "rms": [2.0, 9.0, 5.0, 0.5], "x_adv": ["b"] * 4}
-    assert rce.better(first, second)["x_adv"] == ["b", "b", "a", "a"]
+    assert rce_measured.better(first, second)["x_adv"] == ["b", "b", "a", "a"]
+
+
+def test_distortions_are_compared_over_what_both_lose():
+    found = {
+        "ce": {"success": [True, True, False], "rms": [2.0, 4.0, 9.0]},
+        "rce": {"success": [False, True, True], "rms": [1.0, 6.0, 1.0]},
+    }
+    assert rce_measured.both_lose(found) == {"ce": 4.0, "rce": 6.0, "samples": 1, "ratio": 1.5}
+    found["ce"]["success"] = [True, False, False]
+    assert rce_measured.both_lose(found) == {"ce": None, "rce": None, "samples": 0, "ratio": None}
 
 
 @pytest.mark.slow
@@ -99,7 +111,17 @@ def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch):
     assert [(recipe, options["depth"]) for recipe, options in asked if "optimizer" not in options] == expected
     compared = [row for row in first.rows if row["row"] == "R1"]
     assert len(compared) == 6 and {row["ours"] for row in compared} == {0.25}
-    assert {row["row"] for row in first.rows} | {s["row"] for s in first.series} == {"R1", "R3", "R4", "R5", "R6", "R7", "R8", "R9"}
+    assert {row["row"] for row in first.rows} | {s["row"] for s in first.series} == {
+        "R1",
+        "R2",
+        "R3",
+        "R4",
+        "R5",
+        "R6",
+        "R7",
+        "R8",
+        "R9",
+    }
     assert len([row for row in first.rows if row["row"] == "R5"]) == 2 * 7 * 3
     assert len({row["what"] for row in first.rows}) == len(first.rows), "two rows of one name could not be told apart"
     drawn = {file.stem for file in (tmp_path / "rce-digits").iterdir()}
@@ -107,8 +129,8 @@ def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch):
     content = json.loads(results.write(first, 1.0, tmp_path).read_text())
     assert all(row["ours"] is None or np.isfinite(row["ours"]) for row in content["rows"])
 
-    monkeypatch.setattr(rce, "oblivious", lambda *_: pytest.fail("a finished part was measured again"))
-    monkeypatch.setattr(rce, "white_box", lambda *_: pytest.fail("a finished part was measured again"))
+    monkeypatch.setattr(rce_measured, "oblivious", lambda *_: pytest.fail("a finished part was measured again"))
+    monkeypatch.setattr(rce_measured, "white_box", lambda *_: pytest.fail("a finished part was measured again"))
     again = context()
     rce.run(again, cw_samples=6)
     assert json.dumps(again.rows) == json.dumps(first.rows)

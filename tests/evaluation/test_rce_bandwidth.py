@@ -69,5 +69,8 @@ def test_whole_protocol(path, tmp_path, monkeypatch):
     common = {"dataset": "digits", "quick": True, "samples": 40, "data_dir": None, "output": None}
     content = json.loads(runner.execute("rce_bandwidth", protocol, **common, depth=None, epochs=None, cw_samples=4).read_text())
     rows = {row["what"]: row for row in content["rows"]}
-    assert len(rows) == 2 * (3 + 5 * 3)
+    # Bandwidths, AUCs of five attacks, harmless changes, sizes of the adaptive attack; then one ratio of both networks.
+    assert len(rows) == 2 * (3 + 5 * 3 + 5 + 2) + 1
+    held = [rows[f"not fooled, l2 {size}, all starts, CE, bandwidth {protocol.LIKELIEST}"]["ours"] for size in ("0.5", "1")]
+    assert 1 > held[0] > held[1]
     assert all(0 <= row["ours"] <= 1 for row in rows.values() if row["row"] == "R5" and row["ours"] is not None)

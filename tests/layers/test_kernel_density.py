@@ -197,6 +197,8 @@ def test_inner_images_are_flattened(data):
     "options, message",
     [
         ({"sigma": 0}, "`sigma` must be a finite number above 0. Received: 0"),
+        ({"sigma": None}, "`sigma` must be a finite number above 0. Received: None"),
+        ({"sigma": 1e-20}, "`sigma` must have a square that float32 can hold"),
         ({"sigma": float("nan")}, "`sigma` must be a finite number above 0"),
         ({"max_points": 1}, "`max_points` must be a whole number of at least 2. Received: 1"),
         ({"max_points": None}, "`max_points` must be a whole number.*pass the number of training samples"),
@@ -212,6 +214,8 @@ def test_bad_arguments_are_named(options, message):
     [
         (np.zeros((4, 2)), [1, 1, 1, 1], r"at least 2 classes. Received \[1\] alone"),
         (np.zeros((4, 2)), [0.5, 1, 1, 0], "`labels` must be whole class numbers. Received dtype float64"),
+        (np.zeros((4, 2)), [0, np.inf, 1, 0], "`labels` must be whole class numbers"),
+        (np.zeros((0, 2)), [], "Received no samples"),
         (np.zeros((4, 2)), np.eye(4), "labels of shape .4, 4.*argmax"),
         (np.zeros((4, 2)), [0, 1], "one class for each of 4 samples"),
         (np.zeros((4, 2)), [-1, 0, 0, 1], "`labels` must be classes from 0. Received values from -1 to 1"),
@@ -235,6 +239,11 @@ def test_other_mistakes_are_named(data):
     layer = fitted(data)
     with pytest.raises(ValueError, match="built for features of width 6. Received width 3"):
         layer.adapt(data[0][:, :3], data[1])
+    for width in (3, 12):
+        with pytest.raises(ValueError, match=f"built for features of width 6. Received width {width}"):
+            layer(np.zeros((2, width), "float32"), data[3][:2])
+        with pytest.raises(ValueError, match=f"built for features of width 6. Received width {width}"):
+            layer.capping_error(*data[:2], np.zeros((2, width)), data[1][:2])
     with pytest.raises(ValueError, match="holds no points yet"):
         KernelDensity().capping_error(*data[:2], data[2], data[1][:60])
     with pytest.raises(ValueError, match="`max_points` must be at least the 4 classes. Received: 3"):

@@ -102,6 +102,25 @@ def test_two_runs_of_one_seed_give_the_same_page_but_for_times(found, samples, t
     assert times["total"] >= sum(job["seconds"] for job in times["jobs"]) > 0
 
 
+def test_a_report_that_was_stopped_goes_on(samples, tmp_path, monkeypatch):
+    import keras
+
+    inputs = keras.Input((4, 4, 1))
+    lead = keras.ops.mean(inputs, axis=(1, 2, 3)) - 0.5
+    suspicion = keras.ops.abs(lead) - 0.2
+    label = keras.ops.where(suspicion > 0, -1, keras.ops.cast(lead > 0, "int32"))
+    scores = keras.ops.stack([-lead, lead], axis=-1)
+    model = keras.Model(inputs, {"scores": scores, "suspicion": suspicion, "label": label})
+    first = td.report(model, samples, **SMALL, kept=tmp_path)
+
+    def never(*arguments):
+        raise AssertionError("attacked again")
+
+    monkeypatch.setattr(td.attacks.base.Attack, "_attack", never)
+    second = td.report(model, samples, **SMALL, kept=tmp_path)
+    assert second.content["attacks"] == first.content["attacks"] and second.verdict == first.verdict
+
+
 def test_another_seed_takes_other_samples(found, samples):
     other = td.report(ring, samples, **SMALL | {"linf": (0.05, 0.2), "l2": (0.2, 2.0)}, seed=5)
     assert other.content["map"]["groups"][0]["points"] != found[0].content["map"]["groups"][0]["points"]

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import os
 import subprocess
@@ -279,6 +280,41 @@ def test_run_keeps_what_makes_it_believable(trained):
     assert keras.models.load_model(trained / "best.keras", compile=False).outputs[0].shape == (None, 10)
     (events,) = (trained / "tensorboard").iterdir()
     assert b"epoch_val_accuracy" in events.read_bytes()
+
+
+def test_a_run_that_diverged_is_no_result(tmp_path):
+    settings = {"cache": tmp_path, "verbose": 0, "train_samples": 128, "batch_size": 32}
+    with pytest.raises(ValueError, match="no finite number any more in epoch 1. Lower the learning rate"):
+        train("digits", epochs=2, optimizer="SGD", learning_rate=1e30, **settings)
+    assert not list(tmp_path.glob("*/config.json")) and not list(tmp_path.glob("*/epoch-*"))
+
+
+def test_versions_of_every_start_are_kept(tmp_path):
+    settings = {"cache": tmp_path, "verbose": 0, "epochs": 2, "train_samples": 128}
+    with pytest.raises(KeyboardInterrupt):
+        train("digits", callbacks=[StopAfter(1)], **settings)
+    config = json.loads((train("digits", **settings) / "config.json").read_text())
+    assert len(config["starts"]) == 2 and config["starts"][1] == config["versions"]
+
+
+def test_outputs_follow_the_classes_of_the_data(tmp_path, monkeypatch):
+    from tfdefense import data
+
+    known = data.load
+
+    def more(name, split, **options):
+        images = known(name, split, **options)
+        return dataclasses.replace(images, y=np.where(np.arange(len(images.y)) == 1000, 13, images.y))
+
+    monkeypatch.setattr(data, "load", more)
+    done = train("digits", cache=tmp_path, verbose=0, epochs=1, train_samples=128)
+    assert keras.models.load_model(done / "model.keras", compile=False).output_shape == (None, 14)
+
+
+@pytest.mark.parametrize("name", ["small:nothing", "foo:bar", "small", "small:digits_cn"])
+def test_unknown_model_is_told(name):
+    with pytest.raises(ValueError, match=f"`model` must be FILE:FUNCTION of models/, one of .*small:digits_cnn.*Received '{name}'"):
+        recipes.find("digits").changed(model=name)
 
 
 def test_fresh_begins_anew_and_other_data_is_no_resumption(tmp_path):

@@ -83,6 +83,9 @@ class CarliniWagner(Attack):
             upper = np.where(final["found"], np.minimum(upper, c), upper)
             lower = np.where(final["found"], lower, np.maximum(lower, c))
             c = np.where(np.isfinite(upper), (lower + upper) / 2, lower * 10).astype("float32")
+        if self.kappa:
+            # A start may be taken for another class with less confidence than was asked for: that is no success.
+            best[np.isinf(best_distance)] = batch.x[np.isinf(best_distance)]
         return Found(best, spent, zero)
 
     @staticmethod

@@ -13,7 +13,8 @@ from tfdefense.attacks.projected import all_zero, is_fooled
 class JSMA(Attack):
     """Changes the pair of pixels that lifts the target's score most while it lowers the others', again and again.
 
-    Without a target it goes for the likeliest wrong class. The distance is l2; few pixels change.
+    Without a target it goes for the likeliest wrong class. The distance is l2; few pixels change. Saliency is
+    taken of the scores, two pixels a step; others take it of probabilities, or one pixel.
 
     Args:
         theta: What a chosen pixel gains in one step, as a share of the bounds' range; negative darkens.

@@ -43,7 +43,10 @@ class Objective:
 
 @dataclass(frozen=True)
 class CrossEntropy(Objective):
-    """The training loss, upside down: log-probability of the true class, or minus that of the target."""
+    """Cross-entropy upside down: log-probability of the true class, or minus that of the target.
+
+    Of the scores as they are: also of a network that was trained with another loss, such as reverse cross-entropy.
+    """
 
     def value(self, scores, suspicion, y, target, scale):
         log_probability = tf.nn.log_softmax(scores)

@@ -7,12 +7,14 @@ from tfdefense.layers import KernelDensity
 class DensityDefense(Defense):
     """Rejects where the training samples of the predicted class are sparse in a hidden layer: the K-density detector.
 
-    Best on a network trained with `td.losses.ReverseCrossEntropy`. `td.adapt` stores the training samples.
+    Made for networks trained with `td.losses.ReverseCrossEntropy`, and of use on others; how far, the project's results say.
+    `td.adapt` stores the training samples. A bandwidth smaller than the paper's can tell more: choose it on held-out samples.
 
     Args:
         sigma: Bandwidth: the paper has (1 / 0.26) ** 0.5 after cross-entropy, (0.1 / 0.26) ** 0.5 after reverse cross-entropy.
         layer: Name of the hidden layer; None takes what the last Dense layer takes.
-        max_points: Training samples that are stored; as many as there are makes the density exact.
+        max_points: Training samples that are stored; as many as there are makes the density exact. With fewer,
+            `KernelDensity.capping_error` tells the difference.
         threshold: A threshold of your own on minus the log density; None waits for `td.calibrate`.
         seed: Of the choice of stored samples where there are more.
 

@@ -44,8 +44,11 @@ class KernelDensity(AdaptableLayer):
         # Differences of large squares: float16 would lose the density.
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
-        if not 0 < sigma < float("inf"):
+        number = isinstance(sigma, int | float | np.integer | np.floating) and not isinstance(sigma, bool)
+        if not number or not 0 < sigma < float("inf"):
             raise ValueError(f"`sigma` must be a finite number above 0. Received: {sigma!r}.")
+        if not 1e-37 < float(sigma) ** 2 < 1e38:
+            raise ValueError(f"`sigma` must have a square that float32 can hold. Received: {sigma!r}. Rescale the features.")
         if not isinstance(max_points, int | np.integer) or max_points < 2:
             raise ValueError(
                 f"`max_points` must be a whole number of at least 2. Received: {max_points!r}. "
@@ -74,6 +77,7 @@ class KernelDensity(AdaptableLayer):
 
     def call(self, features, scores):
         # top_k instead of argmax: ONNX and LiteRT converters fail on argmax of floats.
+        self._check_width(_width(features.shape))
         predicted = ops.cast(ops.top_k(scores, 1)[1][:, 0], "int32")
         features = ops.reshape(features, (-1, self.points.shape[-1])) - self.center
         stored = (self.points, self.owners, self.log_shares)
@@ -99,10 +103,7 @@ class KernelDensity(AdaptableLayer):
         features, labels = _checked(features, labels, None if scores is None else np.shape(scores)[-1])
         if not self.built:
             self.build(features.shape)
-        if features.shape[1] != self.points.shape[-1]:
-            raise ValueError(
-                f"Layer '{self.name}' is built for features of width {self.points.shape[-1]}. Received width {features.shape[1]}."
-            )
+        self._check_width(features.shape[1])
         if self.max_points < len(np.unique(labels)):
             raise ValueError(f"`max_points` must be at least the {len(np.unique(labels))} classes. Received: {self.max_points}.")
         kept = _kept(labels, self.max_points, self.seed)
@@ -126,6 +127,8 @@ class KernelDensity(AdaptableLayer):
             raise ValueError(f"Layer '{self.name}' holds no points yet. Call `adapt(features, labels)` first.")
         features, labels = _checked(features, labels)
         probes = np.asarray(probes, "float32").reshape(len(probes), -1)
+        self._check_width(features.shape[1])
+        self._check_width(probes.shape[1])
         classes = np.asarray(classes, "int32") + 1
         blocks = -(-len(features) // BLOCK)
         points, owners, log_shares, center, used = _blocks(features, labels, features.mean(axis=0), (blocks, BLOCK))
@@ -134,6 +137,10 @@ class KernelDensity(AdaptableLayer):
         capped = _log_density(probes - ops.convert_to_numpy(self.center), classes, *stored)[0]
         with np.errstate(invalid="ignore"):
             return ops.convert_to_numpy(capped) - ops.convert_to_numpy(exact)
+
+    def _check_width(self, width):
+        if width != self.points.shape[-1]:
+            raise ValueError(f"Layer '{self.name}' is built for features of width {self.points.shape[-1]}. Received width {width}.")
 
     def _state(self):
         return self.points, self.owners, self.log_shares, self.center, self.used
@@ -193,13 +200,16 @@ def _checked(features, labels, classes=None):
         features = np.asarray(features, "float32")
     except ValueError:
         raise ValueError("`features` must all have one width. Received rows that differ.") from None
+    if not len(features):
+        raise ValueError("Expected training samples of at least 2 classes. Received no samples.")
     features, labels = features.reshape(len(features), -1), np.asarray(labels)
     if labels.shape != (len(features),):
         hint = " For one-hot labels: `y.argmax(-1)`." if labels.ndim == 2 and len(labels) == len(features) else ""
         raise ValueError(f"Expected one class for each of {len(features)} samples. Received labels of shape {labels.shape}.{hint}")
     if not np.isfinite(features).all():
         raise ValueError("`features` must be finite. Received NaN or infinity: check the samples and the network.")
-    if labels.dtype.kind not in "iu" and not (labels.dtype.kind == "f" and np.array_equal(labels, np.round(labels))):
+    whole = labels.dtype.kind == "f" and np.isfinite(labels).all() and np.array_equal(labels, np.round(labels))
+    if labels.dtype.kind not in "iu" and not whole:
         raise ValueError(f"`labels` must be whole class numbers. Received dtype {labels.dtype}, such as {labels[:3].tolist()}.")
     found = np.unique(labels)
     if len(found) < 2:

@@ -62,6 +62,7 @@ def report(
     download=False,
     progress=False,
     name=None,
+    kept=None,
     **settings,
 ):
     """Evaluates a model by the fixed protocol: harmless changes, foreign images, attackers who know more and more, and checks
@@ -82,6 +83,7 @@ def report(
         data_dir, download: Where data sets are looked for first, and whether one that is not there is fetched.
         progress: Whether to show how far it is.
         name: Of the model, for the page.
+        kept: A directory for finished batches of the attacks: a report that was stopped goes on, and several processes share one.
         settings: `samples`, `steps`, `restarts`, sizes `linf` and `l2` in units of the range of the pixels, and other fields
             of `td.reporting.plan.Plan`.
 
@@ -122,6 +124,7 @@ def report(
         source=source,
         max_rejected=max_rejected,
         seed=seed,
+        kept=kept,
     )
     times = []
     with _console.estimate(progress) as begin:

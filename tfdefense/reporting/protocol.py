@@ -40,9 +40,10 @@ class Protocol:
         foreign: Images that are none of the classes, by name.
         source: The undefended model where it can't be reached inside.
         max_rejected: What the model was calibrated to.
+        kept: A directory for finished batches of the attacks, or None.
     """
 
-    def __init__(self, model, images, plan, *, train=None, foreign=None, source=None, max_rejected=0.05, seed=0):
+    def __init__(self, model, images, plan, *, train=None, foreign=None, source=None, max_rejected=0.05, seed=0, kept=None):
         self.model, self.plan, self.seed, self.source, self.max_rejected = model, plan, seed, source, max_rejected
         self.images, self.train, self.foreign = images, train, foreign or {}
         self.view = View.of(model, images.bounds)
@@ -50,7 +51,7 @@ class Protocol:
         self.x, self.y = attacked.x.astype("float32"), attacked.y
         self.view.learn(self.x[:16])
         self.base = self._base()
-        self.substitute = None
+        self.substitute, self.directory = None, kept
         self.findings = {"attacks": [], "curves": {}, "harmless": [], "foreign": [], "checks": [], "left_out": []}
         self.kept = {}
 
@@ -168,7 +169,7 @@ class Protocol:
             with warnings.catch_warnings():
                 # Counted, and told by a check.
                 warnings.filterwarnings("ignore", message=".*gradient was all zeros")
-                return attack(model or self.view, x, y)
+                return attack(model or self.view, x, y, kept=self.directory)
         except NoGradient as error:
             self.findings["left_out"].append(entry | {"reason": str(error)})
             return None

@@ -81,9 +81,20 @@ def load(name, *, cards=None):
     >>> sorted(model.output)
     ['label', 'scores', 'suspicion']
     """
+    from tfdefense.defended import load as load_defended
+
+    return load_defended(weights(name, cards=cards))
+
+
+def weights(name, *, cards=None):
+    """The path of a model's weights, which are those that its card speaks of."""
     about = card(name, cards=cards)
     if about.file is None:
-        raise ValueError(f"The weights of '{name}' are too large to be shipped. Make them: `{about.recipe}`.")
+        make = f"python -m evaluation zoo --dataset {about.data} --only {name}"
+        raise ValueError(
+            f"The weights of '{name}' are too large to be shipped. Make them in a clone: `{make}` writes "
+            f"evaluation/runs/zoo/{name}.keras, which `td.load` opens."
+        )
     path = Path(cards or CARDS) / about.file
     if not path.exists():
         raise ValueError(f"Expected the weights of '{name}' at {path}. They are missing: install tfdefense anew.")
@@ -93,9 +104,7 @@ def load(name, *, cards=None):
             f"Expected the weights of '{name}' with the sha256 {about.sha256[:12]}... Received {path} with {found[:12]}... "
             "The file is damaged or was changed: install tfdefense anew."
         )
-    from tfdefense.defended import load as load_defended
-
-    return load_defended(path)
+    return path
 
 
 def probe(input_shape, bounds=(0.0, 1.0)):
