@@ -7,7 +7,6 @@ import pytest
 from evaluation import goals, results
 from evaluation.goals import Goal
 
-
 # Rows that came after the last run of their protocol.
 PENDING = {("rce", "mnist", what) for what in (goals._FROM_X, goals._BETTER)}
 PENDING |= {("rce_bandwidth", "mnist", f"{goals._BETTER}, the same bandwidth")}
