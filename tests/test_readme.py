@@ -31,6 +31,17 @@ def test_the_whole_example(tmp_path, monkeypatch, capsys):
     assert names["coded"].name == "defended" and (names["open_box"].label >= -1).all() and names["black_box"].success.any()
 
 
+def test_the_examples_of_training():
+    names = {}
+    exec(BLOCKS[1].split("model.compile")[0], names)
+    exec(BLOCKS[4], names)
+    right = names["dense"](names["held_out"].x)["scores"].numpy().argmax(-1) == names["held_out"].y
+    assert right.mean() > 0.9 and len(names["papers_own"]) == 10
+    names["model"].add(names["keras"].layers.Dense(10, activation="softmax"))
+    exec(BLOCKS[5], names)
+    assert names["held"][0]["not_fooled"] <= 1 and names["td"].defended.is_defended(names["ready"])
+
+
 def test_every_attack_and_defense_named_is_there():
     import tfdefense as td
 
