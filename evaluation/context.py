@@ -4,12 +4,14 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
 
 from evaluation import results
 from evaluation.workers import alone
+from tfdefense.kept import everything
 
 
 @dataclasses.dataclass
@@ -98,10 +100,13 @@ class Context:
             else:
                 started = time.perf_counter()
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write(path)
+                # A part that is interrupted goes on with the batches of its attacks that are there.
+                with everything(path.with_suffix(".batches")):
+                    write(path)
+                shutil.rmtree(path.with_suffix(".batches"), ignore_errors=True)
                 self.say(f"{name}: {time.perf_counter() - started:.0f} s")
         return path
 
     def forget_parts(self):
         for path in self.kept.glob(f"{self.protocol}-{self.dataset}-*"):
-            path.unlink()
+            shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -2,7 +2,7 @@
 
 A part is measured by the process that comes to it first; whoever needs it meanwhile waits. The first process alone writes the
 results. Single-threaded processes that share the cores also waste less than one process with many threads: small batches, as
-at the end of an attack, keep one core busy and no more.
+at the end of an attack, keep one core busy and no more. Where there are GPUs, each process has one of them.
 """
 
 import contextlib
@@ -19,8 +19,11 @@ def helped(arguments, workers):
     if workers > 1:
         share = max(1, (os.cpu_count() or 1) // workers)
         os.environ.update({f"TF_NUM_{kind}_THREADS": str(share) for kind in ("INTRAOP", "INTEROP")})
+    devices = gpus() if workers > 1 else []
     command = [sys.executable, "-m", "evaluation", *arguments, "--worker"]
-    helpers = [subprocess.Popen([*command, str(index)], cwd=ROOT, env=environment()) for index in range(1, workers)]
+    places = {index: environment() | _one_of(devices, index) for index in range(1, workers)}
+    helpers = [subprocess.Popen([*command, str(index)], cwd=ROOT, env=place) for index, place in places.items()]
+    os.environ.update(_one_of(devices, 0))
     try:
         yield
     finally:
@@ -28,6 +31,22 @@ def helped(arguments, workers):
             helper.terminate()
         for helper in helpers:
             helper.wait()
+
+
+def gpus():
+    """Names of the GPUs that this process may use, by NVIDIA's tool: TensorFlow would take all of their memory to count them."""
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name.strip() not in ("", "-1")]
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    return [str(number) for number, line in enumerate(line for line in listed.splitlines() if line.startswith("GPU"))]
+
+
+def _one_of(devices, index):
+    """What binds a process to its GPU; where there are fewer than processes, they share, and none may take all memory."""
+    return {"CUDA_VISIBLE_DEVICES": devices[index % len(devices)], "TF_FORCE_GPU_ALLOW_GROWTH": "true"} if devices else {}
 
 
 @contextlib.contextmanager

@@ -1,12 +1,37 @@
 """Finished parts of a long call, kept as files: a call that was stopped goes on, and several processes share one."""
 
 import contextlib
+import contextvars
 import dataclasses
 import hashlib
 import os
 from pathlib import Path
 
 import numpy as np
+
+_directory = contextvars.ContextVar("directory", default=None)
+
+
+@contextlib.contextmanager
+def everything(directory):
+    """Inside, attacks on Keras models that are given no directory keep their batches in this one."""
+    token = _directory.set(directory)
+    try:
+        yield
+    finally:
+        _directory.reset(token)
+
+
+def place(kept, *values):
+    """The directory for the result of a call that follows from these values; None where nothing is to be kept."""
+    if kept is not None:
+        return Path(kept) / content(*values)
+    if _directory.get() is None:
+        return None
+    try:
+        return Path(_directory.get()) / content(*values)
+    except ValueError:
+        return None  # Nobody asked for this call to be kept.
 
 
 def content(*values):

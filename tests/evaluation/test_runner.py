@@ -103,6 +103,45 @@ def test_interrupted_protocol_keeps_its_finished_parts(places):
     assert measured == ["first", "second"] * 2, "a finished run leaves no parts for the next"
 
 
+def test_interrupted_part_goes_on_with_its_batches(places, classifier, held_out, monkeypatch):
+    from tfdefense.attacks import FGSM
+
+    attacked = []
+    perturb = FGSM.perturb
+
+    def counted(self, batch, start):
+        attacked.append(len(start))
+        if len(attacked) == 3:
+            raise KeyboardInterrupt
+        return perturb(self, batch, start)
+
+    def measure():
+        return FGSM(0.1)(classifier, held_out.x[:80], held_out.y[:80], batch_size=16).success.tolist()
+
+    wanted = measure()
+    monkeypatch.setattr(FGSM, "perturb", counted)
+    here = context(places)
+    with pytest.raises(KeyboardInterrupt):
+        here.part("attack", measure)
+    assert here.part("attack", measure) == wanted
+    assert len(attacked) == 3 + 3, "two of five batches were there"
+    assert not list((places / "parts").glob("*.batches"))
+
+
+def test_each_process_gets_a_gpu(tmp_path, monkeypatch):
+    from evaluation import workers
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    assert [workers._one_of(workers.gpus(), index)["CUDA_VISIBLE_DEVICES"] for index in range(3)] == ["4", "7", "4"]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert workers._one_of(workers.gpus(), 1) == {}, "no GPU here"
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'GPU 0: one (UUID: a)'\necho 'GPU 1: two (UUID: b)'\n")
+    tool.chmod(0o755)
+    assert workers.gpus() == ["0", "1"]
+
+
 def test_parts_of_other_settings_are_not_taken(places):
     first, other = context(places, samples=5), context(places, samples=6)
     assert first.part("a", lambda: 1) == 1

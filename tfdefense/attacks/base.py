@@ -4,7 +4,6 @@ import dataclasses
 import os
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -15,7 +14,7 @@ from tfdefense.attacks.norms import NORMS
 from tfdefense.attacks.objectives import CrossEntropy, Evade, Objective
 from tfdefense.attacks.starts import resolve
 from tfdefense.decisions import View
-from tfdefense.kept import content, parts
+from tfdefense.kept import parts, place
 
 
 @dataclass(frozen=True)
@@ -230,9 +229,8 @@ class Attack:
             part = self._attack(whole.rows(rows[number * batch_size : (number + 1) * batch_size]), starts)
             return {field.name: getattr(part, field.name) for field in _ARRAYS}
 
-        if kept is not None:
-            told = (view.model, view.bounds, self, x, y, target is not None, targets, free, rows, batch_size, __version__)
-            kept = Path(kept) / content(*told)
+        told = (view.model, view.bounds, self, x, y, target is not None, targets, free, rows, batch_size, __version__)
+        kept = place(kept, *told)
         show = _progress_bar(len(rows), batch_size) if progress else None
         found = parts(kept, attacked, -(-len(rows) // batch_size), show)
         if only is not None:
