@@ -53,7 +53,47 @@ _COMPARED = [
     Goal(_FROM_X, lambda of: of[_FROM_X]),
     Goal(_BETTER, lambda of: of[_BETTER], remark=_START),
 ]
+_METHODS = ("DNN", "NR", "DNR")
+_STRONGEST = "strongest of all starts"
+
+
+def _variants(of, size=2):
+    """Shares not fooled, by the changes of `dnr_trained`."""
+    end = f": not fooled at l2 {size:g}, {_STRONGEST}"
+    return {what.removesuffix(end): value for what, value in of.items() if what.endswith(end)}
+
+
 GOALS = {
+    ("dnr", "mnist"): [
+        Goal("clean accuracy, DNN less DNR", lambda of: of["DNN, clean accuracy"] - of["DNR, clean accuracy"], most=0.06),
+        Goal("clean rejection, DNR", lambda of: of["DNR, clean rejection"], most=0.06),
+        Goal(
+            "from the sample, as in the paper: DNR at or above NR and NR above DNN for l2 1.5 to 4",
+            lambda of: float(of["from the sample, as in the paper: DNR at or above NR and NR above DNN for l2 1.5 to 4"]),
+            least=1.0,
+            remark="the sizes where the order differs are in the curves",
+        ),
+        Goal(
+            "accuracy at l2 8, strongest of all starts, the best of the three",
+            lambda of: max(of[f"{method}, {_STRONGEST}: accuracy at l2 8"] for method in _METHODS),
+            most=0.1,
+        ),
+        Goal("seconds to fit DNR on 10,000 samples and three layers", lambda of: of["DNR, seconds to fit"], most=120),
+        Goal(
+            "prediction of the compressed DNR over the plain network's",
+            lambda of: of["DNR compressed, time of a prediction over the plain network's"],
+            most=1.5,
+        ),
+    ],
+    ("dnr_trained", "mnist"): [
+        Goal("not fooled at l2 2, strongest of all starts, the best change", lambda of: max(_variants(of).values()), least=0.5),
+        Goal("the same, plain DNR", lambda of: _variants(of)["DNR"]),
+        Goal(
+            "the same, the network attacked in training alone",
+            lambda of: _variants(of)["DNN attacked in training"],
+            remark="adversarial training of the network is the yardstick for every defense of it",
+        ),
+    ],
     ("rce", "mnist"): [
         Goal("test error of the worse network", lambda of: max(of["test error, CE"], of["test error, RCE"]), most=0.008),
         *(Goal(f"AUC, {n}, RCE, K-density", lambda of, n=n: of[_auc(n, "RCE")], least=0.95, remark=_NARROW) for n in _KNOWN),

@@ -19,6 +19,21 @@ def test_the_zoo_is_not_empty_and_fits_into_a_repository():
     assert max(sizes) <= 4 * 2**20 and sum(sizes) <= 40 * 2**20
 
 
+def test_zoo_is_what_its_protocol_makes():
+    from evaluation.zoo import ENTRIES
+
+    assert set(NAMES) == set(ENTRIES)
+    for name, entry in ENTRIES.items():
+        card = zoo.card(name)
+        assert (card.recipe, card.data, card.summary, card.defense) == (entry.command, entry.dataset, entry.summary, entry.defense)
+        assert "+" not in card.commit, "measured by code that nobody else has"
+
+
+def test_every_system_of_the_papers_has_a_model_of_mnist():
+    found = {name.split(".")[1] for name in NAMES if zoo.card(name).data == "mnist"}
+    assert found >= {"dnr", "rce", "safetynet", "dustbin", "detector"}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_model_gives_its_golden_outputs(name):
     card, model = zoo.card(name), td.zoo.load(name)
