@@ -124,7 +124,7 @@ def _table(rows, headings):
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _section(content):
+def _section(content, directory):
     versions_ = ", ".join(f"{name} {version}" for name, version in content["versions"].items())
     settings = "; ".join(f"{name}: {_cell(value)}" for name, value in content["settings"].items() if name != "quick")
     command = f"python -m evaluation {content['protocol']} --dataset {content['dataset']} {content.get('options', '')}".rstrip()
@@ -144,7 +144,14 @@ def _section(content):
         if "deviation" in curve:
             rows.append({"row": "", "what": "deviation", **{str(i): v for i, v in enumerate(curve["deviation"])}})
         text += [f"{curve['what']}:", _table(rows, {})]
-    return "\n\n".join(text)
+    return "\n\n".join([*text, *_pictures(directory, f"{content['protocol']}-{content['dataset']}")])
+
+
+def _pictures(directory, name):
+    """What the protocol drew, as one paragraph."""
+    paths = sorted((Path(directory) / name).glob("*.png"))
+    shown = (f'<img src="results/{name}/{path.name}" alt="{path.stem}" title="{path.stem}" width="400">' for path in paths)
+    return ["\n".join(shown)] if paths else []
 
 
 def render(directory):
@@ -155,7 +162,10 @@ def render(directory):
     for path in sorted(Path(directory).glob("*.json")):
         contents.append(json.loads(path.read_text()))
         check(contents[-1], path.name)
-    return "\n\n".join([_INTRODUCTION.rstrip(), rows.section(contents), *map(_section, contents)]) + "\n"
+    return (
+        "\n\n".join([_INTRODUCTION.rstrip(), rows.section(contents), *(_section(content, directory) for content in contents)])
+        + "\n"
+    )
 
 
 def write_page():

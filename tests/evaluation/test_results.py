@@ -1,6 +1,7 @@
 import json
 import os
 import platform
+import re
 
 import pytest
 
@@ -42,6 +43,16 @@ def test_table_shows_what_there_is(tmp_path):
     assert "| X1 | a\\|b | 2 | 0.1235 | 5 | - |" in page
     assert "| X2 | c | - | - | 5 | none |" in page
     assert "Settings: size: 3." in page
+
+
+def test_pictures_are_on_the_page(tmp_path):
+    (tmp_path / "p-digits.json").write_text(json.dumps(CONTENT))
+    assert "<img" not in results.render(tmp_path)
+    (tmp_path / "p-digits").mkdir()
+    (tmp_path / "p-digits" / "roc.png").touch()
+    assert '<img src="results/p-digits/roc.png" alt="roc"' in results.render(tmp_path)
+    shown = re.findall(r'<img src="(.*?)"', results.PAGE.read_text())
+    assert shown and all((results.PAGE.parent / path).exists() for path in shown)
 
 
 def test_page_changes_with_any_number(tmp_path):
