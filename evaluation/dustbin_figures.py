@@ -7,21 +7,20 @@ from tfdefense import plots
 
 
 def draw(context, plan, models, samples, sets):
-    folder = context.output / "figures"
+    folder = context.output / f"dustbin-{context.dataset}"
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"dustbin-{context.dataset}"
     for dustbin in (False, True):
-        moons(dustbin, folder / f"dustbin-moons-{'augmented' if dustbin else 'naive'}.png", epochs=10 if context.quick else 40)
-    between(samples.held_out, _network(models["naive"]), folder / f"{name}-interpolated.png")
+        moons(dustbin, folder / f"moons-{'augmented' if dustbin else 'naive'}.png", epochs=10 if context.quick else 40)
+    between(samples.held_out, _network(models["naive"]), folder / "interpolated.png")
     shown = {"clean": sets["FGS"].x, "FGS": sets["FGS"].x_adv, "T-FGS": sets["T-FGS"].x_adv}
     for kind in ("naive", "out", "both"):
         features = {label: _features(models[kind], plan.features, x[:300]) for label, x in shown.items()}
-        space(features, folder / f"{name}-features-{kind}.png", title=TITLES[kind])
+        space(features, folder / f"features-{kind}.png", title=TITLES[kind])
     columns = slice(8)
     for label in ("FGS", "DeepFool"):
         found = sets[label].take(columns)
         said = _said(models["both"], found.x_adv)
-        plots.examples(found.x, found.x_adv, found.y, said, folder / f"{name}-{label.lower()}.png")
+        plots.examples(found.x, found.x_adv, found.y, said, folder / f"{label.lower()}.png")
 
 
 def _network(model):

@@ -1,10 +1,9 @@
 """The rows of `evaluation/dustbin.py`: what is measured of each network, part by part, and how it is told."""
 
 from evaluation import dustbin_paper as paper
-from evaluation.dustbin import TITLES, TOLD, average_error, black_box, carlini, control, outcome, white_box
+from evaluation.dustbin import SEARCHES, TITLES, TOLD, average_error, black_box, carlini, control, outcome, white_box, worse_error
 
 LONGER = "DeepFool, longer"
-OBJECTIVES = ("Evade", "log-sum-exp", "maximum confidence")
 
 
 def lengthen(sets, factor):
@@ -59,7 +58,7 @@ def shares(context, plan, paths):
         context.row("O3", what, config["dustbin_samples"] / seen, paper=known, samples=seen, note=parts)
 
 
-def table(context, models, source, sets, factor):
+def table(context, models, source, sets, transfers, attempted):
     """Table I: error, with accuracy and rejection beside it, for each attack and network."""
     found = measured(context, "black box", black_box, models | {"source": source}, sets)
     at_home = found.pop("source")
@@ -71,7 +70,10 @@ def table(context, models, source, sets, factor):
             value, known = values[name], paper.black_box(context.dataset, name, kind)
             note = f"{at_home[name]['error']:.3f} mislead the network that they were crafted on"
             if name == LONGER:
-                note += f"; perturbations {factor:g} times as long, chosen on unseen training samples"
+                note += f"; perturbations {transfers['factor']:g} times as long, chosen on unseen training samples"
+                note += f", of which {transfers['error']:.3f} then mislead the naive network"
+            if name == "C&W":
+                note += f"; {len(crafted.x)} of {attempted} reach kappa there, the others count nowhere"
             if known[2] is not None:
                 rejected = "" if known[1] is None else f", {known[1]:.4f} rejected"
                 note += f"; the paper: accuracy {known[0]:.4f}{rejected}"
@@ -133,6 +135,7 @@ def improvements(context, plan, settings, models, samples, sets, tried, number):
     tested = measured(context, "change", judge, compared, test, sets, samples.foreign.x, plan.controls)
     best = chosen(found)
     goal = "{} {:g}".format(*plan.controls[0])
+    whole = measured(context, "clean, all", outcome, compared, samples.test.x, samples.test.y)
     for kind, value in tested.items():
         others = ", ".join(f"{name} {share:.3f}" for name, share in value["harmless"].items())
         context.row(
@@ -140,16 +143,20 @@ def improvements(context, plan, settings, models, samples, sets, tried, number):
             f"harmless {goal} rejected: {title(kind)}",
             value["goal"],
             samples=len(test.x),
-            clean=value["clean"],
+            clean=whole[kind]["accuracy"],
             foreign=value["foreign"],
             black_box=value["black_box"],
             unseen=found[kind]["goal"],
             unseen_black_box=found[kind]["black_box"],
             note=f"rejected: {others}" + ("; chosen on unseen training samples" if kind == best else ""),
         )
-    value = tested[best]
-    met = value["goal"] < GOAL and value["black_box"] < GOAL
-    context.row("O9", f"goal met: under {GOAL:.0%} of {goal} rejected, black-box error under {GOAL:.0%}", met, note=title(best))
+    told = {"": best} | ({", by one that never saw such noise": "harmless, not sign"} if "harmless, not sign" in tested else {})
+    for about, kind in told.items():
+        value = tested[kind]
+        met = value["goal"] < GOAL and value["black_box"] < GOAL
+        what = f"goal met: under {GOAL:.0%} of {goal} rejected, black-box error under {GOAL:.0%}{about}"
+        note = f"{title(kind)}; clean accuracy {whole[kind]['accuracy']:.4f}, {value['foreign']:.4f} of foreign images rejected"
+        context.row("O9", what, met, note=note)
     if best != "both":
         models[best] = compared[best]
 
@@ -192,7 +199,7 @@ def judge(model, images, sets, foreign, controls):
         "goal": harmless["{} {:g}".format(*controls[0])]["rejection"],
         "clean": harmless["unchanged"]["accuracy"],
         "foreign": _rejected(model, foreign),
-        "black_box": average_error(black_box(model, sets)),
+        "black_box": worse_error(black_box(model, sets)),
         "harmless": shares,
     }
 
@@ -211,22 +218,21 @@ def white_boxes(context, models, plan, samples, number, few):
 
     x, y, naive = samples.test.x[:number], samples.test.y[:number], models["naive"]
     steps = 20 if context.quick else 100
-    cases = [(kind, size, objective) for kind in models for size in plan.sizes for objective in OBJECTIVES]
+    # On a network that rejects nothing the selective search is the one on the margin.
+    cases = [(kind, search) for kind in models for search in SEARCHES if kind != "naive" or search != "selective"]
     found = {}
-    for case in context.turn(cases):
-        kind, size, objective = case
-        if kind != "naive" or objective != "maximum confidence":  # which there is the margin, as `Evade` is
-            name = f"white box, {kind}, {size:g}, {objective}"
-            found[case] = context.part(name, white_box, models[kind], naive, size, objective, steps, x, y)
+    for kind, search in context.turn(cases):
+        name = f"white box, {kind}, {search}"
+        found[kind, search] = context.part(name, white_box, models[kind], naive, plan.sizes, search, steps, x, y)
     for size in plan.sizes:
         for kind in models:
             strongest = np.zeros(len(x), bool)
-            for objective in OBJECTIVES:
-                if (kind, size, objective) in found:
-                    taken = {starts: np.array(rows) for starts, rows in found[kind, size, objective].items()}
+            for search in SEARCHES:
+                if (kind, search) in found:
+                    taken = {starts: np.array(rows) for starts, rows in found[kind, search][f"{size:g}"].items()}
                     strongest |= taken["all"]
                     for starts, told in (("sample", "from the sample"), ("all", "all starts")):
-                        what = f"error, PGD linf {size:g}, {objective}, {told}, {title(kind)}"
+                        what = f"error, PGD linf {size:g}, {search}, {told}, {title(kind)}"
                         context.row("O9", what, float(taken[starts].mean()), samples=len(x), note=f"{steps} steps")
             what = f"error, PGD linf {size:g}, the strongest of all, {title(kind)}"
             context.row("O9", what, float(strongest.mean()), samples=len(x), note="the attacker knows the network")

@@ -50,7 +50,7 @@ ROWS = {
     "O6": Row("accuracy, rejection and error for each attack", ("dustbin",)),
     "O7": Row("two moons; interpolated samples; features in 3-D", (), FIGURE + "`python -m evaluation dustbin` draws all three"),
     "O8": Row("the networks", (), PARTS + "the recipes `mnist_cuda` and `cifar10_vgg`; their accuracies are rows of O6"),
-    "O9": Row("a white-box attack on the dustbin", ("dustbin", "ranking")),
+    "O9": Row("a white-box attack on the dustbin; what changes of its training make of it", ("dustbin", "ranking")),
     "M1": Row("the branch on a frozen classifier", (), PARTS + "`td.AdversaryDetector`; tests hold that no other weight moves"),
     "M2": Row("static training on twins", (), PARTS + "`td.DetectorTraining` on `td.twins`; measured in the rows of M4"),
     "M3": Row("the five adversaries", (), PARTS + "the attacks of the rows of M4 and M5"),

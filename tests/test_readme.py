@@ -26,19 +26,20 @@ def test_the_whole_example(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "serving/1/saved_model.pb").exists() and (tmp_path / "defended.keras").exists()
     assert "rejected" in capsys.readouterr().out
     exec(BLOCKS[2], names)
-    assert (names["defended"](names["held_out"].x)["label"].numpy() == -1).mean() <= 0.05
     exec(BLOCKS[3], names)
+    assert (names["defended"](names["held_out"].x)["label"].numpy() == -1).mean() <= 0.05
+    exec(BLOCKS[4], names)
     assert names["coded"].name == "defended" and (names["open_box"].label >= -1).all() and names["black_box"].success.any()
 
 
 def test_the_examples_of_training():
     names = {}
     exec(BLOCKS[1].split("model.compile")[0], names)
-    exec(BLOCKS[4], names)
+    exec(BLOCKS[5], names)
     right = names["dense"](names["held_out"].x)["scores"].numpy().argmax(-1) == names["held_out"].y
     assert right.mean() > 0.9 and len(names["papers_own"]) == 10
     names["model"].add(names["keras"].layers.Dense(10, activation="softmax"))
-    exec(BLOCKS[5], names)
+    exec(BLOCKS[6], names)
     assert names["held"][0]["not_fooled"] <= 1 and names["td"].defended.is_defended(names["ready"])
 
 

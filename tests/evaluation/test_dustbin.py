@@ -94,12 +94,14 @@ def test_factor_is_the_smallest_that_misleads_more_than_half(classifier, held_ou
     x, y = protocol.right(classifier, held_out, 20)
     toward = x[np.array([np.flatnonzero(y != label)[0] for label in y])]
     samples = cache.Crafted(x, y, x + 0.25 * (toward - x), np.ones(20, bool))
-    factor = protocol.factor_that_transfers(classifier, samples)
+    found = protocol.factor_that_transfers(classifier, samples)
+    factor = found["factor"]
     before = [f for f in protocol.FACTORS if f < factor]
 
     def error(f):
         return protocol.outcome(classifier, cache.lengthened(samples, f).x_adv, y)["error"]
 
+    assert found["error"] == error(factor)
     assert 1.25 < factor < 4 and error(factor) > 0.5 and all(error(f) <= 0.5 for f in before)
 
 
@@ -107,6 +109,7 @@ def test_average_takes_one_form_of_deepfool():
     found = {"FGS": {"error": 0.5}, "DeepFool": {"error": 0.1}, "DeepFool, longer": {"error": 0.9}}
     assert protocol.average_error(found) == pytest.approx(0.7)
     assert protocol.average_error(found, "DeepFool") == pytest.approx(0.3)
+    assert protocol.worse_error(found) == pytest.approx(0.7)
 
 
 def test_control_tells_what_becomes_of_harmless_samples(rejecting, held_out):
@@ -120,16 +123,24 @@ def test_control_tells_what_becomes_of_harmless_samples(rejecting, held_out):
 
 def test_all_starts_take_what_the_sample_does_and_more(rejecting, classifier, held_out, monkeypatch):
     x, y, asked, call = held_out.x[:24], held_out.y[:24], [], PGD.__call__
-    monkeypatch.setattr(PGD, "__call__", lambda self, *arguments: asked.append(self.starts) or call(self, *arguments))
-    found = protocol.white_box(rejecting, classifier, 0.1, "Evade", 10, x, y)
+
+    def told(self, *arguments, **options):
+        asked.append(self.starts)
+        return call(self, *arguments, **options)
+
+    monkeypatch.setattr(PGD, "__call__", told)
+    both = protocol.white_box(rejecting, classifier, (0.1, 0.2), "Evade", 10, x, y)
+    found = both["0.1"]
     expected = PGD(0.1, steps=10, objective=Evade(), starts="sample", early_stop=True)(rejecting, x, y).success
-    assert asked[0] == "sample" and asked[1][:2] == ("random", "interpolated") and asked[1][2].model is classifier
+    assert asked[0] == ("sample",) and asked[1][0] == "base" and asked[1][1].model is classifier
+    assert asked[1][2:] == ("interpolated", "random")
+    assert all(np.array(both["0.2"][name])[np.array(found[name])].all() for name in found), "taken within 0.1 is within 0.2"
     sample, everything = np.array(found["sample"]), np.array(found["all"])
     np.testing.assert_array_equal(sample, expected)
     assert (everything >= sample).all() and 0 < everything.mean()
-    alone = protocol.white_box(classifier, classifier, 0.0, "log-sum-exp", 2, x, y)
+    alone = protocol.white_box(classifier, classifier, (0.0,), "log-sum-exp", 2, x, y)
     wrong = classifier(x).numpy().argmax(1) != y
-    np.testing.assert_array_equal(alone["all"], wrong)
+    np.testing.assert_array_equal(alone["0"]["all"], wrong)
 
 
 def test_carlini_tells_share_and_distance(rejecting, classifier, held_out):
@@ -257,8 +268,8 @@ def test_whole_protocol_gives_every_row(classifier, dustbin, context, tmp_path, 
         strongest = by_name[f"error, PGD linf 0.1, the strongest of all, {kind}"]["ours"]
         alone = [row["ours"] for what, row in by_name.items() if what.startswith("error, PGD") and what.endswith(f", {kind}")]
         assert strongest == max(alone)
-    drawn = {file.name for file in (tmp_path / "figures").iterdir()}
-    assert {"dustbin-digits-interpolated.png", "dustbin-digits-features-naive.png", "dustbin-digits-features-both.png"} <= drawn
+    drawn = {file.name for file in (tmp_path / "dustbin-digits").iterdir()}
+    assert {"interpolated.png", "features-naive.png", "features-both.png"} <= drawn
     content = json.loads(results.write(context, 1.0, tmp_path).read_text())
     assert "on unseen training samples" in content["headings"].values()
 
