@@ -42,6 +42,7 @@ class Context:
     worker: int = 0
     workers: int = 1
     options: str = ""
+    used: set = dataclasses.field(default_factory=set)
 
     def samples_or(self, full, quick):
         """The number of samples: as asked for, else that of a quick or a full run."""
@@ -94,6 +95,7 @@ class Context:
         key = json.dumps([self.settings, self.quick, self.samples, self.commit, name], sort_keys=True, default=str)
         digest = hashlib.sha256(key.encode()).hexdigest()[:16]
         path = self.kept / f"{self.protocol}-{self.dataset}-{digest}{suffix}"
+        self.used.add(path)
         with alone(path):
             if path.exists():
                 self.say(f"{name}: taken from {path}")
@@ -108,5 +110,7 @@ class Context:
         return path
 
     def forget_parts(self):
-        for path in self.kept.glob(f"{self.protocol}-{self.dataset}-*"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        """Those of this run: another of the same protocol may have more to do."""
+        for path in self.used:
+            path.unlink(missing_ok=True)
+            path.with_name(f"{path.name}.lock").unlink(missing_ok=True)

@@ -4,20 +4,21 @@ import numpy as np
 
 
 def draw(context, split, curves, plan, steps):
-    from evaluation.dnr import METHODS, attack
+    from evaluation.dnr import METHODS, attack, other_starts
     from tfdefense import plots
 
-    folder = context.output / "figures"
+    folder = context.output / f"dnr-{context.dataset}"
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"dnr-{context.dataset}"
     for kind, found in curves.items():
-        plots.security_curve(found, folder / f"{name}-{kind}.png", xlabel="l2 size of the perturbation")
+        plots.security_curve(found, folder / f"{kind}.png", xlabel="l2 size of the perturbation")
     x, y = (array[:8] for array in split.data["attacked"])
     for method in METHODS:
         for size in plan.shown:
-            result = attack("strongest", size, steps)(split.attackable(method), x, y)
-            plots.examples(x, result.x_adv, y, result.label, folder / f"{name}-examples-{method}-{size:g}.png")
-    plane(folder / "dnr-plane.png")
+            model = split.attackable(method)
+            starts = ("sample", *other_starts(model, split.data["fitted"]))
+            result = attack(size, steps, starts=starts, early_stop=False)(model, x, y)
+            plots.examples(x, result.x_adv, y, result.label, folder / f"examples-{method}-{size:g}.png")
+    plane(folder / "plane.png")
 
 
 def plane(path=None, samples=60, epsilon=0.28, steps=60, seed=0):

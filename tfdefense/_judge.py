@@ -100,13 +100,17 @@ def aware(model, images, settings):
     """Attacks that know of the defense, by name. None of them is the strongest on every defense, so all are run."""
     import keras
 
+    from tfdefense.reporting.material import layer_kinds
     from tfdefense.surrogate import can_be_smoothed
 
     settings = dataclasses.replace(settings, starts=_starts(model, images, settings))
     found = {name: make(settings) for name, make in SEARCHES.items()}
+    if "QuantizedReLU" in layer_kinds(model):
+        # Searches along the suspicion alone find no slope there; the surrogate below is what they are for.
+        found = {name: search for name, search in found.items() if not isinstance(search, attacks.OrthogonalPGD)}
     if isinstance(model, keras.Model) and can_be_smoothed(model):
         # The others see no gradient of discrete codes, and next to none of narrow kernels.
-        found["selective PGD through a surrogate"] = attacks.Through(found["selective PGD"], straight_through=True)
+        found["selective PGD through a surrogate"] = attacks.Through(settings.orthogonal("selective"), straight_through=True)
     return found
 
 

@@ -17,6 +17,8 @@ VARIANTS = (
     ("early", "DNR", "plain", {"early": True}),
     ("tuned", "DNR", "plain", {"tune": "all", "attacked": True}),
     ("machines", "DNR", "plain", {"tune": "machines", "attacked": False}),
+    ("untouched", "DNR", "plain", {"tune": "nothing"}),
+    ("trained on", "none", "plain", {"tune": "all", "attacked": True}),
 )
 
 
@@ -40,11 +42,19 @@ def variant(context, name):
     return dnr_trained.Variant(row, networks, 1, PLAN, context, 0, 12, 300, 0)
 
 
-def test_settings_of_a_row_reach_the_machines(context):
-    def machines(model):
-        return [layer for layer in model.layers if isinstance(layer, RBFSVM)]
+def machines_of(model):
+    return [layer for layer in model.layers if isinstance(layer, RBFSVM)]
 
-    wide, early = (machines(variant(context, name).model()[0]) for name in ("wide", "early"))
+
+def test_a_network_without_machines_is_trained_on_too(context):
+    made = variant(context, "trained on")
+    before = made.plain.get_layer("features").kernel.numpy().copy()
+    model = made.model()[0]
+    assert not np.array_equal(model.get_layer("features").kernel.numpy(), before) and made.clean()["accuracy"] > 0.8
+
+
+def test_settings_of_a_row_reach_the_machines(context):
+    wide, early = (machines_of(variant(context, name).model()[0]) for name in ("wide", "early"))
     assert [layer.gamma for layer in wide] == ["0.25*scale"] * 3
     assert [layer.features for layer in early] == [4 * 4 * 32, 10, 20]
 
@@ -56,6 +66,8 @@ def test_training_end_to_end_moves_what_the_row_says(context, name, network_move
     model = made.model()[0]
     assert all(layer.vectors <= 500 and layer.adapted for layer in model.layers if isinstance(layer, RBFSVM))
     assert (not np.array_equal(model.get_layer("features").kernel.numpy(), fitted)) == network_moves
+    untouched = variant(context, "untouched").model()[0]
+    assert not np.array_equal(*(machines_of(each)[0].references.numpy() for each in (model, untouched))), "machines move"
     clean = made.clean()
     assert clean["accuracy"] > 0.8 and clean["rejection"] < 0.15
     again = variant(context, name).model()[0]
@@ -69,7 +81,8 @@ def test_whole_table(context, monkeypatch):
     content = json.loads(path.read_text())
     results.check(content, path.name)
     rows = {row["what"]: row["ours"] for row in content["rows"]}
-    assert len(rows) == (1 + 2 + 2) + 3 * 2 * 2, "plain networks reject nothing; two sizes under two attacks each"
+    # Plain networks reject nothing; two sizes and a share without gradient under two attacks each.
+    assert len(rows) == (1 + 2 + 2) + 3 * 3 * 2
     for name in ("plain", "confident", "wide"):
         assert rows[f"{name}: clean accuracy"] > 0.85
         assert rows[f"{name}: not fooled at l2 4, strongest of all starts"] < 0.2
