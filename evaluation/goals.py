@@ -64,6 +64,15 @@ def _variants(of, size=2):
     return {what.removesuffix(end): value for what, value in of.items() if what.endswith(end)}
 
 
+_EVERY_CHANGE = "Det A or B or C, by class, dynamic, harmless changes"
+
+
+def _detects(what, kind):
+    """Of Det A, fitted on an adversary of that kind and tested on it."""
+    start, end = f"detection accuracy, {kind} ", ", threshold 0, Det A"
+    return what.startswith(start) and what.endswith(end) and "fitted" not in what
+
+
 def _augmented(what):
     return lambda of: of[f"{what}, +out-distribution +interpolated"]
 
@@ -99,6 +108,26 @@ GOALS = {
             lambda of: float(
                 of["goal met: under 10% of sign 0.1 rejected, black-box error under 10%, by one that never saw such noise"]
             ),
+        ),
+    ],
+    ("safetynet", "mnist"): [
+        *(
+            Goal(
+                f"detection accuracy, {kind}, Det A, threshold 0",
+                lambda of, kind=kind: max(v for what, v in of.items() if _detects(what, kind)),
+                least=0.85,
+            )
+            for kind in ("fast", "iterative linf", "iterative l2", "DeepFool l2")
+        ),
+        Goal(
+            "not fooled at linf 0.2, strongest of all attacks, the net with every change",
+            lambda of: of[f"not fooled, strongest of all attacks, {_EVERY_CHANGE}"],
+            least=0.5,
+        ),
+        Goal(
+            "the same net: sign noise of 0.1 rejected, threshold at 5 %",
+            lambda of: of[f"rejected, sign 0.1, 5 % of clean rejected, {_EVERY_CHANGE}"],
+            most=0.1,
         ),
     ],
     ("dnr", "mnist"): [

@@ -36,7 +36,7 @@ ROWS = {
     "S1": Row("discrete codes of ReLUs", (), PARTS + "`td.layers.QuantizedReLU`"),
     "S2": Row("the machine on codes", (), PARTS + "`td.layers.AdversaryMachine`"),
     "S3": Row("detectors on several layers, joined", (), PARTS + "`td.SafetyNet(layers, join=...)`"),
-    "S4": Row("attacks of type I and II", ("safetynet",)),
+    "S4": Row("attacks of type I and II", (), PARTS + "the attacks of the rows of S5 and S6"),
     "S5": Row("type II through a smooth surrogate, and by transfer", ("safetynet",)),
     "S6": Row("detection against attack success; ROC curves", ("safetynet",)),
     "S7": Row("the networks", ("safetynet",)),

@@ -81,6 +81,7 @@ def run(
     asked: Annotated[int | None, typer.Option(help="Samples for attacks that ask for outputs or labels; 40, or 5.", min=1)] = None,
     queries: Annotated[int | None, typer.Option(help="What such an attack may ask for each; 4000, or 300.", min=250)] = None,
 ):
+    import tfdefense as td
     from tfdefense import data
 
     quick, dataset = context.quick, context.dataset
@@ -112,6 +113,8 @@ def run(
     plots = context.output / f"safetynet-{dataset}"
     plots.mkdir(parents=True, exist_ok=True)
     sizes = [name for name, one in setting.adversaries.items() if one.kind in FOUR]
+    clean = context.part("clean accuracy", lambda: td.evaluate(setting.base, test.x, test.y).accuracy)
+    context.row("S7", "accuracy of the classifier, clean", clean, samples=len(test.x), note=plan.recipe)
     accuracy = {name: context.part(f"accuracy {name}", setting.accuracy, name) for name in context.turn(sizes)}
     chosen = chosen_sizes(setting, accuracy, FOUR)
     setting.chosen = tuple(chosen.values())
@@ -201,10 +204,12 @@ def _type_two_rows(context, setting, guards, plots):
     from tfdefense.plots import distortion
 
     size, found = shown(setting.codes.size), {}
-    for name, attack in context.turn([(name, attack) for name in guards for attack in attacks.TYPE_TWO]):
+    for name, attack in context.turn([(guard, attack) for guard in guards for attack in attacks.tried_on(guard)]):
         found[name, attack] = context.part(f"{attack}, {name}", attacks.type_two, setting, name, attack)
     for name in guards:
-        for attack in (*attacks.OPEN, *attacks.BLACK):
+        for attack in attacks.tried_on(name):
+            if attack in attacks.SMALLEST:
+                continue
             one, known = found[name, attack], ""
             if attack == attacks.PAPERS:
                 known = paper.missed(paper.TYPE_TWO, name)
@@ -214,19 +219,23 @@ def _type_two_rows(context, setting, guards, plots):
             note = "; ".join(note for note in notes if note)
             missed, count = one["missed"], len(one["missed"])
             # As in the paper: another plain network knows of no detector.
-            kind = "type I" if attack == attacks.TRANSFERRED[0] else "type II"
+            kind = "type I" if name == "plain" or attack == attacks.TRANSFERRED[0] else "type II"
             what = f"missed, {kind}, {attacks.title(attack)}, linf {size}, {name}"
             context.row("S5", what, sum(missed) / count, samples=count, note=note)
-        own = {attack: found[name, attack]["missed"] for attack in (*attacks.OPEN, *attacks.BLACK)}
+        own = {attack: found[name, attack]["missed"] for attack in attacks.tried_on(name) if attack not in attacks.SMALLEST}
         for row in attacks.summary(own, name):
             context.row("S5", **row)
-    for norm in ("l2", "linf"):
+    told = {"labels": "labels alone", "Carlini-Wagner": "Carlini-Wagner through the surrogate where there is one"}
+    for attack in ("labels, linf", *attacks.SMALLEST):
+        kind, norm = attack.split(", ")
         drawn = {}
         for name in guards:
-            one = found[name, f"labels, {norm}"]
+            if (name, attack) not in found:
+                continue
+            one = found[name, attack]
             distance, reached = np.array(one["distance"]), np.array(one["reached"])
             drawn[name] = Distortion(distance, distance, reached, norm)
             # Half of them at least must be reached for a median of all.
             median = drawn[name].median_of_all if reached.mean() > 0.5 else None
-            context.row("S5", f"median {norm} distance by labels alone, {name}", median, samples=len(reached))
-        distortion(drawn, plots / f"labels-{norm}.png")
+            context.row("S5", f"median {norm} distance by {told[kind]}, {name}", median, samples=len(reached))
+        distortion(drawn, plots / f"{kind.lower()}-{norm}.png")

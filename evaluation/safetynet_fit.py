@@ -146,7 +146,7 @@ class Guards(Setting):
         }
 
     def tuned(self):
-        """The other network after one epoch on clean and adversarial samples of their true classes."""
+        """The other network after two epochs on clean and adversarial samples of their true classes."""
         import keras
 
         model = self.source()

@@ -87,6 +87,13 @@ def test_more_starts_find_at_least_as_much(rejecting, samples):
     assert (every.steps[one.success] <= 3 * 10).all()
 
 
+def test_restarts_are_of_the_random_start_alone(rejecting, samples):
+    x, y = samples[0][:12], samples[1][:12]
+    once, thrice = (A.PGD(0.1, steps=3, starts="all", restarts=count)(rejecting, x, y) for count in (1, 3))
+    assert (thrice.success | ~once.success).all() and (~thrice.success).any()
+    assert (thrice.steps[~thrice.success] == (3 + 3) * 3).all() and (once.steps[~once.success] == 4 * 3).all()
+
+
 @pytest.mark.parametrize("start", ["random", "interpolated"])
 def test_each_start_begins_elsewhere_and_stays_in_the_ball(rejecting, samples, start):
     x, y = samples

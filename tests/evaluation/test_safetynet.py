@@ -76,7 +76,8 @@ def test_verdict_counts_the_same_samples_and_leaves_chance_out():
     assert "0.200 against 0.800 missed; 6 of 10 fall to the black box alone" in words
     assert "undecided" in safetynet_attacks.verdict(white, black & (np.arange(10) < 6)), "four of four are not enough"
     assert "gradients are not masked" in safetynet_attacks.verdict(black, white)
-    assert "gradients are not masked" in safetynet_attacks.verdict(white, white)
+    assert "no sign of masked gradients" in safetynet_attacks.verdict(white, white)
+    assert "neither gets past it: undecided" in safetynet_attacks.verdict(white & False, white & False)
 
 
 def test_strongest_is_the_union_over_attacks_of_the_same_samples():
@@ -136,7 +137,7 @@ def test_attacks_of_both_types_are_judged_by_the_model(setting):
     straight = safetynet_attacks.type_two(setting, "Det A", safetynet_attacks.OPEN[2])
     attack = safetynet_attacks.made(setting, guard, safetynet_attacks.OPEN[2])
     assert isinstance(attack, td.attacks.Through) and attack.straight_through
-    assert straight["missed"] == attack(guard, x[:12], y[:12]).success.tolist()
+    assert straight["missed"] == attack(guard, x, y, only=np.arange(len(x)) < 12).success[:12].tolist()
     labels = safetynet_attacks.type_two(setting, "Det A", "labels, linf")
     beyond = np.array(labels["distance"]) > 0.2 * (1 + 1e-6)
     assert len(beyond) == 6 and not np.array(labels["missed"])[beyond].any()
@@ -154,10 +155,11 @@ def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch):  # noqa: F
         return made
 
     first = protocol()
-    assert {row["row"] for row in first.rows} == {"S5", "S6"}
+    assert {row["row"] for row in first.rows} == {"S5", "S6", "S7"}
     assert len({row["what"] for row in first.rows}) == len(first.rows), "two rows of one name could not be told apart"
     verdicts = [row["note"] for row in first.rows if row["what"].startswith("missed, white box less black box")]
-    assert len(verdicts) == 4 and all("the black box alone" in words for words in verdicts)
+    assert len(verdicts) == 3 and all("the black box alone" in words for words in verdicts), "the plain one has none"
+    assert "median l2 distance by Carlini-Wagner through the surrogate where there is one, Det A" in {r["what"] for r in first.rows}
     content = json.loads(results.write(first, 1.0, tmp_path).read_text())
     assert all(row["ours"] is None or np.isfinite(row["ours"]) for row in content["rows"])
     for name in ("detection", "control"):

@@ -76,7 +76,7 @@ class Of:
         # A search through a surrogate: the plain model has none.
         attack = getattr(attack, "attack", attack)
         own = {field.name for field in dataclasses.fields(attack)}
-        plain = {name: value for name, value in (("objective", None), ("starts", ("sample",))) if name in own}
+        plain = {name: value for name, value in (("objective", None), ("starts", ("sample",)), ("restarts", 1)) if name in own}
         return dataclasses.replace(attack, **plain).perturb(there, batch.x).x
 
 
