@@ -234,6 +234,7 @@ def run(
     *,
     only: Annotated[str | None, typer.Option(help="One model, by its name.")] = None,
     steps: Annotated[int | None, typer.Option(help="Gradient steps of an attack; 50, or 5 in a quick run.", min=1)] = None,
+    measure: Annotated[bool, typer.Option(help="Whether to measure anew, or to tell what the cards say.")] = True,
 ):
     from tfdefense import zoo
 
@@ -244,7 +245,7 @@ def run(
     number, steps = context.samples_or(200, 20), steps or (5 if context.quick else 50)
     context.settings.update(steps=steps, samples=number, starts="all")
     directory = context.output / "zoo" if context.quick or context.worker else zoo.CARDS
-    for name, entry in context.turn(entries.items()):
+    for name, entry in context.turn(entries.items() if measure else ()):
         fitted, calibrated, test = divided(context, entry)
         model = context.model(f"model {name}", build, context, entry, fitted, calibrated)
         plain = context.part(f"{name}, clean", clean, model, test)

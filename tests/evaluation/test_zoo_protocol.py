@@ -49,6 +49,13 @@ def test_what_is_written_is_what_loads(places, held_out):
     np.testing.assert_allclose(np.asarray(outputs["suspicion"]), card.golden["suspicion"], atol=1e-4)
 
 
+def test_cards_are_told_without_measuring(places, monkeypatch):
+    first = json.loads(execute().read_text())
+    monkeypatch.setattr(zoo, "build", lambda *_: pytest.fail("built again"))
+    again = json.loads(execute(measure=False).read_text())
+    assert again["rows"] == first["rows"] and "measured at commit abc" in again["rows"][0]["note"]
+
+
 def test_large_weights_stay_out_and_the_card_says_how_to_make_them(places, monkeypatch):
     monkeypatch.setattr(zoo, "LIMIT", 1000)
     execute()
