@@ -110,7 +110,9 @@ ENTRIES = {
         recipe="mnist_dnr",
         make=_attach("SafetyNet", ["dense_1", "dense_2"]),
         seen=30_000,
-        fitted=5_000,
+        # All of its samples are stored, as codes; more of them would be too large for the repository.
+        fitted=2_500,
+        fitting=Fitting(points=1_500),
     ),
     "mnist_cnn.detector": Entry(
         dataset="mnist",
