@@ -9,7 +9,7 @@ import time
 
 from evaluation.speed_detector import BATCH, EPSILON, STEPS, WATCHED
 
-TURNS = 7
+TURNS = 5
 LEAST = 0.97
 KINDS = {
     "plain": "stock Keras fit again",
