@@ -84,7 +84,7 @@ def test_joins_with_other_defenses(classifier, samples, held_out):
 @pytest.mark.parametrize("options", [{"levels": 0}, {"by_class": True}], ids=["activations", "by class"])
 def test_other_ways_to_match_work_and_can_be_attacked(classifier, samples, held_out, options):
     defended = fitted(classifier, samples, held_out, ["conv_1"], **options)
-    assert rejected(defended, samples[3]) < 0.1 and rejected(defended, samples[4]) > 0.8
+    assert rejected(defended, samples[3]) < 0.1 and rejected(defended, samples[4]) > 0.75
     assert any(isinstance(layer, QuantizedReLU) for layer in defended.layers) == (options.get("levels") != 0)
     search = td.attacks.Through(td.attacks.PGD(0.4, steps=20, starts=("sample",)))
     assert search(defended, held_out.x[:40], held_out.y[:40]).success.mean() > 0.1
