@@ -360,7 +360,7 @@ def run(
         vectors=vectors or "all",
         hyper_parameters="C 1, gamma by the variance of the features; the paper: 5-fold cross-validation",
         samples=f"{number}; the paper: 1,000",
-        splits_share="one network; machines, held-out and attacked samples are drawn anew",
+        drawn_anew="machines, held-out and attacked samples; the network is one",
     )
     all_splits = [Split(plan, context, network, seed, number, fitted, vectors) for seed in range(splits)]
     clean = {method: [] for method in METHODS}

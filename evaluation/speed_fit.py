@@ -13,7 +13,6 @@ TURNS = 5
 LEAST = 0.97
 KINDS = {
     "plain": "stock Keras fit again",
-    "recipe": "batches and callbacks of `python -m training`, without its checkpoints",
     "RCE": None,
     "dustbin": None,
     "dynamic detector": f"its adversary makes {STEPS} steps",
@@ -45,7 +44,6 @@ def _models(path, dataset):
     return {
         "stock": _stock(network(), cross_entropy),
         "plain": _stock(network(), cross_entropy),
-        "recipe": _stock(network(), cross_entropy),
         "RCE": _stock(reverse, td.losses.ReverseCrossEntropy(from_logits=True)),
         "dustbin": _stock(td.graft_dustbin(network()), cross_entropy),
         "dynamic detector": detector,
@@ -55,21 +53,16 @@ def _models(path, dataset):
 def measure(model_path, dataset, data_dir, batches, turns=TURNS):
     """CPU and wall seconds of one epoch, a list of turns for each kind; the dustbin's samples are of one class more."""
     from tfdefense import data
-    from training.loop import Epoch, ShuffledBatches
 
     train = data.load(dataset, "train", data_dir=data_dir, limit=batches * BATCH)
     y = {"dustbin": train.y.copy()}
     y["dustbin"][::10] = train.y.max() + 1
     models = _models(model_path, dataset)
-    batches = ShuffledBatches(train.x, train.y, BATCH, seed=0)
     found = {kind: {"cpu": [], "wall": []} for kind in models}
     for turn in range(turns + 1):
         for kind, model in models.items():
             started = time.process_time(), time.perf_counter()
-            if kind == "recipe":
-                model.fit(batches, epochs=1, shuffle=False, verbose=0, callbacks=[Epoch(batches, 0)])
-            else:
-                model.fit(train.x, y.get(kind, train.y), batch_size=BATCH, epochs=1, shuffle=False, verbose=0)
+            model.fit(train.x, y.get(kind, train.y), batch_size=BATCH, epochs=1, shuffle=False, verbose=0)
             if turn:
                 found[kind]["cpu"].append(time.process_time() - started[0])
                 found[kind]["wall"].append(time.perf_counter() - started[1])

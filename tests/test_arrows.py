@@ -57,16 +57,11 @@ def test_imports_are_seen_wherever_they_stand(tmp_path):
     assert imports(file, tmp_path) == expected
 
 
-# It measures the batches and callbacks of the training loop, in the process of what they are compared with.
-EXCEPTIONS = {"evaluation/speed_fit.py": {"training"}}
-
-
 @pytest.mark.parametrize("part", PARTS)
 def test_parts_import_only_along_the_arrows(part):
     assert files(part), f"nothing to read in {part}"
     for path in files(part):
-        excused = EXCEPTIONS.get(str(path.relative_to(ROOT)), set())
-        wrong = roots(path) & (set(PARTS) - {part} - ALLOWED[part] - excused)
+        wrong = roots(path) & (set(PARTS) - {part} - ALLOWED[part])
         assert not wrong, f"{path.relative_to(ROOT)} imports {sorted(wrong)}"
 
 

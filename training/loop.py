@@ -69,7 +69,7 @@ def augmented(x, rng, pixels=4):
     return moved
 
 
-class Epoch(keras.callbacks.Callback):
+class _Epoch(keras.callbacks.Callback):
     """Makes all that is random in an epoch follow from the seed and its number: no backup holds the state of dropout."""
 
     def __init__(self, batches, seed):
@@ -202,7 +202,7 @@ def fit(recipe, work, *, place, data_dir=None, cache=None, callbacks=(), verbose
         shuffle=False,  # the batches are: Keras would draw their order from a state that no backup holds
         verbose=verbose if place.chief else 0,
         callbacks=[
-            Epoch(batches, recipe.seed),
+            _Epoch(batches, recipe.seed),
             keras.callbacks.TerminateOnNaN(),
             checkpoints,
             *([Board(work / "tensorboard")] if place.chief and keras.backend.backend() == "tensorflow" else []),

@@ -81,10 +81,13 @@ def test_joins_with_other_defenses(classifier, samples, held_out):
     assert rejected(both, held_out.x[:200]) <= 0.05 and rejected(both, fooled) > 0.5
 
 
-@pytest.mark.parametrize("options", [{"levels": 0}, {"by_class": True}], ids=["activations", "by class"])
-def test_other_ways_to_match_work_and_can_be_attacked(classifier, samples, held_out, options):
-    defended = fitted(classifier, samples, held_out, ["conv_1"], **options)
-    assert rejected(defended, samples[3]) < 0.1 and rejected(defended, samples[4]) > 0.75
+# A machine a class has a tenth of the samples each: of 400 too few to tell more than a hair above the bound.
+@pytest.mark.parametrize(("options", "count"), [({"levels": 0}, 400), ({"by_class": True}, 1400)], ids=["activations", "by class"])
+def test_other_ways_to_match_work_and_can_be_attacked(classifier, digits, samples, held_out, options, count):
+    x, y = digits.x[:count], digits.y[:count]
+    own = x, y, td.attacks.BIM(0.25)(classifier, x, y).x_adv, *samples[3:]
+    defended = fitted(classifier, own, held_out, ["conv_1"], **options)
+    assert rejected(defended, samples[3]) < 0.1 and rejected(defended, samples[4]) > 0.8
     assert any(isinstance(layer, QuantizedReLU) for layer in defended.layers) == (options.get("levels") != 0)
     search = td.attacks.Through(td.attacks.PGD(0.4, steps=20, starts=("sample",)))
     assert search(defended, held_out.x[:40], held_out.y[:40]).success.mean() > 0.1
