@@ -1,8 +1,8 @@
 """What the defenses cost: their training beside stock Keras `fit`, a step of dynamic training, a decision with 10,000 codes.
 
 Each is a ratio of CPU times, all threads of the process included, to a yardstick measured in turns in the same process:
-throughput to that of stock `fit` on the same network, a detector step to a pass of the classifier (one compiled forward
-and backward run), a decision to the classifier's own.
+throughput to that of stock `fit` on the same network (by wall time too), a detector step to a pass of the classifier (one
+compiled forward and backward run), a decision to the classifier's own.
 """
 
 from evaluation import speed_codes, speed_detector, speed_fit
@@ -21,8 +21,8 @@ HEADINGS = {
 def run(context):
     context.headings.update(HEADINGS)
     place = (context.network(RECIPES[context.dataset]), context.dataset, context.data_dir)
-    batches, turns = (4, 2) if context.quick else (40, speed_fit.TURNS)
-    context.settings["fit"] = f"{batches} batches of {speed_fit.BATCH}; throughput 1 is that of stock Keras fit"
+    batches, turns = (4, 2) if context.quick else (speed_fit.BATCHES, speed_fit.TURNS)
+    context.settings["fit"] = f"{turns} turns of {batches} batches of {speed_fit.BATCH}; throughput 1 is that of stock Keras fit"
     full = not context.quick and context.dataset == "mnist"
     speed_fit.add_rows(context, context.part("fit", speed_fit.measure, *place, batches, turns), full)
     speed_detector.add_row(context, context.part("detector step", speed_detector.measure, *place))
