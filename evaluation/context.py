@@ -1,5 +1,6 @@
 """What a protocol is given: its common options, trained networks, finished parts, and the place for what it finds."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -24,6 +25,7 @@ class Context:
         kept: Where the parts of an interrupted run are kept.
         commit: Of the code as it is when the run starts; a long run may outlive an edit.
         options: Of the command line, as the page repeats them.
+        parts: Seconds of each part, whichever process or run measured it: the next run tells by them how long it will take.
         worker, workers: Which of how many processes on this run it is; see `turn`.
     """
 
@@ -43,6 +45,8 @@ class Context:
     workers: int = 1
     options: str = ""
     used: set = dataclasses.field(default_factory=set)
+    parts: dict = dataclasses.field(default_factory=dict)
+    started: float = dataclasses.field(default_factory=time.perf_counter)
 
     def samples_or(self, full, quick):
         """The number of samples: as asked for, else that of a quick or a full run."""
@@ -98,7 +102,7 @@ class Context:
         self.used.add(path)
         with alone(path):
             if path.exists():
-                self.say(f"{name}: taken from {path}")
+                about = f"taken from {path}"
             else:
                 started = time.perf_counter()
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,11 +110,31 @@ class Context:
                 with everything(path.with_suffix(".batches")):
                     write(path)
                 shutil.rmtree(path.with_suffix(".batches"), ignore_errors=True)
-                self.say(f"{name}: {time.perf_counter() - started:.0f} s")
+                took = time.perf_counter() - started
+                path.with_suffix(".seconds").write_text(f"{took:.1f}")
+                about = f"{took:.0f} s"
+            with contextlib.suppress(FileNotFoundError):  # whoever measured it was stopped just then
+                self.parts[name] = float(path.with_suffix(".seconds").read_text())
+        self.say(f"{name}: {about} ({self.progress()})")
         return path
+
+    def progress(self):
+        """How far the run is; how long it will take where an earlier one had the same parts, whatever its settings were."""
+        so_far = f"part {len(self.parts)}, {_length(time.perf_counter() - self.started)} so far"
+        earlier = results.earlier(self).get("parts", {})
+        both, rest = earlier.keys() & self.parts, sum(earlier[name] for name in earlier.keys() - self.parts.keys())
+        if not both or not rest:
+            return so_far
+        pace = sum(self.parts[name] for name in both) / max(sum(earlier[name] for name in both), 0.1)
+        left = rest * pace / self.workers
+        return f"part {len(self.parts)} of {len(earlier.keys() | self.parts.keys())}, about {_length(left)} left"
 
     def forget_parts(self):
         """Those of this run: another of the same protocol may have more to do."""
         for path in self.used:
-            path.unlink(missing_ok=True)
-            path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
+            for own in (path, path.with_suffix(".seconds"), path.with_name(f"{path.name}.lock")):
+                own.unlink(missing_ok=True)
+
+
+def _length(seconds):
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

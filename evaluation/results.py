@@ -84,6 +84,18 @@ def check(content, name):
             raise ValueError(f"Each row of {name} must have the keys {sorted(_ROW_KEYS)}. Received {sorted(row)}.")
 
 
+def _place(context, directory):
+    return directory / f"{context.protocol}-{context.dataset}.json"
+
+
+def earlier(context):
+    """What the last run of this protocol wrote to the same place, or nothing."""
+    try:
+        return json.loads(_place(context, context.output).read_text())
+    except (OSError, json.JSONDecodeError):
+        return {}
+
+
 def write(context, seconds, directory):
     """Writes what a protocol has found as NAME-SET.json and returns the path."""
     content = {
@@ -96,10 +108,10 @@ def write(context, seconds, directory):
         "settings": {"quick": context.quick, **context.settings},
         "rows": context.rows,
     }
-    for name in ("series", "headings", "options"):
+    for name in ("series", "headings", "options", "parts"):
         if getattr(context, name):
             content[name] = getattr(context, name)
-    path = directory / f"{context.protocol}-{context.dataset}.json"
+    path = _place(context, directory)
     check(content, path.name)
     write_atomically(path, json.dumps(plain(content), indent=1, ensure_ascii=False) + "\n")
     return path

@@ -17,10 +17,11 @@ import typer
 from evaluation import results
 from evaluation.fitting import Fitting
 
-DATASETS = ("digits", "mnist")
+DATASETS = ("digits", "mnist", "cifar10")
 SIZES = {
     "digits": {"linf": (0.1, 0.2), "l2": (0.5, 1.0)},
     "mnist": {"linf": (0.1, 0.2), "l2": (1.0, 2.0)},
+    "cifar10": {"linf": (0.01, 0.02), "l2": (0.25, 0.5)},
 }
 LIMIT = 4 * 2**20  # bytes of a file in the repository
 
@@ -141,6 +142,16 @@ ENTRIES = {
         seen=60_000,
         settings={"depth": 8},
         fitted=60_000,
+    ),
+    "cifar10_resnet8.rce": Entry(
+        dataset="cifar10",
+        summary="CIFAR-10, rejecting by density",
+        defense=_DENSITY,
+        recipe="cifar10_resnet_rce",
+        make=_attach("DensityDefense", _RCE_SIGMA, max_points=5_000),
+        seen=50_000,
+        settings={"depth": 8, "epochs": 10},
+        fitted=50_000,
     ),
 }
 

@@ -128,6 +128,27 @@ def test_interrupted_part_goes_on_with_its_batches(places, classifier, held_out,
     assert not list((places / "parts").glob("*.batches"))
 
 
+def test_run_tells_how_far_it_is(places, capsys):
+    """By the times of the last run of that protocol, at the pace of this one."""
+
+    def two_parts(context):
+        context.row("X1", "first", context.part("first", lambda: 1))
+        context.row("X1", "second", context.part("second", lambda: 2))
+
+    path = runner.execute("p", protocol(two_parts), **COMMON)
+    content = json.loads(path.read_text())
+    assert set(content["parts"]) == {"first", "second"} and "first: 0 s (part 1, 0 s so far)" in capsys.readouterr().err
+    path.write_text(json.dumps(content | {"parts": {"first": 100.0, "second": 6000.0, "third": 6000.0}}))
+    here = context(places / "results")
+    here.part("first", lambda: 1)
+    here.parts["first"] = 50.0
+    assert here.progress() == "part 1 of 3, about 100 min left"
+    here.workers = 2
+    assert here.progress() == "part 1 of 3, about 50 min left"
+    here.forget_parts()
+    assert not list((places / "results" / "parts").iterdir())
+
+
 def test_each_process_gets_a_gpu(tmp_path, monkeypatch):
     from evaluation import workers
 
