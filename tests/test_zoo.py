@@ -82,7 +82,8 @@ def test_damaged_weights_are_not_loaded(copied):
 def test_card_without_weights_says_how_to_make_them(copied):
     card = dataclasses.asdict(zoo.card(NAMES[0])) | {"file": None}
     (copied / f"{NAMES[0]}.json").write_text(json.dumps(card))
-    with pytest.raises(ValueError, match=f"Make them in a clone: `python -m evaluation zoo --dataset digits --only {NAMES[0]}`"):
+    command = f"python -m evaluation zoo --dataset {card['data']} --only {NAMES[0]}"
+    with pytest.raises(ValueError, match=f"Make them in a clone: `{command}`"):
         zoo.load(NAMES[0], cards=copied)
 
 
