@@ -65,6 +65,28 @@ def test_share_and_mixture(classifier, held_out):
     assert 0.35 < (size[rows] > 0.2).mean() < 0.65
 
 
+def test_each_step_draws_anew_and_an_interrupted_training_draws_what_an_unbroken_one_does(tmp_path):
+    x, y = np.full((32, 3), 0.5, "float32"), np.arange(32) % 2
+
+    def trainer():
+        made = td.AdversarialTraining(linear(np.array([1.0, -2.0, 0.5], "float32")), A.FGSM(0.1), share=0.5, seed=3)
+        made.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        return made
+
+    unbroken, seen = trainer(), []
+    for step in range(3):
+        seen.append(perturbed(unbroken, x, y)[1])
+        unbroken.fit(x, y, batch_size=32, shuffle=False, verbose=0)
+        if step == 1:
+            unbroken.save_weights(tmp_path / "backup.weights.h5")
+    assert not any(np.array_equal(first, second) for first, second in zip(seen, seen[1:], strict=False))
+    resumed = trainer()
+    np.testing.assert_array_equal(perturbed(resumed, x, y)[1], seen[0])
+    resumed.fit(x, y, batch_size=32, shuffle=False, verbose=0)  # an optimizer takes its state only after it was built
+    resumed.load_weights(tmp_path / "backup.weights.h5")
+    np.testing.assert_array_equal(perturbed(resumed, x, y)[1], seen[2])
+
+
 def test_fit_makes_a_model_harder_to_fool_and_save_writes_it_alone(classifier, digits, held_out, tmp_path):
     plain = keras.models.clone_model(classifier)
     plain.set_weights(classifier.get_weights())

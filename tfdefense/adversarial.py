@@ -3,6 +3,7 @@
 import types
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfdefense.attacks import Attack, Transfer
@@ -50,7 +51,8 @@ class AdversarialTraining(keras.Model):
         # Not as attributes: Keras would take a model for a layer of this one, and save its weights twice.
         self._hidden = types.SimpleNamespace(trained=trained, target=target or model)
         self.attacks, self.share, self.attacked_bounds = attacks, share, bounds
-        self.chance = keras.random.SeedGenerator(seed)
+        # Also None gives a number, drawn once: the steps of one training must follow from the same one.
+        self.seed = int(np.random.SeedSequence(seed).generate_state(1)[0] >> 1)
         if tf.distribute.get_strategy().num_replicas_in_sync > 1:
             synchronize(self)
 
@@ -101,10 +103,15 @@ class AdversarialTraining(keras.Model):
         return tf.stop_gradient(tf.ensure_shape(mixed, x.shape)), which < len(self.attacks)
 
     def draw(self, samples):
-        """Five uniform numbers a sample. They follow from its place in the global batch, however many replicas share that."""
+        """Five uniform numbers a sample: they follow from the seed, the step and the sample's place in the global batch alone.
+
+        So it matters neither how many replicas share the batch, nor whether training was interrupted before.
+        """
         replica = tf.distribute.get_replica_context()
         count, place = replica.num_replicas_in_sync, replica.replica_id_in_sync_group
-        drawn = keras.random.uniform((5 * count * samples,), seed=self.chance)
+        optimizer = getattr(self, "optimizer", None)
+        step = 0 if optimizer is None else keras.ops.cast(optimizer.iterations, "int32")
+        drawn = tf.random.stateless_uniform((5 * count * samples,), tf.stack([self.seed, step]))
         return tf.reshape(drawn, [5, -1])[:, place * samples : (place + 1) * samples]
 
     def save(self, filepath, **options):
