@@ -26,7 +26,8 @@ class Plan:
         linf, l2: Sizes of the perturbation; the smallest is the length of an iterative step, as in the paper.
         dynamic: Size for the dynamic adversary; None leaves that part out, as the paper does on ImageNet.
         strongest: linf sizes of the strongest attacks.
-        fitted, epochs: Samples and epochs of a static branch; `batches` of 128 of a dynamic one.
+        fitted, epochs: Samples and epochs of a static branch, whose twins are kept.
+        batches: Of 128, of a dynamic branch, from the whole training set: its attacks are made on the way.
         harmless: Changes that are labelled clean in training where that is asked for.
         tested: Changes of the control; some of them no detector was trained on.
         clipped: The linf distance that DeepFool's samples are clipped to.
@@ -51,6 +52,7 @@ class Plan:
     clipped: float | None = None
 
 
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef)
 # Bytes that the maps of all samples may take to be kept while a branch is fitted.
 ROOM = 5e8
 _PIXEL = 1 / 255
@@ -169,11 +171,12 @@ class Setting:
 
     def __init__(self, context, plan, network, budget, train, attacked, held_out):
         self.context, self.plan, self.budget, self.network = context, plan, budget, network
-        self.cache = context.kept.parent / "detectors"
+        # Twins and branches of other code are others.
+        self.cache = context.kept.parent / "detectors" / _code()
         blocks = (budget["depth"] - 2) // 6 if budget["depth"] else 0
         self.layers = [name.format(n=blocks) for name in plan.depths]
         self.adversaries = adversaries(plan)
-        self.all_train, self.attacked, self.held_out = train, attacked, held_out
+        self.train, self.attacked, self.held_out = train, attacked, held_out
 
     @functools.cached_property
     def base(self):
@@ -184,13 +187,13 @@ class Setting:
     @functools.cached_property
     def samples(self):
         """Samples to attack that the classifier has right, in training and test: an attack leaves the others alone."""
+        return {"train": self._right(self.train.take(slice(self.budget["fitted"]))), "test": self._right(self.attacked)}
+
+    def _right(self, images):
         from tfdefense.decisions import decide
 
-        found = {}
-        for name, images in (("train", self.all_train), ("test", self.attacked)):
-            right = decide(self.base, images.x).label == images.y
-            found[name] = (images.x[right], images.y[right], float(right.mean()))
-        return found
+        right = decide(self.base, images.x).label == images.y
+        return images.x[right], images.y[right], float(right.mean())
 
     @property
     def test(self):
@@ -237,8 +240,9 @@ class Setting:
         branch = next(one for one in defended.layers if isinstance(one, td.layers.DetectorBranch))
         static = isinstance(fitted_on, tuple)
         content = [self._digest, [repr(self.adversaries[name].attack) for name in fitted_on] if static else repr(fitted_on)]
+        samples = budget["fitted"] if static else len(self.train.x)
         length = {name: budget[name] for name in ("width", "learning_rate", "epochs" if static else "batches")}
-        content += [layer, changes, self.plan.form, self.plan.clipped, length, len(self.all_train.x), _code()]
+        content += [layer, changes, self.plan.form, self.plan.clipped, length, samples]
         path = self.cache / f"branch-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]}.npz"
         with alone(path):
             if not path.exists():
@@ -261,7 +265,7 @@ class Setting:
 
         import tfdefense as td
 
-        x, y, _ = self.samples["train"]
+        x, y, _ = self.samples["train"] if static else self._right(self.train)
         if static:
             x, y = np.concatenate([x, self.mixed(fitted_on)]), np.repeat([0, 1], len(x))
         epochs = self.budget["epochs"] if static else -(-self.budget["batches"] * 128 // len(x))
@@ -290,10 +294,16 @@ class Setting:
 
 @functools.cache
 def _code():
-    """Changes with the code that fits a branch, not with its comments or layout."""
+    """Changes with the code that attacks and that fits a branch, not with its comments or layout."""
     import tfdefense as td
 
     root = Path(td.__file__).parent
-    files = ("detection.py", "adversarial.py", "layers/detector_branch.py", "attacks/dynamic.py", "attacks/projected.py")
-    content = [ast.dump(ast.parse((root / file).read_text())) for file in files]
-    return hashlib.sha256("".join(content).encode()).hexdigest()
+    files = [root / name for name in ("detection.py", "adversarial.py", "layers/detector_branch.py")]
+    content = []
+    for file in (Path(__file__), *files, *sorted((root / "attacks").glob("*.py"))):
+        tree = ast.parse(file.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, _DOCUMENTED) and ast.get_docstring(node) is not None:
+                node.body = node.body[1:]
+        content.append(ast.dump(tree))
+    return hashlib.sha256("".join(content).encode()).hexdigest()[:16]

@@ -30,3 +30,10 @@ def under_sigma(dataset, detector, sigma):
     if detector == "dynamic":
         return DYNAMIC.get(dataset)
     return STATIC.get(dataset, {}).get(sigma) if detector == "static" else None
+
+
+def bound(number):
+    """What the paper says of such a number: most are limits."""
+    if number is None:
+        return ""
+    return "paper: close to chance" if number == 0.5 else "paper: at least"

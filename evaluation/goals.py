@@ -64,6 +64,7 @@ def _variants(of, size=2):
     return {what.removesuffix(end): value for what, value in of.items() if what.endswith(end)}
 
 
+_HALF = "decision at a probability of one half"
 _EVERY_CHANGE = "Det A or B or C, by class, dynamic, harmless changes"
 
 
@@ -71,6 +72,18 @@ def _detects(what, kind):
     """Of Det A, fitted on an adversary of that kind and tested on it."""
     start, end = f"detection accuracy, {kind} ", ", threshold 0, Det A"
     return what.startswith(start) and what.endswith(end) and "fitted" not in what
+
+
+def _transferred(of):
+    """By the branch of the iterative linf adversary, of the fast one."""
+    start, middle = "detectability, fitted on iterative linf ", ", tested on fast "
+    return min(value for what, value in of.items() if what.startswith(start) and middle in what)
+
+
+def _one_branch(of):
+    """The least of the five by one branch, the better of the two that are tried."""
+    start, end = "one branch fitted on ", ": least detectability of the five"
+    return max(value for what, value in of.items() if what.startswith(start) and what.endswith(end))
 
 
 def _augmented(what):
@@ -84,6 +97,43 @@ def _deepfool(network, choose):
 
 
 GOALS = {
+    ("detector", "mnist"): [
+        Goal(
+            "least detectability of adversaries that take accuracy under 0.3, each by its own branch",
+            lambda of: of["least detectability of adversaries that take accuracy under 0.3"],
+            least=0.8,
+        ),
+        Goal("least detectability of the five by one branch, the better of two", _one_branch, least=0.85),
+        Goal("fitted on iterative linf, tested on fast", _transferred, least=0.85),
+        *(
+            Goal(
+                f"least detectability over the sigmas that count, {name}",
+                lambda of, name=name: of[f"least detectability over the sigmas that count, {name}"],
+                least=limit,
+            )
+            for name, limit in (("static", None), ("dynamic", 0.7))
+        ),
+        Goal(
+            "false positives at a probability of one half, dynamic",
+            lambda of: of[f"rejected, unchanged, {_HALF}, dynamic"],
+            most=0.05,
+        ),
+        *(
+            Goal(
+                f"not fooled at linf 0.2, strongest of all, {name}",
+                lambda of, name=name: of[f"not fooled, strongest of all, linf 0.2, {name}"],
+                least=limit,
+            )
+            for name, limit in (("static", None), ("dynamic", 0.75))
+        ),
+        *(
+            Goal(
+                f"sign noise of 0.1 rejected, threshold at 5 %, {name}",
+                lambda of, name=name: of[f"rejected, sign 0.1, threshold at 5 %, {name}"],
+            )
+            for name in ("static", "dynamic", "dynamic with harmless changes")
+        ),
+    ],
     ("dustbin", "mnist"): [
         Goal("clean accuracy, both additions", _augmented("clean accuracy"), least=0.99),
         Goal(
