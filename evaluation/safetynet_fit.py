@@ -81,9 +81,7 @@ class Guards(Setting):
         import tfdefense as td
         from tfdefense.metrics import harmless
 
-        net = NETS[name]
-        # One that is fitted again sees more and more attacked samples: it begins with fewer.
-        pairs = self.budget["pairs"] * 2 // 3 if net.rounds else self.budget["pairs"]
+        net, pairs = NETS[name], self.budget["pairs"]
         x, y = (part[:pairs] for part in self.samples["train"][:2])
         attacked, clean = self.mixed(fitted_on)[:pairs], x
         if net.harmless:
