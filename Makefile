@@ -37,7 +37,7 @@ lint: .venv/.test
 	$(BIN)/ruff check .
 
 test: lint
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations 25
 
 test-fast: lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow"

@@ -38,8 +38,11 @@ def test_the_examples_of_training():
     exec(BLOCKS[5], names)
     right = names["dense"](names["held_out"].x)["scores"].numpy().argmax(-1) == names["held_out"].y
     assert right.mean() > 0.9 and len(names["papers_own"]) == 10
-    names["model"].add(names["keras"].layers.Dense(10, activation="softmax"))
     exec(BLOCKS[6], names)
+    found = names["rejecting"](names["held_out"].x)
+    assert (found["label"].numpy() == -1).mean() <= 0.05 and (found["label"].numpy() == names["held_out"].y).mean() > 0.88
+    names["model"].add(names["keras"].layers.Dense(10, activation="softmax"))
+    exec(BLOCKS[7], names)
     assert names["held"][0]["not_fooled"] <= 1 and names["td"].defended.is_defended(names["ready"])
 
 
