@@ -71,10 +71,14 @@ class Context:
         return trained(recipe, data_dir=self.data_dir, **settings)
 
     def turn(self, items):
-        """The items in the order in which this process takes them: each process begins elsewhere."""
+        """The items in the order in which this process takes them: of two one begins at the end, so that they meet once.
+
+        Going the same way, one would catch up with the other and wait for each of its parts from there on.
+        """
         items = list(items)
-        first = len(items) * self.worker // self.workers
-        return items[first:] + items[:first]
+        first = len(items) * (self.worker // 2) // ((self.workers + 1) // 2)
+        items = items[first:] + items[:first]
+        return items[::-1] if self.worker % 2 else items
 
     def part(self, name, measure, *arguments):
         """`measure(*arguments)`, or its JSON from another process or an interrupted run with the same code and settings."""

@@ -37,8 +37,10 @@ class Fitting:
                 some = samples.take(slice(0, self.points))
                 options["adversarial"] = td.attacks.BIM(self.attacked)(td.base_model(defended), some.x, some.y).x_adv
             td.adapt(defended, samples.x, samples.y, max_rejected=None, **options)
-            if "RBFSVM" in kinds and self.vectors:
-                td.compress(defended, self.vectors, samples.x)
+            machines = [layer.name for layer in defended.layers if type(layer).__name__ == "RBFSVM"]
+            if machines and self.vectors:
+                # Those alone: the machines on codes match what they have stored.
+                td.compress(defended, self.vectors, samples.x, layers=machines)
         td.calibrate(defended, held_out.x, max_rejected=self.max_rejected)
         return defended
 

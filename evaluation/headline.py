@@ -27,7 +27,7 @@ def table(content):
     """The first systems and the one without a defense, as Markdown."""
     if content is None:
         return "The board is not measured yet: `python -m evaluation ranking` makes it."
-    rows = [row for row in content["rows"] if row["row"] == "ranking"]
+    rows = [row for row in content["rows"] if row["row"] == "ranking" and row.get("rank")]
     plain = [row for row in rows if row["what"] == "no defense"]
     chosen = rows[:SHOWN] + [row for row in plain if row not in rows[:SHOWN]]
     at = [key for key in rows[0] if key.startswith("not fooled at")]
@@ -35,7 +35,8 @@ def table(content):
     lines = [f"![How many hold against the size of the attack]({CURVE})", ""]
     lines += [f"| {' | '.join(head)} |", "| " + " | ".join(["---"] * len(head)) + " |"]
     for row in chosen:
-        half = "beyond the last size" if row["ours"] is None else f"{row['ours']:.2f}"
+        # An attack that has failed a check may have missed what there is to find.
+        half = f"{'≤ ' if 'checks that failed' in row['note'] else ''}{row['ours']:.2f}"
         shares = [f"{100 * row[key]:.0f} %" for key in (*at, "clean right", "most harmless rejected")]
         lines.append(f"| {' | '.join([str(row['rank']), row['what'], row['base'], half, *shares])} |")
     number, failed = rows[0]["samples"], sum("checks that failed" in row["note"] for row in rows)
@@ -44,7 +45,8 @@ def table(content):
         f"{number} samples of MNIST, the strongest of all attacks for each; every defense rejects at most the same share of ",
     ]
     lines[-1] += (
-        f"clean ones. Checks on the attack failed for {failed} of {len(rows)}: [RESULTS.md](evaluation/RESULTS.md) names them."
+        f"clean ones. Checks on the attack failed for {failed} of {len(rows)} (≤, the size is an upper limit): "
+        "[RESULTS.md](evaluation/RESULTS.md) names them."
     )
     lines[-1] += " *Attacked* bases were trained against PGD in l2, *joined* ones with a dustbin class and reverse cross-entropy."
     return "\n".join(lines)
@@ -55,7 +57,7 @@ def curve(content):
     from tfdefense.reporting import charts
 
     series = {entry["what"]: entry for entry in content["series"]}
-    rows = [row for row in content["rows"] if row["row"] == "ranking"]
+    rows = [row for row in content["rows"] if row["row"] == "ranking" and row.get("rank")]
     names = [f"{row['what']}, {row['base']}" for row in rows]
     chosen = list(dict.fromkeys([*names[: CURVES - 1], *(name for name in names if name == "no defense, plain")]))
     lines = [{"name": name, "x": series[name]["x"], "y": series[name]["y"], "colour": i} for i, name in enumerate(chosen)]

@@ -38,7 +38,7 @@ def commit():
         return "unknown"
     # What runs write, cards and weights of the zoo included: a run that is stopped must go on under the same name.
     own = [f":!{path.relative_to(ROOT)}" for path in (RESULTS, PAGE)]
-    own += [":!tfdefense/zoo/*.json", ":!tfdefense/zoo/*.keras"]
+    own += [":!tfdefense/zoo/*.json", ":!tfdefense/zoo/*.keras", ":!README.md", ":!evaluation/figures"]
     return name + ("+changes" if _git("status", "--porcelain", "--untracked-files=no", "--", ".", *own) else "")
 
 

@@ -120,7 +120,7 @@ ENTRIES = {
         summary="MNIST, rejecting by a detector branch",
         defense="a detector branch, trained against the dynamic adversary, harmless changes labelled clean",
         recipe="mnist_dnr",
-        make=_attach("AdversaryDetector", "conv_2", width=16),
+        make=_attach("AdversaryDetector", "conv_2", width=16, seed=0),
         seen=30_000,
         fitted=10_000,
         fitting=Fitting(shown=60_000),

@@ -178,6 +178,16 @@ def test_compressed_model_is_smaller_and_decides_nearly_alike(classifier, fitted
     np.testing.assert_allclose(model.predict(held_out.x[:10], verbose=0)["scores"], expected, atol=1e-5)
 
 
+def test_layers_to_compress_can_be_named(dnr, fitted):
+    copy = keras.models.clone_model(dnr)
+    copy.set_weights(dnr.get_weights())
+    names, before = [layer.name for layer in machines_of(copy)], [layer.vectors for layer in machines_of(copy)]
+    td.compress(copy, 20, fitted[0], layers=names[:1])
+    assert [layer.vectors for layer in machines_of(copy)] == [20, *before[1:]]
+    with pytest.raises(ValueError, match=f"`layers` must be among {', '.join(names)}. Received 'dense'"):
+        td.compress(copy, 20, fitted[0], layers=["dense"])
+
+
 def test_few_vectors_keep_the_scores_better_when_refitted_on_samples(dnr, fitted, held_out):
     before = decisions(dnr, held_out.x)["scores"]
 

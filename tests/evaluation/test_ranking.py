@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 
+import tfdefense as td
 from evaluation import __main__ as runner
 from evaluation import ranking, results
 from evaluation.context import Context
@@ -32,7 +33,7 @@ def test_systems_are_calibrated_as_a_whole(places):
     context = Context("ranking", "digits", True, 10, None, places, places)
     samples = ranking.Samples(context, SETUP)
     for system in ranking.SYSTEMS:
-        if system.name not in ("detector branch", "SafetyNet + DNR", "RCE", "RCE + dustbin + DNR"):
+        if system.name not in ("detector branch", "DNR + SafetyNet", "RCE", "DNR + RCE + dustbin"):
             continue
         model = ranking.build(context, SETUP, system, 2 if system.joined else 0, samples)
         rejected = float((np.asarray(model(samples.held_out.x)["label"]) == -1).mean())
@@ -49,7 +50,7 @@ def test_the_board_is_ordered_and_tells_what_failed(places, monkeypatch):
     content = json.loads(runner.execute("ranking", ranking, **options).read_text())
     rows = [row for row in content["rows"] if row["row"] == "ranking"]
     assert [row["rank"] for row in rows] == [1, 2, 3, 4]
-    sizes = [np.inf if row["ours"] is None else row["ours"] for row in rows]
+    sizes = [row["ours"] for row in rows]
     assert sizes == sorted(sizes, reverse=True)
     assert {row["what"] for row in rows} == {"no defense", "dustbin"}
     assert len(content["series"]) == 4 and content["series"][0]["x"] == [0, 0.5, 3]
@@ -66,9 +67,27 @@ def test_entries_pair_systems_with_their_bases():
         ranking.entries(False, "DRN")
 
 
-def test_who_stands_at_the_last_size_is_before_who_falls():
+def test_where_the_attack_failed_there_is_no_rank(tmp_path):
     def measured(half, held):
-        return {"verdict": {"halves": {"l2": half}}, "curves": {"l2": {"aware": {"held": held}}}}
+        curve = {"sizes": [1], "held": [held], "rejected": [held / 2]}
+        verdict = {"halves": {"l2": half}, "failed": []}
+        clean = {"right": 0.9, "rejected": 0.05, "wrong": 0.05}
+        about = {"compared": {"l2": 1}, "harmless": [{"rejected": 0.1}], "reached": 1}
+        return {"verdict": verdict, "curves": {"l2": {"aware": curve}}, "clean": clean} | about
 
-    found = [measured(None, [0.9]), measured(2.0, [0.3]), measured(2.0, [0.2]), measured(0.0, [0.0])]
-    assert sorted(found, key=ranking.place, reverse=True) == found
+    found = {"beyond": (None, 0.9), "second": (0.9, 0.3), "third": (0.9, 0.2), "first": (0.95, 0.4)}
+    context = Context("ranking", "digits", True, 10, None, tmp_path, tmp_path)
+    systems = {name: (dataclasses.replace(ranking.SYSTEMS[0], name=name), 0, measured(*pair)) for name, pair in found.items()}
+    ranking.add_rows(context, systems, 10)
+    assert [(row["what"], row["rank"]) for row in context.rows] == [("first", 1), ("second", 2), ("third", 3), ("beyond", None)]
+    assert "the attack failed, no rank" in context.rows[-1]["note"] and context.rows[0]["of these rejected at l2 1"] == 0.2
+
+
+def test_machines_are_fitted_on_what_no_network_has_seen():
+    context = Context("ranking", "mnist", False, 10, None, None, None)
+    samples = ranking.Samples(context, ranking.SETUPS["mnist"])
+    x = np.arange(60_000, dtype="float32").reshape(-1, 1, 1, 1)
+    samples.train = td.data.Images(x, np.zeros(60_000, int), (), "mnist", "train", (0.0, 1.0))
+    fitted, held_out = samples.fitted.x.ravel(), samples.held_out.x.ravel()
+    assert len(set(fitted)) == 5000 and fitted.min() >= 32_000
+    assert held_out.min() == 30_000 and held_out.max() == 31_999

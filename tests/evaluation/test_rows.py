@@ -58,7 +58,7 @@ def row(name, base, rank, half, note=""):
 def content():
     names = [(f"system {i}", "plain", i, 3.0 - i / 10) for i in range(1, 12)] + [("no defense", "plain", 12, 1.0)]
     table = [row(*names[0], "checks that failed: gradients are there"), *(row(*each) for each in names[1:])]
-    table[1]["ours"] = None
+    table.append(row("never beaten", "plain", None, None))
     series = [{"row": "ranking", "what": f"{name}, {base}", "x": [0, 1, 2], "y": [1, 0.5, 0.1]} for name, base, _, _ in names]
     return {"rows": table, "series": series}
 
@@ -74,8 +74,8 @@ def test_readme_shows_the_results():
 
 def test_table_has_the_first_and_the_undefended(content):
     table = headline.table(content)
-    assert "| 1 | system 1 | plain | 2.90 | 40 % | 95 % | 25 % |" in table
-    assert "| 2 | system 2 | plain | beyond the last size |" in table
+    assert "| 1 | system 1 | plain | ≤ 2.90 | 40 % | 95 % | 25 % |" in table, "an upper limit where the attack failed a check"
+    assert "| 2 | system 2 | plain | 2.80 |" in table and "never beaten" not in table, "which is no rank"
     assert "| 12 | no defense |" in table and "system 9" not in table
     assert "failed for 1 of 12" in table
 

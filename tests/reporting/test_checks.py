@@ -101,6 +101,36 @@ def test_masked_gradients_are_found(few):
     assert found["curves"]["l2"]["aware"]["held"][0] < 0.5
 
 
+def test_discrete_codes_are_searched_through_their_stand_in(classifier, digits, held_out):
+    """Nothing is said of searches that are blind there by nature, and those that count are the ones that see."""
+    coded = td.SafetyNet(["features"]).attach(classifier)
+    x, y = digits.x[:300], digits.y[:300]
+    td.adapt(coded, x, y, adversarial=td.attacks.BIM(0.2)(classifier, x, y).x_adv, calibration=held_out.x[:200])
+    short = dataclasses.replace(PLAN, samples=12, steps=4, queries=20)
+    found = found_on(coded, held_out.x[200:300], held_out.y[200:300], short)
+    assert not found["left_out"], "a search that sees nothing was tried"
+    aware = {entry["name"]: entry for entry in found["attacks"] if entry["kind"] == "aware"}
+    assert {name for name, entry in aware.items() if entry["sighted"]} == {
+        "PGD through a smooth copy",
+        "selective PGD through a smooth copy",
+    }
+    assert "selective PGD" not in aware and "orthogonal PGD" not in aware
+    assert not any(name.startswith("gradients are there") for name in found["verdict"]["failed"])
+    harder = protocol.Protocol(coded, held_out.take(slice(200, 212)), dataclasses.replace(short, clean=12)).situation("linf", 0.3)
+    assert harder.sighted(steps=7) == td.attacks.Through(harder.pgd(steps=7), straight_through=True)
+
+
+def test_the_way_to_another_class_leads_to_all_labelled_samples(few):
+    """To the nearest of them, although few are attacked."""
+    first = np.array([0.32, 0.68, *np.linspace(0.4, 0.6, 48)])
+    x, y = points(first).astype("float32"), (first > 0.5).astype("int32")
+    model = two_classes(lambda x: 0.5 - x[:, 0])
+    images = Images(x, y, (), "points", "test", (0.0, 1.0))
+    starts = protocol.Protocol(model, images, dataclasses.replace(PLAN, samples=2)).situation("linf", 0.3).starts
+    pool = next(start.pool for start in starts if isinstance(start, protocol.Interpolated))
+    assert len(pool[0]) == 50 and np.array_equal(pool[1], y)
+
+
 def test_no_gradient_at_all_is_red_and_no_crash(few):
     first = np.where(np.arange(20) % 2, 0.7, 0.3)
     found = found_on(two_classes(lambda x: tf.round(2 * (0.5 - x[:, 0]))), points(first), np.arange(20) % 2)

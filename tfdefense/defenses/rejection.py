@@ -116,13 +116,14 @@ def _before_softmax(tap, logits):
     return logits if fused or any(tensor is logits for tensor in softmax_of) else tap
 
 
-def compress(defended, vectors, x, *, calibration=None, max_rejected=0.05, batch_size=256):
+def compress(defended, vectors, x, *, layers=None, calibration=None, max_rejected=0.05, batch_size=256):
     """Makes the RBF machines of a defended model faster: fewer reference vectors each, refitted to keep the scores on `x`.
 
     Args:
         defended: An adapted model with `td.layers.RBFSVM` in it.
         vectors: Reference vectors that each layer of machines may keep.
         x: Samples, such as those it was adapted on.
+        layers: Names of the layers of machines to compress; None means all.
         calibration: Held-out samples to set the thresholds anew, as the scores change a little. None leaves them.
         max_rejected: Share of these that may be rejected.
         batch_size: Samples at once through the network.
@@ -130,9 +131,13 @@ def compress(defended, vectors, x, *, calibration=None, max_rejected=0.05, batch
     Returns:
         The same model.
     """
-    layers = [layer for layer in defended.layers if isinstance(layer, RBFSVM)]
-    if not layers:
+    machines = {layer.name: layer for layer in defended.layers if isinstance(layer, RBFSVM)}
+    if not machines:
         raise ValueError(f"Model '{defended.name}' has no `td.layers.RBFSVM` to compress. Attach `td.DeepNeuralRejection` first.")
+    unknown = [name for name in layers or () if name not in machines]
+    if unknown:
+        raise ValueError(f"`layers` must be among {', '.join(machines)}. Received {', '.join(map(repr, unknown))}.")
+    layers = [machines[name] for name in layers or machines]
     before = run_batches(keras.Model(defended.inputs[0], [layer.output for layer in layers]), np.asarray(x), batch_size)
     for layer, scores in zip(layers, before, strict=True):
         # Run anew for each: machines on top are refitted on what the compressed ones below them give.

@@ -40,6 +40,15 @@ class Situation:
         ball = {"epsilon": self.size, "norm": self.norm, "steps": self.steps, "restarts": self.restarts, "seed": self.seed}
         return attacks.PGD(**ball | {"starts": self.starts, "early_stop": True} | options)
 
+    @property
+    def coded(self):
+        """Whether the defense looks at discrete codes, which have no gradient but that of a stand-in."""
+        return "QuantizedReLU" in self.watched
+
+    def sighted(self, **options):
+        """A search that has a gradient to follow."""
+        return attacks.Through(self.pgd(**options), straight_through=True) if self.coded else self.pgd(**options)
+
     def plain(self, **options):
         """From the sample alone, as one who does not know of a defense."""
         return self.pgd(**{"starts": ("sample",), "restarts": 1} | options)
@@ -66,6 +75,14 @@ def _rejects(situation):
 
 def _base(situation):
     return situation.rejects and situation.base
+
+
+def _coded(situation):
+    return situation.coded
+
+
+def _uncoded(situation):
+    return not situation.coded
 
 
 def _made_of(layer):
@@ -122,10 +139,16 @@ _PLAIN_SEARCHES = {name: SEARCHES[name] for name in ("PGD", "log-sum-exp")} | {
 }
 
 
+# They follow the suspicion alone, and discrete codes have no slope there.
+_ALONG_SUSPICION = ("selective PGD", "orthogonal PGD")
+
+
 def _searches():
-    for found, where in ((SEARCHES, _rejects), (_PLAIN_SEARCHES, lambda s: not s.rejects)):
-        for name, make in found.items():
-            yield Attacker(name, "aware", make, where=where, search=True, passes=_all_starts)
+    for name, make in SEARCHES.items():
+        where = (lambda s: s.rejects and not s.coded) if name in _ALONG_SUSPICION else _rejects
+        yield Attacker(name, "aware", make, where=where, search=True, passes=_all_starts)
+    for name, make in _PLAIN_SEARCHES.items():
+        yield Attacker(name, "aware", make, where=lambda s: not s.rejects, search=True, passes=_all_starts)
 
 
 FIRST = "PGD from the sample"
@@ -143,7 +166,7 @@ ATTACKERS = (
         "PGD through a smooth copy",
         "aware",
         lambda s: attacks.Through(s.pgd()),
-        where=_made_of("QuantizedReLU"),
+        where=_coded,
         search=True,
         passes=lambda s: 3 * _all_starts(s),
     ),
@@ -151,7 +174,7 @@ ATTACKERS = (
         "selective PGD through a smooth copy",
         "aware",
         lambda s: attacks.Through(s.orthogonal("selective"), straight_through=True),
-        where=_made_of("QuantizedReLU"),
+        where=lambda s: s.smooth,
         search=True,
         passes=_all_starts,
     ),
@@ -159,10 +182,10 @@ ATTACKERS = (
         "PGD through a smooth copy, from the sample",
         "aware",
         lambda s: attacks.Through(s.plain()),
-        where=lambda s: s.smooth and "QuantizedReLU" not in s.watched,
+        where=lambda s: s.smooth and not s.coded,
         passes=lambda s: 3 * s.steps,
     ),
-    Attacker("DeepFool", "aware", lambda s: attacks.DeepFool(s.norm), passes=lambda s: 60),
+    Attacker("DeepFool", "aware", lambda s: attacks.DeepFool(s.norm), where=_uncoded, passes=lambda s: 60),
     Attacker("Carlini-Wagner", "aware", lambda s: s.carlini(), ("l2",), passes=_refined),
     # The attacks that the authors of the defenses used, from where they began.
     Attacker(

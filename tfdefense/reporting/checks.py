@@ -46,7 +46,8 @@ def _of_norm(findings, plan, norm):
     at, size = f"{norm} {only['size']:g}", harder["size"]
     attacked = [e for e in findings["attacks"] if e["norm"] == norm and e["kind"] == "aware"]
     missing = [e for e in findings["left_out"] if e["norm"] == norm and e["kind"] == "aware"]
-    zero = max([entry["zero_gradient"] for entry in attacked if entry["name"].startswith("PGD")] + [1.0] * bool(missing))
+    sighted = [entry["zero_gradient"] for entry in attacked if entry["sighted"]]
+    zero = max(sighted + [1.0] * bool(missing), default=1.0)
     largest = curve["sizes"][-1]
     return [
         _check(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfdefense import metrics
-from tfdefense.attacks import Margin
+from tfdefense.attacks import Margin, Through
 from tfdefense.attacks.gradients import NoGradient
 from tfdefense.attacks.starts import Interpolated
 from tfdefense.decisions import View
@@ -70,7 +70,7 @@ class Protocol:
             size=size,
             **{name: getattr(self.plan, name) for name in names},
             seed=self.seed,
-            starts=starts_of(self.view, self.source, (self.x, self.y)),
+            starts=starts_of(self.view, self.source, (self.images.x.astype("float32"), self.images.y)),
             rejects=self.view.rejects,
             smooth=self.view.is_keras and can_be_smoothed(self.model),
             watched=frozenset(material.layer_kinds(self.model)),
@@ -137,7 +137,10 @@ class Protocol:
         """One attacker on all samples, at the size where all are compared."""
         attacker, size = ATTACKERS[number], self.plan.compared[norm]
         entry = {"name": attacker.name, "kind": attacker.kind, "norm": norm, "size": size}
-        attack = attacker.make(self.situation(norm, size))
+        situation = self.situation(norm, size)
+        attack = attacker.make(situation)
+        # Through discrete codes only a search through a stand-in sees anything: the others prove nothing by being blind.
+        entry["sighted"] = isinstance(attack, Through) if situation.coded else attacker.name.startswith("PGD")
         result = self._run(attack, entry)
         if result is None:
             return
@@ -162,14 +165,17 @@ class Protocol:
         }
         self.findings["attacks"].append(entry)
 
-    def _run(self, attack, entry, x=None, y=None, model=None):
-        """The attack's result, or None where the model has no gradient to follow: that is a finding, and no reason to stop."""
-        x, y = (self.x, self.y) if x is None else (x, y)
+    def _run(self, attack, entry, rows=None, model=None):
+        """The attack's result, or None where the model has no gradient to follow: that is a finding, and no reason to stop.
+
+        Of `rows`, where they are given, each is attacked as if all were: units and random numbers are the same.
+        """
+        only = None if rows is None else np.isin(np.arange(len(self.x)), rows)
         try:
             with warnings.catch_warnings():
                 # Counted, and told by a check.
                 warnings.filterwarnings("ignore", message=".*gradient was all zeros")
-                return attack(model or self.view, x, y, kept=self.directory)
+                return attack(model or self.view, self.x, self.y, only=only, kept=self.directory)
         except NoGradient as error:
             self.findings["left_out"].append(entry | {"reason": str(error)})
             return None
@@ -183,11 +189,11 @@ class Protocol:
                 if len(rows) == 0:
                     break
                 entry = {"name": attacker.name, "kind": attacker.kind, "norm": norm, "size": size}
-                result = self._run(attacker.make(situation), entry, self.x[rows], self.y[rows])
+                result = self._run(attacker.make(situation), entry, rows)
                 if result is not None:
-                    evades = self._judged(result.x_adv, True, self.y[rows]).wrong
-                    self.evidence.add(result.x_adv, evades, number, rows)
-                    self.evidence.attempt(norm, size, result.x_adv, rows)
+                    x_adv = result.x_adv[rows]
+                    self.evidence.add(x_adv, self._judged(x_adv, True, self.y[rows]).wrong, number, rows)
+                    self.evidence.attempt(norm, size, x_adv, rows)
         outcomes = self._judged(self.evidence.strongest(norm, size), adversarial=True)
         if size == self.plan.compared[norm]:
             self.kept[("strongest", norm)] = outcomes
@@ -212,10 +218,10 @@ class Protocol:
                 if name == "undefended":
                     starts = ("sample", "random", *(s for s in self.situation(norm, size).starts if isinstance(s, Interpolated)))
                     attack = dataclasses.replace(attack, objective=Margin(), starts=starts)
-                result = self._run(attack, entry, self.x[rows], self.y[rows], self.base)
+                result = self._run(attack, entry, rows, self.base)
             if result is not None:
-                outcomes = self._judged(result.x_adv, True, self.y[rows], model)
-                before.add(result.x_adv, outcomes.wrong, rows=rows)
+                outcomes = self._judged(result.x_adv[rows], True, self.y[rows], model)
+                before.add(result.x_adv[rows], outcomes.wrong, rows=rows)
             rejected = 0.0 if outcomes is None else outcomes.rejected.sum() / len(self.x)
             self._point(norm, name, size, held=before.held(norm, size), rejected=float(rejected))
 
@@ -226,18 +232,18 @@ class Protocol:
         plan, situation = self.plan, self.situation(norm, size)
         rows = np.flatnonzero(~self.evidence.fooled(norm, size))[: max(10, plan.samples // 2)]
         more = {
-            "more steps": situation.pgd(steps=4 * plan.steps),
-            "more restarts": situation.pgd(starts=("random",), restarts=3 * plan.restarts, seed=self.seed + 1),
+            "more steps": situation.sighted(steps=4 * plan.steps),
+            "more restarts": situation.sighted(starts=("random",), restarts=3 * plan.restarts, seed=self.seed + 1),
         }
         found = {"norm": norm, "size": size, "tried": len(rows), "samples": len(self.x), "waiting": self.evidence.held(norm, size)}
         for name, attack in more.items():
             result = None
             if len(rows):
-                result = self._run(attack, {"name": name, "kind": "aware", "norm": norm, "size": size}, self.x[rows], self.y[rows])
+                result = self._run(attack, {"name": name, "kind": "aware", "norm": norm, "size": size}, rows)
             evades = np.zeros(0, bool)
             if result is not None:
-                evades = self._judged(result.x_adv, True, self.y[rows]).wrong
-                self.evidence.add(result.x_adv, evades, rows=rows)
+                evades = self._judged(result.x_adv[rows], True, self.y[rows]).wrong
+                self.evidence.add(result.x_adv[rows], evades, rows=rows)
             # Those tried stand for all that were still waiting.
             found[name] = float(evades.mean() * found["waiting"]) if len(evades) else 0.0
         some = np.flatnonzero(self.own_right)[:64]
