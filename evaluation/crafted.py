@@ -9,7 +9,7 @@ import numpy as np
 
 from evaluation.workers import alone
 
-ATTACKS = Path(__file__).parents[1] / "tfdefense" / "attacks"
+LIBRARY = Path(__file__).parents[1] / "tfdefense"
 
 
 class Crafted(NamedTuple):
@@ -27,7 +27,7 @@ class Crafted(NamedTuple):
 def crafted(context, name, attack, model, x, y, target=None, mask=None):
     """The attack's samples on a Keras model, from the file of an earlier run with the same weights, samples and attack."""
     digest = hashlib.sha256(repr((attack, target) if mask is None else (attack, target, mask)).encode())
-    for file in sorted(ATTACKS.glob("*.py")):
+    for file in sorted([*LIBRARY.glob("attacks/*.py"), *LIBRARY.glob("layers/*.py"), LIBRARY / "surrogate.py"]):
         digest.update(file.read_bytes())
     for array in (x, y, *model.get_weights()):
         digest.update(np.ascontiguousarray(array).tobytes())

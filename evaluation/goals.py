@@ -96,7 +96,21 @@ def _deepfool(network, choose):
     return lambda of: choose(of[f"average error over the attacks, {form}, {network}"] for form in forms)
 
 
+def _forged_through(attack):
+    """How much the better of plain network and branch lets through that Det ABC does not."""
+    of_system = "F->T, {}, {}".format
+    return lambda of: min(of[of_system(attack, name)] for name in ("plain", "branch")) - of[of_system(attack, "Det ABC")]
+
+
 GOALS = {
+    ("sceneproof", "nyu_depth_v2_small"): [
+        Goal("clean accuracy, familiar forgeries", lambda of: of["clean accuracy"], least=0.85),
+        Goal("real pairs rejected, Det ABC", lambda of: of["T rejected, no attack, Det ABC"], most=0.15),
+        *(
+            Goal(f"F->T, {attack}: the better of plain and branch less Det ABC", _forged_through(attack), least=1e-6)
+            for attack in ("type I", "type II", "any of these attacks")
+        ),
+    ],
     ("detector", "mnist"): [
         Goal(
             "least detectability of adversaries that take accuracy under 0.3, each by its own branch",

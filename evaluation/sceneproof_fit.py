@@ -20,6 +20,7 @@ ATTACKS = (
     "type II transfer, with a branch",
     "type II, strongest",
 )
+TYPE_ONE, TYPE_TWO = ATTACKS[:3], ATTACKS[3:6]
 
 
 class Setting:
@@ -29,11 +30,13 @@ class Setting:
         networks: Paths of the classifier, of the other one that attacks are transferred from, and of the depth network.
         learned: How many of the training scenes, in order, the depth network and the classifiers have seen.
         number: Real pairs, and as many forged ones, that are attacked.
+        epochs: Of a branch, and of the tuning of the other network.
     """
 
     def __init__(self, context, networks, learned, number, epsilon, steps, epochs):
         self.context, self.networks, self.learned = context, networks, learned
-        self.number, self.epsilon, self.steps, self.epochs = number, epsilon, steps, epochs
+        self.number, self.epsilon, self.steps = number, epsilon, steps
+        self.branch_epochs, self.tuning_epochs = epochs
         self.held = {}
 
     def network(self, name):
@@ -87,7 +90,8 @@ class Setting:
     def gradient(self, **options):
         from tfdefense.attacks import PGD
 
-        return PGD(self.epsilon, steps=self.steps, **options)
+        # At a random point too: on pairs of whole values many edges of the first layer have no slope.
+        return PGD(self.epsilon, steps=self.steps, **{"starts": ("sample", "random")} | options)
 
     def crafted(self, name, attack, model, x, y):
         return crafted(self.context, name, attack, model, x, y, mask=MASK).x_adv
@@ -96,12 +100,19 @@ class Setting:
         """The plain network, or one with a detector that was fitted on type I attacks of that network."""
         if name == "plain":
             return self.network(network)
-        make = self._with_branch if name == "branch" else self._with_codes
-        return self.context.model(f"{name} on the {network}", make, name, network)
+        make, about = self._with_branch if name == "branch" else self._with_codes, f"{name} on the {network}"
+        return self._once(about, lambda: self.context.model(about, make, name, network))
 
     def _fitting(self, network):
+        """Clean pairs, those that were attacked, and real ones to calibrate on."""
+        from tfdefense.data import scenes
+
         clean = self.scenes("fitted")
-        adversarial = self.crafted(f"to fit on, {network}", self.gradient(), self.network(network), clean.x, clean.y)
+        x_adv = self.crafted(f"to fit on, {network}", self.gradient(starts="sample"), self.network(network), clean.x, clean.y)
+        # What is wrong from the start stays as it is: no sample of an attack.
+        attacked = (x_adv != clean.x).reshape(len(x_adv), -1).any(-1)
+        # As files hold it. Values between whole parts of 255 would be all that a detector needs to look at.
+        adversarial = (scenes.whole(x_adv[attacked]) / np.float32(255)).astype("float32")
         held_out = self.scenes("held out")
         return clean, adversarial, held_out.x[held_out.y == 1]
 
@@ -121,10 +132,10 @@ class Setting:
         keras.utils.set_random_seed(0)
         defended = td.AdversaryDetector(WATCHED_BY_BRANCH, width=16, seed=0).attach(self.network(network))
         trainer = td.DetectorTraining(defended)
-        x, labels = np.concatenate([clean.x, adversarial]), np.repeat([0, 1], len(clean.x))
-        rate = keras.optimizers.schedules.CosineDecay(1e-3, self.epochs * -(-len(x) // 64))
+        x, labels = np.concatenate([clean.x, adversarial]), np.repeat([0, 1], [len(clean.x), len(adversarial)])
+        rate = keras.optimizers.schedules.CosineDecay(1e-3, self.branch_epochs * -(-len(x) // 64))
         trainer.compile(keras.optimizers.Adam(rate, beta_1=0.99), jit_compile=False)
-        trainer.fit(x, labels, batch_size=64, epochs=self.epochs, verbose=0)
+        trainer.fit(x, labels, batch_size=64, epochs=self.branch_epochs, verbose=0)
         td.calibrate(defended, real, max_rejected=REJECTED)
         return defended
 
@@ -138,8 +149,8 @@ class Setting:
         tuned = keras.models.load_model(self.networks["other"], compile=False)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         tuned.compile(keras.optimizers.Adam(1e-4), loss, jit_compile=False)
-        x, y = np.concatenate([clean.x, adversarial]), np.concatenate([clean.y, np.zeros_like(clean.y)])
-        tuned.fit(x, y, batch_size=32, epochs=self.epochs, verbose=0)
+        x, y = np.concatenate([clean.x, adversarial]), np.concatenate([clean.y, np.zeros(len(adversarial), clean.y.dtype)])
+        tuned.fit(x, y, batch_size=32, epochs=self.tuning_epochs, verbose=0)
         return tuned
 
     def under(self, attack, system):
@@ -179,9 +190,24 @@ class Setting:
             search, turns = Through(search), Through(turns, straight_through=True)
         return Strongest([search, turns], until_success=True)
 
+    @property
+    def harmless(self):
+        """Real test pairs after changes that nobody would call an attack, by name."""
+        from tfdefense.data import scenes
+        from tfdefense.metrics import harmless
+
+        real = self.scenes("test").x[self.scenes("test").y == 1]
+        found = {}
+        for size in (1 / 255, self.epsilon):
+            noisy = real.copy()
+            noisy[..., scenes.DEPTH :] = harmless(real[..., scenes.DEPTH :], size, "sign")
+            found[f"depth with sign noise of {size * 255:g}/255"] = noisy
+        varied = [scenes.vary_pair(scenes.whole(pair), np.random.default_rng([0, row])) for row, pair in enumerate(real)]
+        return found | {"mirrored, cropped, brightened": (np.stack(varied) / np.float32(255)).astype("float32")}
+
 
 def rates(model, x, y):
-    """The paper's rates, what is rejected of each label in all, and how often the classifier alone is right."""
+    """The paper's rates, what is rejected of each label in all, how often the classifier alone is right, and the labels."""
     import tfdefense as td
 
     outcomes = td.evaluate(model, x, y)
@@ -194,7 +220,9 @@ def rates(model, x, y):
         "F rejected": outcomes.label[forged] == -1,
         "right before rejection": outcomes.guess == y,
     }
-    return {name: float(share.mean()) if len(share) else None for name, share in shares.items()}
+    return {name: float(share.mean()) if len(share) else None for name, share in shares.items()} | {
+        "label": outcomes.label.tolist()
+    }
 
 
 def flags(setting, x, y):
@@ -210,4 +238,5 @@ def flags(setting, x, y):
         "A and B": float((a.rejected & b.rejected).mean()),
         "A or B": float(either.mean()),
         "A or B, of those taken for true": float(either[true].mean()) if true.any() else None,
+        "taken for true": int(true.sum()),
     }

@@ -10,6 +10,9 @@ _TABLE_4 = {
     "type II": ((32.8, 55.3), (26.3, 21.9, 11.9), (16.3, 3.7, 6.2), (13.2, 2.6, 9.6)),
     "type II transfer, fine-tuned": ((20.0, 3.1), (17.1, 0, 43.5), (17.2, 0, 45.6), (17.2, 0, 48.4)),
     "type II transfer, with a branch": ((16.3, 0.6), (13.7, 0, 15.6), (10.3, 0, 12.5), (9.1, 0, 13.1)),
+    # With transfers from a network of another architecture, a ResNet, which are not measured here.
+    "type I, mean": ((28.6, 30.9), (12.8, 12.3, 30.8), (6.0, 8.3, 26.7), (5.0, 6.4, 27.9)),
+    "type II, mean": ((21.7, 25.8), (16.6, 14.5, 26.0), (9.6, 8.6, 22.5), (8.4, 7.84, 23.9)),
 }
 # Table 1, Det A: F->T of the average over unfamiliar data.
 _UNFAMILIAR = {"Det A": 17.3}

@@ -100,6 +100,12 @@ class Recipe:
         content = [_counted(self), ast.dump(ast.parse(file.read_text()))]
         content += [source(part).recipe.key() for part in self.dustbin if "interpolated" in part]
         content += [predictor(self).key()] if self.predictor else []
+        if self.task != "classes":
+            # What is forged, and how, is code and no setting.
+            root = file.parents[1]
+            content += [
+                ast.dump(ast.parse((root / name).read_text())) for name in ("tfdefense/data/scenes.py", "training/pairs.py")
+            ]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -108,6 +108,14 @@ def test_varied_twins_are_of_the_same_view(pairs):
         assert set(np.unique(real[..., 3])) <= set(np.unique(pairs[row, ..., 3])), "depth has no new values"
 
 
+def test_what_comes_from_another_scene_is_varied_alike(pairs):
+    """Else a forgery would show by planes that were resized by different shares."""
+    for row in range(4):
+        made = scenes.whole(scenes.forge(pairs, "swapped", seed=5, rows=[row], vary=True)[0])
+        alike = [scenes.vary_pair(scenes.whole(other), np.random.default_rng([5, row, 0])) for other in pairs]
+        assert any(np.array_equal(made[..., 3], other[..., 3]) for other in alike)
+
+
 def test_stream_repeats_for_a_seed_and_forges_anew_in_each_epoch(pairs):
     def epochs(seed):
         made = scenes.stream(pairs, ("swapped", "inserted"), batch_size=8, seed=seed)

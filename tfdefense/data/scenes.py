@@ -57,14 +57,16 @@ def forge(pairs, kind, *, predicted=None, seed=0, rows=None, vary=False):
     made = np.empty((len(rows), *pairs.shape[1:]), "uint8")
     for place, (row, one) in enumerate(zip(rows, kinds, strict=True)):
         rng = np.random.default_rng([*np.atleast_1d(seed), row, 1 + list(_MAKERS).index(one)])
-        pair, guess = pairs[row], None
+        pair, guess, other = pairs[row], None, pairs[_another(row, len(pairs), rng)]
         if one == "predicted":
             guess = whole(predicted[row])
         if vary:
             joined = pair if guess is None else np.concatenate([pair, guess], -1)
             joined = vary_pair(joined, _varying(seed, row))
             pair, guess = joined[..., : DEPTH + 1], joined[..., DEPTH + 1 :]
-        made[place] = _MAKERS[one](pair, pairs[_another(row, len(pairs), rng)], guess, rng)
+            # The same for the other scene: planes that were resized by different shares would give a forgery away.
+            other = vary_pair(other, _varying(seed, row))
+        made[place] = _MAKERS[one](pair, other, guess, rng)
     return (made / np.float32(255)).astype("float32")
 
 
