@@ -107,7 +107,7 @@ def _command(name):
     def command(**options):
         try:
             execute(name, module, **options)
-        except ValueError as error:
+        except (ValueError, FileNotFoundError) as error:  # the second: data that are not here
             print(error, file=sys.stderr)
             raise typer.Exit(2) from None
 

@@ -115,7 +115,7 @@ class Context:
                     write(path)
                 shutil.rmtree(path.with_suffix(".batches"), ignore_errors=True)
                 took = time.perf_counter() - started
-                path.with_suffix(".seconds").write_text(f"{took:.1f}")
+                results.write_atomically(path.with_suffix(".seconds"), f"{took:.1f}")
                 about = f"{took:.0f} s"
             with contextlib.suppress(FileNotFoundError):  # whoever measured it was stopped just then
                 self.parts[name] = float(path.with_suffix(".seconds").read_text())

@@ -61,7 +61,7 @@ def command(
         if output:
             output.parent.mkdir(parents=True, exist_ok=True)
             model = shutil.copyfile(model, output)
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:  # the second: data that are not here
         print(error, file=sys.stderr)
         raise typer.Exit(2) from None
     print(model)

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+import uuid
 from pathlib import Path
 
 from training.recipe import find
@@ -48,7 +49,8 @@ def train(
         data_dir: Where data sets are looked for first.
         cache: Directory for results in place of the default one; several machines must share it.
         strategy: "one" device, "mirrored" over all GPUs of this machine, "multiworker" over several machines, or "auto":
-            mirrored where there are several GPUs. It decides where the result is computed, not what it is.
+            mirrored where there are several GPUs. It decides where the result is computed, not what it is; but of dropout
+            each replica draws the masks of its own part, so that the result is then another draw.
         fresh: Begin anew, whatever an earlier run left behind.
         callbacks: More Keras callbacks for `fit`; they do not count in the key of the cache.
         settings: Fields of `Recipe` to change, such as `epochs=50`.
@@ -65,16 +67,24 @@ def train(
         return done
     from training.strategy import choose
 
-    place = choose(strategy, report)
+    place = choose(strategy, report, recipe.batch_size)
     lock = _alone(root / f"{done.name}.lock") if place.chief else contextlib.nullcontext()
     with lock:
         if fresh and place.chief:
-            shutil.rmtree(done, ignore_errors=True)
-            shutil.rmtree(root / f"{done.name}.partial", ignore_errors=True)
+            _forget(done)
+            _forget(root / f"{done.name}.partial")
         place.wait()
         if not (done / "config.json").exists():
             _train(name, recipe, done, place, report, data_dir=data_dir, cache=cache, callbacks=callbacks, verbose=verbose)
     return done
+
+
+def _forget(path):
+    """At once: half a result would pass for one."""
+    gone = path.with_name(f".gone.{uuid.uuid4().hex[:12]}")
+    with contextlib.suppress(FileNotFoundError):
+        os.replace(path, gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def _train(name, recipe, done, place, report, **options):

@@ -9,6 +9,7 @@ import numpy as np
 
 import tfdefense
 from tfdefense import data
+from training import branch
 from training.dustbin import extended, varied
 from training.keep import Board, Checkpoints, fingerprint, same_data
 from training.losses import attach
@@ -116,21 +117,26 @@ class Fall(keras.optimizers.schedules.LearningRateSchedule):
         return {"rate": self.rate, "steps": self.steps, "warmup": self.warmup}
 
 
-def _network(recipe, classes):
+def _network(recipe, shape, classes):
     file, function = recipe.model.split(":")
-    options = {"classes": classes} | recipe.model_options if recipe.task == "classes" else recipe.model_options
+    options = recipe.model_options
+    if recipe.task == "classes":
+        options = {"input_shape": shape, "classes": classes} | options
     return attach(recipe, getattr(importlib.import_module(f"models.{file}"), function)(**options))
 
 
-def _compiled(recipe, steps, classes):
+def _compiled(recipe, steps, shape, classes, watched):
     options = dict(recipe.optimizer_options)
     optimizer = getattr(keras.optimizers, recipe.optimizer, None)
     if not isinstance(optimizer, type):
         raise ValueError(f"`optimizer` must be a class of keras.optimizers, such as SGD or AdamW. Received {recipe.optimizer!r}.")
     if (recipe.decay or recipe.warmup_steps) and "learning_rate" not in options:
         raise ValueError(f"A schedule needs a `learning_rate`. Received none for {recipe.optimizer}. Pass one, such as 0.1.")
-    model, loss = _network(recipe, classes)
-    if recipe.attack is not None:
+    if watched:
+        model, loss = branch.trainer(recipe, watched), None
+    else:
+        model, loss = _network(recipe, shape, classes)
+    if recipe.attack is not None and not watched:
         attack = tfdefense.attacks.PGD(**recipe.attack)
         model = tfdefense.AdversarialTraining(model, attack, share=recipe.attack_share, seed=recipe.seed)
     if recipe.decay:
@@ -140,7 +146,7 @@ def _compiled(recipe, steps, classes):
     model.compile(
         optimizer(**options),
         loss=loss,
-        metrics=[_measure(recipe)],
+        metrics=None if watched else [_measure(recipe)],
         # On a CPU XLA takes minutes to compile and is slower after; JAX knows no other compiler.
         jit_compile=keras.backend.backend() == "jax",
     )
@@ -148,6 +154,8 @@ def _compiled(recipe, steps, classes):
 
 
 def _measure(recipe):
+    if recipe.watched:
+        return "detectability"
     return "mean_absolute_error" if recipe.task == "depth" else "accuracy"
 
 
@@ -178,13 +186,21 @@ def fit(recipe, work, *, place, data_dir=None, cache=None, callbacks=(), verbose
     if len(x) < recipe.batch_size:
         raise ValueError(f"`batch_size` must be at most the {len(x)} training samples. Received {recipe.batch_size}.")
     if recipe.batch_size % place.replicas:
-        raise ValueError(f"`batch_size` must be a multiple of the {place.replicas} replicas. Received {recipe.batch_size}.")
+        raise ValueError(
+            f"`batch_size` must be a multiple of the {place.replicas} replicas. Received {recipe.batch_size}. "
+            "Change it, or pass `--strategy one`."
+        )
     own = len(x)
     if recipe.dustbin:
         x, y = extended(recipe, x, y, work, data_dir=data_dir, cache=cache)
     found = {"train": fingerprint(x, y), "test": fingerprint(test.x, test.y)}
     same_data(work, found)
-    batches, judged = ShuffledBatches(x, y, recipe.batch_size, recipe.seed, recipe.augment, recipe.harmless), (test.x, test.y)
+    watched = branch.classifier(recipe, data_dir=data_dir, cache=cache) if recipe.watched else None
+    # A detector is to take harmless changes for clean, and draws its own.
+    changes = {} if watched else recipe.harmless
+    batches, judged = ShuffledBatches(x, y, recipe.batch_size, recipe.seed, recipe.augment, changes), (test.x, test.y)
+    if watched:
+        judged = branch.judged(recipe, watched, test)
     if recipe.task != "classes":
         from training.pairs import prepared
 
@@ -192,7 +208,7 @@ def fit(recipe, work, *, place, data_dir=None, cache=None, callbacks=(), verbose
     keras.utils.set_random_seed(recipe.seed)
     with place.scope(), _policy(recipe.mixed_precision) as policy:
         classes = int(train.y.max()) + 1 + bool(recipe.dustbin) if recipe.task == "classes" else None
-        model = place.prepare(_compiled(recipe, len(batches), classes))
+        model = place.prepare(_compiled(recipe, len(batches), x.shape[1:], classes, watched))
     checkpoints = Checkpoints(work, writes=place.chief)
     tested = place.batches(WholeBatches(*judged, place.replicas))
     model.fit(
@@ -214,7 +230,7 @@ def fit(recipe, work, *, place, data_dir=None, cache=None, callbacks=(), verbose
             f"The loss was no finite number any more in epoch {checkpoints.diverged}. Lower the learning rate: `--learning-rate`. "
             "Epochs before it are kept."
         )
-    _, measured = model.evaluate(tested, verbose=0)
+    measured = model.evaluate(tested, verbose=0, return_dict=True)[_measure(recipe)]
     model = place.release(model)
     last = best = _bare(model)
     if checkpoints.best != int(checkpoints.rows[-1]["epoch"]) and place.chief:

@@ -33,6 +33,9 @@ class Recipe:
             is "real".
         predictor: Name of the recipe that guesses depth for forged pairs. It is trained no longer than this one, and on no more
             than half of its scenes.
+        watched: Train a detector branch, and nothing else: `{"recipe": name, "layer": name}` are the network that it sits on and
+            where, `width` its first feature maps, `settings` what is changed in that recipe. `attack` are then arguments of
+            `td.attacks.DynamicAdversary`, and half of the clean samples get a change of `harmless`.
         mixed_precision: Compute in 16 bits, with weights in 32.
     """
 
@@ -56,6 +59,7 @@ class Recipe:
     harmless: dict = dataclasses.field(default_factory=dict)
     task: str = "classes"
     predictor: str | None = None
+    watched: dict | None = None
     mixed_precision: bool = False
 
     def changed(self, **settings):
@@ -78,15 +82,17 @@ class Recipe:
                 raise ValueError(f"`learning_rate` must be above 0. Received {rate!r}.")
             options = settings.get("optimizer_options", self.optimizer_options)
             settings["optimizer_options"] = options | {"learning_rate": rate}
+        model = settings.get("model", self.model)
+        known = parameters(model)
+        if model != self.model:
+            settings.setdefault("model_options", {})  # as of the optimizer
         for name, kind in (("depth", "residual networks"), ("width", "networks of any width")):
             value = settings.pop(name, None)
             if value is None:
                 continue
-            if name not in self.model_options:
-                raise ValueError(f"`{name}` is a setting of {kind}. Received {value!r} for the model '{self.model}'.")
-            settings["model_options"] = self.model_options | settings.get("model_options", {}) | {name: value}
-        if "model" in settings:
-            _check_model(settings["model"])
+            if name not in known:
+                raise ValueError(f"`{name}` is a setting of {kind}. Received {value!r} for the model '{model}'.")
+            settings["model_options"] = settings.get("model_options", self.model_options) | {name: value}
         try:
             return dataclasses.replace(self, **settings)
         except TypeError:
@@ -100,6 +106,7 @@ class Recipe:
         content = [_counted(self), ast.dump(ast.parse(file.read_text()))]
         content += [source(part).recipe.key() for part in self.dustbin if "interpolated" in part]
         content += [predictor(self).key()] if self.predictor else []
+        content += [find(self.watched["recipe"]).changed(**self.watched.get("settings", {})).key()] if self.watched else []
         if self.task != "classes":
             # What is forged, and how, is code and no setting.
             root = file.parents[1]
@@ -109,21 +116,22 @@ class Recipe:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _check_model(name):
-    """FILE:FUNCTION of models/, read without importing it."""
+def parameters(name):
+    """Of a network of models/, FILE:FUNCTION, read without importing it."""
     folder = Path(__file__).parents[1] / "models"
-    known = []
+    known = {}
     for path in sorted(folder.glob("[a-z]*.py")):
-        functions = (node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef))
-        known += [f"{path.stem}:{function}" for function in functions if not function.startswith("_")]
+        functions = (node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef))
+        known |= {f"{path.stem}:{node.name}": [each.arg for each in node.args.args] for node in functions if node.name[0] != "_"}
     if name not in known:
-        near = difflib.get_close_matches(str(name), known, n=1)
+        near = difflib.get_close_matches(str(name), list(known), n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise ValueError(f"`model` must be FILE:FUNCTION of models/, one of {', '.join(known)}. Received {name!r}.{hint}")
+    return known[name]
 
 
 _LATER = ("decay", "loss", "loss_options", "augment", "train_samples", "attack", "attack_share", "dustbin", "harmless")
-_LATER += ("task", "predictor", "mixed_precision")
+_LATER += ("task", "predictor", "watched", "mixed_precision")
 _OPTIONS = {"set": {"limit", "seed"}, "interpolated": {"alpha", "per_class", "limit", "seed", "settings"}}
 
 

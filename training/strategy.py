@@ -1,4 +1,7 @@
-"""Where a run is computed: on one device, on all GPUs of a machine, or on several machines. The result is the same."""
+"""Where a run is computed: on one device, on all GPUs of a machine, or on several machines.
+
+The result is the same but for rounding; and but for dropout, of which each replica draws the masks of its own part.
+"""
 
 import contextlib
 import functools
@@ -132,11 +135,14 @@ def _first():
     return None if "chief" in cluster else "worker"
 
 
-def choose(name="auto", report=sys.stderr):
-    """The place of that name; says which one it is. To be called before anything is computed."""
+def choose(name="auto", report=sys.stderr, batch_size=None):
+    """The place of that name; says which one it is. To be called before anything is computed.
+
+    Where "auto" finds GPUs that batches of that size do not divide by, it takes one of them.
+    """
     if name not in NAMES:
         raise ValueError(f"`strategy` must be one of {', '.join(NAMES)}. Received {name!r}.")
-    place = _choose(name)
+    place = _choose(name, batch_size)
     print(f"Strategy: {place.words}", file=report, flush=True)
     return place
 
@@ -149,7 +155,7 @@ def _mirrored(devices):
     return tf.distribute.MirroredStrategy(devices)
 
 
-def _choose(name):
+def _choose(name, batch_size):
     backend = keras.backend.backend()
     if backend != "tensorflow":
         if name in ("mirrored", "multiworker"):
@@ -168,6 +174,8 @@ def _choose(name):
         task = f"{config['task']['type']} {config['task']['index']}"
         return Replicas(strategy, f"multiworker, {strategy.num_replicas_in_sync} replicas, this is {task}")
     gpus = tf.config.list_logical_devices("GPU")
+    if name == "auto" and batch_size and batch_size % max(1, len(gpus)):
+        return Place(f"one device, GPU: batches of {batch_size} do not divide by the {len(gpus)} that there are")
     if name == "mirrored" or (name == "auto" and len(gpus) > 1):
         devices = [device.name for device in gpus or tf.config.list_logical_devices("CPU")]
         return Replicas(_mirrored(tuple(devices)), f"mirrored over {len(devices)} {'GPU' if gpus else 'CPU'}s")

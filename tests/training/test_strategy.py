@@ -9,11 +9,13 @@ import socket
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from training.cache import train
 from training.strategy import choose
@@ -51,7 +53,8 @@ class Children:
     """Processes forked from one that has loaded TensorFlow and not yet used it: loading is most of what each would do."""
 
     def __init__(self):
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        # On CPUs, also where there is a GPU: what the tests compare is known for these.
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"}
         command = [sys.executable, "-c", LOADED]
         self.server = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -95,8 +98,11 @@ def seen(view, x):
 
 td.decisions.View.forward = seen
 
+def apart(a, b):
+    return 0.0 if np.array_equal(a, b) else float(abs(a - b).max())  # thresholds that are still to be set are infinite
+
 def compare(name, weights):
-    print(name, max(float(abs(a - b).max()) for a, b in zip(*weights)), sorted(device for device in devices if device))
+    print(name, max(apart(a, b) for a, b in zip(*weights)), sorted(device for device in devices if device))
     devices.clear()
 
 def detector():
@@ -123,6 +129,10 @@ print("moved", moved, moved_too)
 RECIPES = {
     "rce": ("digits", {"loss": "reverse_cross_entropy", "dustbin": [{"set": "letters8", "limit": 64}]}),
     "attack": ("digits_pgd", {"attack_share": 0.7, "attack": {"epsilon": 0.1, "steps": 2, "random_start": True}}),
+    "branch": ("digits_detector", {
+        "attack": {"epsilon": 0.1, "steps": 2},
+        "watched": {"recipe": "digits", "layer": "conv_1", "width": 4, "settings": {"epochs": 1, "train_samples": 192}},
+    }),
 }
 with tempfile.TemporaryDirectory() as folder:
     for name, (recipe, settings) in RECIPES.items():
@@ -141,9 +151,9 @@ def test_two_devices_give_the_weights_of_one(children, tmp_path):
     told = (tmp_path / "log").read_text()
     assert code == 0, told[-3000:]
     lines = {line.split()[0]: line.split(maxsplit=2) for line in told.splitlines() if line.strip()}
-    for name in ("detector", "rce", "attack"):
+    for name in ("detector", "rce", "attack", "branch"):
         assert float(lines[name][1]) < 1e-5, lines[name]
-    for name in ("detector", "attack"):
+    for name in ("detector", "attack", "branch"):
         assert lines[name][2] == "['CPU:0', 'CPU:1']", "each replica attacks its own samples"
     # Nothing of the classifier; of the defended model the branch and the threshold.
     assert "moved [0, 22] [0, 22]" in told
@@ -253,9 +263,13 @@ def test_kills_lose_no_finished_epoch_and_spoil_no_state(kills, children, tmp_pa
 
 
 def test_strategy_is_told_and_what_it_needs_is_named(monkeypatch):
-    report = io.StringIO()
-    assert choose("auto", report).replicas == 1
-    assert report.getvalue() == "Strategy: one device, CPU\n"
+    report, devices = io.StringIO(), types.SimpleNamespace(name="GPU:0")
+    for gpus in (0, 3):
+        monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind, gpus=gpus: [devices] * gpus)
+        assert choose("auto", report, batch_size=128).replicas == 1
+    told = report.getvalue().splitlines()
+    assert told[0] == "Strategy: one device, CPU"
+    assert told[1] == "Strategy: one device, GPU: batches of 128 do not divide by the 3 that there are"
     with pytest.raises(ValueError, match="`strategy` must be one of auto, one, .*Received 'many'"):
         choose("many", report)
     monkeypatch.delenv("TF_CONFIG", raising=False)

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 
+import tfdefense.layers
 import training
 from training import recipe as recipes
 from training.cache import train
@@ -70,14 +71,17 @@ def test_second_run_comes_from_the_cache(cache, trained, monkeypatch):
     assert model.outputs[0].shape == (None, 10)
 
 
+SHORT_BRANCH = {"train_samples": 320, "watched": {"recipe": "digits", "layer": "conv_1", "width": 4, "settings": {"epochs": 1}}}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["digits", "digits_pgd"])
-def test_interrupted_run_resumes_to_the_same_weights(name, tmp_path):
-    settings = {"epochs": 4, "verbose": 0, "model_options": {"dropout": 0.5}}
+@pytest.mark.parametrize("name, settings", [("digits", {}), ("digits_pgd", {}), ("digits_detector", SHORT_BRANCH)])
+def test_interrupted_run_resumes_to_the_same_weights(name, settings, tmp_path):
+    settings = {"epochs": 4, "verbose": 0, "model_options": {"dropout": 0.5}} | settings
     whole = train(name, cache=tmp_path / "whole", **settings)
     with pytest.raises(KeyboardInterrupt):
         train(name, cache=tmp_path / "cut", callbacks=[StopAfter(2)], **settings)
-    assert not list((tmp_path / "cut").glob("*/config.json")), "an interrupted run must not look like a result"
+    assert not list((tmp_path / "cut").glob(f"{name}-*/config.json")), "an interrupted run must not look like a result"
     seen = []
     count = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: seen.append(epoch))
     resumed = train(name, cache=tmp_path / "cut", callbacks=[count], **settings)
@@ -141,7 +145,7 @@ def test_settings_left_out_do_not_change_the_key():
 def test_every_recipe_names_a_model_and_says_what_it_costs():
     import importlib
 
-    assert {"digits", "mnist_carlini"} <= set(recipes.names())
+    assert {"digits", "mnist_carlini", "mnist_detector"} <= set(recipes.names())
     for name in recipes.names():
         recipe = recipes.find(name)
         file, function = recipe.model.split(":")
@@ -309,6 +313,44 @@ def test_outputs_follow_the_classes_of_the_data(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "load", more)
     done = train("digits", cache=tmp_path, verbose=0, epochs=1, train_samples=128)
     assert keras.models.load_model(done / "model.keras", compile=False).output_shape == (None, 14)
+
+
+def test_another_model_is_trained_with_its_own_options_on_images_of_any_shape(tmp_path):
+    wider = recipes.find("mnist_carlini").changed(dataset="digits", model="resnet:resnet", depth=8)
+    assert wider.model_options == {"depth": 8}, "dropout is an option of the recipe's own network"
+    options = {"epochs": 1, "train_samples": 128, "batch_size": 64, "model": "resnet:resnet", "depth": 8}
+    done = train("mnist_carlini", cache=tmp_path, verbose=0, dataset="digits", **options)
+    model = keras.models.load_model(done / "model.keras", compile=False)
+    assert model.name == "resnet_8" and model.input_shape == (None, 8, 8, 1) and model.output_shape == (None, 10)
+
+
+def test_mixed_precision_trains_and_leaves_a_plain_model(tmp_path):
+    done = train("digits", cache=tmp_path, verbose=0, epochs=4, mixed_precision=True)
+    config = json.loads((done / "config.json").read_text())
+    model = keras.models.load_model(done / "model.keras", compile=False)
+    assert config["precision"].startswith("mixed_") and config["test_accuracy"] > 0.8
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"} and keras.config.dtype_policy().name == "float32"
+
+
+def test_detector_recipe_trains_a_branch_alone(cache, trained):
+    """On the network of another recipe; its key follows that one's."""
+    done = train("digits_detector", cache=cache, verbose=0, epochs=2, train_samples=256)
+    model = tfdefense.load(done / "model.keras")
+    base = tfdefense.base_model(model)
+    for expected, received in zip(weights(trained), base.get_weights(), strict=True):
+        np.testing.assert_array_equal(received, expected)
+    assert len(model.get_weights()) > len(base.get_weights()) and "calibrate" in tfdefense.defended.unready(model)
+    assert 0.4 < json.loads((done / "config.json").read_text())["test_detectability"] <= 1
+    recipe = recipes.find("digits_detector")
+    other = recipe.changed(watched=recipe.watched | {"settings": {"epochs": 3}})
+    assert other.key() != recipe.key()
+
+
+def test_missing_data_end_the_command_with_one_sentence(tmp_path):
+    found = {"HOME": str(tmp_path), "TFDEFENSE_DATA": "", "TFDS_DATA_DIR": ""}
+    command = [sys.executable, "-m", "training", "mnist_carlini", "--data-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | found)
+    assert done.returncode == 2 and "`mnist` was not found" in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("name", ["small:nothing", "foo:bar", "small", "small:digits_cn"])

@@ -142,7 +142,7 @@ def _missing(name, data_dir):
     if name in _NO_BUILDER:
         how = "It cannot be downloaded: copy its folder, the one with dataset_info.json, to one of these places"
     else:
-        how = "Pass download=True (--download) to fetch it"
+        how = f"To fetch it: `td.data.load({name!r}, download=True)`, or --download where a command has that"
     return (
         f"`{name}` was not found. Looked for {looked}. {how}, or set `data_dir` (--data-dir) or $TFDEFENSE_DATA to a "
         "folder that has it."

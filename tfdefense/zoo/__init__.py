@@ -31,7 +31,7 @@ class Card:
         file: The weights beside the card; None for a model that its recipe has to train.
         bytes, sha256: Of that file.
         licence: Of the weights.
-        commit, versions: Of the code that made it.
+        commit, versions: Of the code that fitted the defense and measured the model; an older one may have trained the network.
     """
 
     name: str
