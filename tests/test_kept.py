@@ -21,6 +21,19 @@ def samples(held_out):
     return held_out.x[:50], held_out.y[:50]
 
 
+def test_progress_is_shown_where_it_is_asked_for_and_where_somebody_waits(classifier, samples, tmp_path, capsys, monkeypatch):
+    attack = A.FGSM(0.1)
+    attack(classifier, *samples, batch_size=20)
+    assert capsys.readouterr().out == ""
+    attack(classifier, *samples, batch_size=20, progress=True)
+    assert "50/50" in capsys.readouterr().out
+    for terminal, place in ((False, "first"), (True, "second")):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda terminal=terminal: terminal, raising=False)
+        with kept.everything(tmp_path / place):
+            attack(classifier, *samples, batch_size=20)
+        assert ("50/50" in capsys.readouterr().out) == terminal, "a log file needs no bar"
+
+
 def test_stopped_attack_goes_on_with_what_is_missing(classifier, samples, tmp_path, monkeypatch):
     attack = A.PGD(0.2, steps=3, random_start=True)
     whole = attack(classifier, *samples, batch_size=20)

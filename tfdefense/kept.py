@@ -5,6 +5,7 @@ import contextvars
 import dataclasses
 import hashlib
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,11 @@ def everything(directory):
         yield
     finally:
         _directory.reset(token)
+
+
+def watched():
+    """Whether somebody sits before a long run whose attacks were asked for nothing: they then show how far they are."""
+    return _directory.get() is not None and sys.stderr.isatty()
 
 
 def place(kept, *values):

@@ -14,7 +14,7 @@ from tfdefense.attacks.norms import NORMS
 from tfdefense.attacks.objectives import CrossEntropy, Evade, Objective
 from tfdefense.attacks.starts import resolve
 from tfdefense.decisions import View
-from tfdefense.kept import parts, place
+from tfdefense.kept import parts, place, watched
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,7 @@ class Attack:
 
         told = (view.model, view.bounds, self, x, y, target is not None, targets, free, rows, batch_size, __version__)
         kept = place(kept, *told)
-        show = _progress_bar(len(rows), batch_size) if progress else None
+        show = _progress_bar(len(rows), batch_size) if progress or watched() else None
         found = parts(kept, attacked, -(-len(rows) // batch_size), show)
         if only is not None:
             found.append(_left_alone(whole.rows(~only), batch_size))
