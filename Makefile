@@ -37,10 +37,10 @@ lint: .venv/.test
 	$(BIN)/ruff check .
 
 test: lint
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations 25
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 25
 
 test-fast: lint
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow"
 
 clean:
 	rm -rf .venv demo-output

@@ -14,6 +14,12 @@ import numpy as np
 import pytest
 
 
+def pytest_collection_modifyitems(items):
+    """Files with slow tests first: of two processes none is left alone with the longest at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def digits():
     """The training digits, in [0, 1]: 1,400 of 8x8x1."""

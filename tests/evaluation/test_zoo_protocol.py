@@ -28,9 +28,9 @@ def places(classifier, tmp_path, monkeypatch):
     return tmp_path
 
 
-def execute(**options):
-    common = {"dataset": "digits", "quick": True, "samples": 12, "data_dir": None, "output": None}
-    return runner.execute("zoo", zoo, **common, only=None, steps=4, **options)
+def execute(samples=12, steps=4, **options):
+    common = {"dataset": "digits", "quick": True, "samples": samples, "data_dir": None, "output": None}
+    return runner.execute("zoo", zoo, **common, only=None, steps=steps, **options)
 
 
 def test_what_is_written_is_what_loads(places, held_out):
@@ -50,15 +50,17 @@ def test_what_is_written_is_what_loads(places, held_out):
 
 
 def test_cards_are_told_without_measuring(places, monkeypatch):
-    first = json.loads(execute().read_text())
+    monkeypatch.setitem(zoo.SIZES, "digits", {"l2": (0.5,)})
+    first = json.loads(execute(samples=2, steps=1).read_text())
     monkeypatch.setattr(zoo, "build", lambda *_: pytest.fail("built again"))
-    again = json.loads(execute(measure=False).read_text())
+    again = json.loads(execute(samples=2, steps=1, measure=False).read_text())
     assert again["rows"] == first["rows"] and "measured at commit abc" in again["rows"][0]["note"]
 
 
 def test_large_weights_stay_out_and_the_card_says_how_to_make_them(places, monkeypatch):
     monkeypatch.setattr(zoo, "LIMIT", 1000)
-    execute()
+    monkeypatch.setitem(zoo.SIZES, "digits", {"l2": (0.5,)})
+    execute(samples=2, steps=1)
     cards = places / "runs" / "zoo"
     with pytest.raises(ValueError, match="Make them in a clone: `python -m evaluation zoo --dataset digits --only small.dnr`"):
         shipped.load("small.dnr", cards=cards)
