@@ -74,12 +74,16 @@ def _build_step(view, ball, orthogonal, targeted):
             tape.watch(x)
             scores, suspicion, label = view.forward(x)
             lead = margin(scores, aim, aim if targeted else None)
+            turn = lead if suspicion is None else tf.where(lead < 0, suspicion, lead)
         gradient = gradient_or_error(view, tape, lead, x, state.get("free"))
         if suspicion is not None:
             other = gradient_or_error(view, tape, suspicion, x, state.get("free"))
-            wrong = tf.reshape(lead < 0, [-1] + [1] * (len(x.shape) - 1))
-            chosen, kept = tf.where(wrong, other, gradient), tf.where(wrong, gradient, other)
-            gradient = _without(chosen, kept) if orthogonal else chosen
+            if orthogonal:
+                wrong = tf.reshape(lead < 0, [-1] + [1] * (len(x.shape) - 1))
+                gradient = _without(tf.where(wrong, other, gradient), tf.where(wrong, gradient, other))
+            else:
+                # One way back for what each sample is after: those above tell that there are two, and are not run.
+                gradient = gradient_or_error(view, tape, turn, x, state.get("free"))
         del tape
         fooled = is_fooled(label, aim, targeted)
         moved = move(x, state["clean"], gradient, length, epsilon, ball, view.bounds)
