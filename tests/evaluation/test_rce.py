@@ -95,7 +95,7 @@ def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch):
     monkeypatch.setattr(rce, "_cw", lambda context, **options: CarliniWagner(steps=8, binary_search_steps=2, **options))
     monkeypatch.setattr(rce, "SIZES", {"digits": (0.0, 0.2)})
     monkeypatch.setattr(rce, "THETAS", {"digits": (0.0, 1.0)})
-    monkeypatch.setattr(rce, "ADAPTIVE", {"digits": {"l2": (0.5, 1.0)}})
+    monkeypatch.setattr(rce, "ADAPTIVE", {"digits": {"l2": (1.0,)}})
     asked = []
 
     def context():

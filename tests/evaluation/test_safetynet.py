@@ -149,6 +149,8 @@ def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch):  # noqa: F
     monkeypatch.setitem(safetynet.PLANS, "digits", PLAN)
     monkeypatch.setitem(safetynet.CODES, "digits", CODES)
     monkeypatch.setattr(safetynet, "FEWER_GUARDS", ("plain", "branch", "Det A"))
+    monkeypatch.setattr(safetynet, "FEWER_DETECTORS", ("branch", "Det A"))
+    monkeypatch.setattr(safetynet, "BESIDE", ("Det A, binary",))
 
     def protocol():
         made = context(tmp_path, path, samples=20)

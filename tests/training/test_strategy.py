@@ -200,12 +200,11 @@ train("digits", cache=arguments[0], epochs=int(arguments[1]), train_samples=128,
 """
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
-def test_kills_lose_no_finished_epoch_and_spoil_no_state(kills, children, tmp_path):
-    epochs, rng = 40 * kills, random.Random(0)
-    reached = 0
+@pytest.mark.slow
+def test_kills_lose_no_finished_epoch_and_spoil_no_state(children, tmp_path):
+    epochs, rng, reached = 400, random.Random(0), 0
     os.mkfifo(tmp_path / "log")
-    for _ in range(kills):
+    for _ in range(10):
         child = children.start(TRAINING, tmp_path / "killed", epochs, log=tmp_path / "log")
         with open(tmp_path / "log") as log:
             lines = (int(line.split()[1]) for line in iter(log.readline, "") if line.startswith("finished"))
