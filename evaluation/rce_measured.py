@@ -102,7 +102,10 @@ def accuracy_curve(network, make, x, y, sizes):
 
 
 def white_box(network, start, cw, x, y):
-    """C&W-wb; a sample that is wrong already is no success. The examples are kept: the transfer and the figure need them."""
+    """C&W-wb; a sample that is wrong already is no success. The examples are kept: the transfer and the figure need them.
+
+    Where it fails, a search from the C&W example leaves that example, one from the sample the sample itself.
+    """
     import dataclasses
 
     from tfdefense.attacks import Penalty
@@ -119,12 +122,27 @@ def white_box(network, start, cw, x, y):
     }
 
 
+def failing(found):
+    """The share of samples that `white_box` did not take, of those that were right, and how many these are."""
+    import numpy as np
+
+    right, success = np.array(found["right"]), np.array(found["success"])
+    return float(1 - success[right].mean()), int(right.sum())
+
+
+def above_median(network, x, y):
+    """A training sample counts itself in its density, so that eta may be out of reach for honest new samples too."""
+    import tfdefense as td
+
+    return float((td.evaluate(network.white_box, x, y).suspicion[network.right(x, y)] > 0).mean())
+
+
 def better(first, second):
-    """Of two results of `white_box` the better for each sample: success, then the smaller distortion."""
+    """Of two results of `white_box` the better for each sample: success, then the smaller distortion; of equals the second."""
     import numpy as np
 
     cost = [np.where(found["success"], found["rms"], np.inf) for found in (first, second)]
-    rows = cost[1] < cost[0]
+    rows = cost[1] <= cost[0]
     return {name: [(second if row else first)[name][i] for i, row in enumerate(rows)] for name in first}
 
 

@@ -37,7 +37,7 @@ def test_the_examples_of_training():
     exec(BLOCKS[1].split("model.compile")[0], names)
     exec(BLOCKS[5], names)
     right = names["dense"](names["held_out"].x)["scores"].numpy().argmax(-1) == names["held_out"].y
-    assert right.mean() > 0.9 and len(names["papers_own"]) == 10
+    assert right.mean() > 0.9 and len(names["white_box"]) == 10
     exec(BLOCKS[6], names)
     found = names["rejecting"](names["held_out"].x)
     assert (found["label"].numpy() == -1).mean() <= 0.05 and (found["label"].numpy() == names["held_out"].y).mean() > 0.88

@@ -76,7 +76,7 @@ def test_samples_that_were_wrong_are_no_success(network, classifier, held_out, m
 def test_better_takes_success_and_then_the_shorter_way():
     first = {"success": [True, False, True, False], "rms": [3.0, 1.0, 1.0, 1.0], "x_adv": ["a"] * 4}
     second = {"success": [True, True, True, False], "rms": [2.0, 9.0, 5.0, 0.5], "x_adv": ["b"] * 4}
-    assert rce_measured.better(first, second)["x_adv"] == ["b", "b", "a", "a"]
+    assert rce_measured.better(first, second)["x_adv"] == ["b", "b", "a", "b"], "of two failures the second: its start misleads"
 
 
 def test_distortions_are_compared_over_what_both_lose():

@@ -69,8 +69,11 @@ def test_whole_protocol(path, tmp_path, monkeypatch):
     common = {"dataset": "digits", "quick": True, "samples": 40, "data_dir": None, "output": None}
     content = json.loads(runner.execute("rce_bandwidth", protocol, **common, depth=None, epochs=None, cw_samples=4).read_text())
     rows = {row["what"]: row for row in content["rows"]}
-    # Bandwidths, AUCs of five attacks, harmless changes, sizes of the adaptive attack; then one ratio of both networks.
-    assert len(rows) == 2 * (3 + 5 * 3 + 5 + 2) + 1
+    # Bandwidths, AUCs of five attacks, harmless changes, sizes of the adaptive attack, white box by start and length; two ratios.
+    assert len(rows) == 2 * (3 + 5 * 3 + 5 + 2 + 2 + 2) + 2
+    for loss in ("CE", "RCE"):
+        longer = rows[f"distortion, ten times as long over the usual length, bandwidth the paper's, {loss}"]
+        assert longer["samples"] == 0 or longer["ours"] < 1.05, "a longer search ends no further away"
     held = [rows[f"not fooled, l2 {size}, all starts, CE, bandwidth {protocol.LIKELIEST}"]["ours"] for size in ("0.5", "1")]
     assert 1 > held[0] > held[1]
     assert all(0 <= row["ours"] <= 1 for row in rows.values() if row["row"] == "R5" and row["ours"] is not None)

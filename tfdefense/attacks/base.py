@@ -142,8 +142,8 @@ class Attack:
     """An attack is called with a model and samples; a subclass writes `perturb` and can break neither ball nor bounds.
 
     Subclasses are frozen dataclasses. Those with a field `epsilon` stay in a ball of that size and stop caring once a
-    sample is taken; the others look for the smallest distance. An `objective` of None means: the training loss on a plain
-    model, `Evade` on one that rejects.
+    sample is taken; the others look for the smallest distance. An `objective` of None means: the cross-entropy of the
+    scores on a plain model, whatever it was trained with, and `Evade` on one that rejects.
     """
 
     norm = "l2"

@@ -106,8 +106,9 @@ class Penalty(Objective):
 
     There the suspicion is -log density - threshold, so with the threshold at eta the second term is the paper's
     max(-log KD - eta, 0). Its eta, the median of the training set: `td.calibrate(defended, x_train, max_rejected=0.5)`.
-    A sample succeeds, as for every objective, where it is misclassified and not rejected at that threshold; so the share
-    that fails is the paper's share with f2 > 0. Below 0 it goes on as max(margin, suspicion), for a `kappa` above 0.
+    A sample succeeds, as for every objective, where it is misclassified and not rejected at that threshold. The share that
+    fails is at least the paper's share with f2 > 0: it also holds those that were never misclassified. Below 0 it goes on as
+    max(margin, suspicion), for a `kappa` above 0.
 
     Args:
         weight: Of the second term. 1 adds logits and log densities as they are, which is the paper's.
