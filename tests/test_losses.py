@@ -134,3 +134,17 @@ def test_hinge_is_the_sum_over_the_machines():
     np.testing.assert_allclose(values, [0 + 0 + 1.5**2, 1 + 16 + 0, 4 + 0 + 4], rtol=1e-6)
     with pytest.raises(ValueError, match="`margin` must be a finite number above 0. Received: 0"):
         OneVsAllHinge(margin=0)
+
+
+@pytest.mark.parametrize("attack", [td.attacks.FGSM(0.1), td.attacks.BIM(0.1, steps=3), td.attacks.DeepFool()])
+def test_attacks_on_reversed_scores_are_those_on_ordinary_ones(attack, classifier, held_out):
+    """A network with all its last weights turned round and `ReverseLogits` behind them is the same function."""
+    base = keras.models.clone_model(classifier)
+    base.set_weights(classifier.get_weights())
+    for weight in base.get_layer("scores").weights:
+        weight.assign(-weight)
+    reverse = keras.Model(base.inputs[0], td.layers.ReverseLogits()(base.outputs[0]))
+    x, y = held_out.x[:20], held_out.y[:20]
+    expected, found = attack(classifier, x, y), attack(reverse, x, y)
+    assert expected.success.any()
+    np.testing.assert_allclose(found.x_adv, expected.x_adv, atol=1e-4)

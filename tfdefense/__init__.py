@@ -32,6 +32,7 @@ _NAMES = {
     "AdversarialTraining": "adversarial",
     "base_model": "defended",
     "calibrate": "defended",
+    "capping_error": "defenses",
     "compress": "defenses",
     "defend": "defended",
     "AllOf": "defenses",

@@ -120,3 +120,22 @@ def test_white_box_reaches_the_median_density_of_the_training_set(classifier, di
     assert (out["suspicion"].numpy()[won] <= 0).all() and (out["scores"].numpy().argmax(-1)[won] != y[won]).all()
     unaware = CarliniWagner(steps=100, binary_search_steps=3)(classifier, x, y)
     assert np.mean(model(unaware.x_adv)["suspicion"].numpy() > 0) > 0.9, "without the penalty the detector sees them"
+
+
+def test_what_capping_changes_is_told(classifier, digits, held_out):
+    capped, whole = (td.DensityDefense(max_points=points).attach(classifier) for points in (200, len(digits)))
+    with pytest.warns(UserWarning, match="stores 200 of 1,400 training points.*`max_points=1400` stores all"):
+        td.adapt(capped, digits.x, digits.y, max_rejected=None)
+    td.adapt(whole, digits.x, digits.y, max_rejected=None)
+    probes = held_out.x[:60]
+    doubts = [density_layer(model)(*_inputs(model, probes)).numpy() for model in (capped, whole)]
+    error = td.capping_error(capped, digits.x, digits.y, probes)
+    np.testing.assert_allclose(error, doubts[1] - doubts[0], atol=1e-3)
+    assert np.abs(error).max() > 0.1
+    np.testing.assert_allclose(td.capping_error(whole, digits.x, digits.y, probes), 0, atol=1e-5)
+    with pytest.raises(ValueError, match="has no `td.layers.KernelDensity`"):
+        td.capping_error(classifier, digits.x, digits.y, probes)
+
+
+def _inputs(model, x):
+    return keras.Model(model.inputs[0], density_layer(model).input)(x)

@@ -6,6 +6,7 @@ from tfdefense.layers import KernelDensity
 from tfdefense.layers import kernel_density as module
 
 CLASSES, WIDTH = 5, 6
+pytestmark = pytest.mark.filterwarnings("ignore:.* training points, an equal share:UserWarning")
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """Defenses: each attaches layers to a classifier that is already there."""
 
 from tfdefense.defenses.base import AllOf, AnyOf, Defense
-from tfdefense.defenses.density import DensityDefense
+from tfdefense.defenses.density import DensityDefense, capping_error
 from tfdefense.defenses.detector import AdversaryDetector
 from tfdefense.defenses.grafting import graft_dustbin
 from tfdefense.defenses.rejection import DeepNeuralRejection, NeuralRejection, compress
@@ -19,6 +19,7 @@ __all__ = [
     "OutDistribution",
     "SafetyNet",
     "ThresholdDefense",
+    "capping_error",
     "compress",
     "graft_dustbin",
 ]

@@ -1,5 +1,7 @@
 import keras
+import numpy as np
 
+from tfdefense.defended import run_batches
 from tfdefense.defenses.base import Defense
 from tfdefense.layers import KernelDensity
 
@@ -14,7 +16,7 @@ class DensityDefense(Defense):
         sigma: Bandwidth: the paper has (1 / 0.26) ** 0.5 after cross-entropy, (0.1 / 0.26) ** 0.5 after reverse cross-entropy.
         layer: Name of the hidden layer; None takes what the last Dense layer takes.
         max_points: Training samples that are stored; as many as there are makes the density exact. With fewer,
-            `KernelDensity.capping_error` tells the difference.
+            `td.capping_error` tells the difference.
         threshold: A threshold of your own on minus the log density; None waits for `td.calibrate`.
         seed: Of the choice of stored samples where there are more.
 
@@ -36,6 +38,32 @@ class DensityDefense(Defense):
     def connect(self, logits, taps):
         features = taps[self.layers[0]] if self.layers else _into_last_dense(logits)
         return logits, KernelDensity(**self.options)(features, logits)
+
+
+def capping_error(defended, x, y, probes, *, batch_size=256):
+    """What a density that stores fewer points than there are training samples says of others, less what all would say.
+
+    Args:
+        defended: An adapted model with a `td.layers.KernelDensity` in it.
+        x, y: The training samples that it was adapted on, and their classes.
+        probes: Samples at which to compare, none of them among the training samples.
+        batch_size: Samples at once through the network.
+
+    Returns:
+        One difference of log densities for each probe: zeros where every point is stored.
+
+    Example:
+
+    >>> defended = DensityDefense(max_points=1000).attach(model)
+    >>> td.adapt(defended, x_train, y_train, calibration=x_held_out)  # doctest: +SKIP
+    >>> abs(td.capping_error(defended, x_train, y_train, x_held_out)).mean()  # doctest: +SKIP
+    """
+    found = [layer for layer in defended.layers if isinstance(layer, KernelDensity)]
+    if not found:
+        raise ValueError(f"Model '{defended.name}' has no `td.layers.KernelDensity`. Attach a `td.DensityDefense` first.")
+    inner = keras.Model(defended.inputs[0], found[0].input)
+    features, (there, scores) = (run_batches(inner, np.asarray(part), batch_size) for part in (x, probes))
+    return found[0].capping_error(features[0], y, there, scores.argmax(-1))
 
 
 def _into_last_dense(logits):

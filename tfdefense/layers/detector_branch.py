@@ -68,7 +68,8 @@ class DetectorBranch(keras.layers.Layer):
         x = maps
         for convolution, norm, pool in zip(self.convolutions, self.norms, self.pools, strict=False):
             x = ops.relu(norm(convolution(x), training=training))
-            x = ops.max_pool(x, 2) if pool else x
+            # Tuples: Keras 3.15 fails on JAX with anything else.
+            x = ops.max_pool(x, (2, 2), (2, 2)) if pool else x
         x = ops.mean(ops.cast(self.convolutions[-1](x), "float32"), axis=(1, 2))
         return x[:, 1] - x[:, 0]
 

@@ -1,3 +1,5 @@
+import warnings
+
 import keras
 import numpy as np
 from keras import ops
@@ -107,6 +109,13 @@ class KernelDensity(AdaptableLayer):
         if self.max_points < len(np.unique(labels)):
             raise ValueError(f"`max_points` must be at least the {len(np.unique(labels))} classes. Received: {self.max_points}.")
         kept = _kept(labels, self.max_points, self.seed)
+        if len(kept) < len(labels):
+            warnings.warn(
+                f"Layer '{self.name}' stores {len(kept):,} of {len(labels):,} training points, an equal share of each class. "
+                f"`td.capping_error` tells what the others would change; `max_points={len(labels)}` stores all.",
+                UserWarning,
+                stacklevel=3,
+            )
         center = features.mean(axis=0)
         for weight, value in zip(self._state(), _blocks(features[kept], labels[kept], center, self.points.shape[:2]), strict=True):
             weight.assign(value)
@@ -176,7 +185,8 @@ def _log_density(features, owner, points, owners, log_shares, used, sigma):
     if points.shape[0] == 1:
         best, total, mean = add(0, start)
     else:
-        best, total, mean = ops.fori_loop(0, used, add, start)
+        # A variable is no bound of a loop under JAX.
+        best, total, mean = ops.fori_loop(0, ops.convert_to_tensor(used), add, start)
     # Nothing met: log 0 gives the -inf. `where` could not, as the ONNX converter writes it as a product with infinity.
     value = best + ops.log(total)
     mean = mean / ops.expand_dims(ops.maximum(total, 1e-30), -1)

@@ -1,0 +1,72 @@
+"""Networks are trained on GPUs through JAX too: layers give there what they give here."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tfdefense.layers import kernel_density
+
+# Each layer as it is after `adapt`, where it has one, on the same samples; also compiled, as `fit` does it.
+CODE = """
+import json
+import keras, numpy as np
+from keras import ops
+from tfdefense import layers, losses
+from tfdefense.layers import kernel_density
+
+kernel_density.BLOCK = 64
+rng = np.random.default_rng(0)
+labels = rng.integers(0, 4, 300)
+x = np.abs(rng.normal(size=(300, 6)) + labels[:, None]).astype("float32")
+new, scores = x[:20] + 0.3, rng.normal(size=(20, 4)).astype("float32")
+maps = rng.random((4, 12, 12, 3)).astype("float32")
+
+
+def adapted(layer, *data):
+    layer.adapt(*data)
+    return layer
+
+
+density = adapted(layers.KernelDensity(1.0, max_points=400), x, labels)
+machines = adapted(layers.RBFSVM(4), x, labels)
+codes = layers.QuantizedReLU(4)
+codes.adapt(x, labels)
+known = np.asarray(codes(x))
+guard = adapted(layers.AdversaryMachine(), known, (labels > 1).astype("int32"))
+tried = {
+    "KernelDensity": (lambda: density(new, scores)),
+    "RBFSVM": (lambda: machines(new)),
+    "QuantizedReLU": (lambda: codes(new)),
+    "AdversaryMachine": (lambda: guard(codes(new))),
+    "DetectorBranch": (lambda: layers.DetectorBranch(width=4, seed=1)(ops.zeros((2, 12, 12, 3)))),
+    "ReverseLogits": (lambda: layers.ReverseLogits()(scores)),
+    "Confidence": (lambda: layers.Confidence()(scores)),
+    "ReverseCrossEntropy": (lambda: losses.ReverseCrossEntropy()(labels[:20], scores)),
+    "OneVsAllHinge": (lambda: losses.OneVsAllHinge()(labels[:20], scores)),
+}
+found = {name: np.asarray(ops.convert_to_numpy(make())).ravel().tolist() for name, make in tried.items()}
+inputs = [keras.Input((6,)), keras.Input((4,))]
+compiled = keras.Model(inputs, density(*inputs))
+compiled.compile(jit_compile=False)
+found["compiled"] = compiled.predict([new, scores], verbose=0).tolist()
+print(json.dumps([keras.backend.backend(), found]))
+"""
+
+
+@pytest.mark.slow
+def test_layers_give_the_same_on_jax(monkeypatch):
+    pytest.importorskip("jax", reason="JAX is not installed: `pip install tfdefense[jax]`")
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    monkeypatch.setattr(kernel_density, "BLOCK", kernel_density.BLOCK)  # the code sets another
+    told = []
+    exec(CODE, {"print": told.append})
+    (backend, there), (_, here) = json.loads(done.stdout.splitlines()[-1]), json.loads(told[0])
+    assert backend == "jax"
+    for name, values in here.items():
+        np.testing.assert_allclose(there[name], values, rtol=1e-3, atol=1e-4, err_msg=name)
