@@ -37,8 +37,11 @@ def test_raw_evade_is_the_larger_of_margin_and_suspicion():
     np.testing.assert_allclose(A.Margin().value(scores, suspicion, y, np.array([1, 1], "int32"), None), [2.0, -1.0])
     wrong = np.log(np.exp(1.0) + np.exp(0.0))
     np.testing.assert_allclose(A.LogSumExp().value(scores[:1], None, y[:1], None, None), [3.0 - wrong], rtol=1e-6)
-    joined = np.log(np.exp(3.0 - wrong) + np.exp(-1.0))
+    # The threshold is at -1 + 3: a dustbin of that score.
+    joined = np.log(np.exp(3.0) + np.exp(2.0)) - wrong
     np.testing.assert_allclose(A.LogSumExp().value(scores[:1], suspicion[:1], y[:1], None, None), [joined], rtol=1e-6)
+    aimed = A.LogSumExp().value(scores[:1], suspicion[:1], y[:1], np.array([1], "int32"), None)
+    np.testing.assert_allclose(aimed, [np.log(np.exp(3.0) + np.exp(0.0) + np.exp(2.0)) - 1.0], rtol=1e-6)
     np.testing.assert_allclose(
         A.CrossEntropy().value(scores[:1], None, y[:1], None, None), [3.0 - np.log(np.exp([3.0, 1.0, 0.0]).sum())], rtol=1e-5
     )
@@ -118,8 +121,24 @@ def test_base_start_is_the_base_models_adversarial_example(rejecting, samples):
     x, y = x[right], y[right]
     start = A.Of().points(A.PGD(0.2, steps=10), _batch(rejecting, x, y))
     np.testing.assert_allclose(start, A.PGD(0.2, steps=10)(td.base_model(rejecting), x, y).x_adv, atol=1e-6)
-    given = A.Of(td.base_model(rejecting)).points(A.PGD(0.2, steps=10), _batch(rejecting, x, y))
+    # On the base an attack goes on to the end, whenever it would stop on the defended model.
+    hasty = A.PGD(0.2, steps=10, early_stop=True, tolerance=1.0)
+    given = A.Of(td.base_model(rejecting)).points(hasty, _batch(rejecting, x, y))
     np.testing.assert_allclose(start, given, atol=1e-6)
+
+
+def test_log_sum_exp_leads_out_of_rejection_to_another_class_only():
+    import tensorflow as tf
+
+    # Class 0 is true and leads; the dustbin is above it.
+    scores, dustbin = tf.constant([[8.0, 6.0, 3.0]]), tf.constant([15.0])
+    with tf.GradientTape() as tape:
+        tape.watch([scores, dustbin])
+        value = A.LogSumExp().value(scores, dustbin - tf.reduce_max(scores, -1), tf.constant([0]), None, None)
+    slope, of_dustbin = tape.gradient(value, [scores, dustbin])
+    expected = -np.exp([6.0, 3.0]) / np.exp([6.0, 3.0]).sum()
+    np.testing.assert_allclose(slope[0, 1:], expected, rtol=1e-3)
+    assert 0 <= slope[0, 0] < 0.01 and of_dustbin[0] > 0.99
 
 
 def _batch(model, x, y):

@@ -65,15 +65,20 @@ class Margin(Objective):
 class LogSumExp(Objective):
     """The true class against all wrong ones together, which has a slope towards every one of them.
 
-    On a model that rejects, rejection is joined in the same way: on a dustbin this is the log-odds of all wrong classes.
+    On a model that rejects, rejection takes part as one more class, whose score is the threshold, as in `MaximumConfidence`;
+    true class and rejection are joined in the same way. So where a sample is rejected the slope leads to the wrong classes
+    and never back to the true one, which is a way out of rejection too. On a dustbin this is the log-odds of all wrong classes.
     """
 
     def value(self, scores, suspicion, y, target, scale):
         own, others = _split(scores, y if target is None else target)
-        value = own - tf.reduce_logsumexp(others, -1)
-        value = value if target is None else -value
+        others = tf.reduce_logsumexp(others, -1)
+        value, wanted = (own - others, others) if target is None else (others - own, own)
+        if suspicion is None:
+            return value
+        rejection = suspicion + tf.reduce_max(scores, -1) - wanted
         # Two exponentials, not logaddexp: that has no gradient where the suspicion is +inf.
-        return value if suspicion is None else tf.reduce_logsumexp(tf.stack([value, suspicion], -1), -1)
+        return tf.reduce_logsumexp(tf.stack([value, rejection], -1), -1)
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,12 @@ class Interpolated:
 
 @dataclass(frozen=True, eq=False)
 class Of:
-    """The adversarial example that the same attack finds on another model; by default the undefended base."""
+    """The adversarial example that the same attack finds on another model; by default the undefended base.
+
+    An attack that could stop early goes on to the end there: just across that model's boundary its class is in doubt, which
+    is what defenses reject. One that always stops there, such as `OrthogonalPGD`, gives the example at the boundary: neither
+    is always the better start.
+    """
 
     model: object = None
 
@@ -76,7 +81,10 @@ class Of:
         # A search through a surrogate: the plain model has none.
         attack = getattr(attack, "attack", attack)
         own = {field.name for field in dataclasses.fields(attack)}
-        plain = {name: value for name, value in (("objective", None), ("starts", ("sample",)), ("restarts", 1)) if name in own}
+        plain = {"objective": None, "starts": ("sample",), "restarts": 1}
+        if hasattr(attack, "epsilon"):
+            plain |= {"early_stop": False, "tolerance": None}
+        plain = {name: value for name, value in plain.items() if name in own}
         return dataclasses.replace(attack, **plain).perturb(there, batch.x).x
 
 
