@@ -20,6 +20,7 @@ HEADINGS = {
     "black_box": "black-box error, the worse form of DeepFool",
     "unseen": "on unseen training samples",
     "unseen_black_box": "black-box error there",
+    "unseen_clean": "clean accuracy there",
 }
 FACTORS = (1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
 CLASSES = 10  # of every data set here
@@ -167,6 +168,19 @@ def _changes(plan, quick=False):
     }
 
 
+def _wanted(plan, quick, settings, changes):
+    """Recipe and settings of each network of the run; what attacks are crafted on has another seed and knows of no dustbin."""
+    known = _changes(plan, quick and bool(plan.quick))
+    wanted = {kind: (plan.recipes[kind], settings[kind]) for kind in ("naive", "both")}
+    for kind in changes:
+        recipe, change = known[kind]
+        wanted[kind] = plan.recipes[recipe], settings[recipe] | change
+    wanted["out"] = plan.recipes["out"], settings["out"]
+    if plan.other:
+        wanted["other"] = plan.recipes["out"], settings["out"] | {"dustbin": [{"set": plan.other}]}
+    return wanted | {"source": (plan.recipes["naive"], settings["naive"] | {"seed": 1})}
+
+
 TOLD = {
     "harmless": "harmless changes in the training set",
     "harmless, not sign": "harmless changes but sign noise, which it then never saw",
@@ -287,59 +301,6 @@ def control(model, x, y, controls):
     return {name: outcome(model, changed, y) for name, changed in changes.items()}
 
 
-def white_box(model, naive, sizes, search, steps, x, y):
-    """Which samples a search takes from the sample itself, and which from any start, within each of the growing sizes."""
-    import numpy as np
-
-    found, first, taken = {}, np.zeros(len(x), bool), np.zeros(len(x), bool)
-    for size in sizes:
-        # Whoever was taken within a smaller size is within this one.
-        first |= SEARCHES[search](size, steps, ("sample",))(model, x, y, only=~first).success
-        taken |= first
-        taken |= SEARCHES[search](size, steps, starts_of(model, naive))(model, x, y, only=~taken).success
-        found[f"{size:g}"] = {"sample": first.tolist(), "all": taken.tolist()}
-    return found
-
-
-def _pgd(objective):
-    def make(size, steps, starts):
-        from tfdefense import attacks
-
-        return attacks.PGD(size, steps=steps, objective=getattr(attacks, objective)(), starts=starts, early_stop=True)
-
-    return make
-
-
-def _selective(size, steps, starts):
-    from tfdefense.attacks import OrthogonalPGD
-
-    return OrthogonalPGD(size, steps=steps, starts=starts)
-
-
-# Of a network without a dustbin, which rejects nothing, the last is the first.
-SEARCHES = {"Evade": _pgd("Evade"), "log-sum-exp": _pgd("LogSumExp"), "selective": _selective}
-
-
-def starts_of(model, naive):
-    """All starts but the sample; the undefended network's example also from the naive one, which was trained without a dustbin."""
-    from tfdefense.attacks import Of
-
-    return ("interpolated", "random") if model is naive else ("base", Of(naive), "interpolated", "random")
-
-
-def carlini(model, naive, quick, x, y):
-    """C&W on the network as it is: the share that it takes at any distance, and the median of that."""
-    import numpy as np
-
-    from tfdefense.attacks import CarliniWagner, Of
-
-    length = {"steps": 60, "binary_search_steps": 3} if quick else {"steps": 200, "binary_search_steps": 5}
-    starts = ("sample",) if model is naive else ("sample", "base", Of(naive))
-    found = CarliniWagner(starts=starts, **length)(model, x, y)
-    middle = float(np.median(found.distance[found.success])) if found.success.any() else None
-    return {"success": float(found.success.mean()), "l2": middle}
-
-
 def run(
     context,
     *,
@@ -358,17 +319,17 @@ def run(
     context.headings.update(HEADINGS)
     context.settings.update(
         {"recipes": ", ".join(plan.recipes.values()), "training": settings["both"] or "the recipes'", "samples": number}
-        | {"C&W samples": few, "white-box samples": white, "changes": changes}
+        | {"C&W samples": few, "white-box samples": white}
         | {"target of T-FGS": "least likely; the paper names none", "attacks crafted on": "the naive recipe, seed 1"}
         | {"tested": f"the first {number} test samples that this network has right; the paper: all"}
         | {"C&W": "rounds of 200 steps, values clipped; the paper has its authors' code", "DeepFool": "5 nearest classes"}
         | plan.differs
     )
     samples = Samples(context, plan)
-    paths = {kind: context.network(recipe, **settings[kind]) for kind, recipe in context.turn(plan.recipes.items())}
-    models = {kind: load(paths[kind]) for kind in plan.recipes}
-    # What attacks are crafted on: another seed, and no knowledge of any dustbin.
-    source = load(context.network(plan.recipes["naive"], **settings["naive"] | {"seed": 1}))
+    wanted = _wanted(plan, quick, settings, (plan.changes[:2] if quick else plan.changes) if changes else ())
+    # All in one go: of two processes each begins at its own end, and none waits for what the other trains.
+    paths = {kind: context.network(recipe, **known) for kind, (recipe, known) in context.turn(wanted.items())}
+    models, source = {kind: load(paths[kind]) for kind in plan.recipes}, load(paths["source"])
     test = right(source, samples.test, number)
     unseen = right(source, samples.held_out, max(10, number // 2))
     sets = craft(context, plan, source, *test, few, "test samples")
@@ -380,10 +341,11 @@ def run(
     rows.clean(context, models, samples)
     rows.table(context, models, source, sets, transfers, 2 * few)
     if plan.other:
-        rows.transfer(context, plan, settings, samples)
+        rows.transfer(context, plan, load(paths["other"]), samples)
     rows.controls(context, models, samples, plan, number)
     if changes:
-        rows.improvements(context, plan, settings, models, samples, sets, tried, number)
+        trained = {kind: load(paths[kind]) for kind in wanted if kind in plan.changes}
+        rows.improvements(context, plan, trained, models, samples, sets, tried, number)
     rows.white_boxes(context, models, plan, samples, white, few)
     if figures:
         from evaluation.dustbin_figures import draw
