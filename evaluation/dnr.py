@@ -31,6 +31,7 @@ class Plan:
         sizes, quick_sizes: l2 sizes of the perturbation.
         ordered: Sizes from which to which the paper has DNR above NR above the plain network.
         shown: l2 sizes of the adversarial examples that are drawn.
+        compared: l2 size at which compressed machines are held against whole ones.
     """
 
     recipe: str
@@ -43,6 +44,7 @@ class Plan:
     quick_sizes: tuple
     ordered: tuple
     shown: tuple
+    compared: float
 
 
 PLANS = {
@@ -57,6 +59,7 @@ PLANS = {
         quick_sizes=(0, 1, 2, 4, 8),
         ordered=(1.5, 4),
         shown=(5, 7),
+        compared=2,
     ),
     "cifar10": Plan(
         recipe="cifar10_dnr",
@@ -69,6 +72,7 @@ PLANS = {
         quick_sizes=(0, 0.2, 1, 4),
         ordered=(0.2, 1),
         shown=(5, 10),
+        compared=0.3,
     ),
     "digits": Plan(
         recipe="digits",
@@ -81,6 +85,7 @@ PLANS = {
         quick_sizes=(0, 0.5, 1, 2, 4),
         ordered=(0.5, 2),
         shown=(1, 2),
+        compared=1,
     ),
 }
 
@@ -107,8 +112,10 @@ class Split:
             "fitted": (train.x[fitted], train.y[fitted]),
             "calibration": train.x[calibrated],
             "attacked": (test.x[tested[: self.number]], test.y[tested[: self.number]]),
-            "clean": (test.x[tested[:2000]], test.y[tested[:2000]]),
+            "clean": (test.x[tested], test.y[tested]),
         }
+
+    more_starts = ()
 
     @functools.cached_property
     def plain(self):
@@ -151,11 +158,13 @@ class Split:
 def attack(size, steps, seed=0, starts="sample", early_stop=True):
     """The paper's objective by PGD, which gives its best point; the paper takes the last one and steps along the bare gradient.
 
-    Whoever is taken is taken, so that curves need no more steps; pictures do without the early stop.
+    Whoever is taken is taken, so that curves need no more steps; pictures do without the early stop. As the paper it stops
+    from the sample where a step changes next to nothing; where kernels are flat that would give up too soon.
     """
     from tfdefense.attacks import PGD, MaximumConfidence
 
-    search = {"objective": MaximumConfidence(), "tolerance": 1e-6, "early_stop": early_stop}
+    tolerance = 1e-6 if starts == "sample" else None
+    search = {"objective": MaximumConfidence(), "tolerance": tolerance, "early_stop": early_stop}
     return PGD(size, norm="l2", steps=steps, starts=starts, seed=seed, **search)
 
 
@@ -172,15 +181,15 @@ def other_starts(model, pool):
 def measure_clean(split, method):
     import tfdefense as td
 
-    model, seconds = split.model(method)
-    outcomes = td.evaluate(model, *split.data["clean"])
-    return {"accuracy": outcomes.accuracy, "rejection": outcomes.rejection, "fit": seconds, "samples": len(outcomes)}
+    outcomes = td.evaluate(split.model(method)[0], *split.data["clean"])
+    return {"accuracy": outcomes.accuracy, "rejection": outcomes.rejection, "samples": len(outcomes)}
 
 
 def measure_curves(split, method, sizes, steps, model=None, more=()):
     """Accuracy and rejection at each size under both attacks, and the largest share of samples without any gradient.
 
-    The strongest of all starts goes on from what the paper's attack has left; `more` are objectives to try after it.
+    The strongest of all starts goes on from what the paper's attack has left; `more` are objectives to try after it. Shares
+    without a gradient are of the samples that were attacked.
     """
     import dataclasses
 
@@ -188,15 +197,16 @@ def measure_curves(split, method, sizes, steps, model=None, more=()):
     from tfdefense.metrics import security_curve
 
     model = model or split.attackable(method)
-    starts, by_paper, zeros = other_starts(model, split.data["fitted"]), {}, {kind: [0.0] for kind in ATTACKS}
+    starts = (*other_starts(model, split.data["fitted"]), *split.more_starts)
+    by_paper, zeros = {}, {kind: [0.0] for kind in ATTACKS}
 
-    def told(kind, size, search, x, y, **options):
+    def told(kind, size, search, x, y, only=None):
         split.context.say(f"split {split.seed}: {method}, {ATTACKS[kind]}, l2 {size:g}")
         with warnings.catch_warnings():
             # Its share is a row of the results.
             warnings.filterwarnings("ignore", message=".*gradient was all zeros")
-            result = search(model, x, y, **options)
-        zeros[kind].append(float(result.zero_gradient.mean()))
+            result = search(model, x, y, only=only)
+        zeros[kind].append(float(result.zero_gradient.sum() / max(1, len(x) if only is None else only.sum())))
         return result
 
     def paper(size, seed):
@@ -228,9 +238,9 @@ def measure_curves(split, method, sizes, steps, model=None, more=()):
     return found
 
 
-def measure_compressed(split, vectors, steps, size=2.0):
+def measure_compressed(split, vectors, steps):
     """What compressing does to the shares not fooled at one size, beside the whole model's; on a third of the samples."""
-    whole, _ = split.model("DNR")
+    size, (whole, _) = split.plan.compared, split.model("DNR")
     models = {"whole": whole, "compressed": split.compressed(whole, vectors)}
     few = dict(split.data)
     few["attacked"] = tuple(array[: max(2, len(array) // 3)] for array in few["attacked"])
@@ -242,7 +252,10 @@ def measure_compressed(split, vectors, steps, size=2.0):
 
 
 def measure_speed(split, vectors, repeats=7):
-    """Time of a prediction beside the plain network's, whole and compressed; and what compressing costs."""
+    """Time of a prediction beside the plain network's, whole and compressed; what compressing costs; seconds to fit.
+
+    The first part of a run: another process on it waits, so that the times are those of a machine that does nothing else.
+    """
     import tfdefense as td
     from tfdefense.decisions import View
 
@@ -264,70 +277,8 @@ def measure_speed(split, vectors, repeats=7):
         return {"ratio": ratio(model), "accuracy": outcomes.accuracy, "rejection": outcomes.rejection, "vectors": kept}
 
     whole, _ = split.model("DNR")
-    return {"whole": all_of(whole), "compressed": all_of(split.compressed(whole, vectors))}
-
-
-def add_clean_rows(context, clean):
-    for method, found in clean.items():
-        for name in ("accuracy", "rejection") if method != "DNN" else ("accuracy",):
-            values = [run[name] for run in found]
-            context.row(
-                "N3" if name == "rejection" else "N5",
-                f"{method}, clean {name}",
-                float(np.mean(values)),
-                std=_deviation(values),
-                samples=found[0]["samples"],
-            )
-        if method != "DNN":
-            seconds = [run["fit"] for run in found]
-            context.row("N2", f"{method}, seconds to fit", float(np.mean(seconds)), std=_deviation(seconds))
-
-
-def add_curve_rows(context, curves, zeros, plan, number):
-    for kind, told in ATTACKS.items():
-        for method in METHODS:
-            curve = curves[kind][method]
-            what = f"{method}, {told}"
-            for of in ("accuracy", "rejection") if method != "DNN" else ("accuracy",):
-                context.series.append(curve.to_series("N5", f"{what}: {of} against l2 size", of))
-            fell = curve.fell_to_zero()
-            context.row(
-                "N5",
-                f"{what}: accuracy at l2 {curve.sizes[-1]:g}",
-                float(curve.accuracy[-1]),
-                std=float(curve.deviation[-1]),
-                samples=number,
-                note="" if fell else "attack failed here: a perturbation of this size makes a sample of another class of most",
-            )
-            context.row("N4", f"{what}: largest share without a gradient", zeros[kind][method], samples=number)
-        low, high = plan.ordered
-        inside = (curves[kind]["DNR"].sizes >= low) & (curves[kind]["DNR"].sizes <= high)
-        accuracy = {method: curves[kind][method].accuracy[inside] for method in METHODS}
-        context.row(
-            "N5",
-            f"{told}: DNR at or above NR and NR above DNN for l2 {low:g} to {high:g}",
-            bool((accuracy["DNR"] >= accuracy["NR"]).all() and (accuracy["NR"] > accuracy["DNN"]).all()),
-            paper=True if kind == "paper" else None,
-            samples=number,
-        )
-
-
-def add_speed_rows(context, speed):
-    for name, found in speed.items():
-        numbers = f"clean accuracy {found['accuracy']:.4f}, rejection {found['rejection']:.4f}, vectors {found['vectors']}"
-        limit = "; limit 1.5" if name == "compressed" else ""
-        context.row("N1", f"DNR {name}, time of a prediction over the plain network's", found["ratio"], note=numbers + limit)
-
-
-def add_compressed_rows(context, found):
-    for name, held in found["held"].items():
-        for kind, share in held.items():
-            what = f"DNR {name}, {ATTACKS[kind]}: not fooled at l2 {found['size']:g}"
-            context.row("N1", what, share, samples=found["samples"])
-
-
-def _deviation(values):
-    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    seconds = {method: split.model(method)[1] for method in METHODS if method != "DNN"}
+    return {"whole": all_of(whole), "compressed": all_of(split.compressed(whole, vectors)), "seconds": seconds}
 
 
 def run(
@@ -339,6 +290,7 @@ def run(
     vectors: Annotated[int, typer.Option(help="Compress each layer of machines to so many vectors before the attack.", min=0)] = 0,
     figures: Annotated[bool, typer.Option(help="Whether to draw.")] = True,
 ):
+    from evaluation import dnr_rows as rows
     from tfdefense.metrics import SecurityCurve
 
     plan = PLANS[context.dataset]
@@ -352,7 +304,6 @@ def run(
     context.settings.update(
         network=f"{plan.recipe} ({network.parent.name})",
         layers=", ".join(plan.layers),
-        splits=splits,
         steps=steps,
         fitted=fitted,
         calibrated=plan.calibrated,
@@ -363,18 +314,21 @@ def run(
         drawn_anew="machines, held-out and attacked samples; the network is one",
     )
     all_splits = [Split(plan, context, network, seed, number, fitted, vectors) for seed in range(splits)]
-    clean = {method: [] for method in METHODS}
-    found = {kind: {method: [] for method in METHODS} for kind in ATTACKS}
-    for split in context.turn(all_splits):
-        for method in METHODS:
-            clean[method].append(context.part(f"split {split.seed}, {method}, clean", measure_clean, split, method))
-        if split.seed == 0:
-            speed = context.part("speed", measure_speed, split, vectors or 300)
-            compressed = context.part("compressed", measure_compressed, split, vectors or 300, steps)
-        for method in METHODS:
-            curves = context.part(f"split {split.seed}, {method}", measure_curves, split, method, sizes, steps)
-            for kind in ATTACKS:
-                found[kind][method].append(curves[kind])
+    speed = context.part("speed", measure_speed, all_splits[0], vectors or 300)
+    measured = {}
+    for split, method in context.turn([(split, method) for split in all_splits for method in METHODS]):
+        of_clean = context.part(f"split {split.seed}, {method}, clean", measure_clean, split, method)
+        measured[split.seed, method] = (
+            of_clean,
+            context.part(f"split {split.seed}, {method}", measure_curves, split, method, sizes, steps),
+        )
+    compressed = context.part("compressed", measure_compressed, all_splits[0], vectors or 300, steps)
+    # Told at last: more splits than in an earlier run need no part of it again.
+    context.settings["splits"] = splits
+    clean = {method: [measured[split.seed, method][0] for split in all_splits] for method in METHODS}
+    found = {
+        kind: {method: [measured[split.seed, method][1][kind] for split in all_splits] for method in METHODS} for kind in ATTACKS
+    }
     curves, zeros = {}, {}
     for kind in ATTACKS:
         zeros[kind] = {method: max(run["zero_gradient"] for run in found[kind][method]) for method in METHODS}
@@ -385,10 +339,10 @@ def run(
             )
             for method in METHODS
         }
-    add_clean_rows(context, clean)
-    add_speed_rows(context, speed)
-    add_compressed_rows(context, compressed)
-    add_curve_rows(context, curves, zeros, plan, number)
+    rows.add_clean_rows(context, clean)
+    rows.add_speed_rows(context, speed)
+    rows.add_compressed_rows(context, compressed)
+    rows.add_curve_rows(context, curves, zeros, plan, number)
     if figures:
         from evaluation.dnr_figures import draw
 

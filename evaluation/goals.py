@@ -244,6 +244,10 @@ GOALS = {
             "the first less the network attacked in training and trained on as long, which rejects nothing",
             lambda of: _variants(of)[_NAMED] - _variants(of)["DNN attacked in training, trained on as long"],
         ),
+        Goal(
+            "the first less that network with a threshold on its confidence",
+            lambda of: _variants(of)[_NAMED] - _variants(of)["DNN attacked in training, trained on as long, confidence"],
+        ),
         Goal("the first less plain DNR", lambda of: _variants(of)[_NAMED] - _variants(of)["DNR"]),
         Goal(
             "the first at l2 8, where nothing should stand",

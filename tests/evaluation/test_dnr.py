@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from evaluation import __main__ as runner
-from evaluation import dnr, results
+from evaluation import dnr, dnr_rows, results
 from evaluation.context import Context
 from tfdefense.metrics import SecurityCurve
 
@@ -63,7 +63,7 @@ def test_run_gives_curves_of_all_models_under_both_attacks(places, monkeypatch, 
     again = []
     monkeypatch.setattr(dnr, "measure_curves", lambda s, *rest: again.append((s.seed, rest[0])) or original(s, *rest))
     path = runner.execute("dnr", dnr, **OPTIONS, **OWN)
-    # Whole and compressed at one size, and three methods on each of two splits.
+    # Three methods on each of two splits, whole and compressed at one size.
     assert len(measured) + len(again) == 2 + 6 and not set(again) & set(measured), "what was measured before is taken up"
 
     import json
@@ -86,7 +86,7 @@ def test_run_gives_curves_of_all_models_under_both_attacks(places, monkeypatch, 
     assert rows["DNR whole, time of a prediction over the plain network's"]["ours"] > 1
     assert {row["row"] for row in content["rows"]} == {"N1", "N2", "N3", "N4", "N5"}
     for kind in dnr.ATTACKS.values():
-        assert 0 <= rows[f"DNR compressed, {kind}: not fooled at l2 2"]["ours"] <= 1
+        assert 0 <= rows[f"DNR compressed, {kind}: not fooled at l2 1"]["ours"] <= 1
     figures = {file.name for file in (places / "runs" / "dnr-digits").iterdir()}
     assert {"paper.png", "strongest.png", "plane.png", "examples-DNR-1.png"} <= figures
 
@@ -121,6 +121,7 @@ def test_paper_attack_starts_at_the_sample_and_strongest_everywhere(classifier, 
     assert len(dnr.other_starts(classifier, (x, y))) == 2, "a plain model has no base"
     search = dnr.attack(1.0, 10)
     assert search.starts == "sample" and search.norm == "l2" and type(search.objective).__name__ == "MaximumConfidence"
+    assert search.tolerance and dnr.attack(1.0, 10, starts=others).tolerance is None, "only the paper's stops where it is flat"
 
 
 def curve(*accuracies):
@@ -132,7 +133,7 @@ def rows_of(dnn, nr, dnr_curve, tmp_path, ordered=(1, 2)):
     context = Context("dnr", "digits", True, None, None, tmp_path, tmp_path)
     curves = {kind: {"DNN": curve(*dnn), "NR": curve(*nr), "DNR": curve(*dnr_curve)} for kind in dnr.ATTACKS}
     zeros = {kind: dict.fromkeys(dnr.METHODS, 0.25) for kind in dnr.ATTACKS}
-    dnr.add_curve_rows(context, curves, zeros, dataclasses.replace(PLAN, ordered=ordered), 16)
+    dnr_rows.add_curve_rows(context, curves, zeros, dataclasses.replace(PLAN, ordered=ordered), 16)
     return {row["what"]: row for row in context.rows}
 
 

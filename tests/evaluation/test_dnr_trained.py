@@ -12,7 +12,7 @@ from tfdefense.layers import RBFSVM
 PLAN = dataclasses.replace(dnr.PLANS["digits"], layers=("features", "scores"), fitted=300, calibrated=300)
 VARIANTS = (
     ("plain", "none", "plain", {}),
-    ("confident", "confidence", "robust", {}),
+    ("confident", "confidence", "robust", {"of": "plain"}),
     ("wide", "DNR", "plain", {"gamma": "0.25*scale"}),
     ("early", "DNR", "plain", {"early": True}),
     ("tuned", "DNR", "plain", {"tune": "all", "attacked": True}),
