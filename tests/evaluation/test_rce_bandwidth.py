@@ -8,6 +8,7 @@ from evaluation import __main__ as runner
 from evaluation import rce_bandwidth as protocol
 from evaluation import results
 from evaluation.context import Context
+from tfdefense.attacks import CarliniWagner
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +67,8 @@ def test_whole_protocol(path, tmp_path, monkeypatch):
     monkeypatch.setattr(results, "UNTRACKED", tmp_path / "runs")
     monkeypatch.setattr(results, "commit", lambda: "abc")
     monkeypatch.setattr(Context, "network", lambda self, name, **options: path)
+    short = {"steps": 20, "binary_search_steps": 2}
+    monkeypatch.setattr(protocol.measured, "search", lambda quick, **options: CarliniWagner(**short, **options))
     common = {"dataset": "digits", "quick": True, "samples": 40, "data_dir": None, "output": None}
     content = json.loads(runner.execute("rce_bandwidth", protocol, **common, depth=None, epochs=None, cw_samples=4).read_text())
     rows = {row["what"]: row for row in content["rows"]}

@@ -23,7 +23,6 @@ rng = np.random.default_rng(0)
 labels = rng.integers(0, 4, 300)
 x = np.abs(rng.normal(size=(300, 6)) + labels[:, None]).astype("float32")
 new, scores = x[:20] + 0.3, rng.normal(size=(20, 4)).astype("float32")
-maps = rng.random((4, 12, 12, 3)).astype("float32")
 
 
 def adapted(layer, *data):
@@ -45,6 +44,8 @@ tried = {
     "DetectorBranch": (lambda: layers.DetectorBranch(width=4, seed=1)(ops.zeros((2, 12, 12, 3)))),
     "ReverseLogits": (lambda: layers.ReverseLogits()(scores)),
     "Confidence": (lambda: layers.Confidence()(scores)),
+    "Reject": (lambda: layers.Reject()(new, scores, layers.Threshold(0.0)(layers.Confidence()(scores)))["label"]),
+    "Reject, NaN": (lambda: layers.Reject()(new * np.nan, scores, scores[:, 0])["label"]),
     "ReverseCrossEntropy": (lambda: losses.ReverseCrossEntropy()(labels[:20], scores)),
     "OneVsAllHinge": (lambda: losses.OneVsAllHinge()(labels[:20], scores)),
 }
@@ -67,6 +68,6 @@ def test_layers_give_the_same_on_jax(monkeypatch):
     told = []
     exec(CODE, {"print": told.append})
     (backend, there), (_, here) = json.loads(done.stdout.splitlines()[-1]), json.loads(told[0])
-    assert backend == "jax"
+    assert backend == "jax" and set(here["Reject, NaN"]) == {-1}
     for name, values in here.items():
         np.testing.assert_allclose(there[name], values, rtol=1e-3, atol=1e-4, err_msg=name)
