@@ -10,19 +10,22 @@ class Fitting:
     Args:
         attacked: Size in linf of the attacks that detectors are trained on.
         shown: So many samples a branch is trained on, counted each time that it sees one.
-        vectors: Compress machines to so many reference vectors; 0 leaves them.
+        rate: The learning rate of that, which falls to 0 on the way; 0 leaves the trainer's own.
+        vectors: Compress machines to so many reference vectors; 0 leaves them. Where there are `others`, by these: what machines
+            say of samples that they were fitted on is more than they say of new ones.
         points: Samples of which codes learn the adversarial side.
         max_rejected: Share of clean held-out samples that the whole may reject.
     """
 
     attacked: float = 0.15
     shown: int = 40_000
+    rate: float = 0.0
     vectors: int = 0
     points: int = 2_000
     max_rejected: float = 0.05
 
-    def fit(self, defended, samples, held_out):
-        """Fits on samples, calibrates the whole on others; random draws follow from a seed of their own."""
+    def fit(self, defended, samples, held_out, others=None):
+        """Fits on samples, calibrates the whole on held-out ones; random draws follow from a seed of their own."""
         import keras
 
         import tfdefense as td
@@ -40,7 +43,7 @@ class Fitting:
             machines = [layer.name for layer in defended.layers if type(layer).__name__ == "RBFSVM"]
             if machines and self.vectors:
                 # Those alone: the machines on codes match what they have stored.
-                td.compress(defended, self.vectors, samples.x, layers=machines)
+                td.compress(defended, self.vectors, (others or samples).x, layers=machines)
         td.calibrate(defended, held_out.x, max_rejected=self.max_rejected)
         return defended
 
@@ -48,5 +51,11 @@ class Fitting:
         # Harmless changes are labelled clean: a branch that never saw any takes every one of them for an attack.
         adversary = td.attacks.DynamicAdversary(self.attacked, steps=5)
         trainer = td.DetectorTraining(defended, adversary, harmless=[("sign", self.attacked), ("gaussian", 0.1)])
-        trainer.compile()
-        trainer.fit(samples.x, samples.y, batch_size=64, epochs=max(1, self.shown // len(samples.x)), verbose=0)
+        epochs = max(1, self.shown // len(samples.x))
+        trainer.compile(self._optimizer(epochs * -(-len(samples.x) // 64)) if self.rate else None)
+        trainer.fit(samples.x, samples.y, batch_size=64, epochs=epochs, verbose=0)
+
+    def _optimizer(self, steps):
+        import keras
+
+        return keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(self.rate, steps))

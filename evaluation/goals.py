@@ -200,7 +200,7 @@ GOALS = {
         *(
             Goal(
                 f"detection accuracy, {kind}, Det A, threshold 0",
-                lambda of, kind=kind: max(v for what, v in of.items() if _detects(what, kind)),
+                lambda of, kind=kind: max((v for what, v in of.items() if _detects(what, kind)), default=None),
                 least=0.85,
             )
             for kind in ("fast", "iterative linf", "iterative l2", "DeepFool l2")

@@ -144,8 +144,17 @@ class Samples:
 
     @property
     def fitted(self):
+        return self._drawn(0)
+
+    @property
+    def others(self):
+        """As many that no defense was fitted on, where there are any."""
+        return self._drawn(self.setup.fitted) if self.setup.unseen else None
+
+    def _drawn(self, begin):
         first, last = (self.setup.seen + CALIBRATES, len(self.train.x)) if self.setup.unseen else (0, self.setup.seen)
-        return self.train.take(first + np.random.default_rng(0).permutation(last - first)[: self.setup.fitted])
+        rows = np.random.default_rng(0).permutation(last - first)[begin : begin + self.setup.fitted]
+        return self.train.take(first + rows)
 
     @property
     def held_out(self):
@@ -162,8 +171,8 @@ def build(context, setup, system, base, samples):
     network = keras.models.load_model(context.network(setup.recipes[base], **setup.settings), compile=False)
     if system.make is None:
         return network
-    fitting = Fitting(setup.attacked, 0 if context.quick else 40_000, VECTORS, max_rejected=MAX_REJECTED)
-    return fitting.fit(system.make(td, setup).attach(network), samples.fitted, samples.held_out)
+    fitting = Fitting(setup.attacked, 0 if context.quick else 150_000, 1e-3, VECTORS, max_rejected=MAX_REJECTED)
+    return fitting.fit(system.make(td, setup).attach(network), samples.fitted, samples.held_out, samples.others)
 
 
 def measure(context, model, number, steps):

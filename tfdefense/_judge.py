@@ -105,13 +105,14 @@ def aware(model, images, settings):
 
     settings = dataclasses.replace(settings, starts=_starts(model, images, settings))
     found = {name: make(settings) for name, make in SEARCHES.items()}
+    if not isinstance(model, keras.Model) or not can_be_smoothed(model):
+        return found
     if "QuantizedReLU" in layer_kinds(model):
-        # Searches along the suspicion alone find no slope there; the surrogate below is what they are for.
-        found = {name: search for name, search in found.items() if not isinstance(search, attacks.OrthogonalPGD)}
-    if isinstance(model, keras.Model) and can_be_smoothed(model):
-        # The others see no gradient of discrete codes, and next to none of narrow kernels.
-        found["selective PGD through a surrogate"] = attacks.Through(settings.orthogonal("selective"), straight_through=True)
-    return found
+        # Discrete codes have no slope but that of a surrogate.
+        return {f"{name} through a surrogate": attacks.Through(made, straight_through=True) for name, made in found.items()}
+    # Narrow kernels have next to none: a second opinion.
+    selective = attacks.Through(settings.orthogonal("selective"), straight_through=True)
+    return found | {"selective PGD through a surrogate": selective}
 
 
 def _run(model, images, kept, attack):

@@ -16,7 +16,7 @@ RECIPE = dataclasses.replace(
     epochs=10,
     optimizer="Adam",
     optimizer_options={"learning_rate": 1e-3},
-    warmup_steps=0,
+    warmup_steps=200,
     decay=True,
     attack={"norm": "l2", "epsilon": 2.0, "steps": 5, "random_start": True},
 )

@@ -9,4 +9,7 @@ import dataclasses
 
 from training import mnist_dnr_pgd, mnist_joined
 
-RECIPE = dataclasses.replace(mnist_joined.RECIPE, epochs=mnist_dnr_pgd.RECIPE.epochs, attack=mnist_dnr_pgd.RECIPE.attack)
+_ATTACKED = mnist_dnr_pgd.RECIPE
+RECIPE = dataclasses.replace(
+    mnist_joined.RECIPE, epochs=_ATTACKED.epochs, attack=_ATTACKED.attack, warmup_steps=_ATTACKED.warmup_steps
+)

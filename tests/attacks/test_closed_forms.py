@@ -231,3 +231,9 @@ def test_dynamic_adversary_settles_a_disputed_pixel_by_sigma(sigma, way):
     np.testing.assert_allclose(step, 0.05 * (1 - 2 * sigma), atol=1e-6)
     whole = A.DynamicAdversary(0.2, sigma=sigma, steps=400)(one_pixel, x, np.zeros(1, int)).x_adv - x
     np.testing.assert_allclose(whole, 0.2 * way, atol=1e-6)
+
+
+def test_no_query_asks_for_what_is_there_already():
+    """On a black image one sign of two is taken back by the bounds."""
+    attack, black, rng = A.Square(0.1, queries=100), np.zeros((4, 4, 1), "float32"), np.random.default_rng(0)
+    assert all(attack._changed(rng, black, black, 90, (0.0, 1.0)).any() for _ in range(100))

@@ -9,6 +9,7 @@ from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.objectives import Margin, Objective
 from tfdefense.attacks.projected import look
 
+REDRAWN = 10  # times at most, where a square would change nothing
 # At these shares of all queries the squares get half as large.
 _HALVED = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 
@@ -41,7 +42,7 @@ class Square(Attack):
     epsilon: float
     norm: str = "linf"
     queries: int = 1000
-    share: float = 0.05
+    share: float = 0.3
     objective: Objective | None = None
     starts: tuple | str = ("sample",)
     seed: int = 0
@@ -72,7 +73,7 @@ class Square(Attack):
             rows = np.flatnonzero(~fooled)
             if len(rows) == 0:
                 break
-            tried = np.stack([self._changed(generators[row], best[row], batch.x[row], query) for row in rows])
+            tried = np.stack([self._changed(generators[row], best[row], batch.x[row], query, view.bounds) for row in rows])
             tried = self._inside(batch.rows(rows), tried)
             spent[rows] += 1
             new = [tensor.numpy() for tensor in ask(tf.constant(tried), tf.gather(batch.aim, rows), scale)]
@@ -82,12 +83,17 @@ class Square(Attack):
             value[kept], fooled[kept], label[kept] = (array[better] for array in new)
         return Found(best, spent, np.zeros(len(start), bool), label)
 
-    def _changed(self, rng, x, clean, query):
+    def _changed(self, rng, x, clean, query, bounds):
         shape = x.shape if x.ndim == 3 else (1, x.size, 1)
         halvings = sum(query >= mark * self.queries for mark in _HALVED)
         side = max(1, round(np.sqrt(self.share / 2**halvings * shape[0] * shape[1])))
         change = self._signs if self.norm == "linf" else self._hills
-        return change(rng, x.reshape(shape), clean.reshape(shape), query, side).reshape(x.shape)
+        for _ in range(REDRAWN):
+            changed = np.clip(change(rng, x.reshape(shape), clean.reshape(shape), query, side), *bounds).reshape(x.shape)
+            # The sign that a square has, or one that the bounds take back, is no query worth.
+            if not np.array_equal(changed, x):
+                break
+        return changed
 
     def _signs(self, rng, x, clean, query, side):
         """First vertical stripes, then squares of one sign a channel."""

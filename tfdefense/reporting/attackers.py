@@ -45,9 +45,9 @@ class Situation:
         """Whether the defense looks at discrete codes, which have no gradient but that of a stand-in."""
         return "QuantizedReLU" in self.watched
 
-    def sighted(self, **options):
-        """A search that has a gradient to follow."""
-        return attacks.Through(self.pgd(**options), straight_through=True) if self.coded else self.pgd(**options)
+    def sighted(self, search):
+        """A search that has a gradient to follow: that of the stand-in, where there is no other."""
+        return attacks.Through(search, straight_through=True) if self.coded else search
 
     def plain(self, **options):
         """From the sample alone, as one who does not know of a defense."""
@@ -139,14 +139,10 @@ _PLAIN_SEARCHES = {name: SEARCHES[name] for name in ("PGD", "log-sum-exp")} | {
 }
 
 
-# They follow the suspicion alone, and discrete codes have no slope there.
-_ALONG_SUSPICION = ("selective PGD", "orthogonal PGD")
-
-
 def _searches():
     for name, make in SEARCHES.items():
-        where = (lambda s: s.rejects and not s.coded) if name in _ALONG_SUSPICION else _rejects
-        yield Attacker(name, "aware", make, where=where, search=True, passes=_all_starts)
+        search = lambda s, make=make: s.sighted(make(s))  # noqa: E731
+        yield Attacker(name, "aware", search, where=_rejects, search=True, passes=_all_starts)
     for name, make in _PLAIN_SEARCHES.items():
         yield Attacker(name, "aware", make, where=lambda s: not s.rejects, search=True, passes=_all_starts)
 
@@ -155,13 +151,15 @@ FIRST = "PGD from the sample"
 ONE_STEP = "one step"
 ATTACKERS = (
     Attacker("FGSM", "unaware", lambda s: s.unaware(attacks.FGSM(s.size, norm=s.norm)), where=_base, passes=lambda s: 1),
-    Attacker("PGD", "unaware", lambda s: s.unaware(s.plain()), where=_base),
+    # On to the end: just across the boundary of the other model a sample is in doubt, and still right on this one.
+    Attacker("PGD", "unaware", lambda s: s.unaware(s.plain(early_stop=False)), where=_base),
     Attacker("DeepFool", "unaware", lambda s: s.unaware(attacks.DeepFool(s.norm)), where=_base, passes=lambda s: 30),
     Attacker("Carlini-Wagner", "unaware", lambda s: s.unaware(s.carlini()), ("l2",), _base, passes=_refined),
     Attacker(ONE_STEP, "aware", lambda s: attacks.FGSM(s.size, norm=s.norm), passes=lambda s: 1),
     Attacker(FIRST, "aware", lambda s: s.plain()),
     *_searches(),
-    # Discrete codes have no gradient but that of a stand-in. Narrow kernels have one, and the stand-in is a second opinion.
+    # The searches above go through the stand-in of discrete codes with the real decision in sight; this one sees the stand-in
+    # alone. Narrow kernels have a gradient, and their stand-in is a second opinion.
     Attacker(
         "PGD through a smooth copy",
         "aware",
@@ -174,7 +172,7 @@ ATTACKERS = (
         "selective PGD through a smooth copy",
         "aware",
         lambda s: attacks.Through(s.orthogonal("selective"), straight_through=True),
-        where=lambda s: s.smooth,
+        where=lambda s: s.smooth and not s.coded,
         search=True,
         passes=_all_starts,
     ),
@@ -222,9 +220,9 @@ ATTACKERS = (
     Attacker(
         "PGD on a network of its own",
         "transfer",
-        lambda s: attacks.Transfer(s.plain(), s.substitute),
+        lambda s: attacks.Transfer(s.plain(early_stop=False), s.substitute),
         where=lambda s: s.substitute is not None,
-        passes=lambda s: s.steps / 4,
+        passes=lambda s: s.steps / 2,
     ),
     Attacker(
         "Square",

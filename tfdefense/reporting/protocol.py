@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfdefense import metrics
-from tfdefense.attacks import Margin, Through
+from tfdefense.attacks import LogSumExp, Margin, Through
 from tfdefense.attacks.gradients import NoGradient
 from tfdefense.attacks.starts import Interpolated
 from tfdefense.decisions import View
@@ -214,7 +214,7 @@ class Protocol:
             outcomes = result = None
             if len(rows):
                 entry = {"name": "PGD", "kind": name, "norm": norm, "size": size}
-                attack = self.situation(norm, size).plain()
+                attack = self.situation(norm, size).plain(early_stop=name == "undefended")
                 if name == "undefended":
                     starts = ("sample", "random", *(s for s in self.situation(norm, size).starts if isinstance(s, Interpolated)))
                     attack = dataclasses.replace(attack, objective=Margin(), starts=starts)
@@ -232,8 +232,10 @@ class Protocol:
         plan, situation = self.plan, self.situation(norm, size)
         rows = np.flatnonzero(~self.evidence.fooled(norm, size))[: max(10, plan.samples // 2)]
         more = {
-            "more steps": situation.sighted(steps=4 * plan.steps),
-            "more restarts": situation.sighted(starts=("random",), restarts=3 * plan.restarts, seed=self.seed + 1),
+            "more steps": situation.sighted(situation.pgd(steps=4 * plan.steps)),
+            "more restarts": situation.sighted(
+                situation.pgd(starts=("random",), restarts=3 * plan.restarts, seed=self.seed + 1, objective=LogSumExp())
+            ),
         }
         found = {"norm": norm, "size": size, "tried": len(rows), "samples": len(self.x), "waiting": self.evidence.held(norm, size)}
         for name, attack in more.items():
