@@ -81,7 +81,7 @@ def run(
     pairs: Annotated[int | None, typer.Option(help="Clean and as many attacked samples for machines.", min=20)] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of a type II attack; 40, or 5 in a quick run.", min=2)] = None,
     strongest: Annotated[int | None, typer.Option(help="Samples for the strongest attacks; 150, or 10.", min=1)] = None,
-    asked: Annotated[int | None, typer.Option(help="Samples for attacks that ask for outputs or labels; 40, or 5.", min=1)] = None,
+    asked: Annotated[int | None, typer.Option(help="Samples for attacks that ask for outputs or labels; 100, or 5.", min=1)] = None,
     queries: Annotated[int | None, typer.Option(help="What such an attack may ask for each; 4000, or 300.", min=250)] = None,
 ):
     import tfdefense as td
@@ -100,7 +100,7 @@ def run(
         "pairs": pairs or (200 if quick else codes.pairs),
         "steps": steps or (5 if quick else 40),
         "strongest": strongest or (10 if quick else 150),
-        "asked": asked or (5 if quick else 40),
+        "asked": asked or (5 if quick else 100),
         "queries": queries or (300 if quick else 4000),
         "against": 30 if quick else 600,
     }

@@ -140,9 +140,9 @@ def verdict(white, black):
     found = f"{white.mean():.3f} against {black.mean():.3f} missed; {only_black} of {len(white)} fall to the black box alone"
     if not (white | black).any():
         return f"neither gets past it: undecided ({found})"
-    # How often a fair coin would favour one side as much: a sample more or less proves nothing.
+    # How often a fair coin would favour either side as much: a sample more or less proves nothing.
     decided, larger = only_black + only_white, max(only_black, only_white)
-    chance = sum(math.comb(decided, count) for count in range(larger, decided + 1)) / 2**decided
+    chance = 2 * sum(math.comb(decided, count) for count in range(larger, decided + 1)) / 2**decided
     if only_white >= only_black:
         if chance >= 0.05:
             return f"white box as bad for the defender as black box: no sign of masked gradients ({found})"

@@ -113,6 +113,9 @@ def _build_step(view, objective, targeted):
             scores, suspicion, label = view.forward(x)
             value = objective.value(scores, suspicion, aim, aim if targeted else None, fixed["scale"])
             short = tf.maximum(value + fixed["kappa"], 0)
+            if view.judged_elsewhere:
+                # A surrogate's boundary may lie before the real one: on, until the real model is fooled.
+                short = tf.where(is_fooled(label, aim, targeted), short, value + fixed["kappa"])
         slope = gradient_or_error(view, tape, short, x, state.get("free"))
         # In units of the bounds, so that c means the same whatever these are.
         change = (x - state["clean"]) / (high - low)
@@ -129,7 +132,7 @@ def _build_step(view, objective, targeted):
         state["best"] = tf.where(tf.reshape(closer, wide), x, state["best"])
         state["best_distance"] = tf.where(closer, distance, state["best_distance"])
         state["found"] |= success
-        state["zero"] |= all_zero(slope) & (short > 0)
+        state["zero"] |= all_zero(slope) & (short != 0)
         slow = loss > 0.9999 * state["checked_loss"]
         state["done"] = check_progress & slow
         state["checked_loss"] = tf.where(check_progress, loss, state["checked_loss"])
