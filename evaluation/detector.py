@@ -12,14 +12,22 @@ from typing import Annotated
 import typer
 
 from evaluation import detector_paper as paper
-from evaluation.detector_fit import KINDS, PLANS, SIZED, Setting, shown
+from evaluation.detector_fit import Setting
+from evaluation.detector_plan import KINDS, PLANS, SIZED, shown
 
 DATASETS = ("mnist", "cifar10", "imagenette_small", "digits")
 SIGMAS = tuple(sorted({round(0.1 * i, 2) for i in range(11)} | {round(0.4 + 0.01 * i, 2) for i in range(11)}))
 QUICK_SIGMAS = (0.0, 0.3, 0.4, 0.45, 0.5, 1.0)
 ENOUGH = 30
-STRONGEST = "strongest of selective PGD, PGD on max(margin, suspicion) and on log-sum-exp, the dynamic adversary"
-DETECTORS = ("static", "dynamic", "static with harmless changes", "dynamic with harmless changes")
+# Of the dynamic adversary among the strongest: what lies between them its steps jump over.
+AROUND_HALF = (0.3, 0.4, 0.43, 0.46, 0.49, 0.5)
+STRONGEST = (
+    "strongest of PGD on max(margin, suspicion), on log-sum-exp and on maximum confidence, selective and orthogonal PGD, and the "
+    "dynamic adversary at six sigmas"
+)
+PLAIN = ("static", "dynamic")
+MIXTURE = "dynamic, against a mixture"
+DETECTORS = (*PLAIN, MIXTURE, *(f"{name} with harmless changes" for name in PLAIN))
 HALF = "decision at a probability of one half"
 
 
@@ -29,26 +37,44 @@ def on_every_adversary(setting, fitted_on, layer, names):
     from tfdefense.metrics import detectability
 
     defended = setting.detector(fitted_on, layer)
-    clean = decide(defended, setting.test[0]).suspicion
+    clean = decide(defended, setting.attacked.x).suspicion
     found = {name: detectability(clean, decide(defended, setting.twins(name)).suspicion) for name in names}
     return found | {"false positives": float((clean > 0).mean())}
 
 
-def dynamic_detector(setting, name, threshold):
-    """One of the four detectors that are compared under attacks that know them."""
-    from tfdefense.attacks import DynamicAdversary
+def fitting(setting, name):
+    """How one of the detectors that are compared under attacks that know them is fitted."""
+    from tfdefense.attacks import PGD, DynamicAdversary, Evade
 
-    size = setting.plan.dynamic
-    static = (f"iterative linf {shown(size)}",)
-    fitted_on = static if name.startswith("static") else DynamicAdversary(size)
-    layer = setting.layers[setting.plan.usual]
-    return setting.detector(fitted_on, layer, harmless="harmless" in name, threshold=threshold)
+    size, layer = setting.plan.dynamic, setting.layers[setting.plan.usual]
+    static = name.startswith("static")
+    if static:
+        fitted_on = (f"iterative linf {shown(size)}",)
+    else:
+        evading = PGD(size, steps=10, objective=Evade(), random_start=True)
+        fitted_on = [DynamicAdversary(size)] + [evading] * (name == MIXTURE)
+    # As many steps as on the fly.
+    batches = setting.budget["batches"] if static else None
+    return {"fitted_on": fitted_on, "layer": layer, "harmless": "harmless" in name, "batches": batches}
+
+
+def dynamic_detector(setting, name, threshold):
+    return setting.detector(**fitting(setting, name), threshold=threshold)
+
+
+def took(setting, name):
+    """Steps and CPU seconds of fitting."""
+    import numpy as np
+
+    with np.load(setting.branch(**fitting(setting, name))) as file:
+        return {"steps": int(file["steps"]), "seconds": float(file["seconds"])}
 
 
 def under_sigma(setting, name, sigma):
-    """A detector under the dynamic adversary, on all clean samples and on those that are misclassified now, as in the paper."""
+    """A detector under the dynamic adversary: on all clean samples, and on those that are misclassified by it, as in the paper."""
     import tfdefense as td
     from tfdefense.attacks import DynamicAdversary
+    from tfdefense.decisions import decide
     from tfdefense.metrics import detectability, successful_pairs
 
     defended = dynamic_detector(setting, name, threshold=0.0)
@@ -56,25 +82,28 @@ def under_sigma(setting, name, sigma):
     result = DynamicAdversary(setting.plan.dynamic, sigma=sigma)(defended, x, y)
     clean, attacked = td.evaluate(defended, x, y), td.evaluate(defended, result, y)
     misled = successful_pairs(clean, attacked)
-    found = None
-    if misled.sum() >= ENOUGH:
-        found = detectability(clean.suspicion, attacked.suspicion[misled])
     accuracy = attacked.accuracy_before_rejection * setting.samples["test"][2]
-    return {"detectability": found, "successful": int(misled.sum()), "accuracy": accuracy}
+    found = {"detectability": None, "detected": None, "successful": int(misled.sum()), "accuracy": accuracy}
+    if misled.sum() >= ENOUGH:
+        suspicion = attacked.suspicion[misled]
+        found["detectability"] = detectability(decide(defended, setting.attacked.x).suspicion, suspicion)
+        found["detected"] = float((suspicion > 0).mean())
+    return found
 
 
 def under_strongest(setting, name, number):
     """Shares not fooled and rejected at each size; the threshold rejects 5 % of held-out clean samples."""
-    from tfdefense.attacks import PGD, DynamicAdversary, Evade, LogSumExp, OrthogonalPGD, Strongest
+    from tfdefense.attacks import PGD, DynamicAdversary, Evade, LogSumExp, MaximumConfidence, OrthogonalPGD, Strongest
     from tfdefense.metrics import security_curve
 
     steps = setting.budget["steps"]
 
     def make(size, seed):
         ball = {"epsilon": size, "steps": steps, "seed": seed}
-        searches = [PGD(**ball, objective=objective, starts="all", early_stop=True) for objective in (Evade(), LogSumExp())]
-        selective = OrthogonalPGD(**ball, starts="all")
-        return Strongest([selective, *searches, DynamicAdversary(size, steps=steps, seed=seed)], until_success=True)
+        pgd = [PGD(**ball, objective=one, starts="all", early_stop=True) for one in (Evade(), LogSumExp(), MaximumConfidence())]
+        forms = [OrthogonalPGD(**ball, form=form, starts="all") for form in ("selective", "orthogonal")]
+        dynamic = [DynamicAdversary(size, sigma=one, steps=steps, step_size=2.5 * size / steps) for one in AROUND_HALF]
+        return Strongest([forms[0], *pgd, forms[1], *dynamic], until_success=True)
 
     defended = dynamic_detector(setting, name, threshold=None)
     x, y = setting.test
@@ -113,9 +142,10 @@ def run(
     fitted: Annotated[int | None, typer.Option(help="Training samples of a static branch.", min=128)] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of a static branch; the paper has 20.", min=1)] = None,
     batches: Annotated[int | None, typer.Option(help="Batches of 128 of a dynamic branch.", min=1)] = None,
+    network_epochs: Annotated[int | None, typer.Option(help="Epochs of the classifier; else its recipe's.", min=1)] = None,
     learning_rate: Annotated[float, typer.Option(help="Of Adam, falling as a cosine; the paper has a constant 1e-4.")] = 1e-3,
     steps: Annotated[int | None, typer.Option(help="Steps of the strongest attacks; 100, or 20 in a quick run.", min=1)] = None,
-    attacked: Annotated[int | None, typer.Option(help="Samples for the strongest attacks; 200, or 30.", min=1)] = None,
+    attacked: Annotated[int | None, typer.Option(help="Samples for the strongest attacks; 300, or 30.", min=1)] = None,
 ):
     from tfdefense import data
 
@@ -131,15 +161,16 @@ def run(
         "steps": steps or (20 if quick else 100),
     }
     budget["fitted"] = fitted = fitted or (min(plan.fitted, 1000) if quick else plan.fitted)
-    number, strongest = context.samples_or(500, 60), attacked or (30 if quick else 200)
+    number, strongest = context.samples_or(500, 60), attacked or (30 if quick else 300)
     train = data.load(dataset, "train", data_dir=context.data_dir, limit=None if plan.dynamic and not quick else fitted)
     test = data.load(dataset, "test", data_dir=context.data_dir)
-    number = min(number, len(test.x) // 2)
+    # Where no threshold is set, no sample is held out for it.
+    number = min(number, len(test.x) // 2 if plan.dynamic else len(test.x))
     chosen, rest = test.divide(number)
-    network = context.network(plan.recipe, depth=depth, epochs=1 if small else None)
-    context.settings.update(
-        {**budget, "fitted, dynamic": len(train.x), "samples": number, "strongest": strongest, "network": network.parent.name}
-    )
+    network = context.network(plan.recipe, depth=depth, epochs=network_epochs or (1 if small else None))
+    context.settings.update({**budget, "fitted, dynamic": len(train.x), "samples": number, "strongest": strongest})
+    context.settings.update({"network": network.parent.name, "layers": [name.format(n="") for name in plan.depths]})
+    context.settings.update({"adversary of figure 5": shown(plan.dynamic) if plan.dynamic else None, "harmless": plan.harmless})
     setting = Setting(context, plan, network, budget, train, chosen, rest.take(slice(2000)))
     plots = context.output / f"detector-{dataset}"
     plots.mkdir(parents=True, exist_ok=True)
@@ -172,7 +203,7 @@ def _detectability_rows(context, setting, accuracy, plots):
     for name in context.turn(names):
         layer = setting.layer(setting.adversaries[name].kind)
         found[name] = context.part(f"fitted on {name}", on_every_adversary, setting, (name,), layer, names)
-    note = f"{HALF}; over the test samples that the classifier has right, and their twins"
+    note = f"{HALF}; clean samples, and the twins of those that the classifier has right"
     for name in names:
         adversary, count = setting.adversaries[name], len(setting.test[0])
         known = paper.detectability(context.dataset, adversary.kind, adversary.size, setting.plan.l2[0])
@@ -260,28 +291,31 @@ def _sigma_rows(context, setting, plots):
     """Figure 5."""
     from tfdefense.plots import detectability
 
-    sigmas = QUICK_SIGMAS if context.quick else SIGMAS
+    sigmas = {one: SIGMAS if one in PLAIN and not context.quick else QUICK_SIGMAS for one in DETECTORS}
     found, points = {}, {}
-    for name, sigma in context.turn([(name, sigma) for name in DETECTORS for sigma in sigmas]):
+    for name, sigma in context.turn([(one, sigma) for one in DETECTORS for sigma in sigmas[one]]):
         found[name, sigma] = context.part(f"{name}, sigma {sigma:g}", under_sigma, setting, name, sigma)
     about = f"dynamic adversary at {shown(setting.plan.dynamic)}"
     for name in DETECTORS:
         counted = []
-        for sigma in sigmas:
+        for sigma in sigmas[name]:
             one = found[name, sigma]
             known = paper.under_sigma(context.dataset, name, sigma)
-            note = "; ".join(filter(None, [HALF, f"accuracy of the classifier {one['accuracy']:.3f}", paper.bound(known)]))
+            accuracy = f"accuracy of the classifier {one['accuracy']:.3f}"
             if one["detectability"] is None:
-                note = f"too few: {one['successful']} successful, {ENOUGH} are needed; accuracy {one['accuracy']:.3f}"
+                note = f"too few: {one['successful']} successful, {ENOUGH} are needed; {accuracy}"
             else:
+                note = "; ".join(filter(None, [HALF, f"{one['detected']:.3f} detected", accuracy, paper.bound(known)]))
                 counted.append((sigma, one))
             what = f"detectability, {about}, sigma {sigma:g}, {name}"
             context.row("M8", what, one["detectability"], paper=known, samples=one["successful"], note=note)
         values = [one["detectability"] for _, one in counted]
         what = f"least detectability over the sigmas that count, {name}"
         known = paper.under_sigma(context.dataset, name, None)
-        note = "; ".join(filter(None, [f"{len(counted)} of {len(sigmas)} count", paper.bound(known)]))
-        context.row("M8", what, min(values, default=None), paper=known, note=note)
+        worst, one = min(counted, key=lambda each: each[1]["detectability"], default=(None, {"successful": 0}))
+        at = f"at {worst:g}" if counted else ""
+        note = "; ".join(filter(None, [at, f"{len(counted)} of {len(sigmas[name])} count", paper.bound(known)]))
+        context.row("M8", what, min(values, default=None), paper=known, samples=one["successful"], note=note)
         context.curve("M8", f"detectability against sigma, {name}", [sigma for sigma, _ in counted], values)
         if counted:
             points[name] = [(one["accuracy"], one["detectability"]) for _, one in counted]
@@ -296,6 +330,11 @@ def _strongest_rows(context, setting, number):
     curves, number = {}, min(number, len(setting.test[0]))
     controls = {name: context.part(f"control, {name}", control, setting, name) for name in context.turn(DETECTORS)}
     found = {name: context.part(f"strongest, {name}", under_strongest, setting, name, number) for name in context.turn(DETECTORS)}
+    lengths = {name: context.part(f"fitting, {name}", took, setting, name) for name in context.turn(DETECTORS)}
+    for name, one in lengths.items():
+        count = len(setting.samples["train"][0]) if name.startswith("static") else len(setting.train.x)
+        note = f"{one['seconds']:.0f} s of CPU time on this machine"
+        context.row("M7", f"steps of 128 samples that fitted it, {name}", one["steps"], samples=count, note=note)
     for name in DETECTORS:
         for threshold, title in (("half", HALF), ("calibrated", "threshold at 5 %")):
             for change, rejected in controls[name][threshold].items():
@@ -308,7 +347,7 @@ def _strongest_rows(context, setting, number):
     for name in DETECTORS:
         one = found[name]
         for size, accuracy, rejection in zip(sizes, one["accuracy"], one["rejection"], strict=True):
-            about = f"{setting.budget['steps']} steps, all starts, threshold at 5 %; {rejection:.3f} rejected"
+            about = f"{setting.budget['steps']} steps, all starts, threshold at 5 %; {rejection:.3f} rejected; of what was right"
             what = f"not fooled, strongest of all, linf {shown(size)}, {name}"
             context.row("M8", what, accuracy, samples=number, note=f"{STRONGEST}; {about}")
         error = [1 - share for share in one["accuracy"]]

@@ -15,7 +15,7 @@ import typer
 from evaluation import safetynet_attacks as attacks
 from evaluation import safetynet_paper as paper
 from evaluation.detector import chosen_sizes
-from evaluation.detector_fit import PLANS, shown
+from evaluation.detector_plan import PLANS, shown
 from evaluation.safetynet_fit import ALL, CODES, NETS, Guards
 
 DATASETS = ("mnist", "cifar10", "digits")

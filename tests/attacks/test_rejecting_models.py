@@ -127,6 +127,42 @@ def test_base_start_is_the_base_models_adversarial_example(rejecting, samples):
     np.testing.assert_allclose(start, given, atol=1e-6)
 
 
+def test_what_was_found_on_the_base_is_not_searched_for_again(rejecting, classifier, samples, monkeypatch):
+    import keras
+
+    from tfdefense.attacks import remembered
+
+    monkeypatch.setattr(remembered, "_found", {})
+    (x, y), searched = samples, []
+    original = A.PGD.perturb
+    monkeypatch.setattr(A.PGD, "perturb", lambda self, batch, start: searched.append(len(batch.x)) or original(self, batch, start))
+    source = keras.models.clone_model(classifier)
+    source.set_weights(classifier.get_weights())
+    fresh = original(A.PGD(0.2, steps=5, starts=("sample",)), _batch(source, x, y), x).x
+    half = A.Of(source).points(A.PGD(0.2, steps=5), _batch(rejecting, x, y).rows(np.arange(0, 60, 2)))
+    both = A.Of(source).points(A.PGD(0.2, steps=5, seed=3, objective=A.LogSumExp()), _batch(rejecting, x, y))
+    assert searched == [30, 30], "neither the objective on the defense nor the seed leads elsewhere on the base"
+    np.testing.assert_allclose(both, fresh, atol=1e-6)
+    np.testing.assert_array_equal(both[::2], half)
+    A.Of(source).points(A.PGD(0.21, steps=5), _batch(rejecting, x, y))
+    assert searched == [30, 30, 60]
+    source.layers[-1].set_weights([-weight for weight in source.layers[-1].get_weights()])
+    other = A.Of(source).points(A.PGD(0.2, steps=5), _batch(rejecting, x, y))
+    assert searched[-1] == 60 and np.abs(other - both).max() > 0.1, "a network of other weights is another"
+    monkeypatch.setattr(remembered, "ROOM", 100 * x[0].nbytes)
+    A.Of(source).points(A.PGD(0.2, steps=5), _batch(rejecting, x, y))
+    assert len(remembered._found) == 100 and searched[-2:] == [60, 60]
+    searched.clear()
+    remembered._found.clear()
+    for defense in (td.ThresholdDefense("confidence"), td.ThresholdDefense("confidence"), td.AdversaryDetector("conv", width=2)):
+        defended = defense.attach(source)
+        td.calibrate(defended, x, max_rejected=0.05)
+        A.Of().points(A.PGD(0.2, steps=5), _batch(defended, x, y))
+    assert searched == [60], "the base of every defense is the same network"
+    A.Of(lambda x: source(x)).points(A.PGD(0.2, steps=5), _batch(rejecting, x, y))
+    assert searched == [60, 60], "of a function nothing is remembered"
+
+
 def test_log_sum_exp_leads_out_of_rejection_to_another_class_only():
     import tensorflow as tf
 

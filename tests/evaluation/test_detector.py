@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import tfdefense as td
-from evaluation import detector, detector_fit, detector_paper, results
+from evaluation import detector, detector_fit, detector_paper, detector_plan, results
 from evaluation.context import Context
 
 PLAN = dataclasses.replace(
-    detector_fit.PLANS["digits"],
+    detector_plan.PLANS["digits"],
     depths=("image", "conv", "conv_1"),
     usual=1,
     deepfool=2,
@@ -49,7 +49,7 @@ def test_paper_numbers_are_where_they_belong():
     assert detector_paper.detectability("imagenette_small", "iterative l2", 400 / 255, 400 / 255) == 0.5
     assert detector_paper.detectability("imagenette_small", "fast", 2 / 255, 400 / 255) == 0.85
     assert detector_paper.detectability("cifar10", "fast", 1 / 255, 20 / 255) is None
-    sizes = detector_fit.PLANS["imagenette_small"].l2
+    sizes = detector_plan.PLANS["imagenette_small"].l2
     known = [detector_paper.sized_transfer("imagenette_small", "iterative l2", a, b, sizes) for a in sizes for b in sizes]
     assert known == [None] * 6 + [0.78, None, None]
     assert (
@@ -62,22 +62,22 @@ def test_paper_numbers_are_where_they_belong():
 
 @pytest.mark.parametrize("dataset", detector.DATASETS)
 def test_adversaries_are_those_of_the_paper(dataset):
-    plan = detector_fit.PLANS[dataset]
-    found = detector_fit.adversaries(plan)
+    plan = detector_plan.PLANS[dataset]
+    found = detector_plan.adversaries(plan)
     assert len(found) == 2 * len(plan.linf) + len(plan.l2) + 2
     for adversary in found.values():
         if adversary.kind.startswith("iterative"):
             sizes = plan.linf if adversary.attack.norm == "linf" else plan.l2
             assert (adversary.attack.step_size, adversary.attack.steps) == (sizes[0], 10)
     if plan.dynamic:
-        assert f"iterative linf {detector_fit.shown(plan.dynamic)}" in found, "the static detector of figure 5"
+        assert f"iterative linf {detector_plan.shown(plan.dynamic)}" in found, "the static detector of figure 5"
 
 
 @pytest.mark.parametrize("dataset", detector.DATASETS)
 def test_every_layer_that_is_watched_is_there(dataset):
     from training.recipe import find
 
-    plan = detector_fit.PLANS[dataset]
+    plan = detector_plan.PLANS[dataset]
     recipe = find(plan.recipe)
     file, function = recipe.model.split(":")
     model = getattr(importlib.import_module(f"models.{file}"), function)(**recipe.model_options)
@@ -90,7 +90,7 @@ def test_every_layer_that_is_watched_is_there(dataset):
 
 
 def test_sizes_are_shown_in_parts_of_255_where_they_are_such():
-    assert [detector_fit.shown(size) for size in (1 / 255, 400 / 255, 0.2, 0.05, 1.0, 1)] == [
+    assert [detector_plan.shown(size) for size in (1 / 255, 400 / 255, 0.2, 0.05, 1.0, 1)] == [
         "1/255",
         "400/255",
         "0.2",
@@ -107,7 +107,7 @@ def test_sigmas_are_tenths_and_hundredths_around_the_middle():
 def test_smallest_size_under_30_percent_is_chosen_else_the_largest(setting):
     accuracy = dict.fromkeys(setting.adversaries, 0.5) | {"fast 0.1": 0.2, "fast 0.2": 0.1}
     chosen = detector.chosen_sizes(setting, accuracy)
-    assert list(chosen) == list(detector_fit.KINDS)
+    assert list(chosen) == list(detector_plan.KINDS)
     assert chosen["fast"] == "fast 0.1" and chosen["iterative linf"] == "iterative linf 0.2"
 
 
@@ -130,10 +130,10 @@ def test_deepfool_is_clipped_where_the_paper_does_so(setting, monkeypatch):
 def test_fitted_branches_are_kept_by_content(setting, held_out, monkeypatch):
     fits = []
     original = setting._fit
-    monkeypatch.setattr(setting, "_fit", lambda *rest: fits.append(rest[1]) or original(*rest))
+    monkeypatch.setattr(setting, "_fit", lambda *rest: fits.append(rest[4]) or original(*rest))
     first = setting.detector(("fast 0.2",), "conv")
     again = setting.detector(("fast 0.2",), "conv")
-    assert fits == [("fast 0.2",)]
+    assert fits == ["conv"]
     np.testing.assert_array_equal(first(held_out.x)["suspicion"], again(held_out.x)["suspicion"])
     calibrated = setting.detector(("fast 0.2",), "conv", threshold=None)
     assert (calibrated(setting.held_out.x)["label"].numpy() == -1).mean() == pytest.approx(0.05, abs=0.01)
@@ -142,12 +142,23 @@ def test_fitted_branches_are_kept_by_content(setting, held_out, monkeypatch):
     monkeypatch.setattr(setting, "budget", BUDGET | {"steps": 99, "batches": 99})
     setting.detector(("fast 0.2",), "conv")
     assert len(fits) == 2, "neither the attacks' steps nor the length of dynamic training change a static branch"
-    clean = setting.test[0]
+    clean = setting.attacked.x
     found = detector.on_every_adversary(setting, ("fast 0.2",), "conv", ["fast 0.2"])
     caught = (first(setting.twins("fast 0.2"))["suspicion"].numpy() > 0).mean()
     kept = (first(clean)["suspicion"].numpy() <= 0).mean()
     assert found["fast 0.2"] == pytest.approx((caught + kept) / 2)
     assert found["false positives"] == pytest.approx(1 - kept)
+    with np.load(setting.branch(("fast 0.2",), "conv")) as one, np.load(setting.branch(("fast 0.2",), "conv", batches=20)) as long:
+        steps = -(-2 * len(setting.samples["train"][0]) // 128)
+        assert (one["steps"], long["steps"]) == (2 * steps, -(-20 // steps) * steps) and len(fits) == 3
+
+
+def test_other_samples_make_other_branches(setting, digits, monkeypatch):
+    before = setting.branch(("fast 0.2",), "conv_1")
+    x, y, share = setting.samples["train"]
+    monkeypatch.setitem(setting.samples, "train", (x[::-1], y[::-1], share))
+    monkeypatch.setattr(setting, "_fit", lambda *_: 0)
+    assert setting.branch(("fast 0.2",), "conv_1") != before
 
 
 def test_mixture_gives_each_sample_one_of_its_adversaries(setting, monkeypatch):
@@ -155,8 +166,7 @@ def test_mixture_gives_each_sample_one_of_its_adversaries(setting, monkeypatch):
     trainer = types.SimpleNamespace(compile=lambda *_, **__: None, fit=lambda x, y, **_: seen.extend([x, y]))
     monkeypatch.setattr(td, "DetectorTraining", lambda *_, **__: trainer)
     monkeypatch.setattr(detector_fit, "ROOM", 0)
-    defended = td.AdversaryDetector("conv", width=2).attach(setting.base)
-    setting._fit(defended, ("fast 0.2", "iterative linf 0.1"), "conv", (), setting.cache / "none", True)
+    setting.branch(("fast 0.2", "iterative linf 0.1"), "conv", batches=1)
     x = setting.samples["train"][0]
     np.testing.assert_array_equal(seen[0][: len(x)], x)
     for number, name in enumerate(("fast 0.2", "iterative linf 0.1")):
@@ -169,7 +179,9 @@ def test_maps_that_are_kept_make_the_same_branch(setting, held_out, monkeypatch)
     for room in (detector_fit.ROOM, 0):
         monkeypatch.setattr(detector_fit, "ROOM", room)
         defended = td.AdversaryDetector("conv_1", width=4, seed=0, threshold=0.0).attach(setting.base)
-        setting._fit(defended, ("fast 0.2",), "conv_1", (), setting.cache / f"room {room}", True)
+        x = setting.samples["train"][0]
+        both, y = np.concatenate([x, setting.twins("fast 0.2", "train")]), np.repeat([0, 1], len(x))
+        setting._fit(defended, both, y, (), "conv_1", (), 2, setting.cache / f"room {room}")
         made[room] = defended(held_out.x)["suspicion"].numpy()
     np.testing.assert_allclose(*made.values(), atol=1e-2)
 
@@ -182,11 +194,12 @@ def test_sigma_counts_over_successful_samples_alone(setting, monkeypatch):
     out = td.decisions.decide(defended, changed)
     fooled = out.scores.argmax(-1) != y
     assert found["successful"] == fooled.sum() > 30
-    clean = td.decisions.decide(defended, x).suspicion
+    clean = td.decisions.decide(defended, setting.attacked.x).suspicion
+    assert found["detected"] == pytest.approx((out.suspicion[fooled] > 0).mean())
     assert found["detectability"] == pytest.approx(((out.suspicion[fooled] > 0).mean() + (clean <= 0).mean()) / 2)
     assert found["accuracy"] == pytest.approx((~fooled).mean() * setting.samples["test"][2])
     monkeypatch.setattr(detector, "ENOUGH", int(fooled.sum()) + 1)
-    assert detector.under_sigma(setting, "static", 0.0) == found | {"detectability": None}
+    assert detector.under_sigma(setting, "static", 0.0) == found | {"detectability": None, "detected": None}
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 import tfdefense as td
 from evaluation import results, safetynet, safetynet_attacks, safetynet_fit, safetynet_paper, speed_codes
 from evaluation.context import Context
-from evaluation.detector_fit import PLANS
+from evaluation.detector_plan import PLANS
 from tests.evaluation.test_detector import path  # noqa: F401 - a fixture
 from tfdefense.layers import AdversaryMachine
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tfdefense.attacks.remembered import from_samples
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -81,11 +83,11 @@ class Of:
         # A search through a surrogate: the plain model has none.
         attack = getattr(attack, "attack", attack)
         own = {field.name for field in dataclasses.fields(attack)}
-        plain = {"objective": None, "starts": ("sample",), "restarts": 1}
+        plain = {"objective": None, "starts": ("sample",), "restarts": 1, "seed": 0}
         if hasattr(attack, "epsilon"):
             plain |= {"early_stop": False, "tolerance": None}
         plain = {name: value for name, value in plain.items() if name in own}
-        return dataclasses.replace(attack, **plain).perturb(there, batch.x).x
+        return from_samples(dataclasses.replace(attack, **plain), there)
 
 
 # Those first that get furthest on models that reject: in a ball, whoever is taken from one start is spared the next.

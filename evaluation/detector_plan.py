@@ -1,0 +1,155 @@
+"""What `evaluation/detector.py` does on each data set: layers, sizes, samples, and the paper's adversaries."""
+
+from dataclasses import dataclass
+
+KINDS = ("fast", "iterative linf", "iterative l2", "DeepFool l2", "DeepFool linf")
+SIZED = {"fast": "linf", "iterative linf": "linf", "iterative l2": "l2"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the protocol does on one data set.
+
+    Args:
+        depths: Layers AD(0), AD(1), ...; {n} is the number of the last block of a stage.
+        usual, deepfool: Which of them is watched, and which against DeepFool: the last, as in the paper, but on MNIST, whose
+            last maps are small and whose results hold every depth.
+        width: Feature maps of the branch's first convolution; the paper has 96 (196 on ImageNet).
+        linf, l2: Sizes of the perturbation; the smallest is the length of an iterative step, as in the paper.
+        dynamic: Size for the dynamic adversary; None leaves that part out, as the paper does on ImageNet.
+        strongest: linf sizes of the strongest attacks.
+        fitted, epochs: Samples and epochs of a static branch, whose twins are kept.
+        batches: Of 128, of a dynamic branch, from the whole training set: its attacks are made on the way.
+        harmless: Changes that are labelled clean in training where that is asked for.
+        tested: Changes of the control; some of them no detector was trained on.
+        clipped: The linf distance that DeepFool's samples are clipped to.
+    """
+
+    recipe: str
+    depths: tuple
+    usual: int
+    deepfool: int
+    linf: tuple
+    l2: tuple
+    dynamic: float | None
+    strongest: tuple
+    fitted: int
+    epochs: int
+    batches: int
+    harmless: tuple
+    tested: tuple
+    width: int = 32
+    form: str = "cifar"
+    depth: int | None = None
+    clipped: float | None = None
+
+
+_PIXEL = 1 / 255
+_STAGES = ("image", "conv_1", "stage_1_block_{n}", "stage_2_block_{n}", "stage_3_block_{n}")
+PLANS = {
+    "mnist": Plan(
+        recipe="mnist_carlini",
+        depths=("image", "conv_1", "conv_2", "pool_1", "pool_2"),
+        usual=2,
+        deepfool=2,
+        linf=(0.05, 0.1, 0.2, 0.3),
+        l2=(1.0, 1.5, 2.0, 3.0),
+        dynamic=0.2,
+        strongest=(0.1, 0.2, 0.3),
+        fitted=8000,
+        epochs=6,
+        batches=2000,
+        harmless=(("sign", 0.1), ("sign", 0.2), ("gaussian", 0.1), ("dim", 0.3)),
+        tested=(("sign", 0.1), ("sign", 0.2), ("gaussian", 0.1), ("gaussian", 0.2), ("dim", 0.3), ("shift", 1)),
+        width=24,
+    ),
+    "cifar10": Plan(
+        recipe="cifar10_resnet_ce",
+        depths=_STAGES,
+        usual=2,
+        deepfool=4,
+        linf=tuple(n * _PIXEL for n in (1, 2, 3, 4)),
+        l2=tuple(n * _PIXEL for n in (20, 40, 60, 80)),
+        dynamic=_PIXEL,
+        strongest=(_PIXEL, 2 * _PIXEL, 4 * _PIXEL),
+        fitted=8000,
+        epochs=6,
+        batches=2000,
+        harmless=(("sign", _PIXEL), ("sign", 4 * _PIXEL), ("gaussian", 4 * _PIXEL), ("dim", 0.3)),
+        tested=(
+            ("sign", _PIXEL),
+            ("sign", 4 * _PIXEL),
+            ("gaussian", 4 * _PIXEL),
+            ("gaussian", 8 * _PIXEL),
+            ("dim", 0.3),
+            ("shift", 1),
+        ),
+        depth=14,
+    ),
+    "imagenette_small": Plan(
+        recipe="imagenette_small_vgg",
+        depths=("pool_4",),
+        usual=0,
+        deepfool=0,
+        linf=tuple(n * _PIXEL for n in (2, 4, 6)),
+        l2=tuple(n * _PIXEL for n in (400, 800, 1200)),
+        dynamic=None,
+        strongest=(),
+        fitted=1500,
+        epochs=40,
+        batches=0,
+        harmless=(),
+        tested=(),
+        width=64,
+        form="imagenet",
+        clipped=6 / 255,
+    ),
+    "digits": Plan(
+        recipe="digits",
+        depths=("image", "conv_1", "conv_2", "pool_1"),
+        usual=1,
+        deepfool=3,
+        linf=(0.1, 0.2),
+        l2=(0.5, 1.0),
+        dynamic=0.2,
+        strongest=(0.1, 0.2),
+        fitted=1400,
+        epochs=10,
+        batches=300,
+        harmless=(("sign", 0.1), ("sign", 0.2), ("gaussian", 0.1), ("dim", 0.3)),
+        tested=(("sign", 0.1), ("gaussian", 0.1), ("dim", 0.3), ("shift", 1)),
+        width=8,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Adversary:
+    """One of the paper's, at one size; DeepFool has none."""
+
+    kind: str
+    size: float | None
+    attack: object
+
+    @property
+    def name(self):
+        return self.kind if self.size is None else f"{self.kind} {shown(self.size)}"
+
+
+def shown(size):
+    """A size to read: whole parts of 255 as such."""
+    parts = round(size * 255, 6)
+    return f"{parts:g}/255" if parts == int(parts) and round(size, 2) != size else f"{size:g}"
+
+
+def adversaries(plan):
+    """The adversaries of the paper, from weak to strong of each kind."""
+    from tfdefense.attacks import FGSM, PGD, DeepFool
+
+    found = [Adversary("fast", size, FGSM(size)) for size in plan.linf]
+    for norm, sizes in (("linf", plan.linf), ("l2", plan.l2)):
+        for size in sizes:
+            attack = PGD(size, norm=norm, steps=10, step_size=sizes[0], starts="sample")
+            found.append(Adversary(f"iterative {norm}", size, attack))
+    found += [Adversary(f"DeepFool {norm}", None, DeepFool(norm)) for norm in ("l2", "linf")]
+    return {adversary.name: adversary for adversary in found}
