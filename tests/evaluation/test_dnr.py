@@ -124,6 +124,26 @@ def test_paper_attack_starts_at_the_sample_and_strongest_everywhere(classifier, 
     assert search.tolerance and dnr.attack(1.0, 10, starts=others).tolerance is None, "only the paper's stops where it is flat"
 
 
+def test_what_the_papers_attack_gave_up_on_is_searched_from_the_sample_to_the_end(tmp_path, network, monkeypatch):
+    one = split(tmp_path, network)
+    calls = []
+    original = dnr.attack
+
+    def hasty(size, steps, seed=0, starts="sample", early_stop=True):
+        search = original(size, steps, seed, starts, early_stop)
+        calls.append(search.starts)
+        return dataclasses.replace(search, tolerance=100.0) if starts == "sample" else search
+
+    monkeypatch.setattr(dnr, "other_starts", lambda model, pool: ("random",))
+    monkeypatch.setattr(dnr, "attack", hasty)
+    weak = dnr.measure_curves(one, "DNN", (0.8,), 30)
+    assert calls == ["sample", ("random",), ("sample",)]
+    monkeypatch.setattr(dnr, "attack", original)
+    whole = dnr.measure_curves(one, "DNN", (0.8,), 30)
+    assert weak["paper"]["accuracies"] > whole["paper"]["accuracies"]
+    assert weak["strongest"]["accuracies"][0][0] <= whole["paper"]["accuracies"][0][0]
+
+
 def curve(*accuracies):
     shares = np.array([accuracies])
     return SecurityCurve(np.arange(len(accuracies), dtype=float), shares, 0 * shares, 1 - shares)
