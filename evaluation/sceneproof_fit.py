@@ -7,10 +7,11 @@ import numpy as np
 from evaluation.crafted import crafted
 
 MASK = (False, False, False, True)  # an attacker may change the depth
-LAYERS = {"Det A": ("fc7",), "Det B": ("fc6",), "Det ABC": ("fc7", "fc6", "pool5")}
+LAYERS = {"Det A": ("fc7",), "Det B": ("fc6",), "Det C": ("pool5",), "Det ABC": ("fc7", "fc6", "pool5")}
 SYSTEMS = ("plain", "branch", *LAYERS)
 WATCHED_BY_BRANCH = "pool2"
 REJECTED = 0.1  # of held-out real pairs, as many as the paper's detectors reject
+STRONGEST = "type II, strongest"
 ATTACKS = (
     "type I",
     "type I transfer, fast sign",
@@ -18,9 +19,11 @@ ATTACKS = (
     "type II",
     "type II transfer, fine-tuned",
     "type II transfer, with a branch",
-    "type II, strongest",
+    STRONGEST,
 )
 TYPE_ONE, TYPE_TWO = ATTACKS[:3], ATTACKS[3:6]
+SIZES = (1 / 255, 2 / 255, 4 / 255)
+FAR = 8  # times the size of the others, where nothing should stand
 
 
 class Setting:
@@ -29,15 +32,29 @@ class Setting:
     Args:
         networks: Paths of the classifier, of the other one that attacks are transferred from, and of the depth network.
         learned: How many of the training scenes, in order, the depth network and the classifiers have seen.
-        number: Real pairs, and as many forged ones, that are attacked.
+        number, few: Real pairs, and as many forged ones, that are attacked, and that the strongest attack is tried on.
+        epsilon: Size of the attacks; None is the one of `SIZES` under which the plain network fares most like the paper's, on
+            held-out pairs.
         epochs: Of a branch, and of the tuning of the other network.
     """
 
-    def __init__(self, context, networks, learned, number, epsilon, steps, epochs):
+    def __init__(self, context, networks, learned, number, few, epsilon, steps, epochs):
         self.context, self.networks, self.learned = context, networks, learned
-        self.number, self.epsilon, self.steps = number, epsilon, steps
+        self.number, self.few, self.steps = number, min(few, number), steps
         self.branch_epochs, self.tuning_epochs = epochs
         self.held = {}
+        self.tried = {} if epsilon else context.part("sizes of attacks, on held-out pairs", self.by_size)
+        self.epsilon = epsilon or _as_in_the_paper(self.tried)
+
+    def by_size(self):
+        """What the plain network makes of held-out pairs under type I attacks of some sizes."""
+        held_out, found = self.scenes("held out"), {}
+        rows = np.random.default_rng(1).permutation(len(held_out.y))[:100]
+        x, y = held_out.x[rows], held_out.y[rows]
+        for size in SIZES:
+            x_adv = self.gradient(epsilon=size)(self.network("classifier"), x, y, mask=MASK).x_adv
+            found[f"{size:.6f}"] = rates(self.network("classifier"), _whole(x_adv), y)
+        return found
 
     def network(self, name):
         import keras
@@ -87,11 +104,16 @@ class Setting:
         rows = np.concatenate([order, order + len(test.y) // 2])
         return test.x[rows], test.y[rows]
 
+    @property
+    def first(self):
+        """Rows of the samples attacked that the strongest attack is tried on: the first ones of each label."""
+        return np.concatenate([np.flatnonzero(self.attacked[1] == label)[: self.few] for label in (1, 0)])
+
     def gradient(self, **options):
         from tfdefense.attacks import PGD
 
         # At a random point too: on pairs of whole values many edges of the first layer have no slope.
-        return PGD(self.epsilon, steps=self.steps, **{"starts": ("sample", "random")} | options)
+        return PGD(**{"epsilon": getattr(self, "epsilon", None), "steps": self.steps, "starts": ("sample", "random")} | options)
 
     def crafted(self, name, attack, model, x, y):
         return crafted(self.context, name, attack, model, x, y, mask=MASK).x_adv
@@ -103,23 +125,21 @@ class Setting:
         make, about = self._with_branch if name == "branch" else self._with_codes, f"{name} on the {network}"
         return self._once(about, lambda: self.context.model(about, make, name, network))
 
-    def _fitting(self, network):
+    def fitting(self, network):
         """Clean pairs, those that were attacked, and real ones to calibrate on."""
-        from tfdefense.data import scenes
-
         clean = self.scenes("fitted")
         x_adv = self.crafted(f"to fit on, {network}", self.gradient(starts="sample"), self.network(network), clean.x, clean.y)
         # What is wrong from the start stays as it is: no sample of an attack.
         attacked = (x_adv != clean.x).reshape(len(x_adv), -1).any(-1)
-        # As files hold it. Values between whole parts of 255 would be all that a detector needs to look at.
-        adversarial = (scenes.whole(x_adv[attacked]) / np.float32(255)).astype("float32")
+        # Values between whole parts of 255 would be all that a detector needs to look at.
+        adversarial = _whole(x_adv[attacked])
         held_out = self.scenes("held out")
         return clean, adversarial, held_out.x[held_out.y == 1]
 
     def _with_codes(self, name, network):
         import tfdefense as td
 
-        clean, adversarial, real = self._fitting(network)
+        clean, adversarial, real = self.fitting(network)
         defended = td.SafetyNet(LAYERS[name], search=True).attach(self.network(network))
         return td.adapt(defended, clean.x, clean.y, adversarial=adversarial, calibration=real, max_rejected=REJECTED)
 
@@ -128,7 +148,7 @@ class Setting:
 
         import tfdefense as td
 
-        clean, adversarial, real = self._fitting(network)
+        clean, adversarial, real = self.fitting(network)
         keras.utils.set_random_seed(0)
         defended = td.AdversaryDetector(WATCHED_BY_BRANCH, width=16, seed=0).attach(self.network(network))
         trainer = td.DetectorTraining(defended)
@@ -143,7 +163,7 @@ class Setting:
         """The other network, which has learned to call its own adversarial pairs forged."""
         import keras
 
-        clean, adversarial, _ = self._fitting("other")
+        clean, adversarial, _ = self.fitting("other")
         keras.utils.set_random_seed(0)
         # A copy: attacks of the same run are transferred from the network as it was.
         tuned = keras.models.load_model(self.networks["other"], compile=False)
@@ -154,14 +174,26 @@ class Setting:
         return tuned
 
     def under(self, attack, system):
-        """The samples that an attack makes for a system: type I knows the plain network alone, type II the system."""
+        """What an attack makes of the samples, as files hold it; the strongest of the first ones alone."""
+        return _whole(self.raw(attack, system))
+
+    def far(self, system, count=30):
+        """Some forged pairs under the strongest attack, so many times the size of the others, and their labels."""
+        x, y = self.attacked
+        rows = np.flatnonzero(y == 0)[:count]
+        search = self._strongest(system, FAR * self.epsilon)
+        return _whole(self.crafted(f"far, {system}", search, self.system(system), x[rows], y[rows])), y[rows]
+
+    def raw(self, attack, system):
+        """The same before it is rounded: type I knows the plain network alone, type II the system."""
         from tfdefense.attacks import FGSM, Evade
 
         x, y = self.attacked
         if attack == "type I" or (system == "plain" and attack == "type II"):
             return self.crafted("type I", self.gradient(), self.network("classifier"), x, y)
         if attack == "type I transfer, fast sign":
-            return self.crafted(attack, FGSM(self.epsilon), self.network("other"), x, y)
+            # At a random point too, as the others.
+            return self.crafted(attack, FGSM(self.epsilon, starts=("sample", "random")), self.network("other"), x, y)
         if attack == "type I transfer, gradient":
             return self.crafted(attack, self.gradient(), self.network("other"), x, y)
         if attack == "type II transfer, fine-tuned":
@@ -169,8 +201,9 @@ class Setting:
         if attack == "type II transfer, with a branch":
             other = self.system("branch", "other")
             return self.crafted(attack, self.gradient(objective=Evade(), starts="sample"), other, x, y)
-        own = self._paper(system) if attack == "type II" else self._strongest(system)
-        return self.crafted(f"{attack}, {system}", own, self.system(system), x, y)
+        if attack == STRONGEST:
+            return self.crafted(f"{attack}, {system}", self._strongest(system), self.system(system), x[self.first], y[self.first])
+        return self.crafted(f"{attack}, {system}", self._paper(system), self.system(system), x, y)
 
     def _paper(self, system):
         """Gradient descent on classifier and detector; through a smooth stand-in where these are codes."""
@@ -179,16 +212,17 @@ class Setting:
         search = self.gradient(objective=Evade(), starts="sample", early_stop=True)
         return search if system == "branch" else Through(search)
 
-    def _strongest(self, system):
-        from tfdefense.attacks import Evade, Margin, OrthogonalPGD, Strongest, Through
+    def _strongest(self, system, epsilon=None):
+        from tfdefense.attacks import Evade, LogSumExp, Margin, OrthogonalPGD, Strongest, Through
 
+        epsilon, options = epsilon or self.epsilon, {"starts": "all", "early_stop": True}
         if system == "plain":
-            return self.gradient(objective=Margin(), starts="all", early_stop=True)
-        search = self.gradient(objective=Evade(), starts="all", early_stop=True)
-        turns = OrthogonalPGD(self.epsilon, steps=self.steps, starts="all")
+            return self.gradient(epsilon=epsilon, objective=Margin(), **options)
+        search, joined = (self.gradient(epsilon=epsilon, objective=one, **options) for one in (Evade(), LogSumExp()))
+        turns = OrthogonalPGD(epsilon, steps=self.steps, starts="all")
         if system != "branch":
-            search, turns = Through(search), Through(turns, straight_through=True)
-        return Strongest([search, turns], until_success=True)
+            search, joined, turns = Through(search), *(Through(one, straight_through=True) for one in (joined, turns))
+        return Strongest([turns, joined, search], until_success=True)
 
     @property
     def harmless(self):
@@ -202,8 +236,25 @@ class Setting:
             noisy = real.copy()
             noisy[..., scenes.DEPTH :] = harmless(real[..., scenes.DEPTH :], size, "sign")
             found[f"depth with sign noise of {size * 255:g}/255"] = noisy
-        varied = [scenes.vary_pair(scenes.whole(pair), np.random.default_rng([0, row])) for row, pair in enumerate(real)]
-        return found | {"mirrored, cropped, brightened": (np.stack(varied) / np.float32(255)).astype("float32")}
+        for name, change in (("mirrored, cropped, brightened", scenes.vary_pair), ("zoomed", scenes.zoomed_pair)):
+            changed = [change(scenes.whole(pair), np.random.default_rng([0, row])) for row, pair in enumerate(real)]
+            found[name] = (np.stack(changed) / np.float32(255)).astype("float32")
+        return found
+
+
+def _whole(x):
+    """As files hold it: whole parts of 255."""
+    from tfdefense.data import scenes
+
+    return (scenes.whole(x) / np.float32(255)).astype("float32")
+
+
+def _as_in_the_paper(tried):
+    """The size under which the plain network is wrong about as often as the paper's, of both labels together."""
+    from evaluation.sceneproof_paper import rate
+
+    known = sum(rate("type I", "plain", name) for name in ("F->T", "T->F"))
+    return float(min(tried, key=lambda size: abs(tried[size]["F->T"] + tried[size]["T->F"] - known)))
 
 
 def rates(model, x, y):
@@ -226,10 +277,10 @@ def rates(model, x, y):
 
 
 def flags(setting, x, y):
-    """Tables 2 and 3: how often the classifier is right, and how often detectors A and B take samples for adversarial."""
+    """Tables 2 and 3: how often the classifier is right, and how often detectors A and B take samples for adversarial; and C."""
     import tfdefense as td
 
-    a, b = (td.evaluate(setting.system(name), x, y) for name in ("Det A", "Det B"))
+    a, b, c = (td.evaluate(setting.system(name), x, y) for name in ("Det A", "Det B", "Det C"))
     either, true = a.rejected | b.rejected, a.guess == 1
     return {
         "right": float((a.guess == y).mean()),
@@ -238,5 +289,6 @@ def flags(setting, x, y):
         "A and B": float((a.rejected & b.rejected).mean()),
         "A or B": float(either.mean()),
         "A or B, of those taken for true": float(either[true].mean()) if true.any() else None,
+        "C": float(c.rejected.mean()),
         "taken for true": int(true.sum()),
     }

@@ -17,7 +17,8 @@ _TABLE_4 = {
 # Table 1, Det A: F->T of the average over unfamiliar data.
 _UNFAMILIAR = {"Det A": 17.3}
 # Tables 2 and 3, in percent: right by the classifier; flagged by B, A, both, either, and by either of what is taken for true.
-COLUMNS = ("right", "B", "A", "A and B", "A or B", "A or B, of those taken for true")
+# The tables have no C, the detector on pool5, alone.
+COLUMNS = ("right", "B", "A", "A and B", "A or B", "A or B, of those taken for true", "C")
 _FLAGGED = {
     "forged": (91.8, 15.2, 17.1, 14.3, 18.8, 19.6),
     "real": (97.7, 10.1, 11.6, 9.2, 12.7, 10.8),
@@ -44,7 +45,7 @@ def rate(attack, system, which):
 
 def flagged(samples, column):
     """A number of tables 2 and 3 as a share, or None."""
-    return _share(_FLAGGED[samples][COLUMNS.index(column)]) if samples in _FLAGGED else None
+    return _share(dict(zip(COLUMNS, _FLAGGED.get(samples, ()), strict=False)).get(column))
 
 
 def _share(percent):

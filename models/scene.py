@@ -2,6 +2,9 @@
 
 import keras
 
+# Pixels, once shrunk, by which depth is moved against the picture to see whether it fits better elsewhere.
+MOVES = (5, 10)
+
 
 def vgg_scene(input_shape=(96, 128, 4), classes=2, width=16, dropout=0.5, shrink=2, edges=True):
     """Two 3x3 convolutions and a pooling in each of five blocks, and two hidden dense layers.
@@ -14,8 +17,9 @@ def vgg_scene(input_shape=(96, 128, 4), classes=2, width=16, dropout=0.5, shrink
         classes: Number of logits.
         width: Filters of the first block; each next one has twice as many, up to 8 times.
         dropout: Share dropped behind each hidden dense layer while training.
-        edges: Also show it where picture and depth have edges, and where both do, at one place or near it: few scenes do not teach
-            it to compare them.
+        edges: Also show it where picture and depth have edges, where both do, at one place or near it, where both do along a
+            straight line, and how well edges of depth that is moved fit those of the picture: few scenes do not teach it to
+            compare them.
         shrink: Average so many pixels a side into one first; 2 costs a quarter.
 
     Reference: Lu et al., 2017, SafetyNet: detecting and rejecting adversarial examples robustly, section 3.
@@ -33,6 +37,7 @@ def vgg_scene(input_shape=(96, 128, 4), classes=2, width=16, dropout=0.5, shrink
     if shrink > 1:
         x = layers.AveragePooling2D(shrink, name="shrink")(x)
     if edges:
+        fit, overall_fit = _fits(x[..., 4:5], x[..., 5:6])
         x = layers.Concatenate(name="near")([x, *_near(x)])
     # Edges are rare: as they are, they would hardly be heard beside the colours.
     x = layers.BatchNormalization(momentum=0.9, center=False, scale=False, name="norm_seen")(x)
@@ -44,7 +49,10 @@ def vgg_scene(input_shape=(96, 128, 4), classes=2, width=16, dropout=0.5, shrink
             # How often something is seen at all, which poolings of the largest forget.
             overall = layers.GlobalAveragePooling2D(name="overall")(x)
         x = layers.MaxPooling2D(2, name=f"pool{block + 1}")(x)
-    x = layers.Concatenate(name="joined")([layers.Flatten(name="flatten")(x), overall])
+        if block == 2 and edges:
+            x = layers.Concatenate(name="fitted")([x, layers.BatchNormalization(momentum=0.9, name="norm_fit")(fit)])
+    overall = [overall, layers.BatchNormalization(momentum=0.9, name="norm_overall_fit")(overall_fit)] if edges else [overall]
+    x = layers.Concatenate(name="joined")([layers.Flatten(name="flatten")(x), *overall])
     for name in ("fc6", "fc7"):
         x = layers.Dense(16 * width, activation="relu", name=name)(x)
         x = layers.Dropout(dropout, name=f"dropout_{name}")(x)
@@ -82,14 +90,34 @@ def depth_net(input_shape=(96, 128, 3), width=12):
 
 
 def _edges(image):
-    """Where the picture has edges, where depth has, and where both do: from 0 to 1, at full size."""
+    """Where the picture has edges, where depth has, where both do, and where both do along a straight line: from 0 to 1, at
+    full size."""
     ops, found = keras.ops, []
-    for plane, typical in ((ops.mean(image[..., :3], -1, keepdims=True), 0.1), (image[..., 3:], 0.02)):
+    # Of depth a little at a time: noise of the last bits is no edge.
+    depth = ops.average_pool(image[..., 3:], 3, strides=1, padding="same")
+    for plane, typical in ((ops.mean(image[..., :3], -1, keepdims=True), 0.1), (depth, 0.01)):
         down = ops.pad(plane[:, 1:] - plane[:, :-1], [(0, 0), (0, 1), (0, 0), (0, 0)])
         across = ops.pad(plane[:, :, 1:] - plane[:, :, :-1], [(0, 0), (0, 0), (0, 1), (0, 0)])
         steep = ops.square(down) + ops.square(across)
         found.append(steep / (steep + typical**2))
-    return [*found, found[0] * found[1]]
+    both = found[0] * found[1]
+    # What was inserted has a frame whose edges lie on each other exactly.
+    lines = [ops.average_pool(both, size, strides=1, padding="same") for size in ((1, 9), (9, 1))]
+    return [*found, both, *lines]
+
+
+def _fits(picture, depth):
+    """How well the edges of depth, moved in eight directions or not at all, lie on those of the picture: a map, and in all."""
+    ops = keras.ops
+    # As strong edges of either plane would outweigh all others.
+    picture, depth = (ops.sqrt(plane + 1e-4) for plane in (picture, depth))
+    height, width, most = picture.shape[1], picture.shape[2], max(MOVES)
+    around = ops.pad(depth, [(0, 0), (most, most), (most, most), (0, 0)])
+    moves = [(0, 0), *((far * a, far * b) for far in MOVES for a in (-1, 0, 1) for b in (-1, 0, 1) if a or b)]
+    moved = ops.concatenate([around[:, most + a : most + a + height, most + b : most + b + width] for a, b in moves], -1)
+    # Less what as many edges would do by chance.
+    both = picture * moved - ops.mean(picture, (1, 2), keepdims=True) * ops.mean(moved, (1, 2), keepdims=True)
+    return ops.average_pool(both, 8), ops.mean(both, (1, 2))
 
 
 def _near(x):

@@ -2,7 +2,8 @@
 
 Command: python -m training nyu_scene              (the network that attacks are transferred from: --seed 1)
 Cost: about 40 CPU seconds an epoch, an hour in all on 2 CPU cores, and first `nyu_depth`. The set cannot be downloaded.
-Expected: not measured yet; the goal is a test accuracy above 0.85.
+Expected: not measured yet; the goal is an accuracy above 0.85 on the test scenes, which `python -m evaluation sceneproof` sees
+alone. What is shown while it trains is of held-out training scenes.
 
 650 scenes by room; the other 145 training scenes stay unseen, and thresholds are set on them.
 """
@@ -12,11 +13,12 @@ from training.recipe import Recipe
 RECIPE = Recipe(
     dataset="nyu_depth_v2_small",
     model="scene:vgg_scene",
-    model_options={"width": 16},
+    model_options={"width": 16, "dropout": 0.3},
     epochs=80,
     batch_size=32,
     optimizer="AdamW",
-    optimizer_options={"learning_rate": 2e-3, "weight_decay": 0.05},
+    optimizer_options={"learning_rate": 1e-3, "weight_decay": 0.05},
+    warmup_steps=200,
     decay=True,
     train_samples=650,
     task="real",

@@ -26,9 +26,10 @@ class ForgedBatches(ShuffledBatches):
     def __getitem__(self, index):
         rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
         rng = np.random.default_rng([self.seed, self.epoch, index])
-        others = [kind for kind in scenes.FAMILIAR if kind != "predicted"]
-        # Twice as often where it can be at all, so that all kinds are about as frequent.
-        kinds = np.where(rows < self.learned, rng.choice(others, len(rows)), rng.choice([*scenes.FAMILIAR, "predicted"], len(rows)))
+        # Inserted twice as often: it is the hardest kind.
+        others = [*(kind for kind in scenes.FAMILIAR if kind != "predicted"), "inserted"]
+        # Twice as often where it can be at all, so that the others are about as frequent.
+        kinds = np.where(rows < self.learned, rng.choice(others, len(rows)), rng.choice([*others, *2 * ["predicted"]], len(rows)))
         return scenes.twins(self.x, rows, kinds, predicted=self.predicted, seed=(self.seed, self.epoch), vary=True)
 
 

@@ -78,6 +78,20 @@ def test_misaligned_depth_lies_elsewhere():
     assert farther.min() > 4 and np.median(farther) > 8
 
 
+def test_misaligned_planes_are_both_resized(pairs):
+    """A plane that is resized alone would give a forgery away without a look at the other."""
+
+    def repeated(plane):
+        rows, columns = (plane[1:] == plane[:-1]).all((1, 2)).sum(), (plane[:, 1:] == plane[:, :-1]).all((0, 2)).sum()
+        return rows + columns
+
+    noise = np.random.default_rng(0).integers(0, 256, (40, 96, 128, 4)).astype("uint8")
+    made = forged(noise, "misaligned")
+    assert all(repeated(one[..., 3:]) >= 5 for one in made) and all(repeated(one[..., 3:]) == 0 for one in noise)
+    zoomed = scenes.zoomed_pair(noise[0], np.random.default_rng(0))
+    assert zoomed.shape == noise[0].shape and repeated(zoomed[..., 3:]) >= 5
+
+
 def test_resampled_holds_blocks_and_jpeg_both_planes(pairs):
     for one in forged(pairs, "resampled"):
         assert any((one[factor - 1 : 2 * factor - 1 : factor] == one[:factor:factor]).all() for factor in (2, 3, 4))
@@ -138,8 +152,16 @@ def test_views_of_one_room_stay_together():
     images = Images(index[:, None, None, None], index, (), "pairs", "train", (0, 255))
     ordered = scenes.by_scene(images)
     assert sorted(ordered.y) == list(range(200)) and (ordered.x.ravel() == ordered.y).all()
-    groups = ordered.y // 10
-    assert (np.diff(groups) != 0).sum() == 19 and (groups != np.sort(groups)).any()
+    groups = ordered.y // 20
+    assert (np.diff(groups) != 0).sum() == 9 and (groups != np.sort(groups)).any()
+
+
+def test_a_room_ends_where_the_index_jumps():
+    index = np.concatenate([np.arange(7), np.arange(9, 12), np.arange(40, 65)])
+    drawn = np.random.default_rng(0).permutation(index)
+    ordered = scenes.by_scene(Images(drawn[:, None, None, None], drawn, (), "pairs", "train", (0, 255))).y
+    starts = ordered[np.flatnonzero(np.diff(ordered, prepend=-9) != 1)]
+    assert {0, 9} < set(starts.tolist()) <= {0, 9, 40, 60} and sorted(ordered) == index.tolist()
 
 
 @pytest.mark.parametrize(

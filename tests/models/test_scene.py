@@ -18,7 +18,7 @@ def test_width_scales_the_filters_and_edges_add_what_is_seen():
     narrow, wide = (vgg_scene(width=width) for width in (4, 8))
     assert [model.get_layer("fc7").output.shape[-1] for model in (narrow, wide)] == [64, 128]
     assert wide.get_layer("pool5").output.shape == (None, 1, 2, 64)
-    assert narrow.get_layer("seen").output.shape == (None, 96, 128, 7)
+    assert narrow.get_layer("seen").output.shape == (None, 96, 128, 9)
     assert vgg_scene(width=4, edges=False, shrink=1).get_layer("pool5").output.shape == (None, 3, 4, 32)
 
 
@@ -30,7 +30,43 @@ def test_edges_of_picture_and_depth_meet_where_both_are():
     pair[:, :, 20:, :3], pair[:, :40, :, 3] = 1, 0.5
     seen = keras.Model(model.inputs[0], model.get_layer("seen").output)(pair).numpy()[0, ..., 4:]
     assert (seen[:, 19, 0] > 0.98).all() and (seen[39, :, 1] > 0.98).all() and seen[39, 19, 2] > 0.98
-    assert seen[..., 2].sum() == pytest.approx(seen[39, 19, 2])
+    # Depth is smoothed by three pixels.
+    assert seen[..., 2].sum() == pytest.approx(seen[38:41, 19, 2].sum()) and (seen[38:41, 19, 2] > 0.9).all()
+
+
+def test_noise_of_the_last_bits_is_no_edge_of_depth():
+    import keras
+
+    model = vgg_scene((64, 64, 4), width=1)
+    pair = np.full((1, 64, 64, 4), 0.5, "float32")
+    pair[..., 3] += np.random.default_rng(0).choice([-1, 1], (1, 64, 64)) / 255
+    seen = keras.Model(model.inputs[0], model.get_layer("seen").output)(pair).numpy()[0, ..., 5]
+    assert np.median(seen) < 0.03
+
+
+def test_line_that_both_planes_share_is_seen_and_a_short_one_is_not():
+    import keras
+
+    model = vgg_scene((64, 64, 4), width=1)
+    seen = keras.Model(model.inputs[0], model.get_layer("seen").output)
+    pair = np.zeros((2, 64, 64, 4), "float32")
+    pair[0, 20:50, 20:50] = 1
+    pair[1, 20:23, 20:23] = 1
+    frame, dot = seen(pair).numpy()[..., 7:].max((1, 2))
+    assert (frame > 0.9).all() and (dot < 0.5).all()
+
+
+def test_depth_that_was_moved_fits_where_it_is_moved_back():
+    import keras
+
+    model = vgg_scene((64, 64, 4), width=1)
+    fit = keras.Model(model.inputs[0], model.get_layer("norm_overall_fit").input)
+    rng = np.random.default_rng(0)
+    plane = np.kron(rng.random((1, 16, 16)), np.ones((1, 4, 4)))[..., None]
+    pair = np.concatenate([plane, plane, plane, plane], -1).astype("float32")
+    assert fit(pair).numpy()[0].argmax() == 0
+    pair[..., 3] = np.roll(pair[..., 3], 10, axis=1)
+    assert fit(pair).numpy()[0].argmax() != 0
 
 
 def test_model_survives_saving(tmp_path):

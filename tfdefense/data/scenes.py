@@ -24,10 +24,17 @@ class Scenes(NamedTuple):
 
 
 def by_scene(images, seed=0):
-    """The set in an order in which neighbours by index, views of one room, stay together: a cut then parts few rooms."""
-    groups = images.y // 10
-    drawn = np.random.default_rng(seed).permutation(groups.max() + 1)[groups]
-    return images.take(np.lexsort((images.y, drawn)))
+    """The set in an order in which neighbours by index, views of one room, stay together: a cut then parts few rooms.
+
+    The split of the set is by room, so that a room ends where the index jumps; where it does not for long, every 20 views.
+    """
+    order = np.argsort(images.y, kind="stable")
+    first = np.flatnonzero(np.diff(images.y[order], prepend=-2) > 1)
+    lengths = np.diff(np.append(first, len(order)))
+    place = np.arange(len(order)) - np.repeat(first, lengths)
+    group = np.cumsum(place % 20 == 0) - 1
+    drawn = np.random.default_rng(seed).permutation(group[-1] + 1)[group]
+    return images.take(order[np.argsort(drawn, kind="stable")])
 
 
 def forge(pairs, kind, *, predicted=None, seed=0, rows=None, vary=False):
@@ -128,6 +135,11 @@ def twins(pairs, rows, kinds, *, predicted=None, seed=0, vary=False):
     return x, np.tile(np.array([REAL, FORGED], "int32"), len(rows))
 
 
+def zoomed_pair(pair, rng):
+    """A window of most of a pair, made as large as the whole: as misaligned ones are resized, but both planes alike."""
+    return _zoomed(pair, rng.uniform(0.75, 0.95), *rng.random(2))
+
+
 def vary_pair(pair, rng):
     """Mirrored, cropped and its image brightened at random; all channels alike, so that it stays a picture of a real scene."""
     pair = pair[:, ::-1] if rng.random() < 0.5 else pair
@@ -192,7 +204,7 @@ def _inserted(pair, other, guess, rng):
 
 
 def _misaligned(pair, other, guess, rng):
-    """Depth moved or scaled against the image by more than a tenth of the picture."""
+    """Depth moved or scaled against the image, by about a tenth of the picture and more; resized are always both."""
     if rng.random() < 0.5:
         share = rng.uniform(0.75, 0.85)
         corner, away = rng.random(2), rng.random(2)
@@ -200,8 +212,9 @@ def _misaligned(pair, other, guess, rng):
         side, apart = rng.integers(2), [rng.uniform(0, 0.25), rng.uniform(0.75, 1)]
         corner[side], away[side] = rng.permutation(apart)
         return _with_depth(_zoomed(pair, share, *corner), _zoomed(pair, share, *away)[..., DEPTH:])
-    scaled = _zoomed(pair, rng.uniform(0.6, 0.8), *rng.random(2))
-    image, depth = (scaled, pair) if rng.random() < 0.5 else (pair, scaled)
+    share = rng.uniform(0.8, 0.95)
+    wide, near = _zoomed(pair, share, *rng.random(2)), _zoomed(pair, share * rng.uniform(0.6, 0.8), *rng.random(2))
+    image, depth = (near, wide) if rng.random() < 0.5 else (wide, near)
     return _with_depth(image, depth[..., DEPTH:])
 
 
