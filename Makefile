@@ -8,6 +8,8 @@ export MALLOC_TRIM_THRESHOLD_ = 4294967296
 export MALLOC_MMAP_THRESHOLD_ = 4294967296
 export MALLOC_TOP_PAD_ = 268435456
 export TF_CPP_MIN_LOG_LEVEL = 3
+# Without AVX-512, TensorFlow leaves oneDNN alone, which trains up to twice as fast.
+export TF_ENABLE_ONEDNN_OPTS = 1
 ifneq ($(wildcard ../shared/data),)
 export TFDEFENSE_DATA ?= $(abspath ../shared/data)
 endif

@@ -3,6 +3,7 @@
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # Models this small keep one core busy and no more: `make test` runs a process for each of two cores instead. Of inter-op threads
 # two are left, for attacks that run beside a training step.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")

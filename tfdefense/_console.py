@@ -72,6 +72,7 @@ def _show_warning(message, category, filename, lineno, file=None, line=None):
 def _start_tensorflow():
     """Seconds of work: done once what can be checked without it has been checked."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     with quiet():
         import tensorflow as tf
 

@@ -1,6 +1,7 @@
 """`python -m training RECIPE`: shows progress on the error stream; the output is the path of the model, for scripts."""
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -9,6 +10,9 @@ from typing import Annotated
 import typer
 
 from training import recipe as recipes
+
+# Before TensorFlow is imported, which without AVX-512 computes without oneDNN, up to twice as slowly.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
 def command(
