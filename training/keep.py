@@ -54,7 +54,9 @@ class Checkpoints(keras.callbacks.Callback):
         self._keep_best(states[-1], done - 1)
 
     def on_epoch_end(self, epoch, logs=None):
-        if not np.isfinite((logs or {}).get("loss", 0.0)):
+        # The loss may stay finite: oneDNN's ReLU makes 0 of what is no number.
+        weights = (np.asarray(weight) for weight in self.model.trainable_weights)
+        if not (np.isfinite((logs or {}).get("loss", 0.0)) and all(np.isfinite(weight).all() for weight in weights)):
             # The state before is the last good one.
             self.diverged = epoch + 1
             return

@@ -231,8 +231,8 @@ def fit(recipe, work, *, place, data_dir=None, cache=None, callbacks=(), verbose
     )
     if checkpoints.diverged:
         raise ValueError(
-            f"The loss was no finite number any more in epoch {checkpoints.diverged}. Lower the learning rate: `--learning-rate`. "
-            "Epochs before it are kept."
+            f"Loss or weights were no finite numbers any more in epoch {checkpoints.diverged}. Lower the learning rate: "
+            "`--learning-rate`. Epochs before it are kept."
         )
     measured = model.evaluate(tested, verbose=0, return_dict=True)[_measure(recipe)]
     model = place.release(model)
