@@ -186,7 +186,7 @@ def rejects(model, x):
 def measure_clean(split, method):
     import tfdefense as td
 
-    outcomes = td.evaluate(split.model(method)[0], *split.data["clean"])
+    outcomes = td.evaluate(split.attackable(method), *split.data["clean"])
     return {"accuracy": outcomes.accuracy, "rejection": outcomes.rejection, "samples": len(outcomes)}
 
 
