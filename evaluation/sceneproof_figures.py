@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from evaluation.sceneproof_fit import STRONGEST
+
 
 def _shown(pairs):
     """Picture above, depth below."""
@@ -27,8 +29,10 @@ def attacks_of(setting, folder, columns=6):
     import tfdefense as td
     from tfdefense.data import scenes
 
-    x, y = setting.attacked
-    for attack, system in (("type I", "plain"), ("type II", "Det ABC"), ("type II, strongest", "Det ABC")):
+    for attack, system in (("type I", "plain"), ("type II", "Det ABC"), (STRONGEST, "Det ABC")):
+        x, y = setting.attacked
+        if attack == STRONGEST:
+            x, y = x[setting.first], y[setting.first]
         x_adv = setting.under(attack, system)
         outcomes = td.evaluate(setting.system(system), x_adv, y)
         changed = np.abs(x_adv - x).reshape(len(x), -1).max(-1) > 0
