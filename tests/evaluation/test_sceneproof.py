@@ -169,6 +169,7 @@ def test_rows_of_all_systems_and_attacks_stand_beside_the_papers(setting, tmp_pa
     for name in ("ATTACKS", "TYPE_ONE", "TYPE_TWO"):
         monkeypatch.setattr(sceneproof, name, attacks)
     monkeypatch.setattr("evaluation.sceneproof_figures.attacks_of", lambda *_: None)
+    monkeypatch.setattr(setting, "_strongest", lambda system, epsilon: setting.gradient(epsilon=epsilon))
     monkeypatch.setattr(Context, "network", lambda *_, **__: tmp_path / "model.keras")
     sceneproof.run(context, epsilon=0.1, steps=3, width=2)
     rows = {row["what"]: row for row in context.rows}
@@ -180,6 +181,7 @@ def test_rows_of_all_systems_and_attacks_stand_beside_the_papers(setting, tmp_pa
         single = [rows[f"F->T, {attack}, {system}"]["ours"] for attack in attacks]
         assert worst >= max(single) and means["ours"] == pytest.approx(np.mean(single))
         assert f"T->F, depth with sign noise of 1/255, {system}" in rows and f"F->T, rendered, {system}" in rows
+    assert rows["F->T, type II, strongest, 8 times the size, Det ABC"]["samples"] == 5
     assert rows["F->T, type I, mean, Det A"]["paper"] == 0.06 and rows["T->F, type II, mean, branch"]["paper"] == 0.145
     assert "T->T rejected, type I, plain" not in rows and "flagged by A or B, rendered" in rows
     assert context.settings["fitted on scenes"] == 0
