@@ -19,7 +19,7 @@ DATASETS = ("mnist", "cifar10", "imagenette_small", "digits")
 SIGMAS = tuple(sorted({round(0.1 * i, 2) for i in range(11)} | {round(0.4 + 0.01 * i, 2) for i in range(11)}))
 QUICK_SIGMAS = (0.0, 0.3, 0.4, 0.45, 0.5, 1.0)
 ENOUGH = 30
-# Of the dynamic adversary among the strongest: what lies between them its steps jump over.
+# Of the dynamic adversary among the strongest attacks: close together below 0.5, where what wins a pixel changes.
 AROUND_HALF = (0.3, 0.4, 0.43, 0.46, 0.49, 0.5)
 STRONGEST = (
     "strongest of PGD on max(margin, suspicion), on log-sum-exp and on maximum confidence, selective and orthogonal PGD, and the "

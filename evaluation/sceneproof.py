@@ -3,7 +3,7 @@
 For the plain network, a detector branch and SafetyNet's detectors: how often forged pairs are taken for true, true ones for
 forged, and true ones rejected; on test pairs as they are, on unfamiliar forgeries, and under type I, type II and transferred
 attacks. Everything is smaller than the paper's: pairs, pictures, networks; see the settings. All detectors reject equally
-many held-out real pairs. About two hours of training and two of attacks with `--workers 2` on two free cores.
+many held-out real pairs. An estimated hour of training and two of attacks with `--workers 2` on two free cores.
 """
 
 import json
