@@ -13,11 +13,12 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from evaluation import results
 from evaluation.fitting import Fitting
 
 DATASETS = ("mnist", "digits")
 BASES = ("plain", "attacked", "joined", "joined, attacked")
-HEADINGS = {"what": "system", "ours": "half fooled at l2"}
+HEADINGS = {"what": "system", "ours": "half fooled at l2", "between": "l2 interval (95 %)"}
 MAX_REJECTED, CALIBRATES = 0.05, 2000
 
 
@@ -196,6 +197,8 @@ def run(
     only: Annotated[str | None, typer.Option(help="One system, by its name; on both of its bases.")] = None,
     steps: Annotated[int | None, typer.Option(help="Gradient steps of a search; those of `td.report`.", min=1)] = None,
 ):
+    if only and context.output.resolve() == results.RESULTS:
+        raise ValueError("`--only` is a part of the board and must not take its place. Name another folder with `--output`.")
     setup = SETUPS[context.dataset]
     number = context.samples_or(100, 16)
     context.settings.update(samples=number, steps=steps or "as td.report", max_rejected=MAX_REJECTED, vectors=VECTORS)
@@ -219,6 +222,15 @@ def place(measured):
     return (-1.0 if half is None else half, np.mean(measured["curves"]["l2"]["aware"]["held"]))
 
 
+def interval(measured, number):
+    """Where the curve crosses the shares that so few samples cannot tell from a half: about 95 % of the sizes found lie between."""
+    from tfdefense.reporting.checks import half
+
+    curve, start = measured["curves"]["l2"]["aware"], 1 - measured["clean"]["wrong"]
+    ends = [half(curve["sizes"], curve["held"], start, 0.5 + side * 0.98 / number**0.5) for side in (1, -1)]
+    return " to ".join(f"beyond {curve['sizes'][-1]:g}" if end is None else f"{end:.2f}" for end in ends)
+
+
 def add_rows(context, found, number):
     context.headings.update(HEADINGS)
     ordered = sorted(found.items(), key=lambda item: place(item[1][2]), reverse=True)
@@ -240,6 +252,7 @@ def add_rows(context, found, number):
             samples=number,
             note=". ".join(notes),
             rank=rank if beaten else None,
+            between=interval(measured, number),
             base=BASES[base],
             **{"clean right": clean["right"], "clean rejected": clean["rejected"]},
             **{f"not fooled at {at}": share for at, share in held.items()},

@@ -12,11 +12,14 @@ class Network:
     """
 
     def __init__(self, context, loss, path, train, held_out, sigma=None):
+        import json
+
         import keras
 
         import tfdefense as td
         import tfdefense.layers  # the network may end in one of them
 
+        self.config = json.loads((path.parent / "config.json").read_text())
         base = keras.models.load_model(path, compile=False)
         sigma = sigma or SIGMA[loss]
         defended = context.model(f"density {path.parent.name} {sigma:.4g}", with_density, base, sigma, train, held_out)

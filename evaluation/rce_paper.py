@@ -27,6 +27,7 @@ WHITE_BOX = {
     "mnist": {"ce": (0.01, 17.12), "rce": (0.77, 31.59)},
     "cifar10": {"ce": (0.00, 1.26), "rce": (0.12, 3.89)},
 }
+TOLD_OF_TRANSFER = {"mnist": "; the paper, in words: AUC above 0.95, less than half mislead"}
 TRANSFER = {"cifar10": {("ce", "ce"): 0.750, ("rce", "ce"): 0.908, ("ce", "rce"): 0.891, ("rce", "rce"): 0.849}}
 
 

@@ -24,12 +24,15 @@ def kinds_of(setting, folder, columns=8):
         Image.fromarray(scenes.whole(picture)).save(folder / f"{kind.replace(' ', '-')}.png")
 
 
-def attacks_of(setting, folder, columns=6):
+SHOWN = (("type I", "plain"), ("type II", "Det ABC"), (STRONGEST, "Det ABC"))
+
+
+def attacks_of(setting, folder, columns=6, shown=SHOWN):
     """Successful type I attacks on the plain network, and type II attacks on SafetyNet; forged pairs first."""
     import tfdefense as td
     from tfdefense.data import scenes
 
-    for attack, system in (("type I", "plain"), ("type II", "Det ABC"), (STRONGEST, "Det ABC")):
+    for attack, system in shown:
         x, y = setting.attacked
         if attack == STRONGEST:
             x, y = x[setting.first], y[setting.first]

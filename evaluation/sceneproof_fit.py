@@ -52,8 +52,8 @@ class Setting:
         rows = np.random.default_rng(1).permutation(len(held_out.y))[:100]
         x, y = held_out.x[rows], held_out.y[rows]
         for size in SIZES:
-            x_adv = self.gradient(epsilon=size)(self.network("classifier"), x, y, mask=MASK).x_adv
-            found[f"{size:.6f}"] = rates(self.network("classifier"), _whole(x_adv), y)
+            x_adv = self.gradient(epsilon=size)(self.as_attacked(self.network("classifier")), x, y, mask=MASK).x_adv
+            found[str(size)] = rates(self.network("classifier"), _whole(x_adv), y)
         return found
 
     def network(self, name):
@@ -115,8 +115,15 @@ class Setting:
         # At a random point too: on pairs of whole values many edges of the first layer have no slope.
         return PGD(**{"epsilon": getattr(self, "epsilon", None), "steps": self.steps, "starts": ("sample", "random")} | options)
 
+    def as_attacked(self, model):
+        """What an attacker searches on: pairs get to a model through files, and changes between whole parts of 255 are lost."""
+        from evaluation.files import on_files
+
+        # Kept with the model, by whose number it is found again.
+        return self._once(id(model), lambda: (on_files(model), model))[0]
+
     def crafted(self, name, attack, model, x, y):
-        return crafted(self.context, name, attack, model, x, y, mask=MASK).x_adv
+        return _whole(crafted(self.context, name, attack, self.as_attacked(model), x, y, mask=MASK).x_adv)
 
     def system(self, name, network="classifier"):
         """The plain network, or one with a detector that was fitted on type I attacks of that network."""
@@ -130,11 +137,9 @@ class Setting:
         clean = self.scenes("fitted")
         x_adv = self.crafted(f"to fit on, {network}", self.gradient(starts="sample"), self.network(network), clean.x, clean.y)
         # What is wrong from the start stays as it is: no sample of an attack.
-        attacked = (x_adv != clean.x).reshape(len(x_adv), -1).any(-1)
-        # Values between whole parts of 255 would be all that a detector needs to look at.
-        adversarial = _whole(x_adv[attacked])
+        attacked = (x_adv != _whole(clean.x)).reshape(len(x_adv), -1).any(-1)
         held_out = self.scenes("held out")
-        return clean, adversarial, held_out.x[held_out.y == 1]
+        return clean, x_adv[attacked], held_out.x[held_out.y == 1]
 
     def _with_codes(self, name, network):
         import tfdefense as td
@@ -173,19 +178,18 @@ class Setting:
         tuned.fit(x, y, batch_size=32, epochs=self.tuning_epochs, verbose=0)
         return tuned
 
-    def under(self, attack, system):
-        """What an attack makes of the samples, as files hold it; the strongest of the first ones alone."""
-        return _whole(self.raw(attack, system))
-
     def far(self, system, count=30):
         """Some forged pairs under the strongest attack, so many times the size of the others, and their labels."""
         x, y = self.attacked
         rows = np.flatnonzero(y == 0)[:count]
         search = self._strongest(system, FAR * self.epsilon)
-        return _whole(self.crafted(f"far, {system}", search, self.system(system), x[rows], y[rows])), y[rows]
+        return self.crafted(f"far, {system}", search, self.system(system), x[rows], y[rows]), y[rows]
 
-    def raw(self, attack, system):
-        """The same before it is rounded: type I knows the plain network alone, type II the system."""
+    def under(self, attack, system):
+        """What an attack makes of the samples, the strongest of the first ones alone.
+
+        Type I knows the plain network, type II the system.
+        """
         from tfdefense.attacks import FGSM, Evade
 
         x, y = self.attacked

@@ -14,8 +14,9 @@ _TABLE_4 = {
     "type I, mean": ((28.6, 30.9), (12.8, 12.3, 30.8), (6.0, 8.3, 26.7), (5.0, 6.4, 27.9)),
     "type II, mean": ((21.7, 25.8), (16.6, 14.5, 26.0), (9.6, 8.6, 22.5), (8.4, 7.84, 23.9)),
 }
-# Table 1, Det A: F->T of the average over unfamiliar data.
+# Table 1, Det A: F->T of the average over unfamiliar data, and the averages over transfers, from a ResNet too.
 _UNFAMILIAR = {"Det A": 17.3}
+_TRANSFERS = {"type I transfers, mean": (4.6, 9.4, 33.6), "type II transfers, mean": (7.9, 9.8, 26.6)}
 # Tables 2 and 3, in percent: right by the classifier; flagged by B, A, both, either, and by either of what is taken for true.
 # The tables have no C, the detector on pool5, alone.
 COLUMNS = ("right", "B", "A", "A and B", "A or B", "A or B, of those taken for true", "C")
@@ -36,6 +37,8 @@ def rate(attack, system, which):
     """A rate of table 4 (for unfamiliar data of table 1) as a share, or None."""
     if attack == "unfamiliar":
         percent = _UNFAMILIAR.get(system) if which == "F->T" else None
+    elif attack in _TRANSFERS:
+        percent = dict(zip(RATES, _TRANSFERS[attack], strict=True)).get(which) if system == "Det A" else None
     elif attack in _TABLE_4 and system in SYSTEMS:
         percent = dict(zip(RATES, _TABLE_4[attack][SYSTEMS.index(system)], strict=False)).get(which)
     else:

@@ -1,11 +1,12 @@
-"""What the defenses cost: their training beside stock Keras `fit`, a step of dynamic training, a decision with 10,000 codes.
+"""What the defenses cost: their training beside stock Keras `fit`, a step of dynamic training, a decision with 10,000 codes,
+and what oneDNN spares.
 
 Each is a ratio of CPU times, all threads of the process included, to a yardstick measured in turns in the same process:
 throughput to that of stock `fit` on the same network (by wall time too), a detector step to a pass of the classifier (one
-compiled forward and backward run), a decision to the classifier's own.
+compiled forward and backward run), a decision to the classifier's own, work with oneDNN to the same without.
 """
 
-from evaluation import speed_codes, speed_detector, speed_fit
+from evaluation import speed_codes, speed_detector, speed_fit, speed_onednn
 from evaluation.speed import RECIPES
 
 DATASETS = ("mnist", "digits")
@@ -27,3 +28,4 @@ def run(context):
     speed_fit.add_rows(context, context.part("fit", speed_fit.measure, *place, batches, turns), full)
     speed_detector.add_row(context, context.part("detector step", speed_detector.measure, *place))
     speed_codes.add_row(context, context.part("codes", speed_codes.measure, *place))
+    speed_onednn.add_rows(context, context.part("oneDNN", speed_onednn.measure, *place, 1 if context.quick else speed_onednn.TURNS))

@@ -98,6 +98,7 @@ MISTAKES = {
     "size": (["image.png", "other.png"], "of the picture's size, 64x48. Received 32x24 in .*other.png. Register"),
     "8 bits": (["image.png", "bytes.png"], "Expected a 16-bit grey PNG of millimetres.*bytes.png, which is 8-bit"),
     "colour": (["image.png", "colour.png"], "which is colour"),
+    "depth first": (["near.png", "image.png"], "picture of 8 bits a colour first. Received .*near.png.*depth map second"),
     "shape": (["wide.png", "wide-depth.png"], "looks at pictures of 32x24. Received 90x48.*Crop both files to 32:24"),
 }
 
@@ -113,3 +114,19 @@ def test_model_of_something_else_is_one_line(files, classifier, tmp_path):
     classifier.save(tmp_path / "digits.keras")
     line = fails("check-scene", files / "image.png", files / "near.png", "--model", tmp_path / "digits.keras")
     assert re.search(r"Expected a model of pictures with depth.*\(None, 8, 8, 1\)", line)
+
+
+def test_model_of_more_than_two_classes_is_one_line(files, tmp_path):
+    import keras
+
+    inputs = keras.Input((24, 32, 4))
+    keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(inputs))).save(tmp_path / "three.keras")
+    line = fails("check-scene", files / "image.png", files / "near.png", "--model", tmp_path / "three.keras")
+    assert re.search(r"Expected a model of two classes, forged and real. .*three.keras has 3", line)
+
+
+def test_exported_model_says_the_same(files, tmp_path):
+    td.load(files / "judge.keras").export(tmp_path / "served", verbose=False)
+    models = files / "judge.keras", tmp_path / "served"
+    kept, served = (run("check-scene", files / "image.png", files / "far.png", "--model", model).stdout for model in models)
+    assert kept == served and kept.startswith("rejected")

@@ -7,14 +7,20 @@ import numpy as np
 from tfdefense.data.scenes import CLASSES, FORGED, REAL, whole
 
 FAR = 10_000  # millimetres that a depth of 1 stands for
+_DEEP = ("I;16", "I;16B", "I;16L", "I")
 _HOLES = "{share:.0%} of {path} has no depth (0). It is filled from the nearest pixels, as in the pairs that models learn from."
 
 
 def read_pair(image, depth):
     """A picture (height, width, 3), uint8, and its depth in millimetres, (height, width), from 16 bits."""
-    picture = _open(image).convert("RGB")
-    map_ = _open(depth)
-    if map_.mode not in ("I;16", "I;16B", "I;16L", "I"):
+    picture, map_ = _open(image), _open(depth)
+    if picture.mode in (*_DEEP, "F"):
+        raise ValueError(
+            f"Expected a picture of 8 bits a colour first. Received {image}, which is a map of more: all above 255 would be white. "
+            "Give the picture first and its depth map second."
+        )
+    picture = picture.convert("RGB")
+    if map_.mode not in _DEEP:
         bits = {"1": "1-bit", "L": "8-bit", "P": "8-bit", "RGB": "colour", "RGBA": "colour", "F": "float"}
         raise ValueError(
             f"Expected a 16-bit grey PNG of millimetres as the depth map. Received {depth}, which is "

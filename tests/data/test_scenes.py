@@ -143,6 +143,25 @@ def test_stream_repeats_for_a_seed_and_forges_anew_in_each_epoch(pairs):
     assert (first[0][0][0] != first[1][0][0]).any() and (first[0][0][0] != other[0][0][0]).any()
 
 
+def test_stream_leaves_out_no_pair_and_follows_its_own_seed_alone(pairs):
+    import tensorflow as tf
+
+    def epoch(seed_of_tensorflow):
+        tf.random.set_seed(seed_of_tensorflow)
+        return np.concatenate([x for x, _ in scenes.stream(pairs, "no depth", vary=False)])
+
+    first, again = epoch(0), epoch(1)
+    np.testing.assert_array_equal(first, again)
+    assert sorted(one.tobytes() for one in scenes.whole(first[::2])) == sorted(one.tobytes() for one in pairs)
+
+
+def test_what_a_stream_cannot_forge_is_said_before_it_starts(pairs):
+    with pytest.raises(ValueError, match="needs `predicted`"):
+        scenes.stream(pairs)
+    with pytest.raises(ValueError, match="must be among"):
+        scenes.stream(pairs, "stolen")
+
+
 def test_example_in_the_docstring_runs():
     assert doctest.testmod(scenes) == (0, 3)
 

@@ -8,8 +8,7 @@ from evaluation import goals, results
 from evaluation.goals import Goal
 
 # Rows that came after the last run of their protocol.
-_LATER = (f"{goals._BETTER}, the same bandwidth", f"{goals._LONGER}: {goals._BOTH}")
-PENDING = {("rce_bandwidth", "mnist", what) for what in _LATER}
+PENDING = {("rce", "mnist", f"least AUC of the four, K-density, RCE, ResNet-8, {name}") for name in goals._TRAININGS}
 
 
 @pytest.fixture
@@ -40,6 +39,11 @@ def test_goal_is_met_or_not(one_goal, limits, a, line):
     assert table(a, 0.5).splitlines()[2:] == [line]
 
 
+def test_number_of_no_samples_is_not_measured_for_a_reason(one_goal):
+    one_goal(row="a")
+    assert table(None, 0.5).splitlines()[2:] == ["| a less b | - | - | not measured | because |"]
+
+
 def test_protocol_without_goals_has_no_table(one_goal):
     one_goal()
     assert goals.table({"protocol": "q", "dataset": "digits", "rows": []}) == ""
@@ -54,5 +58,6 @@ def test_goals_find_their_rows(protocol, dataset):
     content = json.loads(path.read_text())
     of = {row["what"]: row["ours"] for row in content["rows"]}
     for goal in goals.GOALS[protocol, dataset]:
-        if (protocol, dataset, goal.what) not in PENDING:
-            assert goal.measured(of) is not None, goal.what
+        # Of no samples there is no number.
+        known = goal.row in of or goal.measured(of) is not None
+        assert known or (protocol, dataset, goal.what) in PENDING, goal.what

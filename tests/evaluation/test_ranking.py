@@ -67,6 +67,12 @@ def test_entries_pair_systems_with_their_bases():
         ranking.entries(False, "DRN")
 
 
+def test_a_part_of_the_board_does_not_take_its_place(places):
+    options = {"dataset": "digits", "quick": False, "samples": 10, "data_dir": None, "output": None, "steps": 2}
+    with pytest.raises(ValueError, match="`--only` is a part of the board .* another folder with `--output`"):
+        runner.execute("ranking", ranking, **options, only="DNR")
+
+
 def test_where_the_attack_failed_there_is_no_rank(tmp_path):
     def measured(half, held):
         curve = {"sizes": [1], "held": [held], "rejected": [held / 2]}
@@ -81,6 +87,13 @@ def test_where_the_attack_failed_there_is_no_rank(tmp_path):
     ranking.add_rows(context, systems, 10)
     assert [(row["what"], row["rank"]) for row in context.rows] == [("first", 1), ("second", 2), ("third", 3), ("beyond", None)]
     assert "the attack failed, no rank" in context.rows[-1]["note"] and context.rows[0]["of these rejected at l2 1"] == 0.2
+
+
+def test_interval_is_where_the_curve_crosses_shares_that_few_samples_cannot_tell_from_half():
+    curve = {"sizes": [1, 2, 3], "held": [0.75, 0.5, 0.25]}
+    measured = {"curves": {"l2": {"aware": curve}}, "clean": {"wrong": 0.0}}
+    assert ranking.interval(measured, 100) == "1.61 to 2.39"
+    assert ranking.interval(measured, 10) == "0.76 to beyond 3"
 
 
 def test_machines_are_fitted_on_what_no_network_has_seen():

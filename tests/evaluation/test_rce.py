@@ -15,6 +15,7 @@ def path(classifier, tmp_path_factory):
     bare = keras.models.clone_model(classifier)
     bare.set_weights(classifier.get_weights())
     bare.save(path)
+    (path.parent / "config.json").write_text('{"test_accuracy": 0.75, "seconds": 12.3}')
     return path
 
 
@@ -96,6 +97,7 @@ def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch):
     monkeypatch.setattr(rce, "SIZES", {"digits": (0.0, 0.2)})
     monkeypatch.setattr(rce, "THETAS", {"digits": (0.0, 1.0)})
     monkeypatch.setattr(rce, "ADAPTIVE", {"digits": {"l2": (1.0,)}})
+    monkeypatch.setattr(rce, "TRIES", {"digits": (("rce", "twice the epochs", {"epochs": 12}),)})
     asked = []
 
     def context():
@@ -103,14 +105,13 @@ def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch):
         made.network = lambda recipe, **options: asked.append((recipe, options)) or path
         return made
 
-    (path.parent / "config.json").write_text('{"test_accuracy": 0.75}')
-
     first = context()
     rce.run(first, cw_samples=6)
     expected = [(f"digits_resnet_{loss}", depth) for depth in (8, 14) for loss in ("ce", "rce")]
+    expected.insert(2, ("digits_resnet_rce", 8))
     assert [(recipe, options["depth"]) for recipe, options in asked if "optimizer" not in options] == expected
     compared = [row for row in first.rows if row["row"] == "R1"]
-    assert len(compared) == 6 and {row["ours"] for row in compared} == {0.25}
+    assert len(compared) == 8 and {row["ours"] for row in compared} == {0.25}
     assert {row["row"] for row in first.rows} | {s["row"] for s in first.series} == {
         "R1",
         "R2",
@@ -122,7 +123,9 @@ def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch):
         "R8",
         "R9",
     }
-    assert len([row for row in first.rows if row["row"] == "R5"]) == 2 * 7 * 3
+    assert len([row for row in first.rows if row["row"] == "R5"]) == 2 * 7 * 3 + 6
+    assert {row["ours"] for row in first.rows if "twice the epochs" in row["what"] and row["row"] == "R8"} == {0.25}
+    assert first.settings["trained in"] == "CE 12 s, RCE 12 s"
     assert len({row["what"] for row in first.rows}) == len(first.rows), "two rows of one name could not be told apart"
     drawn = {file.stem for file in (tmp_path / "rce-digits").iterdir()}
     assert {"fgsm", "bim", "ilcm", "jsma", "adaptive-l2", "tsne-ce", "tsne-rce"} <= drawn

@@ -23,6 +23,7 @@ def path(tmp_path_factory, digits):
     model.fit(digits.x, digits.y, epochs=15, verbose=0)
     path = tmp_path_factory.mktemp("network") / "model.keras"
     keras.Model(model.inputs[0], model.outputs[0]).save(path)
+    (path.parent / "config.json").write_text("{}")
     return path
 
 

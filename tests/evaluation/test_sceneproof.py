@@ -9,7 +9,7 @@ import pytest
 import tfdefense as td
 from evaluation import sceneproof, sceneproof_fit, sceneproof_paper
 from evaluation.context import Context
-from evaluation.sceneproof_figures import kinds_of
+from evaluation.sceneproof_figures import attacks_of, kinds_of
 from evaluation.sceneproof_fit import ATTACKS, MASK, STRONGEST, Setting, flags, rates
 from models.scene import depth_net, vgg_scene
 from tfdefense.data import scenes
@@ -34,6 +34,8 @@ def test_paper_has_the_numbers_of_its_tables():
     assert sceneproof_paper.rate("type I", "plain", "T->F") == 0.553
     assert sceneproof_paper.rate("type I", "plain", "T->T rejected") is None
     assert sceneproof_paper.rate("unfamiliar", "Det A", "F->T") == 0.173
+    assert sceneproof_paper.rate("type II transfers, mean", "Det A", "T->F") == 0.098
+    assert sceneproof_paper.rate("type II transfers, mean", "Det ABC", "T->F") is None
     assert sceneproof_paper.rate("type II, strongest", "Det A", "F->T") is None
     assert sceneproof_paper.flagged("no depth", "A or B, of those taken for true") == 0.82
     assert sceneproof_paper.flagged("swapped", "A") is None
@@ -86,6 +88,20 @@ def test_attacks_change_depth_alone(setting, attack):
     assert 0 < moved.max() <= 0.1 + 0.51 / 255 and MASK == (False, False, False, True)
 
 
+def test_search_is_on_what_a_file_holds(setting):
+    """Changes between whole parts of 255 are lost in a file: one that counts on them finds nothing there."""
+    model, (x, y) = setting.network("classifier"), setting.attacked
+    behind = setting.as_attacked(model)
+    small = x + np.float32(0.3 / 255) * np.array(MASK)
+    np.testing.assert_array_equal(behind(small), behind(x))
+    np.testing.assert_allclose(behind(x), model(x), atol=1e-6)
+    assert np.abs(model(small) - model(x)).max() > 1e-6
+    fooled = setting.gradient(early_stop=True)(behind, x, y, mask=MASK)
+    in_a_file = scenes.whole(fooled.x_adv) / np.float32(255)
+    np.testing.assert_array_equal(td.evaluate(model, in_a_file, y).label, fooled.label)
+    assert fooled.success.any() and np.abs(fooled.x_adv - in_a_file).max() > 1e-4, "or this says nothing"
+
+
 def test_size_of_the_attacks_is_that_under_which_the_network_fares_as_in_the_paper():
     both = {"0.01": (0.2, 0.3), "0.02": (0.35, 0.5), "0.04": (0.9, 1.0)}
     tried = {size: {"F->T": one, "T->F": other} for size, (one, other) in both.items()}
@@ -98,7 +114,7 @@ def test_sizes_are_tried_on_held_out_pairs_and_change_depth_alone(setting, monke
     seen = []
     original = sceneproof_fit.rates
     monkeypatch.setattr(sceneproof_fit, "rates", lambda model, x, y: seen.append((x, y)) or original(model, x, y))
-    assert list(setting.by_size()) == ["0.003922", "0.007843", "0.015686"]
+    assert tuple(float(size) for size in setting.by_size()) == sceneproof_fit.SIZES, "of which one is taken as it is"
     for size, (x, y) in zip(sceneproof_fit.SIZES, seen, strict=True):
         nearest = [np.abs(held_out.x[held_out.y == label] - one).max((1, 2, 3)).min() for one, label in zip(x, y, strict=True)]
         assert max(nearest) <= size + 1e-6, "the sizes are whole parts of 255, which rounding leaves in the ball"
@@ -152,6 +168,17 @@ def test_flags_join_two_detectors(setting):
     assert found["A"] + found["B"] == pytest.approx(found["A and B"] + found["A or B"])
 
 
+def test_attacks_that_got_through_are_drawn(setting, tmp_path, monkeypatch):
+    x, y = setting.attacked
+    changed = np.clip(x + np.float32(0.1) * np.array(MASK, "float32"), 0, 1)
+    label = td.evaluate(setting.network("classifier"), changed, y).label
+    monkeypatch.setitem(setting.__dict__, "attacked", (x, 1 - label))
+    # One of them leaves the pairs as they were: nothing got through.
+    monkeypatch.setattr(setting, "under", lambda attack, system: changed if attack == "type I" else x)
+    attacks_of(setting, tmp_path, columns=2, shown=(("type I", "plain"), ("type II", "plain")))
+    assert [path.name for path in tmp_path.glob("*.png")] == ["type-I-plain.png"]
+
+
 def test_pictures_are_drawn(setting, tmp_path):
     kinds_of(setting, tmp_path, columns=2)
     assert {path.stem for path in tmp_path.glob("*.png")} == {
@@ -166,8 +193,8 @@ def test_rows_of_all_systems_and_attacks_stand_beside_the_papers(setting, tmp_pa
     monkeypatch.setattr(sceneproof, "Setting", lambda *_, **__: setting)
     # The others are tested one by one; what they take is compiled for each system.
     attacks = ("type I", "type I transfer, gradient")
-    for name in ("ATTACKS", "TYPE_ONE", "TYPE_TWO"):
-        monkeypatch.setattr(sceneproof, name, attacks)
+    monkeypatch.setattr(sceneproof, "ATTACKS", attacks)
+    monkeypatch.setattr(sceneproof, "MEANS", dict.fromkeys(sceneproof.MEANS, attacks))
     monkeypatch.setattr("evaluation.sceneproof_figures.attacks_of", lambda *_: None)
     monkeypatch.setattr(setting, "_strongest", lambda system, epsilon: setting.gradient(epsilon=epsilon))
     monkeypatch.setattr(Context, "network", lambda *_, **__: tmp_path / "model.keras")
@@ -182,6 +209,7 @@ def test_rows_of_all_systems_and_attacks_stand_beside_the_papers(setting, tmp_pa
         assert worst >= max(single) and means["ours"] == pytest.approx(np.mean(single))
         assert f"T->F, depth with sign noise of 1/255, {system}" in rows and f"F->T, rendered, {system}" in rows
     assert rows["F->T, type II, strongest, 8 times the size, Det ABC"]["samples"] == 5
+    assert rows["F->T, type I transfers, mean, Det A"]["paper"] == 0.046
     assert rows["F->T, type I, mean, Det A"]["paper"] == 0.06 and rows["T->F, type II, mean, branch"]["paper"] == 0.145
     assert "T->T rejected, type I, plain" not in rows and "flagged by A or B, rendered" in rows
     assert context.settings["fitted on scenes"] == 0

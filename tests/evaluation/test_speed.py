@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import tfdefense as td
-from evaluation import networks, speed, speed_fit
+from evaluation import networks, speed, speed_fit, speed_onednn
 from evaluation.context import Context
 
 GOOD = {"passes": 40.0, "wall_passes": 41.0, "cpu": 4.0, "pass_cpu": 0.1, "pass_wall": 0.1, "wall": 4.0}
@@ -237,3 +237,17 @@ def test_what_is_timed_is_each_defense(setting):
     classes = models["stock"].output_shape[-1]
     assert models["dustbin"].output_shape[-1] == classes + 1 and models["RCE"].output_shape[-1] == classes
     assert isinstance(models["RCE"].loss, td.losses.ReverseCrossEntropy)
+
+
+def test_onednn_is_measured_against_the_same_without_in_turns(tmp_path, monkeypatch):
+    answers = {"0": {"training": 2.0, "gradient": 1.0}, "1": {"training": 1.0, "gradient": 0.75}}
+    asked = []
+    monkeypatch.setattr(speed_onednn, "_seconds", lambda *place: asked.append(place[-1]) or answers[place[-1]])
+    found = speed_onednn.measure(tmp_path, "mnist", None)
+    assert asked == ["0", "1"] * 3
+    here = context(tmp_path)
+    speed_onednn.add_rows(here, found)
+    assert [(row["row"], row["ours"], row["repeats"]) for row in here.rows] == [
+        ("training, oneDNN", 0.5, 3),
+        ("gradient, oneDNN", 0.75, 3),
+    ]

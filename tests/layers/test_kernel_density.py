@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -251,3 +255,31 @@ def test_other_mistakes_are_named(data):
         KernelDensity(max_points=3).adapt(data[0], data[1])
     with pytest.raises(ValueError, match="one fixed width.*Received shape .None, None"):
         KernelDensity()(keras.Input((None,)), keras.Input((3,)))
+
+
+_GROWTH = """
+import resource
+import numpy as np, tensorflow as tf
+from tfdefense.layers import kernel_density
+rng = np.random.default_rng(0)
+features, labels = rng.normal(size=(60_000, 64)).astype("float32"), rng.integers(0, 10, 60_000)
+probes, scores = tf.constant(features[:1000] + 0.1), tf.one_hot(labels[:1000], 10)
+layer = kernel_density.KernelDensity(2.0, max_points=60_000)
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+layer.adapt(features, labels)
+before = peak()
+with tf.GradientTape() as tape:
+    tape.watch(probes)
+    density = layer(probes, scores)
+assert np.abs(tape.gradient(density, probes).numpy()).max() > 0
+print(peak() - before)
+"""
+
+
+def test_memory_does_not_grow_with_sixty_thousand_points():
+    given = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    done = subprocess.run([sys.executable, "-c", _GROWTH], capture_output=True, text=True, env=given)
+    assert not done.returncode, done.stderr
+    # All distances at once, in one block, are 240 MB, and more than one such table is at work.
+    assert float(done.stdout.splitlines()[-1]) < 200

@@ -1,6 +1,7 @@
 """Pictures with depth: real pairs and forgeries of them, for SceneProof (rows S8 and S9)."""
 
 import io
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -53,14 +54,7 @@ def forge(pairs, kind, *, predicted=None, seed=0, rows=None, vary=False):
     """
     pairs, rows = whole(pairs), np.arange(len(pairs)) if rows is None else np.asarray(rows)
     kinds = np.broadcast_to(kind, rows.shape)
-    unknown = set(kinds.tolist()) - set(_MAKERS)
-    if unknown:
-        raise ValueError(f"`kind` must be among {', '.join(map(repr, _MAKERS))}. Received: {unknown.pop()!r}.")
-    if "predicted" in kinds and (predicted is None or np.shape(predicted) != (*pairs.shape[:3], 1)):
-        found = "None" if predicted is None else f"shape {np.shape(predicted)}"
-        raise ValueError(f"The kind 'predicted' needs `predicted`, a depth map a pair: {(*pairs.shape[:3], 1)}. Received {found}.")
-    if len(pairs) < 2 and {"swapped", "inserted"} & set(kinds.tolist()):
-        raise ValueError("To swap or insert, `pairs` must hold two scenes or more. Received one.")
+    _check(pairs, kinds, predicted)
     made = np.empty((len(rows), *pairs.shape[1:]), "uint8")
     for place, (row, one) in enumerate(zip(rows, kinds, strict=True)):
         rng = np.random.default_rng([*np.atleast_1d(seed), row, 1 + list(_MAKERS).index(one)])
@@ -75,6 +69,17 @@ def forge(pairs, kind, *, predicted=None, seed=0, rows=None, vary=False):
             other = vary_pair(other, _varying(seed, row))
         made[place] = _MAKERS[one](pair, other, guess, rng)
     return (made / np.float32(255)).astype("float32")
+
+
+def _check(pairs, kinds, predicted):
+    kinds = set(kinds.tolist())
+    if unknown := kinds - set(_MAKERS):
+        raise ValueError(f"`kind` must be among {', '.join(map(repr, _MAKERS))}. Received: {unknown.pop()!r}.")
+    if "predicted" in kinds and (predicted is None or np.shape(predicted) != (*pairs.shape[:3], 1)):
+        found = "None" if predicted is None else f"shape {np.shape(predicted)}"
+        raise ValueError(f"The kind 'predicted' needs `predicted`, a depth map a pair: {(*pairs.shape[:3], 1)}. Received {found}.")
+    if len(pairs) < 2 and {"swapped", "inserted"} & kinds:
+        raise ValueError("To swap or insert, `pairs` must hold two scenes or more. Received one.")
 
 
 def real_and_forged(pairs, kinds=FAMILIAR, *, predicted=None, seed=0):
@@ -110,7 +115,15 @@ def stream(pairs, kinds=FAMILIAR, *, predicted=None, batch_size=32, vary=True, s
     """
     import tensorflow as tf
 
-    pairs, kinds = whole(pairs), np.array(kinds)
+    pairs, kinds, epoch = whole(pairs), np.atleast_1d(kinds), itertools.count()
+    # Now, and not in the midst of an epoch.
+    _check(pairs, kinds, predicted)
+
+    def draws():
+        # TensorFlow's own draws would follow its global seed too.
+        rng = np.random.default_rng([seed, next(epoch)])
+        for row in rng.permutation(len(pairs)):
+            yield row, rng.integers(2**31)
 
     def both(row, drawn):
         kind = kinds[np.random.default_rng([drawn, 1]).integers(len(kinds))]
@@ -120,9 +133,10 @@ def stream(pairs, kinds=FAMILIAR, *, predicted=None, batch_size=32, vary=True, s
         x, y = tf.numpy_function(both, [row, drawn], (tf.float32, tf.int32))
         return tf.ensure_shape(x, [2, *pairs.shape[1:]]), tf.ensure_shape(y, [2])
 
-    rows = tf.data.Dataset.range(len(pairs)).shuffle(len(pairs), seed=seed)
-    drawn = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
-    both_planes = tf.data.Dataset.zip((rows, drawn)).map(make, num_parallel_calls=tf.data.AUTOTUNE)
+    number = tf.TensorSpec((), tf.int64)
+    drawn = tf.data.Dataset.from_generator(draws, output_signature=(number, number))
+    drawn = drawn.apply(tf.data.experimental.assert_cardinality(len(pairs)))
+    both_planes = drawn.map(make, num_parallel_calls=tf.data.AUTOTUNE)
     return both_planes.unbatch().batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
 

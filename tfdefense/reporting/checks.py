@@ -119,12 +119,12 @@ def _row(rows, norm):
     return next(row for row in rows if row["norm"] == norm)
 
 
-def half(sizes, held, start):
-    """The size at which half of the samples are fooled, on the straight line between two that were tried; None beyond."""
+def half(sizes, held, start, left=0.5):
+    """The size at which a share `left` still holds, half of them, on the straight line between two that were tried; None beyond."""
     at, before = 0.0, start
     for size, share in zip(sizes, held, strict=True):
-        if share <= 0.5:
-            return at + (size - at) * (before - 0.5) / max(before - share, 1e-9) if before > 0.5 else at
+        if share <= left:
+            return at + (size - at) * (before - left) / max(before - share, 1e-9) if before > left else at
         at, before = size, share
     return None
 
