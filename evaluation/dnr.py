@@ -24,6 +24,7 @@ class Plan:
     """What the protocol does on one data set.
 
     Args:
+        trained: How the network is, and what differs from the paper.
         layers: Watched by DNR; NR watches the output layer.
         unseen: Training samples from this one on are not among those that the network was trained on.
         fitted: Samples that the machines are fitted on.
@@ -35,6 +36,7 @@ class Plan:
     """
 
     recipe: str
+    trained: str
     layers: tuple
     unseen: int
     fitted: int
@@ -50,6 +52,7 @@ class Plan:
 PLANS = {
     "mnist": Plan(
         recipe="mnist_dnr",
+        trained="8 epochs at a rate that rises first; the paper: 50",
         layers=("dense_1", "dense_2", "logits"),
         unseen=30_000,
         fitted=10_000,
@@ -63,6 +66,7 @@ PLANS = {
     ),
     "cifar10": Plan(
         recipe="cifar10_dnr",
+        trained="20 epochs, a quarter of the filters; the paper: 75",
         layers=("pool_3", "norm_7", "logits"),
         unseen=40_000,
         fitted=8_000,
@@ -76,6 +80,7 @@ PLANS = {
     ),
     "digits": Plan(
         recipe="digits",
+        trained="as the recipe says; not in the paper",
         layers=("conv_2", "dense_1", "logits"),
         unseen=0,
         fitted=1_000,
@@ -193,8 +198,8 @@ def measure_clean(split, method):
 def measure_curves(split, method, sizes, steps, model=None, more=()):
     """Accuracy and rejection at each size under both attacks, and the largest share of samples without any gradient.
 
-    The strongest of all starts goes on from what the paper's attack has left; `more` are objectives to try after it. Shares
-    without a gradient are of the samples that were attacked.
+    The strongest of all starts goes on from what the paper's attack has left; `more` are objectives to try after it. A share
+    without a gradient stands beside the number of samples that were attacked.
     """
     import dataclasses
 
@@ -206,20 +211,23 @@ def measure_curves(split, method, sizes, steps, model=None, more=()):
     if not rejects(model, split.data["fitted"][0]):
         # Where nothing is rejected it is the paper's objective.
         more = [objective for objective in more if not isinstance(objective, Evade)]
-    by_paper, zeros = {}, {kind: [0.0] for kind in ATTACKS}
+    by_paper, zeros = {}, {kind: [] for kind in ATTACKS}
 
     def told(kind, size, search, x, y, only=None):
         split.context.say(f"split {split.seed}: {method}, {ATTACKS[kind]}, l2 {size:g}")
         with warnings.catch_warnings():
             # Its share is a row of the results.
             warnings.filterwarnings("ignore", message=".*gradient was all zeros")
-            result = search(model, x, y, only=only)
-        zeros[kind].append(float(result.zero_gradient.sum() / max(1, len(x) if only is None else only.sum())))
-        return result
+            return search(model, x, y, only=only)
+
+    def count(kind, without):
+        if len(without):
+            zeros[kind].append((float(without.mean()), len(without)))
 
     def paper(size, seed):
         def run(model, x, y):
             by_paper[size] = told("paper", size, attack(size, steps, seed), x, y)
+            count("paper", by_paper[size].zero_gradient)
             return by_paper[size]
 
         return run
@@ -235,7 +243,9 @@ def measure_curves(split, method, sizes, steps, model=None, more=()):
             first = by_paper[size]
             waiting = ~first.success if only is None else ~first.success & only
             rest = Strongest([search, *others], until_success=True)
-            found = first.stronger(told("strongest", size, rest, x, y, only=waiting))
+            later = told("strongest", size, rest, x, y, only=waiting)
+            count("strongest", later.zero_gradient[waiting])
+            found = first.stronger(later)
             # From the sample the paper's attack stops where a step changes next to nothing: once more, to the end.
             stopped = waiting & ~found.success & (first.steps < steps)
             if not stopped.any():
@@ -250,21 +260,23 @@ def measure_curves(split, method, sizes, steps, model=None, more=()):
         options = {"seeds": (split.seed,), "cumulative": kind == "strongest"}
         curve = security_curve(model, factory, *split.data["attacked"], sizes, **options)
         shares = {name: getattr(curve, name).tolist() for name in ("accuracies", "rejections", "errors")}
-        found[kind] = {**shares, "zero_gradient": max(zeros[kind])}
+        found[kind] = {**shares, "zero_gradient": max(zeros[kind], default=(0.0, 0))}
     return found
 
 
-def measure_compressed(split, vectors, steps):
-    """What compressing does to the shares not fooled at one size, beside the whole model's; on a third of the samples."""
-    size, (whole, _) = split.plan.compared, split.model("DNR")
-    models = {"whole": whole, "compressed": split.compressed(whole, vectors)}
+def measure_compressed(split, name, vectors, steps):
+    """The shares not fooled at one size of the whole model or of the compressed one; on a third of the samples."""
+    from tfdefense.attacks import LogSumExp
+
+    whole, _ = split.model("DNR")
     few = dict(split.data)
     few["attacked"] = tuple(array[: max(2, len(array) // 3)] for array in few["attacked"])
     part = Split(split.plan, split.context, split.network, split.seed, len(few["attacked"][0]), split.fitted, split.vectors)
     part.data = few
-    found = {name: measure_curves(part, f"DNR {name}", (size,), steps, model) for name, model in models.items()}
-    held = {name: {kind: one[kind]["accuracies"][0][0] for kind in ATTACKS} for name, one in found.items()}
-    return {"held": held, "size": size, "samples": part.number}
+    model = whole if name == "whole" else split.compressed(whole, vectors)
+    found = measure_curves(part, f"DNR {name}", (split.plan.compared,), steps, model, (LogSumExp(),))
+    held = {kind: found[kind]["accuracies"][0][0] for kind in ATTACKS}
+    return {"held": held, "size": split.plan.compared, "samples": part.number}
 
 
 def measure_speed(split, vectors, repeats=7):
@@ -312,7 +324,10 @@ def run(
     vectors: Annotated[int, typer.Option(help="Compress each layer of machines to so many vectors before the attack.", min=0)] = 0,
     figures: Annotated[bool, typer.Option(help="Whether to draw.")] = True,
 ):
+    # All of it now: what is edited in the meantime is not of this run.
     from evaluation import dnr_rows as rows
+    from evaluation.dnr_figures import draw
+    from tfdefense.attacks import LogSumExp
     from tfdefense.metrics import SecurityCurve
 
     plan = PLANS[context.dataset]
@@ -326,9 +341,12 @@ def run(
     context.settings.update(
         network=f"{plan.recipe} ({network.parent.name})",
         layers=", ".join(plan.layers),
-        steps=steps,
+        trained=plan.trained,
+        steps=f"{steps}, each {2.5 / steps:g} of the size; the paper steps along the gradient as long as that is",
+        paper_attack="ends once a sample is taken or a step changes it by 1e-6, with its best point; the paper keeps the last one",
+        strongest="all starts, with the paper's objective and with log-sum-exp",
         fitted=fitted,
-        calibrated=plan.calibrated,
+        calibrated=f"{plan.calibrated} held-out samples; the paper: training samples",
         max_rejected=plan.max_rejected,
         vectors=vectors or "all",
         hyper_parameters="C 1, gamma by the variance of the features; the paper: 5-fold cross-validation",
@@ -337,14 +355,17 @@ def run(
     )
     all_splits = [Split(plan, context, network, seed, number, fitted, vectors) for seed in range(splits)]
     speed = context.part("speed", measure_speed, all_splits[0], vectors or 300)
+    compressed = {}
+    for name in context.turn(("whole", "compressed")):
+        part = f"DNR {name}, at one size"
+        compressed[name] = context.part(part, measure_compressed, all_splits[0], name, vectors or 300, steps)
     measured = {}
     for split, method in context.turn(_short_between_long(all_splits)):
         of_clean = context.part(f"split {split.seed}, {method}, clean", measure_clean, split, method)
         measured[split.seed, method] = (
             of_clean,
-            context.part(f"split {split.seed}, {method}", measure_curves, split, method, sizes, steps),
+            context.part(f"split {split.seed}, {method}", measure_curves, split, method, sizes, steps, None, (LogSumExp(),)),
         )
-    compressed = context.part("compressed", measure_compressed, all_splits[0], vectors or 300, steps)
     # Told at last: more splits than in an earlier run need no part of it again.
     context.settings["splits"] = splits
     clean = {method: [measured[split.seed, method][0] for split in all_splits] for method in METHODS}
@@ -365,7 +386,5 @@ def run(
     rows.add_speed_rows(context, speed)
     rows.add_compressed_rows(context, compressed)
     rows.add_curve_rows(context, curves, zeros, plan, number)
-    if figures:
-        from evaluation.dnr_figures import draw
-
+    if figures and not context.worker:
         draw(context, all_splits[0], curves, plan, steps)

@@ -10,7 +10,8 @@ def draw(context, split, curves, plan, steps):
     folder = context.output / f"dnr-{context.dataset}"
     folder.mkdir(parents=True, exist_ok=True)
     for kind, found in curves.items():
-        plots.security_curve(found, folder / f"{kind}.png", xlabel="l2 size of the perturbation")
+        # What is rejected is told of the paper's attack alone; see the rows.
+        plots.security_curve(found, folder / f"{kind}.png", xlabel="l2 size of the perturbation", rejection=kind == "paper")
     x, y = (array[:8] for array in split.data["attacked"])
     for method in METHODS:
         for size in plan.shown:

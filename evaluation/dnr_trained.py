@@ -151,7 +151,8 @@ def add_rows(context, variant, clean, curves, sizes):
                 failed = "; attack failed here" if size == sizes[-1] and kind == "strongest" and share > 0.1 else ""
                 context.row("N8", what, share, samples=variant.number, note=f"{rejected:.3f} rejected{failed}")
         what = f"{variant.name}: largest share without a gradient, {ATTACKS[kind]}"
-        context.row("N4", what, found["zero_gradient"], samples=variant.number)
+        share, attacked = found["zero_gradient"]
+        context.row("N4", what, share, samples=attacked)
 
 
 def run(

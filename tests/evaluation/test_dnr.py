@@ -72,7 +72,8 @@ def test_run_gives_curves_of_all_models_under_both_attacks(places, monkeypatch, 
     results.check(content, path.name)
     assert path == places / "runs" / "dnr-digits.json"
     curves = {entry["what"]: entry for entry in content["series"]}
-    assert len(curves) == 2 * (1 + 2 + 2)
+    # Of the strongest attack no share rejected is told.
+    assert len(curves) == (1 + 2 + 2) + 3
     for what, curve in curves.items():
         assert curve["x"] == [0, 0.5, 4] and len(curve["deviation"]) == 3
         assert 0 <= min(curve["y"]) and max(curve["y"]) <= 1, what
@@ -142,6 +143,9 @@ def test_what_the_papers_attack_gave_up_on_is_searched_from_the_sample_to_the_en
     whole = dnr.measure_curves(one, "DNN", (0.8,), 30)
     assert weak["paper"]["accuracies"] > whole["paper"]["accuracies"]
     assert weak["strongest"]["accuracies"][0][0] <= whole["paper"]["accuracies"][0][0]
+    # The other starts have seen those alone that the paper's attack had left.
+    assert weak["paper"]["zero_gradient"][1] == 10
+    assert weak["strongest"]["zero_gradient"][1] == round(10 * weak["paper"]["accuracies"][0][0]) > 0
 
 
 def curve(*accuracies):
@@ -152,7 +156,7 @@ def curve(*accuracies):
 def rows_of(dnn, nr, dnr_curve, tmp_path, ordered=(1, 2)):
     context = Context("dnr", "digits", True, None, None, tmp_path, tmp_path)
     curves = {kind: {"DNN": curve(*dnn), "NR": curve(*nr), "DNR": curve(*dnr_curve)} for kind in dnr.ATTACKS}
-    zeros = {kind: dict.fromkeys(dnr.METHODS, 0.25) for kind in dnr.ATTACKS}
+    zeros = {kind: dict.fromkeys(dnr.METHODS, (0.25, 8)) for kind in dnr.ATTACKS}
     dnr_rows.add_curve_rows(context, curves, zeros, dataclasses.replace(PLAN, ordered=ordered), 16)
     return {row["what"]: row for row in context.rows}
 
@@ -161,7 +165,8 @@ def test_page_says_where_the_attack_failed(tmp_path):
     rows = rows_of((1, 0.5, 0.2, 0), (1, 0.6, 0.3, 0.05), (1, 0.7, 0.4, 0.3), tmp_path)
     notes = {m: rows[f"{m}, strongest of all starts: accuracy at l2 3"]["note"] for m in dnr.METHODS}
     assert notes["DNN"] == notes["NR"] == "" and notes["DNR"].startswith("attack failed here")
-    assert rows["NR, strongest of all starts: largest share without a gradient"]["ours"] == 0.25
+    without = rows["NR, strongest of all starts: largest share without a gradient"]
+    assert (without["ours"], without["samples"]) == (0.25, 8)
 
 
 @pytest.mark.parametrize(
@@ -170,12 +175,15 @@ def test_page_says_where_the_attack_failed(tmp_path):
         ((1, 0.6, 0.3, 0), (1, 0.6, 0.4, 0), True),
         ((1, 0.6, 0.3, 0), (1, 0.5, 0.4, 0), False),
         ((1, 0.6, 0.2, 0), (1, 1, 1, 1), False),
+        ((1, 0.6, 0.01, 0), (1, 0.6, 0.0, 0), True),
     ],
 )
 def test_order_of_the_methods_is_checked_where_the_paper_shows_it(nr, deep, right, tmp_path):
-    rows = rows_of((1, 0.5, 0.2, 0.9), nr, deep, tmp_path)
-    found = [row["ours"] for what, row in rows.items() if "DNR at or above NR" in what]
-    assert found == [right, right]
+    # Where next to nothing holds there is no order to break.
+    rows = rows_of((1, 0.5, min(nr[2], 0.2), 0.9), nr, deep, tmp_path)
+    found = [row for what, row in rows.items() if "DNR at or above NR" in what]
+    assert [row["ours"] for row in found] == [right, right]
+    assert all(("none differs" in row["note"]) == right for row in found)
 
 
 def test_figure_of_the_plane_shows_an_attack_that_gets_through(tmp_path):
