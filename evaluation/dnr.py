@@ -6,16 +6,16 @@ result of each sample counts. Draws the curves, adversarial examples and the pro
 
 import functools
 import time
-import warnings
 from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
 import typer
 
+from evaluation.dnr_attacks import ATTACKS, STRONGEST, harmless_rejected, measure_curves
+
 DATASETS = ("mnist", "cifar10", "digits")
 METHODS = ("DNN", "NR", "DNR")
-ATTACKS = {"paper": "from the sample, as in the paper", "strongest": "strongest of all starts"}
 HEADINGS = {"std": "deviation"}
 
 
@@ -160,121 +160,24 @@ class Split:
         return td.compress(copy, vectors, self.data["fitted"][0], **calibration)
 
 
-def attack(size, steps, seed=0, starts="sample", early_stop=True):
-    """The paper's objective by PGD, which gives its best point; the paper takes the last one and steps along the bare gradient.
-
-    Whoever is taken is taken, so that curves need no more steps; pictures do without the early stop. As the paper it stops
-    from the sample where a step changes next to nothing; where kernels are flat that would give up too soon.
-    """
-    from tfdefense.attacks import PGD, MaximumConfidence
-
-    tolerance = 1e-6 if starts == "sample" else None
-    search = {"objective": MaximumConfidence(), "tolerance": tolerance, "early_stop": early_stop}
-    return PGD(size, norm="l2", steps=steps, starts=starts, seed=seed, **search)
-
-
-def other_starts(model, pool):
-    """All starts but the sample; the way to another class leads to any of the samples that the machines were fitted on."""
-    from tfdefense.attacks import Interpolated
-
-    return (*(["base"] if rejects(model, pool[0]) else []), Interpolated(pool), "random")
-
-
-def rejects(model, x):
-    from tfdefense.decisions import View
-
-    view = View.of(model)
-    view.learn(x[:1])
-    return view.rejects
-
-
 def measure_clean(split, method):
     import tfdefense as td
 
-    outcomes = td.evaluate(split.attackable(method), *split.data["clean"])
-    return {"accuracy": outcomes.accuracy, "rejection": outcomes.rejection, "samples": len(outcomes)}
-
-
-def measure_curves(split, method, sizes, steps, model=None, more=()):
-    """Accuracy and rejection at each size under both attacks, and the largest share of samples without any gradient.
-
-    The strongest of all starts goes on from what the paper's attack has left; `more` are objectives to try after it. A share
-    without a gradient stands beside the number of samples that were attacked.
-    """
-    import dataclasses
-
-    from tfdefense.attacks import Evade, Strongest
-    from tfdefense.metrics import security_curve
-
-    model = model or split.attackable(method)
-    starts = (*other_starts(model, split.data["fitted"]), *split.more_starts)
-    if not rejects(model, split.data["fitted"][0]):
-        # Where nothing is rejected it is the paper's objective.
-        more = [objective for objective in more if not isinstance(objective, Evade)]
-    by_paper, zeros = {}, {kind: [] for kind in ATTACKS}
-
-    def told(kind, size, search, x, y, only=None):
-        split.context.say(f"split {split.seed}: {method}, {ATTACKS[kind]}, l2 {size:g}")
-        with warnings.catch_warnings():
-            # Its share is a row of the results.
-            warnings.filterwarnings("ignore", message=".*gradient was all zeros")
-            return search(model, x, y, only=only)
-
-    def count(kind, without):
-        if len(without):
-            zeros[kind].append((float(without.mean()), len(without)))
-
-    def paper(size, seed):
-        def run(model, x, y):
-            by_paper[size] = told("paper", size, attack(size, steps, seed), x, y)
-            count("paper", by_paper[size].zero_gradient)
-            return by_paper[size]
-
-        return run
-
-    def strongest(size, seed):
-        search = attack(size, steps, seed, starts)
-        others = [
-            dataclasses.replace(search, objective=objective, starts=("sample", *starts), seed=seed + 1000 * turn)
-            for turn, objective in enumerate(more, 1)
-        ]
-
-        def run(model, x, y, only=None):
-            first = by_paper[size]
-            waiting = ~first.success if only is None else ~first.success & only
-            rest = Strongest([search, *others], until_success=True)
-            later = told("strongest", size, rest, x, y, only=waiting)
-            count("strongest", later.zero_gradient[waiting])
-            found = first.stronger(later)
-            # From the sample the paper's attack stops where a step changes next to nothing: once more, to the end.
-            stopped = waiting & ~found.success & (first.steps < steps)
-            if not stopped.any():
-                return found
-            return found.stronger(told("strongest", size, attack(size, steps, seed, ("sample",)), x, y, only=stopped))
-
-        return run
-
-    found = {}
-    for kind, factory in (("paper", paper), ("strongest", strongest)):
-        # The paper's attack is shown as it is; only the strongest may keep what it has found at a smaller size.
-        options = {"seeds": (split.seed,), "cumulative": kind == "strongest"}
-        curve = security_curve(model, factory, *split.data["attacked"], sizes, **options)
-        shares = {name: getattr(curve, name).tolist() for name in ("accuracies", "rejections", "errors")}
-        found[kind] = {**shares, "zero_gradient": max(zeros[kind], default=(0.0, 0))}
-    return found
+    model, (x, y) = split.attackable(method), split.data["clean"]
+    outcomes = td.evaluate(model, x, y)
+    found = {"accuracy": outcomes.accuracy, "rejection": outcomes.rejection, "samples": len(outcomes)}
+    return found | ({} if method == "DNN" else {"harmless": harmless_rejected(model, x, split.plan.compared)})
 
 
 def measure_compressed(split, name, vectors, steps):
     """The shares not fooled at one size of the whole model or of the compressed one; on a third of the samples."""
-    from tfdefense.attacks import LogSumExp
-
     whole, _ = split.model("DNR")
     few = dict(split.data)
     few["attacked"] = tuple(array[: max(2, len(array) // 3)] for array in few["attacked"])
     part = Split(split.plan, split.context, split.network, split.seed, len(few["attacked"][0]), split.fitted, split.vectors)
     part.data = few
     model = whole if name == "whole" else split.compressed(whole, vectors)
-    found = measure_curves(part, f"DNR {name}", (split.plan.compared,), steps, model, (LogSumExp(),))
+    found = measure_curves(part, f"DNR {name}", (split.plan.compared,), steps, model)
     held = {kind: found[kind]["accuracies"][0][0] for kind in ATTACKS}
     return {"held": held, "size": split.plan.compared, "samples": part.number}
 
@@ -327,7 +230,6 @@ def run(
     # All of it now: what is edited in the meantime is not of this run.
     from evaluation import dnr_rows as rows
     from evaluation.dnr_figures import draw
-    from tfdefense.attacks import LogSumExp
     from tfdefense.metrics import SecurityCurve
 
     plan = PLANS[context.dataset]
@@ -344,7 +246,7 @@ def run(
         trained=plan.trained,
         steps=f"{steps}, each {2.5 / steps:g} of the size; the paper steps along the gradient as long as that is",
         paper_attack="ends once a sample is taken or a step changes it by 1e-6, with its best point; the paper keeps the last one",
-        strongest="all starts, with the paper's objective and with log-sum-exp",
+        strongest=STRONGEST,
         fitted=fitted,
         calibrated=f"{plan.calibrated} held-out samples; the paper: training samples",
         max_rejected=plan.max_rejected,
@@ -364,7 +266,7 @@ def run(
         of_clean = context.part(f"split {split.seed}, {method}, clean", measure_clean, split, method)
         measured[split.seed, method] = (
             of_clean,
-            context.part(f"split {split.seed}, {method}", measure_curves, split, method, sizes, steps, None, (LogSumExp(),)),
+            context.part(f"split {split.seed}, {method}", measure_curves, split, method, sizes, steps),
         )
     # Told at last: more splits than in an earlier run need no part of it again.
     context.settings["splits"] = splits

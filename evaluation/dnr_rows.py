@@ -4,7 +4,8 @@ import os
 
 import numpy as np
 
-from evaluation.dnr import ATTACKS, METHODS
+from evaluation.dnr import METHODS
+from evaluation.dnr_attacks import ATTACKS, HARMLESS_SAMPLES
 
 # A share not fooled below which an order would be one of single samples.
 NOTHING_LEFT = 0.02
@@ -18,6 +19,13 @@ def add_clean_rows(context, clean):
             spread = {} if method == "DNN" else {"std": _deviation(values)}
             row = "N3" if name == "rejection" else "N5"
             context.row(row, f"{method}, clean {name}", float(np.mean(values)), samples=found[0]["samples"], **spread)
+
+        for change in found[0].get("harmless", ()):
+            values = [run["harmless"][change] for run in found]
+            what = f"{method}, rejected of harmless changes, {change}"
+            context.row(
+                "N3", what, float(np.mean(values)), std=_deviation(values), samples=min(HARMLESS_SAMPLES, found[0]["samples"])
+            )
 
 
 def add_curve_rows(context, curves, zeros, plan, number):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from evaluation import __main__ as runner
-from evaluation import dnr, dnr_rows, results
+from evaluation import dnr, dnr_attacks, dnr_rows, results
 from evaluation.context import Context
 from tfdefense.metrics import SecurityCurve
 
@@ -80,13 +80,15 @@ def test_run_gives_curves_of_all_models_under_both_attacks(places, monkeypatch, 
     plain = curves["DNN, strongest of all starts: accuracy against l2 size"]["y"]
     assert plain[0] > 0.9 and plain[-1] < 0.2
     for method in dnr.METHODS:
-        paper, strongest = (curves[f"{method}, {told}: accuracy against l2 size"]["y"] for told in dnr.ATTACKS.values())
+        paper, strongest = (curves[f"{method}, {told}: accuracy against l2 size"]["y"] for told in dnr_attacks.ATTACKS.values())
         assert all(np.array(strongest[1:]) <= np.array(paper[1:])), "it goes on from what the paper's attack has left"
     rows = {row["what"]: row for row in content["rows"]}
     assert 0 < rows["DNR, clean rejection"]["ours"] < 0.2
+    for change in ("direction 1", "dim 0.3", "shift 1"):
+        assert 0 <= rows[f"NR, rejected of harmless changes, {change}"]["ours"] <= 1
     assert rows["DNR whole, time of a prediction over the plain network's"]["ours"] > 1
     assert {row["row"] for row in content["rows"]} == {"N1", "N2", "N3", "N4", "N5"}
-    for kind in dnr.ATTACKS.values():
+    for kind in dnr_attacks.ATTACKS.values():
         assert 0 <= rows[f"DNR compressed, {kind}: not fooled at l2 1"]["ours"] <= 1
     figures = {file.name for file in (places / "runs" / "dnr-digits").iterdir()}
     assert {"paper.png", "strongest.png", "plane.png", "examples-DNR-1.png"} <= figures
@@ -117,30 +119,45 @@ def test_paper_attack_starts_at_the_sample_and_strongest_everywhere(classifier, 
     x, y = held_out.x[:20], held_out.y[:20]
     defended = td.ThresholdDefense("confidence").attach(classifier)
     td.calibrate(defended, held_out.x, max_rejected=0.05)
-    others = dnr.other_starts(defended, (x, y))
+    others = dnr_attacks.other_starts(defended, (x, y))
     assert others[0] == "base" and others[1].pool[0] is x and others[2:] == ("random",)
-    assert len(dnr.other_starts(classifier, (x, y))) == 2, "a plain model has no base"
-    search = dnr.attack(1.0, 10)
+    assert len(dnr_attacks.other_starts(classifier, (x, y))) == 2, "a plain model has no base"
+    search = dnr_attacks.attack(1.0, 10)
     assert search.starts == "sample" and search.norm == "l2" and type(search.objective).__name__ == "MaximumConfidence"
-    assert search.tolerance and dnr.attack(1.0, 10, starts=others).tolerance is None, "only the paper's stops where it is flat"
+    assert search.tolerance, "the paper's stops where it is flat"
+    assert dnr_attacks.attack(1.0, 10, starts=others).tolerance is None, "the others do not"
+
+
+def test_machines_are_attacked_through_wider_kernels_too(classifier, held_out):
+    import tfdefense as td
+
+    defended = td.NeuralRejection().attach(classifier)
+    x, y = held_out.x, held_out.y
+    td.adapt(defended, x, y, calibration=x, max_rejected=0.05)
+    search, log_sum_exp, selective, wider = dnr_attacks.later_searches(defended, 0.6, 10, 0, ("base", "random"), rejecting=True)
+    assert search.starts == ("base", "random"), "the paper's has begun at the sample"
+    assert {one.starts for one in (log_sum_exp, selective, wider)} == {("sample", "base", "random")}
+    assert wider.attack is selective and wider.straight_through
+    assert all(one(defended, x[:30], y[:30]).success.any() for one in (search, log_sum_exp, selective, wider))
+    assert len(dnr_attacks.later_searches(classifier, 1.0, 10, 0, ("random",), rejecting=False)) == 2
 
 
 def test_what_the_papers_attack_gave_up_on_is_searched_from_the_sample_to_the_end(tmp_path, network, monkeypatch):
     one = split(tmp_path, network)
     calls = []
-    original = dnr.attack
+    original = dnr_attacks.attack
 
     def hasty(size, steps, seed=0, starts="sample", early_stop=True):
         search = original(size, steps, seed, starts, early_stop)
         calls.append(search.starts)
         return dataclasses.replace(search, tolerance=100.0) if starts == "sample" else search
 
-    monkeypatch.setattr(dnr, "other_starts", lambda model, pool: ("random",))
-    monkeypatch.setattr(dnr, "attack", hasty)
-    weak = dnr.measure_curves(one, "DNN", (0.8,), 30)
+    monkeypatch.setattr(dnr_attacks, "other_starts", lambda model, pool: ("random",))
+    monkeypatch.setattr(dnr_attacks, "attack", hasty)
+    weak = dnr_attacks.measure_curves(one, "DNN", (0.8,), 30)
     assert calls == ["sample", ("random",), ("sample",)]
-    monkeypatch.setattr(dnr, "attack", original)
-    whole = dnr.measure_curves(one, "DNN", (0.8,), 30)
+    monkeypatch.setattr(dnr_attacks, "attack", original)
+    whole = dnr_attacks.measure_curves(one, "DNN", (0.8,), 30)
     assert weak["paper"]["accuracies"] > whole["paper"]["accuracies"]
     assert weak["strongest"]["accuracies"][0][0] <= whole["paper"]["accuracies"][0][0]
     # The other starts have seen those alone that the paper's attack had left.
@@ -155,8 +172,8 @@ def curve(*accuracies):
 
 def rows_of(dnn, nr, dnr_curve, tmp_path, ordered=(1, 2)):
     context = Context("dnr", "digits", True, None, None, tmp_path, tmp_path)
-    curves = {kind: {"DNN": curve(*dnn), "NR": curve(*nr), "DNR": curve(*dnr_curve)} for kind in dnr.ATTACKS}
-    zeros = {kind: dict.fromkeys(dnr.METHODS, (0.25, 8)) for kind in dnr.ATTACKS}
+    curves = {kind: {"DNN": curve(*dnn), "NR": curve(*nr), "DNR": curve(*dnr_curve)} for kind in dnr_attacks.ATTACKS}
+    zeros = {kind: dict.fromkeys(dnr.METHODS, (0.25, 8)) for kind in dnr_attacks.ATTACKS}
     dnr_rows.add_curve_rows(context, curves, zeros, dataclasses.replace(PLAN, ordered=ordered), 16)
     return {row["what"]: row for row in context.rows}
 
