@@ -5,41 +5,46 @@ import math
 import numpy as np
 
 from evaluation.crafted import crafted
+from evaluation.detector_plan import shown
 
 PAPERS = "smoothed, from the sample, as in the paper"
 OPEN = (PAPERS, "smoothed, all starts", "straight-through, selective, all starts", "straight-through, log-sum-exp, all starts")
 TRANSFERRED = ("another network", "one tuned on its adversarial samples", "one with a branch")
 ASKING = ("outputs", "labels, linf")
 BLACK = (*TRANSFERRED, *ASKING)
-# They look for the smallest change: with and without sight of the model.
-SMALLEST = ("Carlini-Wagner, l2", "labels, l2")
-TYPE_TWO = (*OPEN, *BLACK, *SMALLEST)
+# It looks for the smallest change.
+SMALLEST = "Carlini-Wagner, l2"
+# On a plain model, whose gradients nothing masks, those that ask must find what the others find.
+TYPE_TWO = (*OPEN, *BLACK, SMALLEST)
 # From where the surrogate leads to the real model, for gradients alone.
 STRAIGHT = ((5.0, 2.0), (20.0, 1.0))
 
 
-def title(attack):
+def title(attack, guard):
     if attack in TRANSFERRED:
         return f"black box, transferred from {attack}"
     if attack in BLACK:
         return {"outputs": "black box by outputs (Square)"}.get(attack, "black box by labels (HopSkipJump)")
+    if guard in ("plain", "branch"):
+        # Nothing of them is smoothed.
+        attack = attack.removeprefix("smoothed, ").removeprefix("straight-through, ")
     return f"white box, {attack}"
 
 
-def tried_on(guard):
-    """The attacks on a model. On a plain one, whose gradients nothing masks, those that ask must find what the others find."""
-    return tuple(attack for attack in TYPE_TWO if guard != "plain" or attack != "labels, l2")
-
-
 def type_one(setting, name):
-    """Shares that are misclassified and not rejected, of attacks on the undefended classifier; at both thresholds."""
+    """Shares that are misclassified and not rejected, of attacks on the undefended classifier; at both thresholds.
+
+    Beside the sizes that all learn from, the one of type II.
+    """
     import tfdefense as td
 
     y = setting.test[1]
+    tried = dict.fromkeys((*setting.chosen, f"iterative linf {shown(setting.codes.size)}"))
     found = {}
-    for about, threshold in (("half", 0.0), ("calibrated", None)):
+    # A plain network has no threshold.
+    for about, threshold in (("half", 0.0), ("calibrated", None))[: 1 if name == "plain" else 2]:
         guard = setting.guard(name, threshold)
-        found[about] = {one: td.evaluate(guard, setting.twins(one), y, adversarial=True).error for one in setting.chosen}
+        found[about] = {one: td.evaluate(guard, setting.twins(one), y, adversarial=True).error for one in tried}
     return found
 
 
@@ -78,7 +83,7 @@ def made(setting, guard, attack):
         return HopSkipJump(attack.split(", ")[1], queries=queries)
     pgd = {"steps": steps, "early_stop": True}
     search = {
-        SMALLEST[0]: CarliniWagner(steps=max(2, 2 * steps), binary_search_steps=3),
+        SMALLEST: CarliniWagner(steps=max(2, 2 * steps), binary_search_steps=3),
         PAPERS: PGD(size, starts="sample", **pgd),
         OPEN[1]: PGD(size, starts="all", restarts=3, **pgd),
         OPEN[2]: OrthogonalPGD(size, steps=steps, starts="all", restarts=3),
@@ -87,7 +92,7 @@ def made(setting, guard, attack):
     if not can_be_smoothed(guard):
         return search
     return (
-        Through(search) if attack.startswith("smoothed") or attack in SMALLEST else Through(search, STRAIGHT, straight_through=True)
+        Through(search) if attack.startswith("smoothed") or attack == SMALLEST else Through(search, STRAIGHT, straight_through=True)
     )
 
 
@@ -96,7 +101,7 @@ def transferred(setting, name):
     from tfdefense.attacks import PGD
 
     # On to the best point: what stands just across the other network's boundary stays on this one's right side.
-    attack = PGD(setting.codes.size, steps=setting.budget["steps"], starts=("sample", "random"))
+    attack = PGD(setting.codes.size, steps=setting.budget["steps"], starts="all")
     return crafted(setting.context, f"on {name}", attack, setting.sources()[name](), *setting.test).x_adv
 
 

@@ -88,7 +88,7 @@ class Guards(Setting):
             clean, changes = x.copy(), self.plan.harmless
             for number, (kind, size) in enumerate(changes):
                 rows = slice(2 * number + 1, None, 2 * len(changes))
-                clean[rows] = harmless(x[rows], size, kind, seed=number)
+                clean[rows] = harmless(x[rows], size, kind, seed=1000 + number)  # not the noise of the control
         layers = [self.watched["ABC".index(letter)] for letter in net.watched]
         kind = td.SafetyNet(layers, levels=net.levels, join=net.join, by_class=net.by_class, threshold=0.0)
         for turn in range(net.rounds + 1):
@@ -97,7 +97,8 @@ class Guards(Setting):
             if turn == net.rounds:
                 return defended
             rows = np.random.default_rng(turn).permutation(len(x))[: self.budget["against"]]
-            evaded = self.evading(turn)(defended, x[rows], y[rows])
+            # Not the random starts of the attacks that it is measured under.
+            evaded = self.evading(1000 + turn)(defended, x[rows], y[rows])
             self.context.say(f"  {name}, round {turn + 1}: {evaded.success.mean():.3f} evade it")
             attacked = np.concatenate([attacked, evaded.x_adv[evaded.success]])
 
