@@ -39,7 +39,9 @@ class Setting:
     @functools.cached_property
     def samples(self):
         """Samples to attack that the classifier has right, in training and test: an attack leaves the others alone."""
-        return {"train": self._right(self.train.take(slice(self.budget["fitted"]))), "test": self._right(self.attacked)}
+        found = {"train": self._right(self.train.take(slice(self.budget["fitted"]))), "test": self._right(self.attacked)}
+        # Those that are compared with one that is fitted on the fly are fitted on as many.
+        return found | ({"whole": self._right(self.train)} if self.plan.dynamic else {})
 
     def _right(self, images):
         from tfdefense.decisions import decide
@@ -104,7 +106,8 @@ class Setting:
 
         changes, static = self.plan.harmless if harmless else (), isinstance(fitted_on, tuple)
         attacks = [self.adversaries[name].attack for name in fitted_on] if static else fitted_on
-        x, y, _ = self.samples["train"] if static else self._whole
+        part = "train" if static and not batches else "whole"
+        x, y, _ = self.samples[part]
         samples = 2 * len(x) if static else len(x)
         epochs = self.budget["epochs"] if static and not batches else -(-(batches or self.budget["batches"]) * 128 // samples)
         content = [self._digest, repr(attacks), layer, changes, self.plan.form, self.plan.clipped, epochs]
@@ -115,16 +118,12 @@ class Setting:
                 made = td.AdversaryDetector(layer, form=self.plan.form, width=self.budget["width"], seed=0).attach(self.base)
                 began = time.process_time()
                 if static:
-                    x, y = np.concatenate([x, self.mixed(fitted_on)]), np.repeat([0, 1], len(x))
+                    x, y = np.concatenate([x, self.mixed(fitted_on, part)]), np.repeat([0, 1], len(x))
                 steps = self._fit(made, x, y, () if static else attacks, layer, changes, epochs, path.with_suffix(""))
                 unfinished = path.with_suffix(".new.npz")
                 np.savez(unfinished, *_branch(made).get_weights(), steps=steps, seconds=time.process_time() - began)
                 unfinished.replace(path)
         return path
-
-    @functools.cached_property
-    def _whole(self):
-        return self._right(self.train)
 
     @functools.cached_property
     def _digest(self):

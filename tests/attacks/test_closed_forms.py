@@ -233,6 +233,24 @@ def test_dynamic_adversary_settles_a_disputed_pixel_by_sigma(sigma, way):
     np.testing.assert_allclose(whole, 0.2 * way, atol=1e-6)
 
 
+def narrow(x):
+    """The other class lies between 0.58 and 0.66; what is beyond is rejected."""
+    import tensorflow as tf
+
+    pixel = x[:, 0, 0, 0]
+    scores, suspicion = tf.stack([0.58 - pixel, pixel - 0.58], -1), pixel - 0.66
+    label = tf.where(suspicion > 0, -1, tf.argmax(scores, -1, output_type=tf.int32))
+    return {"scores": scores, "suspicion": suspicion, "label": label}
+
+
+@pytest.mark.parametrize(("early_stop", "steps", "end"), [(False, 10, 0.7), (True, 3, 0.6)])
+def test_dynamic_adversary_keeps_the_last_point_or_the_first_that_evades(early_stop, steps, end):
+    x = np.full((1, 1, 1, 1), 0.5, "float32")
+    result = A.DynamicAdversary(0.2, sigma=0.0, early_stop=early_stop)(narrow, x, np.zeros(1, int))
+    assert (result.success[0], result.steps[0]) == (early_stop, steps)
+    np.testing.assert_allclose(result.x_adv, end, atol=1e-6)
+
+
 def test_no_query_asks_for_what_is_there_already():
     """On a black image one sign of two is taken back by the bounds."""
     attack, black, rng = A.Square(0.1, queries=100), np.zeros((4, 4, 1), "float32"), np.random.default_rng(0)

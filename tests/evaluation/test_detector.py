@@ -149,8 +149,12 @@ def test_fitted_branches_are_kept_by_content(setting, held_out, monkeypatch):
     assert found["fast 0.2"] == pytest.approx((caught + kept) / 2)
     assert found["false positives"] == pytest.approx(1 - kept)
     with np.load(setting.branch(("fast 0.2",), "conv")) as one, np.load(setting.branch(("fast 0.2",), "conv", batches=20)) as long:
-        steps = -(-2 * len(setting.samples["train"][0]) // 128)
-        assert (one["steps"], long["steps"]) == (2 * steps, -(-20 // steps) * steps) and len(fits) == 3
+        # One that is compared with those fitted on the fly sees all that they see.
+        steps, whole = (-(-2 * len(setting.samples[part][0]) // 128) for part in ("train", "whole"))
+        assert whole > steps
+        # Whole epochs, 20 batches or more.
+        assert (one["steps"], long["steps"]) == (2 * steps, -(-20 * 64 // len(setting.samples["whole"][0])) * whole)
+        assert len(fits) == 3
 
 
 def test_other_samples_make_other_branches(setting, digits, monkeypatch):
@@ -167,10 +171,10 @@ def test_mixture_gives_each_sample_one_of_its_adversaries(setting, monkeypatch):
     monkeypatch.setattr(td, "DetectorTraining", lambda *_, **__: trainer)
     monkeypatch.setattr(detector_fit, "ROOM", 0)
     setting.branch(("fast 0.2", "iterative linf 0.1"), "conv", batches=1)
-    x = setting.samples["train"][0]
+    x = setting.samples["whole"][0]
     np.testing.assert_array_equal(seen[0][: len(x)], x)
     for number, name in enumerate(("fast 0.2", "iterative linf 0.1")):
-        np.testing.assert_array_equal(seen[0][len(x) + number :: 2], setting.twins(name, "train")[number::2])
+        np.testing.assert_array_equal(seen[0][len(x) + number :: 2], setting.twins(name, "whole")[number::2])
     np.testing.assert_array_equal(seen[1], np.repeat([0, 1], len(x)))
 
 
@@ -233,7 +237,7 @@ def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch):
 
 def test_dynamic_part_is_left_out_where_the_paper_has_none(path, tmp_path, monkeypatch):
     monkeypatch.setitem(detector.PLANS, "digits", dataclasses.replace(PLAN, dynamic=None, depths=("conv",), usual=0, deepfool=0))
-    steps = ("_detectability_rows", "_transfer_rows", "_mixture_rows", "_sigma_rows", "_strongest_rows")
+    steps = ("_detectability_rows", "_transfer_rows", "_mixture_rows", "_measured", "_sigma_rows", "_strongest_rows")
     called = []
     for name in steps:
         monkeypatch.setattr(detector, name, lambda *_, name=name: called.append(name))

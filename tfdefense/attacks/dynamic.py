@@ -24,9 +24,10 @@ class DynamicAdversary(Attack):
         epsilon: Size of the ball.
         sigma: From 0 (the classifier alone) to 1 (the detector alone). None draws it for each sample, as training does.
         norm: "linf", which is the paper's, "l2" or "l1".
-        steps: Gradient steps; the last point counts, whatever lies on the way.
+        steps: Gradient steps; the last point counts, as in the paper, whatever lies on the way.
         step_size: Length of a step; by default epsilon / 4, the paper's 0.25 at an epsilon of 1 (of 255).
         seed: Of sigma where it is drawn.
+        early_stop: Keep the first point that evades in place of the last.
 
     Example:
 
@@ -43,6 +44,7 @@ class DynamicAdversary(Attack):
     steps: int = 10
     step_size: float | None = None
     seed: int = 0
+    early_stop: bool = False
 
     def __post_init__(self):
         norm_named(self.norm)
@@ -66,7 +68,8 @@ class DynamicAdversary(Attack):
             sigma = [np.random.default_rng([self.seed, number]).uniform() for number in batch.number]
         else:
             sigma = np.full(len(start), self.sigma)
-        step = view.function(("dynamic", self.norm, targeted), lambda: _build_step(view, self.ball, targeted))
+        key = ("dynamic", self.norm, targeted, self.early_stop)
+        step = view.function(key, lambda: _build_step(view, self.ball, targeted, self.early_stop))
         state = batch.state(start) | {"sigma": tf.constant(np.asarray(sigma, "float32"))}
         final, spent = search(lambda state: step(state, epsilon, length), state, self.steps)
         return Found(final["x"], spent, final["zero"])
@@ -78,7 +81,7 @@ class DynamicAdversary(Attack):
             sigma = tf.cast(seeds, tf.float32) / 2.0**31 if self.sigma is None else tf.fill([tf.shape(x)[0]], self.sigma)
 
             def descend(index, at):
-                direction, _ = _direction(view, self.ball, False, at, y, sigma)
+                direction, _, _ = _direction(view, self.ball, False, at, y, sigma)
                 return index + 1, step_along(at, x, direction, self.length, self.epsilon, self.ball, view.bounds)
 
             return tf.while_loop(lambda index, at: index < self.steps, descend, (0, x))[1]
@@ -87,7 +90,7 @@ class DynamicAdversary(Attack):
 
 
 def _direction(view, ball, targeted, x, aim, sigma, free=None):
-    """Where the weighted step goes, flat, and which samples have nothing to follow although they are not taken."""
+    """Where the weighted step goes, flat, which samples are taken, and which have nothing to follow although they are not."""
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
         tape.watch(x)
         scores, suspicion, label = view.forward(x)
@@ -98,15 +101,20 @@ def _direction(view, ball, targeted, x, aim, sigma, free=None):
     if suspicion is not None:
         direction += sigma * steepest(x, gradient_or_error(view, tape, suspicion, x, free), ball, view.bounds)
     del tape
-    return direction, all_zero(direction) & ~is_fooled(label, aim, targeted)
+    fooled = is_fooled(label, aim, targeted)
+    return direction, fooled, all_zero(direction) & ~fooled
 
 
-def _build_step(view, ball, targeted):
+def _build_step(view, ball, targeted, early_stop):
     def step(state, epsilon, length):
-        direction, stuck = _direction(view, ball, targeted, state["x"], state["aim"], state["sigma"], state.get("free"))
+        x = state["x"]
+        direction, fooled, stuck = _direction(view, ball, targeted, x, state["aim"], state["sigma"], state.get("free"))
+        moved = step_along(x, state["clean"], direction, length, epsilon, ball, view.bounds)
         state = dict(state)
-        state["x"] = step_along(state["x"], state["clean"], direction, length, epsilon, ball, view.bounds)
+        state["x"] = tf.where(tf.reshape(fooled, [-1] + [1] * (len(x.shape) - 1)), x, moved) if early_stop else moved
         state["zero"] |= stuck
+        if early_stop:
+            state["done"] = fooled
         return state
 
     return step
