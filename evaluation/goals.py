@@ -214,9 +214,9 @@ GOALS = {
             least=1.0,
         ),
         Goal(
-            "the same, by one that never saw such noise",
+            "the same, by one that never saw noise",
             lambda of: float(
-                of["goal met: under 10% of sign 0.1 rejected, black-box error under 10%, by one that never saw such noise"]
+                of["goal met: under 10% of sign 0.1 rejected, black-box error under 10%, by one that never saw noise"]
             ),
         ),
     ],
