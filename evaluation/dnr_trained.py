@@ -15,7 +15,19 @@ from evaluation.dnr import PLANS, Split
 from evaluation.dnr_attacks import ATTACKS, HARMLESS_SAMPLES, STRONGEST, harmless_rejected, measure_curves
 
 DATASETS = ("mnist", "digits")
-EARLY = {"mnist": ("pool_2", "dense_1", "dense_2", "logits"), "digits": ("conv_1", "conv_2", "dense_1", "logits")}
+# Other layers than those of the paper.
+LAYERS = {
+    "mnist": {
+        "one more": ("pool_2", "dense_1", "dense_2", "logits"),
+        "two more": ("pool_1", "pool_2", "dense_1", "dense_2", "logits"),
+        "earlier": ("pool_2", "dense_1"),
+    },
+    "digits": {
+        "one more": ("conv_1", "conv_2", "dense_1", "logits"),
+        "two more": ("conv_1", "conv_2", "pool_1", "dense_1", "logits"),
+        "earlier": ("conv_1", "conv_2"),
+    },
+}
 ROBUST = {"mnist": "mnist_dnr_pgd", "digits": "digits_pgd"}
 SIZES = {"mnist": (0, 1.5, 2, 3, 8), "digits": (0, 0.5, 0.75, 1, 4)}
 TRAINED_SIZE = {"mnist": 2.0, "digits": 0.75}
@@ -30,7 +42,9 @@ VARIANTS = (
     ("DNR, gamma / 4", "DNR", "plain", {"gamma": "0.25*scale"}),
     ("DNR, gamma * 4", "DNR", "plain", {"gamma": "4*scale"}),
     ("DNR, C and gamma by cross-validation", "DNR", "plain", {"search": True}),
-    ("DNR, one more layer, earlier", "DNR", "plain", {"early": True}),
+    ("DNR, one more layer, earlier", "DNR", "plain", {"layers": "one more"}),
+    ("DNR, two more layers, earlier", "DNR", "plain", {"layers": "two more"}),
+    ("DNR, earlier layers alone", "DNR", "plain", {"layers": "earlier"}),
     ("DNR, compressed", "DNR", "plain", {"tune": "nothing"}),
     ("DNR, machines trained on, clean", "DNR", "plain", {"tune": "machines", "attacked": False}),
     ("DNR, end to end, clean", "DNR", "plain", {"tune": "all", "attacked": False}),
@@ -75,7 +89,7 @@ class Variant(Split):
 
         if self.machines == "none":
             return self.trained_on(self.plain) if "tune" in self.options else self.plain
-        layers = EARLY[self.context.dataset] if self.options.get("early") else self.plan.layers
+        layers = LAYERS[self.context.dataset].get(self.options.get("layers"), self.plan.layers)
         options = {"gamma": self.options.get("gamma", "scale"), "search": self.options.get("search")}
         if self.machines == "confidence":
             row = next(row for row in VARIANTS if row[0] == self.options["of"])

@@ -97,6 +97,17 @@ def _compared(dataset):
 _METHODS = ("DNN", "NR", "DNR")
 _NAMED = "DNR on the DNN attacked in training, end to end, attacked"
 _STRONGEST = "strongest of all starts"
+_CHANGES_OF_DNR = (
+    "DNR, gamma / 4",
+    "DNR, gamma * 4",
+    "DNR, C and gamma by cross-validation",
+    "DNR, one more layer, earlier",
+    "DNR, two more layers, earlier",
+    "DNR, earlier layers alone",
+    "DNR, machines trained on, clean",
+    "DNR, end to end, clean",
+    "DNR, end to end, attacked",
+)
 
 
 def _variants(of, size=2):
@@ -277,6 +288,10 @@ GOALS = {
             lambda of: _variants(of)[_NAMED] - _variants(of)["DNN attacked in training, trained on as long, confidence"],
         ),
         Goal("the first less plain DNR", lambda of: _variants(of)[_NAMED] - _variants(of)["DNR"]),
+        *(
+            Goal(f"{name} less plain DNR", lambda of, name=name: _variants(of)[name] - _variants(of)["DNR"])
+            for name in _CHANGES_OF_DNR
+        ),
         Goal(
             "the first at l2 8, where nothing should stand",
             lambda of: _variants(of, 8)[_NAMED],

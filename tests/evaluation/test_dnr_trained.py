@@ -14,7 +14,7 @@ VARIANTS = (
     ("plain", "none", "plain", {}),
     ("confident", "confidence", "robust", {"of": "plain"}),
     ("wide", "DNR", "plain", {"gamma": "0.25*scale"}),
-    ("early", "DNR", "plain", {"early": True}),
+    ("early", "DNR", "plain", {"layers": "one more"}),
     ("tuned", "DNR", "plain", {"tune": "all", "attacked": True}),
     ("machines", "DNR", "plain", {"tune": "machines", "attacked": False}),
     ("untouched", "DNR", "plain", {"tune": "nothing"}),
@@ -32,7 +32,7 @@ def context(classifier, tmp_path, monkeypatch):
     monkeypatch.setattr(Context, "network", lambda self, name: tmp_path / ("robust" if "pgd" in name else "plain") / "model.keras")
     monkeypatch.setitem(dnr.PLANS, "digits", PLAN)
     monkeypatch.setitem(dnr_trained.SIZES, "digits", (0, 0.5, 4))
-    monkeypatch.setitem(dnr_trained.EARLY, "digits", ("conv_1", "scores"))
+    monkeypatch.setitem(dnr_trained.LAYERS, "digits", {"one more": ("conv_1", "scores")})
     return Context("dnr_trained", "digits", True, 12, None, tmp_path / "runs", tmp_path / "parts")
 
 
@@ -89,6 +89,16 @@ def test_whole_table(context, monkeypatch):
         assert rows[f"{name}: not fooled at l2 4, strongest of all starts"] < 0.2
     assert "plain: clean rejection" not in rows
     assert (path.parent / "dnr_trained-digits" / "strongest.png").exists()
+
+
+def test_every_row_watches_layers_that_are_there():
+    from models.carlini import carlini_cnn
+    from models.small import digits_cnn
+
+    for dataset, build in (("mnist", carlini_cnn), ("digits", digits_cnn)):
+        known, there = dnr_trained.LAYERS[dataset], {layer.name for layer in build().layers}
+        assert all(set(layers) <= there for layers in known.values())
+        assert {row[3]["layers"] for row in dnr_trained.VARIANTS if "layers" in row[3]} == set(known)
 
 
 def test_rows_of_the_table_are_told_apart():
