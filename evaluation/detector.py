@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from evaluation import detector_paper as paper
+from evaluation.controls import changed
 from evaluation.detector_fit import Setting
 from evaluation.detector_plan import KINDS, PLANS, SIZED, shown
 
@@ -115,14 +116,11 @@ def under_strongest(setting, name, number, size):
 def control(setting, name):
     """What a detector rejects of samples that nobody attacked, at both thresholds."""
     import tfdefense as td
-    from tfdefense.metrics import harmless
 
-    x, y = setting.attacked.x, setting.attacked.y
-    changes = {"unchanged": x} | {f"{kind} {shown(size)}": harmless(x, size, kind) for kind, size in setting.plan.tested}
-    found = {}
+    y, changes, found = setting.attacked.y, changed(setting.attacked.x, setting.plan.tested), {}
     for threshold, title in ((None, "calibrated"), (0.0, "half")):
         defended = dynamic_detector(setting, name, threshold)
-        found[title] = {change: td.evaluate(defended, changed, y).rejection for change, changed in changes.items()}
+        found[title] = {change: td.evaluate(defended, x, y).rejection for change, x in changes.items()}
     return found
 
 

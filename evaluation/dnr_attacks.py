@@ -115,12 +115,8 @@ def measure_curves(split, method, sizes, steps, model=None):
 
 def harmless_rejected(model, x, size):
     """Share that a model rejects of samples after changes that nobody would call an attack, by name."""
-    import tfdefense as td
-    from tfdefense.decisions import View
-    from tfdefense.metrics import harmless
+    from evaluation.controls import changed
+    from tfdefense.decisions import View, decide
 
-    found = {}
-    for kind, amount in (("direction", size), ("dim", 0.3), ("shift", 1)):
-        label = td.decisions.decide(View.of(model), harmless(x[:HARMLESS_SAMPLES], amount, kind)).label
-        found[f"{kind} {amount:g}"] = float((label == -1).mean())
-    return found
+    view, changes = View.of(model), changed(x[:HARMLESS_SAMPLES], (("direction", size), ("dim", 0.3), ("shift", 1)))
+    return {name: float((decide(view, made).label == -1).mean()) for name, made in changes.items() if name != "unchanged"}

@@ -324,10 +324,9 @@ def worse_error(found):
 
 def control(model, x, y, controls):
     """What a model makes of samples that nobody attacked."""
-    from tfdefense.metrics import harmless
+    from evaluation.controls import changed
 
-    changes = {"unchanged": x} | {f"{kind} {size:g}": harmless(x, size, kind) for kind, size in controls}
-    return {name: outcome(model, changed, y) for name, changed in changes.items()}
+    return {name: outcome(model, made, y) for name, made in changed(x, controls).items()}
 
 
 def run(

@@ -200,10 +200,9 @@ def capping(network, train, x, y, points, epsilon):
 def control(network, x, y):
     """Rejections and errors of the detector on samples that nobody attacked."""
     import tfdefense as td
-    from tfdefense.metrics import harmless
+    from evaluation.controls import changed
 
-    changes = {"unchanged": x} | {f"{kind} {size}": harmless(x, size, kind) for kind, size in HARMLESS}
-    found = {name: td.evaluate(network.detectors["density"], changed, y) for name, changed in changes.items()}
+    found = {name: td.evaluate(network.detectors["density"], made, y) for name, made in changed(x, HARMLESS).items()}
     return {name: {"rejected": outcomes.rejection, "error": outcomes.error} for name, outcomes in found.items()}
 
 

@@ -14,6 +14,7 @@ import typer
 
 from evaluation import safetynet_attacks as attacks
 from evaluation import safetynet_paper as paper
+from evaluation.controls import changed
 from evaluation.detector import chosen_sizes
 from evaluation.detector_plan import PLANS, shown
 from evaluation.safetynet_fit import ALL, CODES, NETS, Guards
@@ -63,17 +64,12 @@ def detection(setting, name, fitted_on, tested):
 def control(setting, name):
     """What a model rejects of samples that nobody attacked, at both thresholds."""
     import tfdefense as td
-    from tfdefense.metrics import harmless
 
-    x, y = setting.attacked.x, setting.attacked.y
-    changes = {"unchanged": x} | {f"{kind} {shown(size)}": harmless(x, size, kind) for kind, size in setting.plan.tested}
-    return {
-        title: {
-            change: td.evaluate(setting.guard(name, 0.0 if title == "half" else None), changed, y).rejection
-            for change, changed in changes.items()
-        }
-        for title in THRESHOLDS
-    }
+    y, changes, found = setting.attacked.y, changed(setting.attacked.x, setting.plan.tested), {}
+    for title in THRESHOLDS:
+        guard = setting.guard(name, 0.0 if title == "half" else None)
+        found[title] = {change: td.evaluate(guard, x, y).rejection for change, x in changes.items()}
+    return found
 
 
 def run(
