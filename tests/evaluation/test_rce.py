@@ -100,8 +100,8 @@ def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch):
     monkeypatch.setattr(rce, "TRIES", {"digits": (("rce", "twice the epochs", {"epochs": 12}),)})
     asked = []
 
-    def context():
-        made = Context("rce", "digits", True, 30, None, tmp_path, tmp_path / "parts")
+    def context(**process):
+        made = Context("rce", "digits", True, 30, None, tmp_path, tmp_path / "parts", **process)
         made.network = lambda recipe, **options: asked.append((recipe, options)) or path
         return made
 
@@ -134,6 +134,10 @@ def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch):
 
     monkeypatch.setattr(rce_measured, "oblivious", lambda *_: pytest.fail("a finished part was measured again"))
     monkeypatch.setattr(rce_measured, "white_box", lambda *_: pytest.fail("a finished part was measured again"))
+    again = context(worker=1, workers=2)
+    rce.run(again, cw_samples=6)
+    # A second process begins with the other network, and finds each part that the first has measured.
+    assert again.used == first.used and {row["what"] for row in again.rows} == {row["what"] for row in first.rows}
     again = context()
     rce.run(again, cw_samples=6)
     assert json.dumps(again.rows) == json.dumps(first.rows)
