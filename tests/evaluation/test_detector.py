@@ -215,9 +215,9 @@ def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch):
     monkeypatch.setattr(detector, "KINDS", ("fast", "DeepFool l2"))
     monkeypatch.setattr(detector, "DETECTORS", ("dynamic with harmless changes",))
 
-    def protocol():
+    def protocol(worker=0):
         made = context(tmp_path)
-        made.network = lambda recipe, **options: path
+        made.network, made.worker, made.workers = lambda recipe, **options: path, worker, worker + 1
         detector.run(made, width=2, fitted=200, epochs=1, batches=2, steps=2, attacked=8)
         return made
 
@@ -232,7 +232,9 @@ def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch):
     assert all(row["ours"] is None or np.isfinite(row["ours"]) for row in content["rows"])
     for name in ("on_every_adversary", "under_sigma", "under_strongest", "control"):
         monkeypatch.setattr(detector, name, lambda *_: pytest.fail("a finished part was measured again"))
-    assert json.dumps(protocol().rows) == json.dumps(first.rows)
+    again = protocol(worker=1)
+    assert again.used <= first.used, "two processes on one run must name its parts alike"
+    assert json.dumps(again.rows) == json.dumps(first.rows)
 
 
 def test_dynamic_part_is_left_out_where_the_paper_has_none(path, tmp_path, monkeypatch):

@@ -294,10 +294,11 @@ def test_whole_protocol_gives_every_row(classifier, dustbin, context, tmp_path, 
     content = json.loads(results.write(context, 1.0, tmp_path).read_text())
     assert "on unseen training samples" in content["headings"].values()
 
-    again = Context("dustbin", "digits", True, 30, None, tmp_path, tmp_path / "parts")
+    again = Context("dustbin", "digits", True, 30, None, tmp_path, tmp_path / "parts", worker=1, workers=2)
     again.network = network
     monkeypatch.setattr(protocol, "outcome", lambda *_: pytest.fail("a finished part was measured again"))
     monkeypatch.setattr(dustbin_rows, "white_box", lambda *_: pytest.fail("a finished part was measured again"))
     monkeypatch.setattr(FGSM, "__call__", lambda *_: pytest.fail("crafted again"))
     protocol.run(again, white_samples=8, cw_samples=4, figures=False)
+    assert again.used <= context.used, "two processes on one run must name its parts alike"
     assert json.dumps(again.rows) == json.dumps(context.rows)
