@@ -72,7 +72,7 @@ def execute(name, module, *, dataset, quick, samples, data_dir, output, workers=
             module.run(dataclasses.replace(context, output=Path(elsewhere)), **own)
         return None
     started = time.perf_counter()
-    with helped(sys.argv[1:], workers):
+    with helped(sys.argv[1:], workers, context.commit):
         module.run(context, **own)
     if not context.rows and not context.series:
         return None

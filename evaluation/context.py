@@ -25,6 +25,7 @@ class Context:
         kept: Where the parts of an interrupted run are kept.
         commit: Of the code as it is when the run starts; a long run may outlive an edit.
         options: Of the command line, as the page repeats them.
+        each: What was found on each sample, by name: in the JSON alone, for whoever wants to compare in pairs.
         parts: Seconds of each part, whichever process or run measured it: the next run tells by them how long it will take.
         worker, workers: Which of how many processes on this run it is; see `turn`.
     """
@@ -40,6 +41,7 @@ class Context:
     series: list = dataclasses.field(default_factory=list)
     settings: dict = dataclasses.field(default_factory=dict)
     headings: dict = dataclasses.field(default_factory=dict)
+    each: dict = dataclasses.field(default_factory=dict)
     commit: str = dataclasses.field(default_factory=lambda: results.commit())
     worker: int = 0
     workers: int = 1

@@ -24,42 +24,48 @@ def board(directory):
 
 
 def table(content):
-    """The first systems and the one without a defense, as Markdown."""
+    """The first systems and those without a defense, as Markdown."""
     if content is None:
         return "The board is not measured yet: `python -m evaluation ranking` makes it."
-    rows = [row for row in content["rows"] if row["row"] == "ranking" and row.get("rank")]
-    plain = [row for row in rows if row["what"] == "no defense"]
-    chosen = rows[:SHOWN] + [row for row in plain if row not in rows[:SHOWN]]
+    every = [row for row in content["rows"] if row["row"] == "ranking"]
+    rows = [row for row in every if row.get("rank")]
+    if not rows:
+        return (
+            "On the board no system has a rank: the attack failed on all of them. [RESULTS.md](evaluation/RESULTS.md) tells more."
+        )
+    chosen = rows[:SHOWN] + [row for row in rows[SHOWN:] if row["what"] == "no defense"]
     at = [key for key in rows[0] if key.startswith("not fooled at")]
-    head = ["rank", "system", "base", "half fooled at l2", *at, "clean, right", "harmless, rejected"]
+    head = ["rank", "system", "base", "half fooled at l2", "95 %", *at, "clean, right", "harmless, rejected"]
     lines = [f"![How many hold against the size of the attack]({CURVE})", ""]
     lines += [f"| {' | '.join(head)} |", "| " + " | ".join(["---"] * len(head)) + " |"]
     for row in chosen:
         # An attack that has failed a check may have missed what there is to find.
         half = f"{'≤ ' if 'checks that failed' in row['note'] else ''}{row['ours']:.2f}"
         shares = [f"{100 * row[key]:.0f} %" for key in (*at, "clean right", "most harmless rejected")]
-        lines.append(f"| {' | '.join([str(row['rank']), row['what'], row['base'], half, *shares])} |")
+        lines.append(f"| {' | '.join([str(row['rank']), row['what'], row['base'], half, row['between'], *shares])} |")
     number, failed = rows[0]["samples"], sum("checks that failed" in row["note"] for row in rows)
-    lines += [
-        "",
-        f"{number} samples of MNIST, the strongest of all attacks for each; every defense rejects at most the same share of ",
+    told = [
+        f"{number} samples of MNIST, the strongest of all attacks for each;",
+        "every defense rejects at most the same share of clean ones.",
+        f"Checks on the attack failed for {failed} of {len(rows)} (≤, the size is an upper limit): "
+        "[RESULTS.md](evaluation/RESULTS.md) names them.",
+        "*Attacked* bases were trained against PGD in l2, *joined* ones with a dustbin class and reverse cross-entropy,",
+        "one of each kind; the interval is that of the samples alone, training anew may move a system further.",
     ]
-    lines[-1] += (
-        f"clean ones. Checks on the attack failed for {failed} of {len(rows)} (≤, the size is an upper limit): "
-        "[RESULTS.md](evaluation/RESULTS.md) names them."
-    )
-    lines[-1] += " *Attacked* bases were trained against PGD in l2, *joined* ones with a dustbin class and reverse cross-entropy."
+    told += [f"{len(every) - len(rows)} more have no rank: half stand at the largest size, the attack failed."] * (every != rows)
+    lines += ["", " ".join(told)]
     return "\n".join(lines)
 
 
 def curve(content):
-    """The first systems and the one without a defense, as an SVG that needs nothing else."""
+    """The first systems, and the yardsticks without a defense, as an SVG that needs nothing else."""
     from tfdefense.reporting import charts
 
     series = {entry["what"]: entry for entry in content["series"]}
     rows = [row for row in content["rows"] if row["row"] == "ranking" and row.get("rank")]
     names = [f"{row['what']}, {row['base']}" for row in rows]
-    chosen = list(dict.fromkeys([*names[: CURVES - 1], *(name for name in names if name == "no defense, plain")]))
+    yardsticks = [name for name in ("no defense, attacked", "no defense, plain") if name in names]
+    chosen = list(dict.fromkeys([*names[: CURVES - len(yardsticks)], *yardsticks]))
     lines = [{"name": name, "x": series[name]["x"], "y": series[name]["y"], "colour": i} for i, name in enumerate(chosen)]
     svg = charts.lines(lines, "l2 size of the perturbation", x_max=max(line["x"][-1] for line in lines), ylabel="right or rejected")
     low = charts.HEIGHT + 8

@@ -1,11 +1,13 @@
 """The board: every defense and combination, on a plain and on an adversarially trained base, against the same attacker.
 
-All share one architecture and its training samples, and each is calibrated as a whole to the same share of rejected clean
-samples, on samples that no part of it has seen. Against each the same searches run from all starts, with the attack that its
-authors would use, and what any of them finds counts. The order is that of the l2 size at which half of the samples are fooled.
+All share one architecture and its training digits; how each base was trained stands in the settings. Each is calibrated as a
+whole to the same share of rejected clean samples, on samples that no part of it has seen. Against each the same searches run
+from all starts, with the attack that its authors would use, and what any of them finds counts. The order is that of the l2
+size at which half of the samples are fooled.
 """
 
 import functools
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
@@ -15,10 +17,9 @@ import typer
 
 from evaluation import results
 from evaluation.fitting import Fitting
+from evaluation.ranking_rows import BASES, add_rows
 
 DATASETS = ("mnist", "digits")
-BASES = ("plain", "attacked", "joined", "joined, attacked")
-HEADINGS = {"what": "system", "ours": "half fooled at l2", "between": "l2 interval (95 %)"}
 MAX_REJECTED, CALIBRATES = 0.05, 2000
 
 
@@ -34,6 +35,7 @@ class Setup:
         unseen: Whether these are others than the networks have seen and than calibrate, as the papers' machines want.
         layers, codes, branch: Watched by Deep Neural Rejection, by SafetyNet and by the detector branch.
         attacked: Size in linf of the attacks that detectors are trained on.
+        sizes: In each norm, in place of those of `td.report`: finer where the best are to be told apart.
     """
 
     recipes: tuple
@@ -45,6 +47,7 @@ class Setup:
     codes: tuple
     branch: str
     attacked: float
+    sizes: dict
 
 
 SETUPS = {
@@ -58,6 +61,7 @@ SETUPS = {
         codes=("dense_1", "dense_2"),
         branch="conv_2",
         attacked=0.15,
+        sizes={"linf": (0.1, 0.2, 0.3, 0.5), "l2": (0.5, 1, 1.5, 2, 2.5, 3, 4, 6)},
     ),
     "digits": Setup(
         recipes=("digits", "digits_pgd", "digits_joined", "digits_joined_pgd"),
@@ -69,6 +73,7 @@ SETUPS = {
         codes=("dense_1",),
         branch="conv_1",
         attacked=0.15,
+        sizes={},
     ),
 }
 VECTORS = 300
@@ -76,11 +81,15 @@ VECTORS = 300
 
 @dataclass(frozen=True)
 class System:
-    """A defense on a kind of base; `make(td, setup)` gives it, None leaves the base as it is."""
+    """A defense on a kind of base; `make(td, setup)` gives it, None leaves the base as it is.
+
+    A joined base without its `dustbin` is a classifier like the others, which was trained in another way.
+    """
 
     name: str
     joined: bool
     make: Callable | None
+    dustbin: bool = False
 
 
 def _dnr(td, setup):
@@ -89,6 +98,10 @@ def _dnr(td, setup):
 
 def _codes(td, setup):
     return td.SafetyNet(setup.codes)
+
+
+def _dustbin(td):
+    return td.OutDistribution(threshold=None)
 
 
 # Bandwidths of the paper, after cross-entropy and after reverse cross-entropy.
@@ -105,19 +118,23 @@ SYSTEMS = (
     System("DNR + confidence", False, lambda td, setup: td.AnyOf(_dnr(td, setup), td.ThresholdDefense())),
     System("DNR + K-density", False, lambda td, setup: td.AnyOf(_dnr(td, setup), td.DensityDefense(_SIGMA))),
     System("DNR + SafetyNet", False, lambda td, setup: td.AnyOf(_dnr(td, setup), _codes(td, setup))),
-    System("dustbin", True, lambda td, setup: td.OutDistribution(threshold=None)),
-    System("RCE", True, lambda td, setup: td.AnyOf(td.OutDistribution(threshold=1e9), td.DensityDefense(_SIGMA_RCE))),
-    System("RCE + dustbin", True, lambda td, setup: td.AnyOf(td.OutDistribution(threshold=None), td.DensityDefense(_SIGMA_RCE))),
-    System("DNR + dustbin", True, lambda td, setup: td.AnyOf(_dnr(td, setup), td.OutDistribution(threshold=None))),
+    System("no defense", True, None),
+    System("confidence", True, lambda td, setup: td.ThresholdDefense("confidence")),
+    System("RCE", True, lambda td, setup: td.DensityDefense(_SIGMA_RCE)),
+    System("dustbin", True, lambda td, setup: _dustbin(td), dustbin=True),
+    System("RCE + dustbin", True, lambda td, setup: td.AnyOf(_dustbin(td), td.DensityDefense(_SIGMA_RCE)), dustbin=True),
+    System("DNR + dustbin", True, lambda td, setup: td.AnyOf(_dnr(td, setup), _dustbin(td)), dustbin=True),
     System(
         "DNR + RCE + dustbin",
         True,
-        lambda td, setup: td.AnyOf(_dnr(td, setup), td.DensityDefense(_SIGMA_RCE), td.OutDistribution(threshold=None)),
+        lambda td, setup: td.AnyOf(_dnr(td, setup), td.DensityDefense(_SIGMA_RCE), _dustbin(td)),
+        dustbin=True,
     ),
     System(
         "RCE + dustbin + SafetyNet",
         True,
-        lambda td, setup: td.AnyOf(td.OutDistribution(threshold=None), td.DensityDefense(_SIGMA_RCE), _codes(td, setup)),
+        lambda td, setup: td.AnyOf(_dustbin(td), td.DensityDefense(_SIGMA_RCE), _codes(td, setup)),
+        dustbin=True,
     ),
 )
 _QUICK = ("no defense", "confidence", "K-density", "RCE + dustbin")
@@ -170,98 +187,79 @@ def build(context, setup, system, base, samples):
     import tfdefense.layers  # the network may end in one of them
 
     network = keras.models.load_model(context.network(setup.recipes[base], **setup.settings), compile=False)
+    if system.joined and not system.dustbin:
+        network = keras.Model(network.inputs[0], network.outputs[0][:, :-1], name=network.name)
     if system.make is None:
         return network
     fitting = Fitting(setup.attacked, 0 if context.quick else 150_000, 1e-3, VECTORS, max_rejected=MAX_REJECTED)
     return fitting.fit(system.make(td, setup).attach(network), samples.fitted, samples.held_out, samples.others)
 
 
-def measure(context, model, number, steps):
-    """The protocol of `td.report`, but for the parts that no rank follows from."""
+def measure(context, model, plan):
+    """The protocol of `td.report`, but for the parts that no rank follows from; what was found on each sample with it."""
     from tfdefense import data
-    from tfdefense.reporting.plan import plan_for
+    from tfdefense.reporting.attackers import ATTACKERS
     from tfdefense.reporting.protocol import Protocol, run
 
-    asked = {"samples": number, "steps": steps, "substitute": (0, 0), "clean": 400 if context.quick else 2000}
-    test = data.load(context.dataset, "test", data_dir=context.data_dir)
-    plan = plan_for(context.dataset, test.x.shape[1:], quick=context.quick, **asked)
     images = data.load(context.dataset, "test", data_dir=context.data_dir, limit=plan.clean)
-    found = run(Protocol(model, images, plan, max_rejected=MAX_REJECTED), without=("transfer", "simple curves", "page"))
-    kept = ("clean", "curves", "harmless", "checks", "verdict")
-    return {key: found[key] for key in kept} | {"compared": plan.compared, "reached": plan.l2[-1]}
+    foreign = {name: data.load(name, "test", data_dir=context.data_dir, limit=plan.clean).x for name in plan.foreign[:1]}
+    protocol = Protocol(model, images, plan, foreign=foreign, max_rejected=MAX_REJECTED)
+    found = run(protocol, without=("transfer", "simple curves", "page"))
+    kept = ("clean", "curves", "harmless", "foreign", "attacks", "harder", "only", "left_out", "checks", "verdict")
+    evidence = protocol.evidence
+    names = (*(attacker.name for attacker in ATTACKERS), None)
+    each = {
+        norm: {
+            "distance": [float(value) if np.isfinite(value) else None for value in evidence.nearest[norm]],
+            "found by": [names[number] for number in evidence.finder[norm]],
+        }
+        for norm in plan.norms
+    }
+    return {key: found[key] for key in kept} | {"each": each, "compared": plan.compared, "sizes": plan.l2}
+
+
+def described(path):
+    """A trained network in words, by what it was trained with."""
+    config = json.loads((path.parent / "config.json").read_text())
+    words = [path.parent.name, config["optimizer"], f"{config['epochs']} epochs", config["loss"].replace("_", " ")]
+    words += ["with a dustbin"] if config["dustbin"] else []
+    words += ["against PGD"] if config["attack"] else []
+    return ", ".join([*words, f"test accuracy {config['test_accuracy']}"])
 
 
 def run(
     context,
     *,
-    only: Annotated[str | None, typer.Option(help="One system, by its name; on both of its bases.")] = None,
+    only: Annotated[str | None, typer.Option(help="One system, by its name; on all of its bases.")] = None,
     steps: Annotated[int | None, typer.Option(help="Gradient steps of a search; those of `td.report`.", min=1)] = None,
 ):
+    from tfdefense import data
+    from tfdefense.reporting.plan import plan_for
+
     if only and context.output.resolve() == results.RESULTS:
         raise ValueError("`--only` is a part of the board and must not take its place. Name another folder with `--output`.")
-    setup = SETUPS[context.dataset]
-    number = context.samples_or(100, 16)
-    context.settings.update(samples=number, steps=steps or "as td.report", max_rejected=MAX_REJECTED, vectors=VECTORS)
-    context.settings["joined bases"] = (
-        "trained with a dustbin class and reverse cross-entropy; under RCE alone the dustbin rejects nothing"
+    setup, chosen = SETUPS[context.dataset], entries(context.quick, only)
+    test = data.load(context.dataset, "test", data_dir=context.data_dir, limit=10)
+    asked = {"samples": context.samples_or(200, 16), "steps": steps, "substitute": (0, 0), "clean": 400 if context.quick else 2000}
+    plan = plan_for(context.dataset, test.x.shape[1:], quick=context.quick, **asked | ({} if context.quick else setup.sizes))
+    networks = {base: context.network(setup.recipes[base], **setup.settings) for base in sorted({base for _, base in chosen})}
+    context.settings.update({f"base, {BASES[base]}": described(path) for base, path in networks.items()})
+    context.settings.update(
+        searches=f"{plan.steps} steps, {plan.restarts} random start beside the others; Carlini-Wagner {plan.refine[1]} rounds of "
+        f"{plan.refine[0]} steps; {plan.queries} queries; no transferred attack",
+        sizes=f"linf {', '.join(map(str, plan.linf))}; l2 {', '.join(map(str, plan.l2))}",
+        fitted=f"{setup.fitted} samples; detectors on attacks of linf {setup.attacked}",
+        calibrated=f"{CALIBRATES} held-out samples, {MAX_REJECTED} of them rejected; several thresholds get the same rate each",
+        machines=f"those of NR and DNR compressed to {VECTORS} vectors",
+        bandwidth="of densities the paper's",
+        samples=plan.samples,
     )
     samples, found = Samples(context, setup), {}
-    for system, base in context.turn(entries(context.quick, only)):
+    # What takes long first and last: processes meet in the middle, and one waits for the other's part.
+    long = [entry for entry in chosen if any(word in entry[0].name for word in ("SafetyNet", "branch"))]
+    rest = [entry for entry in chosen if entry not in long]
+    for system, base in context.turn([*long[::2], *rest, *long[1::2]]):
         name = f"{system.name}, {BASES[base]}"
         model = context.model(f"model {name}", build, context, setup, system, base, samples)
-        found[name] = system, base, context.part(name, measure, context, model, number, steps)
-    add_rows(context, found, number)
-
-
-def place(measured):
-    """What the order follows from: the l2 size at which half are fooled, then how many hold at the sizes tried.
-
-    Nothing can hold at the last size: where half stand there the attack has failed, which is no rank before the others.
-    """
-    half = measured["verdict"]["halves"]["l2"]
-    return (-1.0 if half is None else half, np.mean(measured["curves"]["l2"]["aware"]["held"]))
-
-
-def interval(measured, number):
-    """Where the curve crosses the shares that so few samples cannot tell from a half: about 95 % of the sizes found lie between."""
-    from tfdefense.reporting.checks import half
-
-    curve, start = measured["curves"]["l2"]["aware"], 1 - measured["clean"]["wrong"]
-    ends = [half(curve["sizes"], curve["held"], start, 0.5 + side * 0.98 / number**0.5) for side in (1, -1)]
-    return " to ".join(f"beyond {curve['sizes'][-1]:g}" if end is None else f"{end:.2f}" for end in ends)
-
-
-def add_rows(context, found, number):
-    context.headings.update(HEADINGS)
-    ordered = sorted(found.items(), key=lambda item: place(item[1][2]), reverse=True)
-    for rank, (name, (system, base, measured)) in enumerate(ordered, 1):
-        clean, verdict = measured["clean"], measured["verdict"]
-        held, rejected = {}, {}
-        for norm, size in measured["compared"].items():
-            curve = measured["curves"][norm]["aware"]
-            at = curve["sizes"].index(size)
-            held[f"{norm} {size:g}"], rejected[f"{norm} {size:g}"] = curve["held"][at], curve["rejected"][at]
-        loud = max(row["rejected"] for row in measured["harmless"])
-        beaten = verdict["halves"]["l2"] is not None
-        notes = [] if beaten else [f"half stand at l2 {measured['reached']:g}, where nothing can: the attack failed, no rank"]
-        notes += [f"checks that failed: {'; '.join(verdict['failed'])}"] if verdict["failed"] else []
-        context.row(
-            "ranking",
-            system.name,
-            verdict["halves"]["l2"],
-            samples=number,
-            note=". ".join(notes),
-            rank=rank if beaten else None,
-            between=interval(measured, number),
-            base=BASES[base],
-            **{"clean right": clean["right"], "clean rejected": clean["rejected"]},
-            **{f"not fooled at {at}": share for at, share in held.items()},
-            **{f"of these rejected at {at}": share for at, share in rejected.items()},
-            **{"half fooled at linf": verdict["halves"].get("linf"), "most harmless rejected": loud},
-        )
-        curve = measured["curves"]["l2"]["aware"]
-        context.curve("ranking", name, [0, *curve["sizes"]], [1 - clean["wrong"], *curve["held"]])
-        if system.name == "dustbin" and base == 2 and "linf" in measured["compared"]:
-            at = f"linf {measured['compared']['linf']:g}"
-            note = "the strongest of all attacks for each sample; trained with reverse cross-entropy, threshold at 5 %"
-            context.row("O9", f"dustbin under white-box attacks: not fooled at {at}", held[at], samples=number, note=note)
+        found[system, base] = context.part(name, measure, context, model, plan)
+    add_rows(context, {(system.name, base): found[system, base] for system, base in chosen}, plan.samples)

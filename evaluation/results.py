@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "evaluation" / "results"
 PAGE = ROOT / "evaluation" / "RESULTS.md"
 UNTRACKED = ROOT / "evaluation" / "runs"
+COMMIT = "TFDEFENSE_COMMIT"
 _KEYS = {"protocol", "dataset", "commit", "seconds", "machine", "versions", "settings", "rows"}
 _ROW_KEYS = {"row", "what", "ours", "paper", "samples", "note"}
 _INTRODUCTION = """# Results
@@ -32,7 +33,12 @@ def _git(*arguments):
 
 
 def commit():
-    """The commit of the code; `+changes` when a tracked file differs from it, the results themselves left out."""
+    """The commit of the code; `+changes` when a tracked file differs from it, the results themselves left out.
+
+    Processes that share a run are told it by the first: between their starts somebody may have committed.
+    """
+    if COMMIT in os.environ:
+        return os.environ[COMMIT]
     name = _git("rev-parse", "--short=10", "HEAD")
     if not name:
         return "unknown"
@@ -108,7 +114,7 @@ def write(context, seconds, directory):
         "settings": {"quick": context.quick, **context.settings},
         "rows": context.rows,
     }
-    for name in ("series", "headings", "options", "parts"):
+    for name in ("series", "headings", "each", "options", "parts"):
         if getattr(context, name):
             content[name] = getattr(context, name)
     path = _place(context, directory)

@@ -138,17 +138,29 @@ def test_machines_adapted_anew_are_attacked_as_they_are_now(classifier, digits, 
         assert np.isclose(smooth, hard, atol=0.01).mean() > 0.9 and np.allclose(smooth, hard, atol=0.1)
 
 
-def test_carlini_wagner_goes_on_where_the_surrogate_is_fooled_and_the_model_is_not():
-    """The surrogate takes even the sample itself for the other class; the model has its step at a sum of 0.5."""
+@pytest.fixture
+def step():
+    """Two features whose sum has a step at 0.5, behind which the second class leads by 1.8 and before which the first by 0.2."""
     inputs = keras.Input((2,))
     total = keras.layers.Lambda(lambda x: keras.ops.sum(x, axis=-1, keepdims=True))(inputs)
     code = QuantizedReLU(thresholds=[0.5])(total)
     scores = keras.layers.Lambda(lambda c: keras.ops.concatenate([0.1 - c, c - 0.1], axis=-1))(code)
-    model = keras.Model(inputs, scores)
+    return keras.Model(inputs, scores)
+
+
+def test_path_through_a_surrogate_tells_of_the_real_scores(step):
+    search = A.PGD(0.4, steps=10, objective=A.Margin())
+    path = A.Through(search, straight_through=True).path(step, np.zeros((3, 2), "float32"), np.zeros(3, "int32"))
+    np.testing.assert_allclose(path[0], 0.2, atol=1e-5)
+    np.testing.assert_allclose(path[-1], -1.8, atol=1e-5)
+
+
+def test_carlini_wagner_goes_on_where_the_surrogate_is_fooled_and_the_model_is_not(step):
+    """The surrogate takes even the sample itself for the other class."""
     x, y = np.zeros((3, 2), "float32"), np.zeros(3, "int32")
     attack = A.Through(A.CarliniWagner(steps=100, binary_search_steps=5), [(2.0, 1.0)])
-    assert td.smoothed(model, 2.0)(x).numpy().argmax(1).all() and not model(x).numpy().argmax(1).any()
-    result = quietly(attack, model, x, y)
+    assert td.smoothed(step, 2.0)(x).numpy().argmax(1).all() and not step(x).numpy().argmax(1).any()
+    result = quietly(attack, step, x, y)
     assert result.success.all()
     np.testing.assert_allclose(result.distance, 0.5 / 2**0.5, rtol=0.05)
 

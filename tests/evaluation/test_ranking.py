@@ -6,7 +6,7 @@ import pytest
 
 import tfdefense as td
 from evaluation import __main__ as runner
-from evaluation import ranking, results
+from evaluation import ranking, ranking_rows, results
 from evaluation.context import Context
 from tfdefense.reporting import plan as plans
 
@@ -17,6 +17,8 @@ SETUP = dataclasses.replace(ranking.SETUPS["digits"], layers=("features", "score
 def places(classifier, dustbin, tmp_path, monkeypatch):
     classifier.save(tmp_path / "plain.keras")
     dustbin.save(tmp_path / "joined.keras")
+    config = {"optimizer": "Adam", "epochs": 3, "loss": "cross_entropy", "dustbin": [], "attack": None, "test_accuracy": 0.98}
+    (tmp_path / "config.json").write_text(json.dumps(config))
     for name, path in (("RESULTS", "results"), ("PAGE", "RESULTS.md"), ("UNTRACKED", "runs")):
         monkeypatch.setattr(results, name, tmp_path / path)
     monkeypatch.setattr(results, "commit", lambda: "abc")
@@ -33,7 +35,7 @@ def test_systems_are_calibrated_as_a_whole(places):
     context = Context("ranking", "digits", True, 10, None, places, places)
     samples = ranking.Samples(context, SETUP)
     for system in ranking.SYSTEMS:
-        if system.name not in ("detector branch", "DNR + SafetyNet", "RCE", "DNR + RCE + dustbin"):
+        if system.make is None or system.name not in ("detector branch", "DNR + SafetyNet", "RCE", "DNR + RCE + dustbin"):
             continue
         model = ranking.build(context, SETUP, system, 2 if system.joined else 0, samples)
         rejected = float((np.asarray(model(samples.held_out.x)["label"]) == -1).mean())
@@ -45,22 +47,52 @@ def test_systems_are_calibrated_as_a_whole(places):
 
 @pytest.mark.slow
 def test_the_board_is_ordered_and_tells_what_failed(places, monkeypatch):
-    monkeypatch.setattr(ranking, "_QUICK", ("no defense", "dustbin"))
+    # Codes above a sliced network of more classes are saved, loaded and attacked through a surrogate.
+    monkeypatch.setattr(ranking, "_QUICK", ("dustbin", "RCE + dustbin + SafetyNet"))
+    monkeypatch.setattr(ranking, "SYSTEMS", (*ranking.SYSTEMS, dataclasses.replace(ranking.SYSTEMS[0], name="dustbin")))
     options = {"dataset": "digits", "quick": True, "samples": 10, "data_dir": None, "output": None, "only": None, "steps": 2}
+    made = []
+    write = results.write
+    monkeypatch.setattr(results, "write", lambda context, *rest: made.append(context) or write(context, *rest))
+    monkeypatch.setattr(Context, "forget_parts", lambda self: None)
     content = json.loads(runner.execute("ranking", ranking, **options).read_text())
     rows = [row for row in content["rows"] if row["row"] == "ranking"]
-    assert [row["rank"] for row in rows] == [1, 2, 3, 4]
+    assert [row["rank"] for row in rows] == [1, 2, 3, 4, 5, 6]
     sizes = [row["ours"] for row in rows]
     assert sizes == sorted(sizes, reverse=True)
-    assert {row["what"] for row in rows} == {"no defense", "dustbin"}
-    assert len(content["series"]) == 4 and content["series"][0]["x"] == [0, 0.5, 3]
-    plain = next(row for row in rows if row["what"] == "no defense")
+    assert {(row["what"], row["base"]) for row in rows} >= {("dustbin", "joined"), ("dustbin", "plain")}
+    assert len(content["series"]) == 6 and content["series"][0]["x"] == [0, 0.5, 3]
+    plain = next(row for row in rows if row["base"] == "plain")
     assert plain["clean rejected"] == 0 and plain["not fooled at l2 0.5"] < 0.9
+    assert 0 <= plain["letters8 rejected"] <= 1 and plain["right before rejection"] == plain["clean right"]
+    for name, each in content["each"].items():
+        curve = next(entry for entry in content["series"] if entry["what"] == name)
+        near = np.array([np.inf if value is None else value for value in each["l2"]["distance"]])
+        assert np.mean(near > 0.5 * (1 + 1e-5)) == pytest.approx(curve["y"][1]) and len(near) == 10
+    assert content["settings"]["base, plain"].endswith("Adam, 3 epochs, cross entropy, test accuracy 0.98")
+
+    monkeypatch.setattr(ranking, "measure", lambda *_: pytest.fail("a finished part was measured again"))
+    again = Context("ranking", "digits", True, 10, None, places / "elsewhere", made[0].kept, worker=1, workers=2)
+    ranking.run(again, steps=2)
+    assert again.used == made[0].used and again.rows == made[0].rows
+
+
+def test_a_joined_base_without_its_dustbin_is_a_classifier_of_the_classes(places):
+    context = Context("ranking", "digits", True, 10, None, places, places)
+    joined = [system for system in ranking.SYSTEMS if system.joined and system.make is None]
+    model = ranking.build(context, SETUP, joined[0], 2, None)
+    x = td.data.load("digits", "test").x
+    import keras
+
+    whole = keras.models.load_model(places / "joined.keras", compile=False)
+    assert model.output.shape[-1] == 10
+    np.testing.assert_allclose(model(x), np.asarray(whole(x))[:, :10], atol=1e-6)
 
 
 def test_entries_pair_systems_with_their_bases():
     found = ranking.entries(False, None)
-    assert len(found) == 2 * len(ranking.SYSTEMS)
+    assert len(set(found)) == len(found) == 2 * len(ranking.SYSTEMS)
+    assert len({(system.name, base) for system, base in found}) == len(found), "rows of one name could not be told apart"
     assert {base for system, base in found if system.joined} == {2, 3}
     assert [(s.name, b) for s, b in ranking.entries(True, "DNR")] == [("DNR", 0), ("DNR", 1)]
     with pytest.raises(ValueError, match="`--only` must be one of no defense, confidence"):
@@ -73,27 +105,57 @@ def test_a_part_of_the_board_does_not_take_its_place(places):
         runner.execute("ranking", ranking, **options, only="DNR")
 
 
-def test_where_the_attack_failed_there_is_no_rank(tmp_path):
-    def measured(half, held):
-        curve = {"sizes": [1], "held": [held], "rejected": [held / 2]}
-        verdict = {"halves": {"l2": half}, "failed": []}
-        clean = {"right": 0.9, "rejected": 0.05, "wrong": 0.05}
-        about = {"compared": {"l2": 1}, "harmless": [{"rejected": 0.1}], "reached": 1}
-        return {"verdict": verdict, "curves": {"l2": {"aware": curve}}, "clean": clean} | about
+def measured(half, held, distance=(0.5, 1.0), failed=()):
+    curve = {"sizes": [1], "held": [held], "rejected": [held / 2]}
+    clean = {"right": 0.9, "before_rejection": 0.92, "rejected": 0.05, "wrong": 0.05}
+    about = {"compared": {"l2": 1}, "harmless": [{"rejected": 0.1}], "foreign": [{"what": "letters", "rejected": 0.7}]}
+    each = {"l2": {"distance": list(distance), "found by": ["PGD", None]}}
+    verdict = {"halves": {"l2": half}, "failed": list(failed)}
+    return {"verdict": verdict, "curves": {"l2": {"aware": curve}}, "clean": clean, "each": each, "sizes": [0.5, 1, 2]} | about
 
+
+def test_where_the_attack_failed_there_is_no_rank(tmp_path):
     found = {"beyond": (None, 0.9), "second": (0.9, 0.3), "third": (0.9, 0.2), "first": (0.95, 0.4)}
     context = Context("ranking", "digits", True, 10, None, tmp_path, tmp_path)
-    systems = {name: (dataclasses.replace(ranking.SYSTEMS[0], name=name), 0, measured(*pair)) for name, pair in found.items()}
-    ranking.add_rows(context, systems, 10)
-    assert [(row["what"], row["rank"]) for row in context.rows] == [("first", 1), ("second", 2), ("third", 3), ("beyond", None)]
-    assert "the attack failed, no rank" in context.rows[-1]["note"] and context.rows[0]["of these rejected at l2 1"] == 0.2
+    ranking.add_rows(context, {(name, 0): measured(*pair) for name, pair in found.items()}, 10)
+    board = [row for row in context.rows if row["row"] == "ranking"]
+    assert [(row["what"], row["rank"]) for row in board] == [("first", 1), ("second", 2), ("third", 3), ("beyond", None)]
+    assert "the attack failed, no rank" in board[-1]["note"] and board[0]["rejected at l2 1"] == 0.2
+    assert board[0]["letters rejected"] == 0.7 and board[0]["nearest in l2 found most by"] == "PGD"
+
+
+def test_what_puts_the_attack_in_doubt_is_told_apart_from_what_the_defense_does(tmp_path):
+    failed = ("first start before others, l2 1", "gradients are there, l2 1", "rejects clean samples as calibrated")
+    context = Context("ranking", "digits", True, 10, None, tmp_path, tmp_path)
+    ranking.add_rows(context, {("DNR", 0): measured(0.9, 0.3, failed=failed)}, 10)
+    note = context.rows[0]["note"]
+    assert note.startswith("checks that failed: gradients are there, l2 1. of the defense itself: first start before others, l2 1;")
+
+
+def test_systems_are_compared_on_the_same_samples(tmp_path):
+    near, sizes = np.linspace(0.2, 1.4, 41), {"sizes": np.linspace(0.1, 2, 39).tolist()}
+    found = {
+        ("no defense", 0): measured(0.8, 0.4, near) | sizes,
+        ("DNR", 0): measured(0.9, 0.4, near + 0.1) | sizes,
+        ("DNR + RCE", 0): measured(1.1, 0.5, near + 0.3) | sizes,
+    }
+    context = Context("ranking", "digits", True, 10, None, tmp_path, tmp_path)
+    ranking.add_rows(context, found, 41)
+    compared = {row["what"]: row for row in context.rows if row["row"] == "comparison"}
+    best = "best combination less best single defense"
+    assert set(compared) == {best, f"{best}, other bases", "best defense less none, other bases"}
+    row = compared[best]
+    low, high = (float(end) for end in row["between"].split(" to "))
+    assert row["note"].startswith("DNR + RCE (plain) less DNR (plain)")
+    # Every sample is harder by the same: which of them are drawn hardly moves the difference. Unpaired it would by 0.4.
+    assert row["ours"] == pytest.approx(0.2, abs=0.02) and high - low < 0.05
 
 
 def test_interval_is_where_the_curve_crosses_shares_that_few_samples_cannot_tell_from_half():
     curve = {"sizes": [1, 2, 3], "held": [0.75, 0.5, 0.25]}
     measured = {"curves": {"l2": {"aware": curve}}, "clean": {"wrong": 0.0}}
-    assert ranking.interval(measured, 100) == "1.61 to 2.39"
-    assert ranking.interval(measured, 10) == "0.76 to beyond 3"
+    assert ranking_rows.interval(measured, 100) == "1.61 to 2.39"
+    assert ranking_rows.interval(measured, 10) == "0.76 to beyond 3"
 
 
 def test_machines_are_fitted_on_what_no_network_has_seen():

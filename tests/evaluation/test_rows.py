@@ -50,6 +50,7 @@ def test_ids_that_protocols_use_are_rows_of_the_papers():
 def row(name, base, rank, half, note=""):
     return {
         "row": "ranking", "what": name, "ours": half, "paper": None, "samples": 50, "note": note, "rank": rank, "base": base,
+        "between": "1.2 to 1.8",
         "clean right": 0.95, "clean rejected": 0.05, "not fooled at l2 1.5": 0.4, "most harmless rejected": 0.25,
     }  # fmt: skip
 
@@ -74,10 +75,13 @@ def test_readme_shows_the_results():
 
 def test_table_has_the_first_and_the_undefended(content):
     table = headline.table(content)
-    assert "| 1 | system 1 | plain | ≤ 2.90 | 40 % | 95 % | 25 % |" in table, "an upper limit where the attack failed a check"
+    # An upper limit where the attack failed a check.
+    assert "| 1 | system 1 | plain | ≤ 2.90 | 1.2 to 1.8 | 40 % | 95 % | 25 % |" in table
     assert "| 2 | system 2 | plain | 2.80 |" in table and "never beaten" not in table, "which is no rank"
     assert "| 12 | no defense |" in table and "system 9" not in table
-    assert "failed for 1 of 12" in table
+    assert "failed for 1 of 12" in table and "1 more have no rank" in table
+    unranked = {"rows": [row("never beaten", "plain", None, None)], "series": []}
+    assert "no system has a rank" in headline.table(unranked)
 
 
 def test_curve_is_a_picture_with_its_names(content):

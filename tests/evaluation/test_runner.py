@@ -225,3 +225,26 @@ def test_processes_share_the_parts_of_a_run(places):
 def test_helper_writes_nothing(places):
     assert runner.execute("p", protocol(one_row), **COMMON, worker=1, workers=2) is None
     assert not (places / "results").exists()
+
+
+def test_processes_of_one_run_are_told_its_commit(monkeypatch):
+    """The names of parts hold it: had somebody committed between their starts, each would measure all of them."""
+    from evaluation import workers
+
+    told = []
+
+    class Process:
+        def __init__(self, command, cwd, env):
+            told.append((command[-2:], env[results.COMMIT]))
+
+        terminate = wait = lambda self: None
+
+    monkeypatch.setattr(workers, "subprocess", types.SimpleNamespace(Popen=Process))
+    monkeypatch.setattr(workers, "gpus", lambda: [])
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        monkeypatch.setenv(name, "1")
+    own = results.commit()
+    with workers.helped(["dnr"], 2, "abc+changes"):
+        assert told == [(["--worker", "1"], "abc+changes")]
+    monkeypatch.setenv(results.COMMIT, "abc+changes")
+    assert own != results.commit() == "abc+changes"

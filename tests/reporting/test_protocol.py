@@ -144,6 +144,25 @@ def test_a_model_that_shows_nothing_is_judged_all_the_same(found):
     assert content["curves"]["linf"]["aware"]["held"][1] == 0.0
 
 
+def test_what_was_fooled_later_no_longer_counts_as_rejected(samples, monkeypatch):
+    from tfdefense.reporting import protocol
+
+    x, y = samples
+    monkeypatch.setattr(protocol, "ATTACKERS", ())
+    plan = dataclasses.replace(plan_for("own", (4, 4, 1), linf=(0.05, 0.45), l2=()), samples=12, clean=40)
+    run = protocol.Protocol(ring, td.data.Images(x, y, ("low", "high"), "own", "test", (0.0, 1.0)), plan, max_rejected=0.0)
+    run._without_attack()
+    # A search that ends in the corner where everything is rejected.
+    run.evidence.attempt("linf", 0.45, np.ones_like(run.x))
+    run._search("linf", 0.45, [])
+    run.findings["harder"] = [{"norm": "linf", "size": 0.45, "progress": 1.0, "more steps": 0.0, "more restarts": 0.0}]
+    run._search("linf", 0.05, [])
+    run.evidence.add(1 - run.x[:4], np.ones(4, bool), rows=np.arange(4))
+    run._conclude()
+    curve = run.findings["curves"]["linf"]["aware"]
+    assert curve["held"][0] == pytest.approx(8 / 12) and curve["rejected"][0] == pytest.approx(8 / 12)
+
+
 def test_pixels_up_to_255_give_the_same_shares(found, samples, monkeypatch):
     from tfdefense.reporting import attackers, protocol
 

@@ -94,6 +94,13 @@ class Through(Attack):
                 waiting &= ~best.success
         return Found(best.x_adv, best.steps, best.zero_gradient, best.label)
 
+    def path(self, model, x, y, **options):
+        """What the attack's own `path` gives, along the gradients of the last and hardest stage of the surrogate."""
+        through = _through(View.of(model), self.straight_through)
+        through.learn(np.asarray(x, "float32"))
+        through.anneal(*self.schedule[-1])
+        return self.attack.path(through, x, y, **options)
+
     def online(self, view):
         """The attack's own form inside a training step, on the last and hardest stage of the surrogate."""
         import tensorflow as tf

@@ -116,8 +116,10 @@ class Attacker:
         return situation.norm in self.norms and self.where(situation)
 
 
-def _all_starts(s):
-    return s.steps * (len(s.starts) + s.restarts - 1)
+def _all_starts(s, stages=None):
+    # Through a stand-in it begins anew at each of the three stages.
+    stages = stages or (3 if s.coded else 1)
+    return stages * s.steps * (len(s.starts) + s.restarts - 1)
 
 
 def _refined(s):
@@ -166,7 +168,7 @@ ATTACKERS = (
         lambda s: attacks.Through(s.pgd()),
         where=_coded,
         search=True,
-        passes=lambda s: 3 * _all_starts(s),
+        passes=_all_starts,
     ),
     Attacker(
         "selective PGD through a smooth copy",
@@ -174,7 +176,7 @@ ATTACKERS = (
         lambda s: attacks.Through(s.orthogonal("selective"), straight_through=True),
         where=lambda s: s.smooth and not s.coded,
         search=True,
-        passes=_all_starts,
+        passes=lambda s: _all_starts(s, stages=3),
     ),
     Attacker(
         "PGD through a smooth copy, from the sample",

@@ -120,7 +120,7 @@ def _harmless(row):
 def _strongest(content, norm, size):
     curve = content["curves"][norm]["aware"]
     at = curve["sizes"].index(size)
-    held, rejected = curve["held"][at], min(curve["rejected"][at], curve["held"][at])
+    held, rejected = curve["held"][at], curve["rejected"][at]
     return {
         "name": "strongest of all, for each sample",
         "kind": "strongest",

@@ -54,6 +54,8 @@ class Protocol:
         self.substitute, self.directory = None, kept
         self.findings = {"attacks": [], "curves": {}, "harmless": [], "foreign": [], "checks": [], "left_out": []}
         self.kept = {}
+        # Whether each sample was rejected after the strongest search, for a norm and a size.
+        self.rejecting = {}
 
     def _base(self):
         """The undefended model as a view, or None."""
@@ -154,14 +156,15 @@ class Protocol:
         if attacker.search:
             self.evidence.attempt(norm, size, x_adv)
         self.kept[(attacker.kind, attacker.name, norm)] = outcomes
-        agrees = result.success == found.wrong
+        # A few that end on the boundary itself fall to either side by rounding; what counts is what the model says here.
+        few = (result.success != found.wrong).sum() <= max(1, 0.02 * len(found))
         inside = not hasattr(getattr(attack, "attack", attack), "epsilon") or not beyond.any()
         low, high = self.view.bounds
         entry |= _shares(outcomes) | {
             "distance": float(np.median(distance[found.wrong])) if found.wrong.any() else None,
             "zero_gradient": float(result.zero_gradient.mean()),
             "steps": float(result.steps.mean()),
-            "honest": bool(agrees.mean() > 0.99 and inside and x_adv.min() >= low - 1e-6 and x_adv.max() <= high + 1e-6),
+            "honest": bool(few and inside and x_adv.min() >= low - 1e-6 and x_adv.max() <= high + 1e-6),
         }
         self.findings["attacks"].append(entry)
 
@@ -197,10 +200,11 @@ class Protocol:
         outcomes = self._judged(self.evidence.strongest(norm, size), adversarial=True)
         if size == self.plan.compared[norm]:
             self.kept[("strongest", norm)] = outcomes
-        self._point(norm, "aware", size, rejected=float((outcomes.rejected & ~self.evidence.fooled(norm, size)).mean()))
+        self.rejecting[norm, size] = outcomes.rejected
+        self._point(norm, "aware", size)
 
     def _point(self, norm, name, size, **values):
-        curve = self.findings["curves"].setdefault(norm, {}).setdefault(name, {"sizes": [], "rejected": []})
+        curve = self.findings["curves"].setdefault(norm, {}).setdefault(name, {"sizes": []})
         curve["sizes"].append(size)
         for key, value in values.items():
             curve.setdefault(key, []).append(value)
@@ -250,7 +254,7 @@ class Protocol:
             found[name] = float(evades.mean() * found["waiting"]) if len(evades) else 0.0
         some = np.flatnonzero(self.own_right)[:64]
         try:
-            attack = dataclasses.replace(situation.plain(), epsilon=plan.compared[norm], early_stop=False)
+            attack = situation.sighted(situation.plain(epsilon=plan.compared[norm], early_stop=False))
             path = attack.path(self.view, self.x[some], self.y[some]) if len(some) else np.zeros((1, 0))
             found |= {"path": path.mean(1).tolist() if len(some) else [], "progress": checks.progress(path)}
         except NoGradient:
@@ -259,8 +263,10 @@ class Protocol:
 
     def _conclude(self):
         for norm, curves in self.findings["curves"].items():
-            # Harder searches may have found more since the point was taken.
-            curves["aware"]["held"] = [self.evidence.held(norm, size) for size in curves["aware"]["sizes"]]
+            # Harder searches, and those at other sizes, may have found more since the point was taken.
+            fooled = {size: self.evidence.fooled(norm, size) for size in curves["aware"]["sizes"]}
+            curves["aware"]["held"] = [float(1 - wrong.mean()) for wrong in fooled.values()]
+            curves["aware"]["rejected"] = [float((self.rejecting[norm, s] & ~wrong).mean()) for s, wrong in fooled.items()]
         self.findings["only"] = self._only()
         calibrated = material.thresholds_are_calibrated(self.model)
         self.findings["checks"] = checks.all_checks(self.findings, self.plan, self.max_rejected, self.view.rejects, calibrated)
