@@ -204,7 +204,9 @@ def run(
     epochs = epochs or (1 if quick else 5)
     fitted = fitted or min(plan.fitted, 1000 if quick else plan.fitted)
     number = context.samples_or(300, 60)
-    networks = {"plain": context.network(plan.recipe), "robust": context.network(ROBUST[dataset])}
+    recipes = {"plain": plan.recipe, "robust": ROBUST[dataset]}
+    trained = {kind: context.network(recipes[kind]) for kind in context.turn(recipes)}
+    networks = {kind: trained[kind] for kind in recipes}
     context.settings.update(
         networks=", ".join(path.parent.name for path in networks.values()),
         steps=steps,

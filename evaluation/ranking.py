@@ -242,8 +242,9 @@ def run(
     test = data.load(context.dataset, "test", data_dir=context.data_dir, limit=10)
     asked = {"samples": context.samples_or(200, 16), "steps": steps, "substitute": (0, 0), "clean": 400 if context.quick else 2000}
     plan = plan_for(context.dataset, test.x.shape[1:], quick=context.quick, **asked | ({} if context.quick else setup.sizes))
-    networks = {base: context.network(setup.recipes[base], **setup.settings) for base in sorted({base for _, base in chosen})}
-    context.settings.update({f"base, {BASES[base]}": described(path) for base, path in networks.items()})
+    bases = context.turn(sorted({base for _, base in chosen}))
+    networks = {base: context.network(setup.recipes[base], **setup.settings) for base in bases}
+    context.settings.update({f"base, {BASES[base]}": described(networks[base]) for base in sorted(networks)})
     context.settings.update(
         searches=f"{plan.steps} steps, {plan.restarts} random start beside the others; Carlini-Wagner {plan.refine[1]} rounds of "
         f"{plan.refine[0]} steps; {plan.queries} queries; no transferred attack",
