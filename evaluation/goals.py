@@ -286,8 +286,13 @@ GOALS = {
         Goal(
             "the first less that network with a threshold on its confidence",
             lambda of: _variants(of)[_NAMED] - _variants(of)["DNN attacked in training, trained on as long, confidence"],
+            remark="once the network is trained against attacks, a threshold on its confidence does as well as machines trained with it",
         ),
-        Goal("the first less plain DNR", lambda of: _variants(of)[_NAMED] - _variants(of)["DNR"]),
+        Goal(
+            "the first less plain DNR",
+            lambda of: _variants(of)[_NAMED] - _variants(of)["DNR"],
+            remark="what follows are the changes one by one: those of kernels and layers give next to nothing",
+        ),
         *(
             Goal(f"{name} less plain DNR", lambda of, name=name: _variants(of)[name] - _variants(of)["DNR"])
             for name in _CHANGES_OF_DNR
