@@ -286,7 +286,7 @@ GOALS = {
         Goal(
             "the first less that network with a threshold on its confidence",
             lambda of: _variants(of)[_NAMED] - _variants(of)["DNN attacked in training, trained on as long, confidence"],
-            remark="once the network is trained against attacks, a threshold on its confidence does as well as machines trained with it",
+            remark="on a network trained against attacks a threshold on its confidence does as well as machines",
         ),
         Goal(
             "the first less plain DNR",
