@@ -1,8 +1,8 @@
 """The network that Deep Neural Rejection defends, trained against PGD in l2: the yardstick for every defense of it.
 
 Command: python -m training mnist_dnr_pgd
-Cost: an estimated 2.5 minutes an epoch on 2 free CPU cores.
-Expected: not measured yet.
+Cost: half a minute to 2.5 minutes an epoch on 2 free CPU cores.
+Expected: test accuracy 0.987; of 300 test samples 73 % hold at l2 2 against the strongest attacks of `dnr_trained`.
 
 The size of 2 is the one at which rows N5 and N8 are compared. Adam with a falling rate: the paper has no setting to follow.
 """
