@@ -291,7 +291,7 @@ GOALS = {
         Goal(
             "the first less plain DNR",
             lambda of: _variants(of)[_NAMED] - _variants(of)["DNR"],
-            remark="what follows are the changes one by one: those of kernels and layers give next to nothing",
+            remark="what follows are the changes one by one: those of kernels and layers give little at this size",
         ),
         *(
             Goal(f"{name} less plain DNR", lambda of, name=name: _variants(of)[name] - _variants(of)["DNR"])

@@ -156,15 +156,14 @@ class Protocol:
         if attacker.search:
             self.evidence.attempt(norm, size, x_adv)
         self.kept[(attacker.kind, attacker.name, norm)] = outcomes
-        # One in a hundred that ends on the boundary itself may fall to either side by rounding; what the model says here counts.
-        few = (result.success != found.wrong).sum() <= max(1, 0.01 * len(found))
+        agrees = result.success == found.wrong
         inside = not hasattr(getattr(attack, "attack", attack), "epsilon") or not beyond.any()
         low, high = self.view.bounds
         entry |= _shares(outcomes) | {
             "distance": float(np.median(distance[found.wrong])) if found.wrong.any() else None,
             "zero_gradient": float(result.zero_gradient.mean()),
             "steps": float(result.steps.mean()),
-            "honest": bool(few and inside and x_adv.min() >= low - 1e-6 and x_adv.max() <= high + 1e-6),
+            "honest": bool(agrees.mean() > 0.99 and inside and x_adv.min() >= low - 1e-6 and x_adv.max() <= high + 1e-6),
         }
         self.findings["attacks"].append(entry)
 
