@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from evaluation import results
+from evaluation import page, results
 from evaluation.context import Context
 from evaluation.workers import helped
 
@@ -80,7 +80,7 @@ def execute(name, module, *, dataset, quick, samples, data_dir, output, workers=
     context.forget_parts()
     print(f"Written to {path}", file=sys.stderr)
     if directory.resolve() == results.RESULTS:
-        results.write_page()
+        page.write()
     return path
 
 
@@ -125,7 +125,7 @@ def _command(name):
 def render():
     """Render RESULTS.md from the files in evaluation/results."""
     try:
-        print(f"Written to {results.write_page()}", file=sys.stderr)
+        print(f"Written to {page.write()}", file=sys.stderr)
     except ValueError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2) from None

@@ -12,10 +12,9 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from evaluation.dnr_attacks import ATTACKS, STRONGEST, harmless_rejected, measure_curves
+from evaluation.dnr_attacks import ATTACKS, METHODS, STRONGEST, harmless_rejected, measure_curves
 
 DATASETS = ("mnist", "cifar10", "digits")
-METHODS = ("DNN", "NR", "DNR")
 HEADINGS = {"std": "deviation"}
 
 

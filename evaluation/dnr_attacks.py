@@ -3,6 +3,7 @@
 import dataclasses
 import warnings
 
+METHODS = ("DNN", "NR", "DNR")
 ATTACKS = {"paper": "from the sample, as in the paper", "strongest": "strongest of all starts"}
 STRONGEST = "the paper's objective, then log-sum-exp, selective PGD, and selective PGD through wider kernels, from all starts"
 HARMLESS_SAMPLES = 2000

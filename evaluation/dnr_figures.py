@@ -4,8 +4,7 @@ import numpy as np
 
 
 def draw(context, split, curves, plan, steps):
-    from evaluation.dnr import METHODS
-    from evaluation.dnr_attacks import attack, other_starts
+    from evaluation.dnr_attacks import METHODS, attack, other_starts
     from tfdefense import plots
 
     folder = context.output / f"dnr-{context.dataset}"

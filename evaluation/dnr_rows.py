@@ -4,8 +4,7 @@ import os
 
 import numpy as np
 
-from evaluation.dnr import METHODS
-from evaluation.dnr_attacks import ATTACKS, HARMLESS_SAMPLES
+from evaluation.dnr_attacks import ATTACKS, HARMLESS_SAMPLES, METHODS
 
 # A share not fooled below which an order would be one of single samples.
 NOTHING_LEFT = 0.02

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from evaluation.dustbin import TITLES
+from evaluation.dustbin_plan import TITLES
 from tfdefense import plots
 
 

@@ -1,8 +1,8 @@
 """The rows of `evaluation/dustbin.py`: what is measured of each network, part by part, and how it is told."""
 
 from evaluation import dustbin_paper as paper
-from evaluation.dustbin import NAIVE_CHANGED, TITLES, TOLD, average_error, black_box, control, outcome, worse_error
-from evaluation.dustbin_attacks import SEARCHES, carlini, white_box
+from evaluation.dustbin_attacks import SEARCHES, average_error, black_box, carlini, control, outcome, white_box, worse_error
+from evaluation.dustbin_plan import ADJUSTED, BY_NOISE, GOAL, NAIVE_CHANGED, title
 
 LONGER = "DeepFool, longer"
 CLEAN_LOSS = 0.005  # what a change may cost of the naive network's accuracy
@@ -13,10 +13,6 @@ def lengthen(sets, factor):
     from evaluation.crafted import lengthened
 
     sets[LONGER] = lengthened(sets["DeepFool"], factor)
-
-
-def title(kind):
-    return TITLES.get(kind) or TOLD[kind]
 
 
 def measured(context, name, measure, models, *arguments):
@@ -118,12 +114,10 @@ def controls(context, models, samples, plan, number):
 
 def improvements(context, plan, trained, models, samples, sets, tried, number):
     """One row a change: what harmless samples it rejects, and what it costs. The best is chosen on unseen training samples."""
-    from evaluation.dustbin import GOAL
-
     compared = {"both": models["both"]} | trained
+    adjusted = [kind for kind in ADJUSTED if kind in compared]
     compared["joined"] = joined(models["both"], samples.calibration.x)
-    compared["threshold"] = lenient(models["both"], samples.calibration.x, plan.controls[0])
-    compared["harmless, threshold"] = lenient(trained["harmless"], samples.calibration.x, plan.controls[0])
+    compared |= {kind + BY_NOISE: by_noise(compared[kind], samples.calibration.x, plan.controls[0]) for kind in adjusted}
     test = samples.test.take(slice(number))
     # The held-back images and the other controls are no part of the choice.
     found = measured(context, "unseen", judge, compared, samples.held_out, tried, None, plan.controls[:1])
@@ -188,17 +182,14 @@ def joined(model, x):
     return defended
 
 
-def lenient(model, x, change):
-    """The same network, its threshold raised until it rejects at most 5 % of harmlessly changed samples that it has not seen."""
+def by_noise(model, x, change):
+    """The same network, its threshold set to reject 5 % of harmlessly changed samples that it has not seen."""
     import tfdefense as td
     from tfdefense.metrics import harmless
 
     defended = td.OutDistribution(threshold=None).attach(_with_dustbin(model))
     kind, size = change
     td.calibrate(defended, harmless(x, size, kind, seed=1), max_rejected=0.05)
-    threshold = next(layer for layer in defended.layers if isinstance(layer, td.layers.Threshold))
-    # One that rejects fewer already stays as it is: to calibrate would make it stricter.
-    threshold.value.assign(max(0.0, float(threshold.value)))
     return defended
 
 

@@ -84,6 +84,28 @@ def test_models_import_keras_alone():
         assert not wrong, f"{path.relative_to(ROOT)} imports {sorted(wrong)}"
 
 
+def circles(imported):
+    """Those of the modules that import themselves, however far round."""
+    found = set()
+    for start in imported:
+        seen, ahead = set(), list(imported[start])
+        while ahead:
+            name = ahead.pop()
+            if name not in seen:
+                seen.add(name)
+                ahead += imported.get(name, ())
+        found |= {start} & seen
+    return found
+
+
+def test_no_module_imports_itself_however_far_round():
+    assert circles({"a": ["b"], "b": ["c", "d"], "c": ["a"], "d": ["e"], "e": []}) == {"a", "b", "c"}
+    # A package's face only hands names on.
+    paths = [path for part in PARTS for path in files(part) if path.name != "__init__.py"]
+    imported = {".".join(path.relative_to(ROOT).with_suffix("").parts): imports(path) for path in paths}
+    assert not circles(imported)
+
+
 @pytest.mark.parametrize("name", ["tfdefense", "models", "training", "evaluation", "evaluation.__main__"])
 def test_plain_import_loads_neither_tensorflow_nor_keras(name):
     code = f"import sys, {name}; print(*{{'tensorflow', 'keras', 'sklearn', 'matplotlib'}} & set(sys.modules))"

@@ -8,13 +8,9 @@ from tfdefense import attacks
 JUDGED = 500  # test samples, and their twins
 
 
-def classifier(recipe, *, data_dir=None, cache=None):
-    """The path of the network that is watched; trained first where it is not there."""
-    from training.cache import train
-
-    # As for a dustbin: where several processes train together, each comes here, and the first of them trains for all.
-    settings = recipe.watched.get("settings", {})
-    return train(recipe.watched["recipe"], data_dir=data_dir, cache=cache, strategy="one", **settings) / "model.keras"
+def classifier(recipe, trained):
+    """The path of the network that is watched."""
+    return trained(recipe.watched["recipe"], **recipe.watched.get("settings", {})) / "model.keras"
 
 
 def judged(recipe, path, test):

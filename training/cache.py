@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import shutil
@@ -75,7 +76,9 @@ def train(
             _forget(root / f"{done.name}.partial")
         place.wait()
         if not (done / "config.json").exists():
-            _train(name, recipe, done, place, report, data_dir=data_dir, cache=cache, callbacks=callbacks, verbose=verbose)
+            # Where several processes train together, each comes to it, and the first of them trains for all.
+            trained = functools.partial(train, data_dir=data_dir, cache=cache, strategy="one")
+            _train(name, recipe, done, place, report, trained=trained, data_dir=data_dir, callbacks=callbacks, verbose=verbose)
     return done
 
 

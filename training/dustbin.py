@@ -1,16 +1,16 @@
 """Samples of no class for recipes that name them: foreign sets, and samples between the classes."""
 
+import keras
 import numpy as np
 
 from tfdefense import data
-from tfdefense.metrics import harmless
 from training.keep import write_whole
 from training.recipe import source
 
 
-def extended(recipe, x, y, work, *, data_dir=None, cache=None):
+def extended(recipe, x, y, work, *, trained, data_dir=None):
     """The training set with the recipe's dustbin samples behind it, labelled with one class more."""
-    outside = _kept(work / "dustbin.npy", lambda: _samples(recipe, x, y, data_dir, cache))
+    outside = _kept(work / "dustbin.npy", lambda: _samples(recipe, x, y, trained, data_dir))
     # Filled in place: joining the parts at once would hold the training set twice.
     all_x = np.empty((len(x) + len(outside), *x.shape[1:]), x.dtype)
     all_x[: len(x)], all_x[len(x) :] = x, outside
@@ -25,8 +25,8 @@ def _kept(path, make):
     return np.load(path)
 
 
-def _samples(recipe, x, y, data_dir, cache):
-    parts = [_part(part, x, y, data_dir, cache) for part in recipe.dustbin]
+def _samples(recipe, x, y, trained, data_dir):
+    parts = [_part(part, x, y, trained, data_dir) for part in recipe.dustbin]
     for part, samples in zip(recipe.dustbin, parts, strict=True):
         if samples.shape[1:] != x.shape[1:]:
             raise ValueError(
@@ -36,28 +36,10 @@ def _samples(recipe, x, y, data_dir, cache):
     return np.concatenate(parts)
 
 
-def _part(part, x, y, data_dir, cache):
+def _part(part, x, y, trained, data_dir):
     options = {name: value for name, value in part.items() if name not in ("set", "interpolated", "settings")}
     if "set" in part:
         return data.load(part["set"], "train", data_dir=data_dir, **options).x
-    import keras
-
-    from training.cache import train
-
-    # Where several processes train together, each comes here, and the first of them trains for all.
-    settings = {"data_dir": data_dir, "cache": cache, "strategy": "one", **part.get("settings", {})}
-    network = keras.models.load_model(train(source(part).name, **settings) / "model.keras", compile=False)
+    path = trained(source(part).name, **part.get("settings", {}))
+    network = keras.models.load_model(path / "model.keras", compile=False)
     return data.interpolate(x, y, network, **options).x
-
-
-def varied(x, largest, rng):
-    """Half of the images changed in harmless ways, each in one of them, by sizes up to the largest: their class stays."""
-    kinds = sorted(largest)
-    chosen = rng.integers(-len(kinds), len(kinds), len(x))
-    x = x.copy()
-    for number, kind in enumerate(kinds):
-        rows, size, seed = np.flatnonzero(chosen == number), largest[kind], int(rng.integers(2**31))
-        size = int(rng.integers(1, size + 1)) if kind == "shift" else float(rng.uniform(0, size))
-        if len(rows):
-            x[rows] = harmless(x[rows], size, kind, seed=seed)
-    return x

@@ -10,64 +10,11 @@ import numpy as np
 import tfdefense
 from tfdefense import data
 from training import branch
-from training.dustbin import extended, varied
+from training.batches import ShuffledBatches, WholeBatches
+from training.dustbin import extended
 from training.keep import Board, Checkpoints, fingerprint, same_data
 from training.losses import attach
-
-
-class ShuffledBatches(keras.utils.PyDataset):
-    """Whole batches in an order drawn from (seed, epoch). Keras's own shuffling can't be taken up again half way."""
-
-    def __init__(self, x, y, batch_size, seed, augment=False, harmless=None):
-        super().__init__()
-        self.x, self.y, self.batch_size, self.seed, self.augment, self.harmless = x, y, batch_size, seed, augment, harmless
-        self.start(0)
-
-    def start(self, epoch):
-        self.epoch = epoch
-        self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.x))
-
-    def __len__(self):
-        return len(self.x) // self.batch_size
-
-    def __getitem__(self, index):
-        chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
-        x = self.x[chosen]
-        if self.augment:
-            x = augmented(x, np.random.default_rng([self.seed, self.epoch, index]))
-        if self.harmless:
-            x = varied(x, self.harmless, np.random.default_rng([self.seed, self.epoch, index, 1]))
-        return x, self.y[chosen]
-
-
-class WholeBatches(keras.utils.PyDataset):
-    """All samples in their order, in batches of about 512 that leave none of so many replicas without a sample."""
-
-    def __init__(self, x, y, replicas=1):
-        super().__init__()
-        self.x, self.y = x, y
-        count = -(-len(x) // 512)
-        self.ends = [len(x) * number // count for number in range(count + 1)]
-        if len(x) // count < replicas:
-            raise ValueError(f"`strategy` has {replicas} replicas. Received {len(x)} test samples, fewer than one for each.")
-
-    def __len__(self):
-        return len(self.ends) - 1
-
-    def __getitem__(self, index):
-        chosen = slice(self.ends[index], self.ends[index + 1])
-        return self.x[chosen], self.y[chosen]
-
-
-def augmented(x, rng, pixels=4):
-    """Images moved by up to so many pixels, black where nothing comes in, half of them mirrored: He et al.'s augmentation."""
-    height, width = x.shape[1:3]
-    padded = np.pad(x, [(0, 0), (pixels, pixels), (pixels, pixels), (0, 0)])
-    corners = rng.integers(0, 2 * pixels + 1, (len(x), 2))
-    moved = np.stack([image[i : i + height, j : j + width] for image, (i, j) in zip(padded, corners, strict=True)])
-    mirrored = rng.random(len(x)) < 0.5
-    moved[mirrored] = moved[mirrored, :, ::-1]
-    return moved
+from training.pairs import prepared
 
 
 class _Epoch(keras.callbacks.Callback):
@@ -173,8 +120,11 @@ def _policy(mixed):
         keras.config.set_dtype_policy(before)
 
 
-def fit(recipe, work, *, place, data_dir=None, cache=None, callbacks=(), verbose=2):
-    """Trains in the directory `work`, which keeps the state after each epoch; returns the last model, the best, and numbers."""
+def fit(recipe, work, *, place, trained, data_dir=None, callbacks=(), verbose=2):
+    """Trains in the directory `work`, which keeps the state after each epoch; returns the last model, the best, and numbers.
+
+    `trained(name, **settings)` gives the directory of another recipe's result, where this one builds on it.
+    """
     started = time.perf_counter()
     train = data.load(recipe.dataset, "train", data_dir=data_dir)
     test = data.load(recipe.dataset, "test", data_dir=data_dir)
@@ -196,19 +146,17 @@ def fit(recipe, work, *, place, data_dir=None, cache=None, callbacks=(), verbose
         )
     own = len(x)
     if recipe.dustbin:
-        x, y = extended(recipe, x, y, work, data_dir=data_dir, cache=cache)
+        x, y = extended(recipe, x, y, work, trained=trained, data_dir=data_dir)
     found = {"train": fingerprint(x, y), "test": fingerprint(test.x, test.y)}
     same_data(work, found)
-    watched = branch.classifier(recipe, data_dir=data_dir, cache=cache) if recipe.watched else None
+    watched = branch.classifier(recipe, trained) if recipe.watched else None
     # A detector is to take harmless changes for clean, and draws its own.
     changes = {} if watched else recipe.harmless
     batches, judged = ShuffledBatches(x, y, recipe.batch_size, recipe.seed, recipe.augment, changes), (test.x, test.y)
     if watched:
         judged = branch.judged(recipe, watched, test)
     if recipe.task != "classes":
-        from training.pairs import prepared
-
-        batches, judged = prepared(recipe, x, judged_on.x, data_dir=data_dir, cache=cache)
+        batches, judged = prepared(recipe, x, judged_on.x, trained)
     keras.utils.set_random_seed(recipe.seed)
     with place.scope(), _policy(recipe.mixed_precision) as policy:
         classes = int(train.y.max()) + 1 + bool(recipe.dustbin) if recipe.task == "classes" else None

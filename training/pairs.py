@@ -1,9 +1,10 @@
 """Tasks on pictures with depth: guess the depth, or tell real pairs from forged ones that are made anew in each epoch."""
 
+import keras
 import numpy as np
 
 from tfdefense.data import scenes
-from training.loop import ShuffledBatches
+from training.batches import ShuffledBatches
 from training.recipe import predictor_settings
 
 
@@ -33,28 +34,19 @@ class ForgedBatches(ShuffledBatches):
         return scenes.twins(self.x, rows, kinds, predicted=self.predicted, seed=(self.seed, self.epoch), vary=True)
 
 
-def prepared(recipe, train, test, *, data_dir=None, cache=None):
+def prepared(recipe, train, test, trained):
     """Batches for the recipe's task, and what it is validated on."""
     if recipe.task not in ("depth", "real"):
         raise ValueError(f"`task` must be 'classes', 'depth' or 'real'. Received {recipe.task!r}.")
     train, test = scenes.whole(train), scenes.whole(test)
     if recipe.task == "depth":
         return DepthBatches(train, None, recipe.batch_size, recipe.seed), _divided(test)
-    network, learned = _trained(recipe, data_dir, cache)
+    settings = predictor_settings(recipe)
+    network = keras.models.load_model(trained(recipe.predictor, **settings) / "model.keras", compile=False)
+    learned = settings["train_samples"]
     predicted = [network.predict(_divided(pairs)[0], batch_size=64, verbose=0) for pairs in (train, test)]
     judged = scenes.real_and_forged(test, predicted=predicted[1], seed=recipe.seed)
     return ForgedBatches(train, scenes.whole(predicted[0]), learned, recipe.batch_size, recipe.seed), (judged.x, judged.y)
-
-
-def _trained(recipe, data_dir, cache):
-    import keras
-
-    from training.cache import train
-
-    settings = predictor_settings(recipe)
-    # As for a dustbin: where several processes train together, each comes here, and the first of them trains for all.
-    path = train(recipe.predictor, data_dir=data_dir, cache=cache, strategy="one", **settings)
-    return keras.models.load_model(path / "model.keras", compile=False), settings["train_samples"]
 
 
 def _divided(pairs):

@@ -8,7 +8,7 @@ import pytest
 import tfdefense as td
 from evaluation import crafted as cache
 from evaluation import dustbin as protocol
-from evaluation import dustbin_attacks, dustbin_figures, dustbin_paper, dustbin_rows, results
+from evaluation import dustbin_attacks, dustbin_figures, dustbin_paper, dustbin_plan, dustbin_rows, results
 from evaluation.context import Context
 from tfdefense.attacks import FGSM, PGD, Evade
 
@@ -72,45 +72,45 @@ def test_longer_perturbations_keep_their_direction_and_the_bounds():
 
 
 def test_sets_are_the_papers_attacks_on_samples_that_are_right(context, classifier, held_out):
-    x, y = protocol.right(classifier, held_out, 20)
+    x, y = dustbin_attacks.right(classifier, held_out, 20)
     assert (classifier(x).numpy().argmax(1) == y).all() and len(x) == 20
     plan = dataclasses.replace(PLAN, kappa=0.5)
-    sets = protocol.craft(context, plan, classifier, {"test": (x, y, 4)})["test"]
+    sets = dustbin_attacks.craft(context, plan, classifier, {"test": (x, y, 4)})["test"]
     assert list(sets) == ["FGS", "I-FGS", "T-FGS", "DeepFool", "C&W"]
     for name in ("FGS", "I-FGS", "T-FGS"):
         change = sets[name].x_adv - x
         assert np.abs(change).max() == pytest.approx(0.2, abs=1e-5)
     # Least likely is further off than any other class: untargeted steps mislead more often.
-    told = {name: protocol.outcome(classifier, found.x_adv, found.y, True) for name, found in sets.items()}
+    told = {name: dustbin_attacks.outcome(classifier, found.x_adv, found.y, True) for name, found in sets.items()}
     assert told["I-FGS"]["error"] >= told["FGS"]["error"] > 0.5 and told["DeepFool"]["error"] == 1
     # Two targets of four samples, all beyond kappa.
     assert 4 <= len(sets["C&W"].x) <= 8 and sets["C&W"].success.all()
     scores = np.sort(classifier(sets["C&W"].x_adv).numpy(), -1)
     assert (scores[:, -1] - scores[:, -2] > 0.49).all() and told["C&W"]["error"] == 1
-    both = protocol.craft(context, plan, classifier, {"test": (x, y, 4), "unseen": (x[:6], y[:6], 0)})
+    both = dustbin_attacks.craft(context, plan, classifier, {"test": (x, y, 4), "unseen": (x[:6], y[:6], 0)})
     assert list(both["unseen"]) == ["FGS", "I-FGS", "T-FGS", "DeepFool"] and len(both["unseen"]["FGS"].x) == 6
     np.testing.assert_array_equal(both["test"]["C&W"].x_adv, sets["C&W"].x_adv)
 
 
 def test_a_network_that_is_very_sure_is_attacked_all_the_same(classifier, held_out):
     """Cross-entropy's gradient rounds to 0 for it, and every sample would seem safe."""
-    x, y = protocol.right(classifier, held_out, 20)
+    x, y = dustbin_attacks.right(classifier, held_out, 20)
     sure = keras.Model(classifier.inputs, keras.layers.Rescaling(300.0)(classifier.outputs[0]))
-    known = protocol.attacks(PLAN, True)
+    known = dustbin_attacks.attacks(PLAN, True)
     for name in ("FGS", "I-FGS"):
         assert known[name][0](sure, x, y).success.mean() >= known[name][0](classifier, x, y).success.mean() - 0.1 > 0.3, name
 
 
 def test_factor_is_the_smallest_that_misleads_more_than_half(classifier, held_out):
-    x, y = protocol.right(classifier, held_out, 20)
+    x, y = dustbin_attacks.right(classifier, held_out, 20)
     toward = x[np.array([np.flatnonzero(y != label)[0] for label in y])]
     samples = cache.Crafted(x, y, x + 0.25 * (toward - x), np.ones(20, bool))
-    found = protocol.factor_that_transfers(classifier, samples)
+    found = dustbin_attacks.factor_that_transfers(classifier, samples)
     factor = found["factor"]
-    before = [f for f in protocol.FACTORS if f < factor]
+    before = [f for f in dustbin_attacks.FACTORS if f < factor]
 
     def error(f):
-        return protocol.outcome(classifier, cache.lengthened(samples, f).x_adv, y)["error"]
+        return dustbin_attacks.outcome(classifier, cache.lengthened(samples, f).x_adv, y)["error"]
 
     assert found["error"] == error(factor)
     assert 1.25 < factor < 4 and error(factor) > 0.5 and all(error(f) <= 0.5 for f in before)
@@ -118,13 +118,13 @@ def test_factor_is_the_smallest_that_misleads_more_than_half(classifier, held_ou
 
 def test_average_takes_one_form_of_deepfool():
     found = {"FGS": {"error": 0.5}, "DeepFool": {"error": 0.1}, "DeepFool, longer": {"error": 0.9}}
-    assert protocol.average_error(found) == pytest.approx(0.7)
-    assert protocol.average_error(found, "DeepFool") == pytest.approx(0.3)
-    assert protocol.worse_error(found) == pytest.approx(0.7)
+    assert dustbin_attacks.average_error(found) == pytest.approx(0.7)
+    assert dustbin_attacks.average_error(found, "DeepFool") == pytest.approx(0.3)
+    assert dustbin_attacks.worse_error(found) == pytest.approx(0.7)
 
 
 def test_control_tells_what_becomes_of_harmless_samples(rejecting, held_out):
-    found = protocol.control(rejecting, held_out.x, held_out.y, (("sign", 0.1), ("dim", 0.9)))
+    found = dustbin_attacks.control(rejecting, held_out.x, held_out.y, (("sign", 0.1), ("dim", 0.9)))
     clean = td.evaluate(rejecting, held_out.x, held_out.y)
     assert found["unchanged"]["rejection"] == clean.rejection and found["unchanged"]["accuracy"] == clean.accuracy
     dark = td.evaluate(rejecting, held_out.x * np.float32(0.1), held_out.y)
@@ -160,18 +160,16 @@ def test_carlini_tells_share_and_distance(rejecting, classifier, held_out):
     assert all(0 < largest <= length for largest, length in zip(found["linf"], found["l2"], strict=True))
 
 
-def test_threshold_of_a_lenient_network_lets_changed_samples_pass(rejecting, held_out):
+@pytest.mark.parametrize(("size", "more"), [(0.4, False), (0.02, True)])
+def test_threshold_by_noise_rejects_some_of_it_whether_that_is_more_or_less_than_before(rejecting, held_out, size, more):
     from tfdefense.metrics import harmless
 
-    x, change = held_out.x[:200], ("sign", 0.4)
-    lenient = dustbin_rows.lenient(rejecting, x, change)
-    changed = harmless(held_out.x[200:], 0.4, seed=5)
-    before, after = (protocol.outcome(model, changed, held_out.y[200:])["rejection"] for model in (rejecting, lenient))
-    assert before > 0.15 and after < 0.1
-    np.testing.assert_allclose(lenient(x)["scores"], rejecting(x)["scores"], atol=1e-5)
-    # Nearly none of these are rejected as it is: it must not get stricter.
-    kept = dustbin_rows.lenient(rejecting, x, ("sign", 0.0))
-    np.testing.assert_array_equal(kept(held_out.x)["label"], rejecting(held_out.x)["label"])
+    x = held_out.x[:200]
+    adjusted = dustbin_rows.by_noise(rejecting, x, ("sign", size))
+    changed = harmless(held_out.x[200:], size, seed=5)
+    before, after = (dustbin_attacks.outcome(model, changed, held_out.y[200:])["rejection"] for model in (rejecting, adjusted))
+    assert 0.02 < after < 0.1 and (after > before if more else before > 0.15)
+    np.testing.assert_allclose(adjusted(x)["scores"], rejecting(x)["scores"], atol=1e-5)
 
 
 def test_joined_network_rejects_what_the_dustbin_does_and_what_it_is_not_sure_of(rejecting, held_out):
@@ -196,8 +194,9 @@ def test_every_change_is_a_setting_that_a_recipe_takes():
 
     for plan in protocol.PLANS.values():
         keys = {recipes.find(recipe).changed(**plan.settings).key() for recipe in plan.recipes.values()}
-        known = protocol._changes(plan)
-        assert set(plan.changes) <= set(known) <= set(protocol.TOLD)
+        known = dustbin_plan.changes_of(plan)
+        assert set(plan.changes) <= set(known) <= set(dustbin_plan.TOLD)
+        assert all(dustbin_plan.title(kind + dustbin_plan.BY_NOISE) for kind in dustbin_plan.ADJUSTED)
         for kind in plan.changes:
             recipe, change = known[kind]
             keys.add(recipes.find(plan.recipes[recipe]).changed(**plan.settings | change).key())
@@ -211,13 +210,14 @@ def test_parts_are_those_of_the_recipes_and_quick_runs_keep_their_shares():
     for dataset in ("mnist", "cifar10"):
         plan = protocol.PLANS[dataset]
         known = {kind: recipes.find(recipe) for kind, recipe in plan.recipes.items()}
-        assert known["both"].dustbin == protocol._parts(plan, False) and known["out"].dustbin == protocol._parts(plan, False)[:1]
-        quick = {kind: known[kind].changed(**settings) for kind, settings in protocol._networks(plan, True).items()}
+        parts = dustbin_plan.parts_of(plan, False)
+        assert known["both"].dustbin == parts and known["out"].dustbin == parts[:1]
+        quick = {kind: known[kind].changed(**settings) for kind, settings in dustbin_plan.networks(plan, True).items()}
         assert not quick["naive"].dustbin and quick["both"].train_samples == plan.seen / 10
         between = quick["both"].dustbin[1]
         assert between["per_class"] == known["both"].dustbin[1]["per_class"] / 10
         assert recipes.source(between).recipe == quick["naive"], "its features come from the naive network of the run"
-        assert protocol._networks(plan, False)["both"] == {}
+        assert dustbin_plan.networks(plan, False)["both"] == {}
 
 
 def test_samples_of_three_kinds_share_nothing(context):
@@ -285,7 +285,7 @@ def test_whole_protocol_gives_every_row(classifier, dustbin, context, tmp_path, 
     for what, row in by_name.items():
         if what.startswith("error, ") and "PGD" not in what and "white" not in what and "accuracy" in row:
             assert row["ours"] + row["accuracy"] + row["rejection"] == pytest.approx(1)
-    for kind in protocol.TITLES.values():
+    for kind in dustbin_plan.TITLES.values():
         strongest = by_name[f"error, PGD linf 0.1, the strongest of all, {kind}"]["ours"]
         alone = [row["ours"] for what, row in by_name.items() if what.startswith("error, PGD") and what.endswith(f", {kind}")]
         assert strongest == max(alone)
@@ -296,7 +296,8 @@ def test_whole_protocol_gives_every_row(classifier, dustbin, context, tmp_path, 
 
     again = Context("dustbin", "digits", True, 30, None, tmp_path, tmp_path / "parts", worker=1, workers=2)
     again.network = network
-    monkeypatch.setattr(protocol, "outcome", lambda *_: pytest.fail("a finished part was measured again"))
+    for module in (dustbin_attacks, dustbin_rows):
+        monkeypatch.setattr(module, "outcome", lambda *_: pytest.fail("a finished part was measured again"))
     monkeypatch.setattr(dustbin_rows, "white_box", lambda *_: pytest.fail("a finished part was measured again"))
     monkeypatch.setattr(FGSM, "__call__", lambda *_: pytest.fail("crafted again"))
     protocol.run(again, white_samples=8, cw_samples=4, figures=False)

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from evaluation import results
+from evaluation.page import render
 
 CONTENT = {
     "protocol": "p",
@@ -25,7 +26,7 @@ CONTENT = {
 
 def test_page_matches_the_results():
     """When this fails, run `python -m evaluation results` and commit the page with the results."""
-    assert results.PAGE.read_text() == results.render(results.RESULTS)
+    assert results.PAGE.read_text() == render(results.RESULTS)
 
 
 def test_kept_results_are_full_runs_of_their_name():
@@ -38,7 +39,7 @@ def test_kept_results_are_full_runs_of_their_name():
 
 def test_table_shows_what_there_is(tmp_path):
     (tmp_path / "p-digits.json").write_text(json.dumps(CONTENT))
-    page = results.render(tmp_path)
+    page = render(tmp_path)
     assert "| row | what | extra | passes | samples | note |" in page
     assert "| X1 | a\\|b | 2 | 0.1235 | 5 | - |" in page
     assert "| X2 | c | - | - | 5 | none |" in page
@@ -47,10 +48,10 @@ def test_table_shows_what_there_is(tmp_path):
 
 def test_pictures_are_on_the_page(tmp_path):
     (tmp_path / "p-digits.json").write_text(json.dumps(CONTENT))
-    assert "<img" not in results.render(tmp_path)
+    assert "<img" not in render(tmp_path)
     (tmp_path / "p-digits").mkdir()
     (tmp_path / "p-digits" / "roc.png").touch()
-    assert '<img src="results/p-digits/roc.png" alt="roc"' in results.render(tmp_path)
+    assert '<img src="results/p-digits/roc.png" alt="roc"' in render(tmp_path)
     shown = re.findall(r'<img src="(.*?)"', results.PAGE.read_text())
     assert shown and all((results.PAGE.parent / path).exists() for path in shown)
 
@@ -58,15 +59,15 @@ def test_pictures_are_on_the_page(tmp_path):
 def test_page_changes_with_any_number(tmp_path):
     path = tmp_path / "p-digits.json"
     path.write_text(json.dumps(CONTENT))
-    before = results.render(tmp_path)
+    before = render(tmp_path)
     path.write_text(json.dumps(CONTENT | {"rows": [CONTENT["rows"][0] | {"ours": 0.2}]}))
-    assert results.render(tmp_path) != before
+    assert render(tmp_path) != before
 
 
 def test_curves_are_shown(tmp_path):
     curve = {"row": "X3", "what": "rises", "x": [0, 0.5], "y": [1.0, 2.5], "deviation": [0.0, 0.25]}
     (tmp_path / "p-digits.json").write_text(json.dumps(CONTENT | {"series": [curve]}))
-    page = results.render(tmp_path)
+    page = render(tmp_path)
     assert "rises:" in page and "| - | y | 1 | 2.5 |" in page and "| - | deviation | 0 | 0.25 |" in page
 
 
@@ -74,7 +75,7 @@ def test_curves_are_shown(tmp_path):
 def test_incomplete_result_is_named(tmp_path, key):
     (tmp_path / "p-digits.json").write_text(json.dumps({k: v for k, v in CONTENT.items() if k != key}))
     with pytest.raises(ValueError, match=f"p-digits.json must have the keys .*Missing: \\['{key}'\\]"):
-        results.render(tmp_path)
+        render(tmp_path)
 
 
 def test_row_without_a_note_is_refused():

@@ -6,12 +6,13 @@ import xml.etree.ElementTree
 import pytest
 
 from evaluation import headline, results, rows
+from evaluation.page import render
 
 COUNTS = {"N": 8, "R": 9, "S": 9, "O": 9, "M": 9}
 
 
 def test_every_row_of_the_papers_has_a_number_or_a_reason():
-    page = results.render(results.RESULTS)
+    page = render(results.RESULTS)
     lines = [
         line.split(" | ") for line in page.split("## Rows of the papers")[1].split("\n## ")[0].splitlines() if line.startswith("| ")
     ]

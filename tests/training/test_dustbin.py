@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import json
 import subprocess
 import sys
@@ -10,8 +11,8 @@ import pytest
 
 from tfdefense import data
 from training import dustbin as parts
-from training import loop
 from training import recipe as recipes
+from training.batches import ShuffledBatches, varied
 from training.cache import train
 from training.recipe import Recipe
 
@@ -52,7 +53,7 @@ def test_named_network_is_trained_as_long_and_on_the_same_samples(trained, cache
 def test_samples_are_the_blends_that_the_named_network_gives(trained, cache, tmp_path):
     digits = data.load("digits").take(slice(1200))
     recipe = recipes.find("digits_interpolated").changed(epochs=6)
-    x, y = parts.extended(recipe, digits.x, digits.y, tmp_path, cache=cache)
+    x, y = parts.extended(recipe, digits.x, digits.y, tmp_path, trained=functools.partial(train, cache=cache))
     (naive,) = cache.glob("digits-*/model.keras")
     blends = data.interpolate(digits.x, digits.y, keras.models.load_model(naive, compile=False), per_class=30).x
     np.testing.assert_array_equal(x[:1200], digits.x)
@@ -65,9 +66,9 @@ def test_samples_are_the_blends_that_the_named_network_gives(trained, cache, tmp
 def test_interrupted_run_goes_on_with_the_same_samples(tmp_path, monkeypatch):
     digits = data.load("digits", limit=50)
     recipe = recipes.find("digits").changed(dustbin=[{"set": "letters8", "limit": 20}])
-    first, _ = parts.extended(recipe, digits.x, digits.y, tmp_path)
+    first, _ = parts.extended(recipe, digits.x, digits.y, tmp_path, trained=train)
     monkeypatch.setattr(parts, "_samples", lambda *_: pytest.fail("made again"))
-    again, _ = parts.extended(recipe, digits.x, digits.y, tmp_path)
+    again, _ = parts.extended(recipe, digits.x, digits.y, tmp_path, trained=train)
     np.testing.assert_array_equal(again, first)
 
 
@@ -87,19 +88,19 @@ def test_harmless_changes_are_of_half_the_images_by_up_to_the_size_told():
     rng = np.random.default_rng(0)
     x = rng.uniform(0.3, 0.7, (400, 8, 8, 1)).astype("float32")
     before = x.copy()
-    changed = parts.varied(x, {"sign": 0.1}, np.random.default_rng(1))
+    changed = varied(x, {"sign": 0.1}, np.random.default_rng(1))
     size = np.abs(changed - x).max(axis=(1, 2, 3))
     assert 0.4 < (size > 0).mean() < 0.6 and 0 < size.max() <= 0.1 + 1e-6
     np.testing.assert_array_equal(x, before)
-    kinds = parts.varied(x, {"dim": 0.4, "shift": 2, "gaussian": 0.1}, np.random.default_rng(1))
+    kinds = varied(x, {"dim": 0.4, "shift": 2, "gaussian": 0.1}, np.random.default_rng(1))
     dimmed = (kinds < x).all(axis=(1, 2, 3))
     assert 0.1 < dimmed.mean() < 0.25 and (kinds != x).any(axis=(1, 2, 3)).mean() < 0.62
 
 
 def test_harmless_changes_depend_on_seed_and_epoch_and_keep_the_class():
     x, y = np.full((200, 8, 8, 1), 0.5, "float32"), np.arange(200)
-    batches = loop.ShuffledBatches(x, y, 50, seed=0, harmless={"sign": 0.1})
-    plain = loop.ShuffledBatches(x, y, 50, seed=0)
+    batches = ShuffledBatches(x, y, 50, seed=0, harmless={"sign": 0.1})
+    plain = ShuffledBatches(x, y, 50, seed=0)
     (first, labels), (same, _) = batches[1], batches[1]
     np.testing.assert_array_equal(first, same)
     np.testing.assert_array_equal(labels, plain[1][1])

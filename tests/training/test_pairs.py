@@ -89,4 +89,4 @@ def test_key_follows_the_depth_network_and_older_recipes_keep_theirs(monkeypatch
 def test_unknown_task_is_one_sentence(rooms):
     recipe = dataclasses.replace(recipes.find("nyu_scene"), task="forged")
     with pytest.raises(ValueError, match="`task` must be 'classes', 'depth' or 'real'. Received 'forged'"):
-        tasks.prepared(recipe, rooms[1], rooms[1])
+        tasks.prepared(recipe, rooms[1], rooms[1], train)

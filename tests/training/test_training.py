@@ -93,7 +93,7 @@ def test_interrupted_run_resumes_to_the_same_weights(name, settings, tmp_path):
 
 
 def test_order_of_samples_depends_on_seed_and_epoch():
-    from training.loop import ShuffledBatches
+    from training.batches import ShuffledBatches
 
     x = np.arange(100)
     first, again, other = (ShuffledBatches(x, x, 10, seed) for seed in (0, 0, 1))
@@ -231,7 +231,7 @@ def test_reverse_recipe_gives_ordinary_logits(tmp_path):
 
 
 def test_augmentation_moves_and_mirrors_and_depends_on_the_epoch():
-    from training.loop import ShuffledBatches, augmented
+    from training.batches import ShuffledBatches, augmented
 
     x = np.zeros((200, 8, 8, 1), "float32")
     x[:, 2, 3] = 1
@@ -349,13 +349,14 @@ def test_fresh_begins_anew_and_other_data_is_no_resumption(tmp_path):
 
 
 def test_batches_are_shared_evenly(tmp_path):
-    from training.loop import WholeBatches, fit
+    from training.batches import WholeBatches
+    from training.loop import fit
     from training.strategy import Place
 
     place = Place("three")
     place.replicas = 3
     with pytest.raises(ValueError, match="`batch_size` must be a multiple of the 3 replicas. Received 64"):
-        fit(recipes.find("digits"), tmp_path, place=place)
+        fit(recipes.find("digits"), tmp_path, place=place, trained=train)
     x = np.arange(1025)
     batches = WholeBatches(x, x, replicas=8)
     sizes = [len(batches[i][0]) for i in range(len(batches))]

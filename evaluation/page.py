@@ -1,0 +1,80 @@
+"""The page of results, rendered from the JSON of the protocols alone."""
+
+import json
+from pathlib import Path
+
+from evaluation import goals, headline, results, rows
+
+_INTRODUCTION = """# Results
+
+Rendered from `evaluation/results/*.json` by `python -m evaluation results`; a test fails when this page does not match.
+Each table is one run of a protocol. Fractions are between 0 and 1. A dash stands where there is no number.
+"""
+
+
+def _cell(value):
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def _table(rows, headings):
+    first, last = ["row", "what"], ["ours", "paper", "samples", "note"]
+    more = [key for key in dict.fromkeys(key for row in rows for key in row) if key not in first + last]
+    columns = [key for key in first + more + last if any(row.get(key) not in (None, "") for row in rows)]
+    lines = [[headings.get(key, key) for key in columns], ["---"] * len(columns)]
+    lines += [[_cell(row.get(key)) for key in columns] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _section(content, directory):
+    versions_ = ", ".join(f"{name} {version}" for name, version in content["versions"].items())
+    settings = "; ".join(f"{name}: {_cell(value)}" for name, value in content["settings"].items() if name != "quick")
+    command = f"python -m evaluation {content['protocol']} --dataset {content['dataset']} {content.get('options', '')}".rstrip()
+    text = [
+        f"## {content['protocol']}, {content['dataset']}",
+        f"`{command}`, {content['seconds']} s on {content['machine']}; commit {content['commit']}; {versions_}.",
+    ]
+    if settings:
+        text.append(f"Settings: {settings}.")
+    text += filter(None, [goals.table(content)])
+    text.append(_table(content["rows"], content.get("headings", {})))
+    for curve in content.get("series", []):
+        rows = [
+            {"row": curve["row"], "what": "x", **{str(i): value for i, value in enumerate(curve["x"])}},
+            {"row": "", "what": "y", **{str(i): value for i, value in enumerate(curve["y"])}},
+        ]
+        if "deviation" in curve:
+            rows.append({"row": "", "what": "deviation", **{str(i): v for i, v in enumerate(curve["deviation"])}})
+        text += [f"{curve['what']}:", _table(rows, {})]
+    return "\n\n".join([*text, *_pictures(directory, f"{content['protocol']}-{content['dataset']}")])
+
+
+def _pictures(directory, name):
+    """What the protocol drew, as one paragraph."""
+    paths = sorted((Path(directory) / name).glob("*.png"))
+    shown = (f'<img src="results/{name}/{path.name}" alt="{path.stem}" title="{path.stem}" width="400">' for path in paths)
+    return ["\n".join(shown)] if paths else []
+
+
+def render(directory):
+    """The page as text, sections in the order of the file names."""
+    contents = []
+    for path in sorted(Path(directory).glob("*.json")):
+        contents.append(json.loads(path.read_text()))
+        results.check(contents[-1], path.name)
+    return (
+        "\n\n".join([_INTRODUCTION.rstrip(), rows.section(contents), *(_section(content, directory) for content in contents)])
+        + "\n"
+    )
+
+
+def write():
+    """RESULTS.md, and what the README shows of the results."""
+    results.write_atomically(results.PAGE, render(results.RESULTS))
+    headline.write(results.RESULTS)
+    return results.PAGE
