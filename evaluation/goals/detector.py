@@ -1,0 +1,41 @@
+"""The detector branch."""
+
+from evaluation.goals.goal import Goal, row
+
+_HALF = "decision at a probability of one half"
+
+
+def _transferred(of):
+    """By the branch of the iterative linf adversary, of the fast one."""
+    start, middle = "detectability, fitted on iterative linf ", ", tested on fast "
+    return min(value for what, value in of.items() if what.startswith(start) and middle in what)
+
+
+def _one_branch(of):
+    """The least of the five by one branch, the better of the two that are tried."""
+    start, end = "one branch fitted on ", ": least detectability of the five"
+    return max(value for what, value in of.items() if what.startswith(start) and what.endswith(end))
+
+
+def _detector(size=None, noise="sign 0.1"):
+    """Of the detector branches: under the paper's adversaries, the dynamic one, the strongest, and harmless noise."""
+    compared = ("static", "dynamic", "dynamic, against a mixture", "static with harmless changes", "dynamic with harmless changes")
+    least = "least detectability over the sigmas that count, {}".format
+    held = f"not fooled, strongest of all, linf {size}, {{}}".format
+    rejected = f"rejected, {noise}, threshold at 5 %, {{}}".format
+    under = "least detectability of adversaries that take accuracy under 0.3"
+    return [
+        Goal(f"{under}, each by its own branch", lambda of: of[under], least=0.8),
+        Goal("least detectability of the five by one branch, the better of two", _one_branch, least=0.85),
+        Goal("fitted on iterative linf, tested on fast", _transferred, least=0.85),
+        *(row(least(name), least=0.7 if name == "dynamic" else None) for name in compared),
+        row(f"rejected, unchanged, {_HALF}, dynamic", most=0.05),
+        *(row(held(name), least=0.75 if name == "dynamic" and size == "0.2" else None) for name in compared),
+        *(row(rejected(name)) for name in compared),
+    ]
+
+
+GOALS = {
+    ("detector", "mnist"): _detector("0.2"),
+    ("detector", "cifar10"): _detector("2/255", "sign 4/255"),
+}

@@ -1,0 +1,59 @@
+"""The dustbin class."""
+
+from evaluation.goals.goal import Goal, row
+
+
+def _augmented(what):
+    return lambda of: of[f"{what}, +out-distribution +interpolated"]
+
+
+def _deepfool(network, choose):
+    """The average error over the attacks, of the two forms of DeepFool."""
+    forms = ("DeepFool", "DeepFool, longer")
+    return lambda of: choose(of[f"average error over the attacks, {form}, {network}"] for form in forms)
+
+
+_dearer = Goal(
+    "clean accuracy, naive less both additions", lambda of: of["clean accuracy, naive"] - _augmented("clean accuracy")(of)
+)
+_worse = Goal("average error, both additions, the worse form of DeepFool", _deepfool("+out-distribution +interpolated", max))
+_kinder = Goal("average error, naive, the kinder form of DeepFool", _deepfool("naive", min))
+_QUIETER = "goal met: under 10% of sign 0.1 rejected, black-box error under 10%"
+
+
+def _dustbin_known(*sizes, noise):
+    """Attackers who know of the dustbin, and what it rejects of noise."""
+    error = "error, PGD linf {:g}, the strongest of all, {}".format
+    return [
+        *(
+            Goal(
+                f"white-box error at linf {size:g}, the strongest, naive less both additions",
+                lambda of, size=size: of[error(size, "naive")] - of[error(size, "+out-distribution +interpolated")],
+            )
+            for size in sizes
+        ),
+        Goal(f"{noise} rejected, both additions", _augmented(f"rejected, harmless change: {noise}")),
+    ]
+
+
+GOALS = {
+    ("dustbin", "mnist"): [
+        Goal("clean accuracy, both additions", _augmented("clean accuracy"), least=0.99),
+        _dearer._replace(most=0.005),
+        Goal("held-back letters rejected", _augmented("held-back notmnist rejected"), least=0.995),
+        row("held-back notmnist rejected, dustbin trained on letters"),
+        _worse._replace(most=0.04),
+        _kinder._replace(least=0.5),
+        *_dustbin_known(0.1, 0.2, noise="sign 0.1"),
+        Goal("the goal on harmless noise, met by one of the changes", lambda of: float(of[_QUIETER]), least=1.0),
+        Goal("the same, by one that never saw noise", lambda of: float(of[f"{_QUIETER}, by one that never saw noise"])),
+    ],
+    ("dustbin", "cifar10"): [
+        Goal("clean accuracy, both additions", _augmented("clean accuracy")),
+        _dearer,
+        Goal("held-back images of CIFAR-100 rejected", _augmented("held-back cifar100_out_small rejected")),
+        _worse,
+        _kinder,
+        *_dustbin_known(0.01, 0.03, noise="sign 0.03"),
+    ],
+}
