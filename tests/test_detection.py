@@ -137,6 +137,10 @@ def test_attacks_on_the_fly_see_the_detector_or_inside_transfer_do_not(static, c
         return tf.function(td.DetectorTraining(static, attack, share=1.0).perturb)(tf.constant(x), tf.constant(y))[0].numpy()
 
     np.testing.assert_allclose(run(A.Transfer(A.FGSM(0.2))), A.FGSM(0.2)(classifier, x, y).x_adv, atol=1e-6)
+    for sigma in (0, 1):
+        # Whole numbers as well.
+        ends = A.DynamicAdversary(0.2, sigma=sigma)
+        np.testing.assert_allclose(run(ends), ends(static, x, y).x_adv, atol=1e-5)
     aware = A.DynamicAdversary(0.2, sigma=0.8)
     np.testing.assert_allclose(run(aware), aware(static, x, y).x_adv, atol=1e-5)
     assert np.abs(run(A.FGSM(0.2, objective=A.Evade())) - run(A.Transfer(A.FGSM(0.2)))).max() > 0.1

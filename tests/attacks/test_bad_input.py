@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tfdefense as td
 
@@ -202,6 +203,26 @@ def test_all_zero_gradients_are_told_and_counted(batch):
         with pytest.warns(UserWarning, match="gradient was all zeros for 100.0% of the samples"):
             result = attack(model, x, y)
         assert result.zero_gradient.all() and not result.success.any()
+
+
+def dark_root(weights):
+    """Scores from the roots of the pixels: the root of a black one has no finite slope, and times 0 it is no number at all."""
+    return lambda x: tf.sqrt(tf.reshape(x, (-1, 2))) @ tf.constant(weights, tf.float32)
+
+
+def test_gradients_that_are_no_numbers_stop_their_own_pixels_alone():
+    # The first pixel is black and counts for nothing; the second decides.
+    model, x, y = dark_root([[0, 0], [1, -1]]), np.array([[[[0.0], [0.25]]]], "float32"), [0]
+    result = A.PGD(0.1, steps=4)(lambda x: model(x) - tf.constant([0.9, 0.0]), x, y)
+    assert result.success.all() and np.isfinite(result.x_adv).all() and not result.zero_gradient.any()
+    np.testing.assert_allclose(result.x_adv.ravel(), [0, 0.15], atol=1e-6)
+
+
+def test_gradients_of_no_number_at_all_count_as_none():
+    model = dark_root([[0, 0], [0, 0]])
+    with pytest.warns(UserWarning, match="the gradient was all zeros for 100.0% of the samples"):
+        result = A.PGD(0.1, steps=4)(lambda x: model(x) + tf.constant([1.0, 0.0]), np.zeros((1, 1, 2, 1), "float32"), [0])
+    assert result.zero_gradient.all() and not result.success.any() and np.isfinite(result.x_adv).all()
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])

@@ -101,6 +101,14 @@ def test_same_seed_same_result_whatever_the_batch_size(name, request, held_out):
     assert np.mean(np.abs(first.x_adv - parts.x_adv) < 1e-3) > 0.97
 
 
+def test_random_start_is_beside_any_start_but_the_sample():
+    assert A.PGD(0.1, random_start=True).starts == A.PGD(0.1, random_start=True, starts=["sample"]).starts == ("random",)
+    assert A.PGD(0.1, random_start=True, starts="base").starts == ("base", "random")
+    assert A.PGD(0.1, random_start=True, starts="all").starts == "all" and A.PGD(0.1).starts is None
+    drawn = (A.starts.Random(),)
+    assert A.PGD(0.1, random_start=True, restarts=3, starts=drawn).starts == drawn
+
+
 def test_another_seed_gives_another_random_start(classifier, held_out):
     x, y = held_out.x[:8], held_out.y[:8]
     one, other = (A.PGD(0.1, steps=1, random_start=True, seed=seed)(classifier, x, y) for seed in (0, 1))

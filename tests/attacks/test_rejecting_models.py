@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tfdefense as td
 
@@ -65,8 +66,22 @@ def test_the_default_objective_knows_of_the_rejection(defended, classifier, samp
     assert A.PGD(0.1).objective_on(plain) == A.CrossEntropy()
     unaware = A.Transfer(A.PGD(0.3, norm="l2", steps=20))(defended, x, y)
     aware = A.Strongest([A.PGD(0.3, norm="l2", steps=20), A.PGD(0.3, norm="l2", steps=20, objective=A.LogSumExp())])(defended, x, y)
-    np.testing.assert_array_equal(unaware.x_adv, A.PGD(0.3, norm="l2", steps=20)(td.base_model(defended), x, y).x_adv)
+    crafted = A.PGD(0.3, norm="l2", steps=20)(td.base_model(defended), x, y, regardless=True)
+    np.testing.assert_array_equal(unaware.x_adv, crafted.x_adv)
     assert aware.success.sum() >= unaware.success.sum()
+
+
+def test_transfer_changes_what_its_source_has_wrong_too(classifier, samples):
+    x, y = samples
+    source = lambda batch: tf.roll(classifier(batch), 1, axis=-1)  # noqa: E731 - has each sample wrong
+    attack = A.PGD(0.2, steps=5)
+    assert attack(source, x, y).distance.max() == 0
+    crafted = A.Transfer(attack, source=source)(classifier, x, y)
+    assert crafted.distance.min() > 0.1
+    np.testing.assert_array_equal(crafted.success, crafted.label != y)
+    half = np.arange(len(x)) < 30
+    some = A.Transfer(attack, source=source)(classifier, x, y, only=half)
+    np.testing.assert_array_equal(some.distance > 0, half)
 
 
 def test_rejected_samples_are_no_success(defended, samples):

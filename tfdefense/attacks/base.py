@@ -192,7 +192,21 @@ class Attack:
 
         return perturb
 
-    def __call__(self, model, x, y, target=None, *, mask=None, only=None, bounds=None, batch_size=128, progress=False, kept=None):
+    def __call__(
+        self,
+        model,
+        x,
+        y,
+        target=None,
+        *,
+        mask=None,
+        only=None,
+        regardless=False,
+        bounds=None,
+        batch_size=128,
+        progress=False,
+        kept=None,
+    ):
         """Attacks samples.
 
         Args:
@@ -204,6 +218,7 @@ class Attack:
                 last of four channels. None: everything.
             only: Which samples to attack, a boolean each; the others are given back as they are, without success. Each of
                 those attacked fares as if all were: the others remain samples that a start may move towards.
+            regardless: Whether to change samples that the model has wrong already, too: they are for another model.
             bounds: Lowest and highest pixel value. A defended model knows its own; otherwise (0, 1).
             batch_size: Samples at once.
             progress: Whether to show a bar with an estimate of the time left.
@@ -226,10 +241,10 @@ class Attack:
         rows = np.arange(len(x)) if only is None else np.flatnonzero(only)
 
         def attacked(number):
-            part = self._attack(whole.rows(rows[number * batch_size : (number + 1) * batch_size]), starts)
+            part = self._attack(whole.rows(rows[number * batch_size : (number + 1) * batch_size]), starts, regardless)
             return {field.name: getattr(part, field.name) for field in _ARRAYS}
 
-        told = (view.model, view.bounds, self, x, y, target is not None, targets, free, rows, batch_size, __version__)
+        told = (view.model, view.bounds, self, x, y, target is not None, targets, free, rows, regardless, batch_size, __version__)
         kept = place(kept, *told)
         show = _progress_bar(len(rows), batch_size) if progress or watched() else None
         found = parts(kept, attacked, -(-len(rows) // batch_size), show)
@@ -241,10 +256,10 @@ class Attack:
         _warn_of_zeros(self, result)
         return result
 
-    def _attack(self, batch, starts):
+    def _attack(self, batch, starts, regardless):
         best = self._judge(batch, Found(batch.x, np.zeros(len(batch.x), int), np.zeros(len(batch.x), bool)))
         # What is taken without any change is left alone.
-        waiting = ~best.success
+        waiting = ~best.success | regardless
         for turn, start in enumerate(starts):
             rows = np.flatnonzero(waiting)
             if len(rows) == 0:
@@ -252,7 +267,7 @@ class Attack:
             some = batch.rows(rows)
             points = start.points(self, some)
             found = self._judge(some, self.perturb(some, self._inside(some, points))).spread(rows, best)
-            # Of failures the first start's is kept, so that a result always shows an attempt.
+            # Of failures the first start's is kept, so that a result always shows an attempt; as of what was taken before.
             better = best.beaten_by(found) | (waiting if turn == 0 else False)
             best = best.with_rows(better, found)
             if hasattr(self, "epsilon"):
@@ -265,9 +280,9 @@ class Attack:
         if label is None or not np.array_equal(x_adv, found.x):
             label = batch.view.run(x_adv)[2].numpy()
         flat = (x_adv.astype("float64") - batch.x).reshape(len(x_adv), -1)
-        return AttackResult(
-            x_adv, batch.fooled(label), self.ball.distance(flat), found.steps, label, found.zero_gradient, self.norm
-        )
+        # What is no picture has fooled nobody, whatever class a model gives it.
+        success = batch.fooled(label) & np.isfinite(flat).all(1)
+        return AttackResult(x_adv, success, self.ball.distance(flat), found.steps, label, found.zero_gradient, self.norm)
 
     def _inside(self, batch, x):
         """Points moved into mask, ball and bounds: exactly those given back where they are inside already."""

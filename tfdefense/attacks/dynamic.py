@@ -78,7 +78,7 @@ class DynamicAdversary(Attack):
         """Inside a training step: all steps from the sample, with a sigma of its own for each sample where it is drawn."""
 
         def perturb(x, y, seeds):
-            sigma = tf.cast(seeds, tf.float32) / 2.0**31 if self.sigma is None else tf.fill([tf.shape(x)[0]], self.sigma)
+            sigma = tf.cast(seeds, tf.float32) / 2.0**31 if self.sigma is None else tf.fill([tf.shape(x)[0]], float(self.sigma))
 
             def descend(index, at):
                 direction, _, _ = _direction(view, self.ball, False, at, y, sigma)

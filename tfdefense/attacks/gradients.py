@@ -11,11 +11,15 @@ class NoGradient(ValueError):
 
 
 def gradient_or_error(view, tape, value, x, free=None):
-    """The gradient of `value` with respect to `x`, 0 where `free` forbids a change; a missing one names the layer to blame."""
+    """The gradient of `value` with respect to `x`, 0 where `free` forbids a change; a missing one names the layer to blame.
+
+    It is 0 where it is no finite number, as behind the root of a black pixel: one such would make the whole step none.
+    """
     gradient = tape.gradient(value, x)
     if gradient is None:
         raise NoGradient(no_gradient(view))
-    return gradient if free is None else tf.where(free, gradient, 0)
+    followed = tf.math.is_finite(gradient) if free is None else tf.math.is_finite(gradient) & free
+    return tf.where(followed, gradient, 0)
 
 
 def no_gradient(view):

@@ -10,6 +10,7 @@ from tfdefense.attacks.checks import check, check_number
 from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.objectives import Objective
+from tfdefense.attacks.starts import Random, as_tuple
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,12 @@ class PGD(Attack):
         check_number("restarts", self.restarts, low=1, whole=True)
         if self.step_size is not None:
             check_number("step_size", self.step_size, above=True)
-        if self.random_start and self.starts in (None, ("sample",), "sample"):
-            object.__setattr__(self, "starts", ("random",))
-        elif self.restarts > 1 and "random" not in (self.starts or ()) and self.starts != "all":
+        named = as_tuple(self.starts)
+        random = named == ("all",) or any(one == "random" or isinstance(one, Random) for one in named)
+        if self.random_start and not random:
+            # In place of the sample, which is what was asked for; beside any other start.
+            object.__setattr__(self, "starts", (*(one for one in named if one != "sample"), "random"))
+        elif self.restarts > 1 and not random:
             raise ValueError(f"`restarts={self.restarts}` needs random starts. Pass `random_start=True`, or 'random' in `starts`.")
 
     def perturb(self, batch, start):

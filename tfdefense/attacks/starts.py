@@ -120,6 +120,13 @@ def nearest_others(batch, count):
     return order, np.isfinite(np.take_along_axis(distance, order, -1))
 
 
+def as_tuple(starts):
+    """The starts that an attack was given: one, or several; None is none yet."""
+    if starts is None:
+        return ()
+    return (starts,) if isinstance(starts, str) or not hasattr(starts, "__iter__") else tuple(starts)
+
+
 def resolve(starts, view, y, target=None, restarts=1):
     """Start objects from names: "all" means every one that this model and these samples have.
 
@@ -131,8 +138,7 @@ def resolve(starts, view, y, target=None, restarts=1):
         goals = len(np.unique(y)) > 1 if target is None else np.isin(target, y).all()
         possible = {"base": view.rejects and view.has_base, "interpolated": goals}
         starts = [name for name in STARTS if possible.get(name, True)]
-    found = []
-    starts = (starts,) if isinstance(starts, str) or not hasattr(starts, "__iter__") else tuple(starts)
+    found, starts = [], as_tuple(starts)
     if not starts:
         raise ValueError(f"`starts` must name at least one of {', '.join(map(repr, STARTS))}, or 'all'. Received none.")
     for start in starts:
