@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tfdefense as td
 from tfdefense.graph import expose
@@ -40,6 +41,16 @@ def activation_layer():
     return keras.Sequential([keras.Input((8, 8, 1)), *layers])
 
 
+def softmax_operation():
+    inputs = keras.Input((8, 8, 1))
+    return keras.Model(inputs, keras.ops.softmax(keras.layers.Dense(3)(keras.layers.Flatten()(inputs))))
+
+
+def softmax_of_tensorflow():
+    last = keras.layers.Dense(3, activation=tf.nn.softmax)
+    return keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), last])
+
+
 def nested():
     inputs = keras.Input((8, 8, 1))
     x = backbone()(keras.layers.Rescaling(2.0, name="rescaled")(inputs))
@@ -56,8 +67,8 @@ def softmax_inside_a_submodel():
 
 
 MODELS = [
-    functional, sequential, softmax_in_dense, softmax_layer, activation_layer, nested, nested_sequential,
-    softmax_inside_a_submodel,
+    functional, sequential, softmax_in_dense, softmax_layer, activation_layer, softmax_operation, softmax_of_tensorflow, nested,
+    nested_sequential, softmax_inside_a_submodel,
 ]  # fmt: skip
 
 

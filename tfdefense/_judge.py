@@ -134,8 +134,8 @@ def sizes(text, epsilon):
     if text is None:
         return [round(2 * epsilon * step / 5, 10) for step in range(6)]
     found = list(_console.numbers("--sizes", text))
-    if min(found) < 0:
-        raise ValueError(f"--sizes must be numbers of at least 0. Received: {text!r}.")
+    if not (found[0] >= 0 and found[-1] < np.inf and all(np.diff(found) > 0)):
+        raise ValueError(f"--sizes must be growing numbers of at least 0, such as 0,0.1,0.2. Received: {text!r}.")
     return found
 
 

@@ -217,7 +217,9 @@ def evaluate(
         str | None, typer.Option(help="Sizes of the report in linf, in shares of the range of the pixels, such as 0.05,0.1,0.5.")
     ] = None,
     l2_sizes: Annotated[str | None, typer.Option(help="Sizes of the report in l2, in the same unit.")] = None,
-    max_rejected: Annotated[float, typer.Option(help="What the model was calibrated to reject of clean samples.")] = 0.05,
+    max_rejected: Annotated[
+        float | None, typer.Option(help="What the report may find rejected of clean samples, as calibrated; 0.05.")
+    ] = None,
     curve: Annotated[str | None, typer.Option(metavar="PNG", help="Where to draw accuracy against the size of the attack.")] = None,
     sizes: Annotated[
         str | None, typer.Option(help="Sizes of the curve, such as 0,0.05,0.1,0.2; by default up to twice epsilon.")
@@ -229,16 +231,26 @@ def evaluate(
 ):
     """Judge a model: clean samples, harmless changes, attacks that don't know of its defense and attacks that do."""
     asked = {"epsilon": epsilon, "norm": norm, "curve": curve, "sizes": sizes, "json": json}
+    of_report = {"quick": quick or None, "linf-sizes": linf_sizes, "l2-sizes": l2_sizes, "max-rejected": max_rejected}
     for name, value in ({} if report is None else asked).items():
         if value is not None:
             raise ValueError(f"--{name} belongs to the short table. A report has --samples, --steps, --linf-sizes, --l2-sizes.")
-    for name, value in ({"quick": quick or None, "linf-sizes": linf_sizes, "l2-sizes": l2_sizes} if report is None else {}).items():
+    for name, value in (of_report if report is None else {}).items():
         if value is not None:
             raise ValueError(f"--{name} belongs to a report. Add --report FOLDER.")
     if report is not None:
         settings = {"samples": samples, "steps": steps, "linf": linf_sizes, "l2": l2_sizes}
         options = {"bounds": bounds, "split": split, "seed": seed, "data_dir": data_dir, "download": download, "kept": keep}
-        _write_report(model, data, report, source, settings, quick=quick, max_rejected=max_rejected, **options)
+        _write_report(
+            model,
+            data,
+            report,
+            source,
+            settings,
+            quick=quick,
+            max_rejected=0.05 if max_rejected is None else max_rejected,
+            **options,
+        )
         return
     norm, steps, samples = norm or "linf", steps or 40, samples or 500
     curve, json = console.writable(curve, (".png", ".pdf", ".svg")), console.writable(json, (".json",))

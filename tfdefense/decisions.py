@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tfdefense._arrays import as_array
 from tfdefense.bounds import checked_bounds
 
 
@@ -186,7 +187,7 @@ class View:
         self._known = True
 
     def check_shape(self, x):
-        x = np.asarray(x)
+        x = as_array(x)
         shape = self.input_shape
         if x.ndim == 0 or len(x) == 0:
             raise ValueError(f"Expected at least one sample. Received an array of shape {x.shape}.")

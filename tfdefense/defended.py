@@ -9,6 +9,7 @@ import warnings
 import keras
 import numpy as np
 
+from tfdefense._arrays import as_array
 from tfdefense.graph import check_class_output, walk
 from tfdefense.layers import AdaptableLayer, Reject, Threshold
 
@@ -102,8 +103,13 @@ def unready(defended):
     return None
 
 
-def _check_images(defended, x):
-    x = np.asarray(x)
+def _check_share(max_rejected):
+    if not 0 <= max_rejected < 1:
+        raise ValueError(f"`max_rejected` must be a share in [0, 1), such as 0.05. Received: {max_rejected}.")
+
+
+def check_images(defended, x):
+    x = as_array(x)
     expected = tuple(defended.inputs[0].shape)
     if x.ndim != len(expected) or any(e not in (None, r) for e, r in zip(expected[1:], x.shape[1:], strict=True)):
         raise ValueError(f"Expected samples of shape {expected}. Received {x.shape}.")
@@ -118,6 +124,24 @@ def _check_images(defended, x):
             "`attach(model, bounds=(0, 255))`."
         )
     return x
+
+
+class _Inference(keras.Function):
+    """A cut through a graph, run for inference. A bare function runs layers as they were called: random ones would draw.
+
+    Not a `keras.Model`: cut through the middle of a graph, one spoils the original's input and it can't be saved.
+    """
+
+    def call(self, inputs):
+        # As a model does; whole numbers would reach the first layer as they are.
+        inputs = [keras.ops.cast(value, tensor.dtype) for value, tensor in zip(inputs, self.inputs, strict=True)]
+        return self._run_through_graph(inputs, operation_fn=_without_training)
+
+
+def _without_training(operation):
+    if not isinstance(operation, keras.layers.Layer):
+        return operation
+    return lambda *args, **kwargs: operation(*args, **kwargs | {"training": False})
 
 
 def run_batches(model, x, batch_size):
@@ -143,23 +167,28 @@ def adapt(defended, x, y, *, adversarial=None, calibration=None, max_rejected=0.
             yours to choose.
         calibration: Held-out samples for the thresholds. Without them `x` is used, with a warning: the rate on new
             samples is then higher than promised.
-        max_rejected: Share of clean samples that may be rejected. None leaves the thresholds alone.
+        max_rejected: Share of clean samples that may be rejected. None leaves the thresholds alone. So do thresholds of your
+            own where no `calibration` is given.
         batch_size: Samples at once through the network.
 
     Returns:
         The same model.
     """
     _reject_node(defended)
-    x = _check_images(defended, x)
-    y = np.asarray(y)
-    if len(x) != len(y):
-        raise ValueError(f"Expected as many labels as samples. Received {len(x)} samples and {len(y)} labels.")
+    x, y = check_images(defended, x), np.asarray(y)
+    if y.shape[:1] != (len(x),):
+        raise ValueError(f"Expected as many labels as samples. Received {len(x)} samples and labels of shape {y.shape}.")
+    y = y[:, 0] if y.shape[1:] == (1,) else y
     adversarial = _check_adversarial(defended, adversarial)
+    # What is wrong with them is told before anything is changed.
+    if max_rejected is not None:
+        _check_share(max_rejected)
+    if calibration is not None:
+        calibration = check_images(defended, calibration)
     held_out = []
     for layer, node in _nodes_of(defended, AdaptableLayer):
         # What a layer said of samples that it was not fitted on stands in for its output further on.
-        # Not a `keras.Model`: cut through the middle of a graph, one spoils the original's input and it can't be saved.
-        features = keras.Function([defended.inputs[0], *(tensor for tensor, _, _ in held_out)], node.arguments.keras_tensors)
+        features = _Inference([defended.inputs[0], *(tensor for tensor, _, _ in held_out)], node.arguments.keras_tensors)
         clean = run_batches(features, [x, *(array for _, array, _ in held_out)], batch_size)
         attacked = None
         if adversarial is not None:
@@ -178,7 +207,9 @@ def adapt(defended, x, y, *, adversarial=None, calibration=None, max_rejected=0.
                 of_attacked = unseen[len(x) :] if layer.needs_adversarial else run_batches(layer, _alone(attacked), batch_size)[0]
             held_out.append((node.output_tensors[0], unseen[: len(x)], of_attacked))
     forget_compiled(defended)
-    if max_rejected is not None:
+    own = [layer for layer, _ in _nodes_of(defended, Threshold) if layer.threshold is None]
+    # Thresholds that were all given are moved only by who asks for it.
+    if max_rejected is not None and (own or calibration is not None):
         if calibration is None:
             warnings.warn(
                 "The thresholds are set on the training samples, which look less suspicious than new ones will. "
@@ -206,7 +237,7 @@ def _check_adversarial(defended, adversarial):
         )
     if adversarial is not None and not learning:
         raise ValueError(f"No layer of '{defended.name}' learns from adversarial samples. Leave `adversarial` out.")
-    return None if adversarial is None else _check_images(defended, adversarial)
+    return None if adversarial is None else check_images(defended, adversarial)
 
 
 def forget_compiled(model):
@@ -225,9 +256,8 @@ def calibrate(defended, x, *, max_rejected=0.05, batch_size=256):
         The share of `x` that is rejected now.
     """
     _reject_node(defended)
-    x = _check_images(defended, x)
-    if not 0 <= max_rejected < 1:
-        raise ValueError(f"`max_rejected` must be a share in [0, 1), such as 0.05. Received: {max_rejected}.")
+    x = check_images(defended, x)
+    _check_share(max_rejected)
     nodes = _nodes_of(defended, Threshold)
     # A threshold that was given stays, where others wait for one.
     nodes = [(layer, node) for layer, node in nodes if layer.threshold is None] or nodes

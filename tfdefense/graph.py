@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import keras
 
-_SQUASHING = ("softmax", "sigmoid", "log_softmax")
+# By their names as functions, TensorFlow's own among them, and as operations: `keras.ops.softmax` makes one without a layer.
+_SQUASHING = ("softmax", "sigmoid", "log_softmax", "softmax_v2", "log_softmax_v2")
+_SQUASHING_OPERATIONS = ("Softmax", "Sigmoid", "LogSoftmax")
 
 
 @dataclass(frozen=True)
@@ -133,11 +135,9 @@ def _open(model, wanted, logits):
             names = inside[layer.name]
             as_logits = logits and layer is last
             tapped_input, output, tapped = _open(inner, names, as_logits)
-            opened = keras.Model(tapped_input, {"output": output, **tapped}, name=layer.name)
-            outputs = opened(*args, **kwargs)
-            whole[layer.name] = outputs["output"]
-            taps.update({name: outputs[name] for name in names})
-            return outputs["output"]
+            whole[layer.name], *found = keras.Model(tapped_input, [output, *tapped.values()], name=layer.name)(*args, **kwargs)
+            taps.update(zip(tapped, found, strict=True))
+            return whole[layer.name]
 
         model = keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=call)
     for name, path in wanted.items():
@@ -147,14 +147,34 @@ def _open(model, wanted, logits):
                 raise ValueError(f"Layer '{name}' is called {len(calls)} times in '{model.name}', so its output is ambiguous.")
             taps[name] = whole.get(path, calls[0].output_tensors[0])
     output = model.outputs[0]
-    return model.inputs[0], _before_squashing(output) if logits else output, taps
+    if not logits:
+        return model.inputs[0], output, taps
+    # The output layer is watched where it is not saturated: probabilities of 1 tell samples apart no more.
+    scores = _before_squashing(output)
+    return model.inputs[0], scores, {name: scores if tap is output else tap for name, tap in taps.items()}
+
+
+def before_last_dense(tensor):
+    """What the last Dense layer on the way to a tensor takes; else None, and what stands in the way.
+
+    A submodel stands in the way: behind it an earlier Dense layer would be another one.
+    """
+    while True:
+        history = tensor._keras_history
+        inputs = history.operation._inbound_nodes[history.node_index].arguments.keras_tensors
+        if isinstance(history.operation, keras.layers.Dense):
+            return inputs[0], history.operation
+        if len(inputs) != 1 or isinstance(history.operation, keras.Model):
+            return None, history.operation
+        tensor = inputs[0]
 
 
 def _before_squashing(output):
     layer = output._keras_history.operation
     node = layer._inbound_nodes[output._keras_history.node_index]
     activation = getattr(getattr(layer, "activation", None), "__name__", "")
-    if isinstance(layer, keras.layers.Softmax) or (isinstance(layer, keras.layers.Activation) and activation in _SQUASHING):
+    squashes = type(layer).__name__ in _SQUASHING_OPERATIONS
+    if squashes or (isinstance(layer, keras.layers.Activation) and activation in _SQUASHING):
         return node.arguments.keras_tensors[0]
     if isinstance(layer, keras.layers.Dense) and activation in _SQUASHING:
         return _linear_twin(layer)(node.arguments.keras_tensors[0])

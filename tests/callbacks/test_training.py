@@ -195,7 +195,7 @@ def test_a_plain_model_is_refused_before_training(make, digits):
 @pytest.mark.parametrize("make", [lambda x, y: td.callbacks.CalibrateRejection(x), lambda x, y: td.callbacks.AdaptDefense(x, y)])
 def test_a_wrong_shape_is_refused_before_training(make, fresh, digits):
     watch = keras.callbacks.LambdaCallback(on_train_batch_begin=never)
-    with pytest.raises(ValueError, match=r"expected samples of shape \(None, 8, 8, 1\). Received \(1400, 8, 8\)"):
+    with pytest.raises(ValueError, match=r"Expected samples of shape \(None, 8, 8, 1\). Received \(1400, 8, 8\)"):
         fresh.fit(digits.x, digits.y, verbose=0, callbacks=[make(digits.x[..., 0], digits.y), watch])
 
 
@@ -205,6 +205,41 @@ def test_a_suspicion_without_threshold_is_refused_before_training(digits):
     model = compiled(td.defend(inputs, scores, -ops.max(scores, -1)))
     with pytest.raises(ValueError, match="no `td.layers.Threshold` to calibrate"):
         model.fit(digits.x, digits.y, verbose=0, callbacks=[td.callbacks.CalibrateRejection(digits.x)])
+
+
+def test_nothing_is_trained_by_scores_of_machines_that_are_not_there_yet(digits):
+    base = network()
+    before = base.get_weights()
+    defended = compiled(td.NeuralRejection("features").attach(base))
+    adapting = td.callbacks.AdaptDefense(digits.x[:200], digits.y[:200])
+    with pytest.raises(ValueError, match="fitted after training, so there is nothing to train by yet"):
+        defended.fit(digits.x, digits.y, epochs=1, verbose=0, callbacks=[adapting])
+    for now, then in zip(base.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+    # Without an epoch the callback only adapts.
+    defended.fit(digits.x, digits.y, epochs=0, verbose=0, callbacks=[adapting])
+    assert np.isfinite(defended(digits.x[:5])["scores"]).all()
+
+
+@pytest.mark.parametrize(
+    ("defense", "attack", "words"),
+    [
+        (lambda: td.SafetyNet(["features"]), None, "learns from adversarial samples too. Pass what makes them: `attack="),
+        (lambda: td.ThresholdDefense(), td.attacks.FGSM(0.1), "Leave `attack` out"),
+    ],
+)
+def test_attack_is_asked_for_or_refused_before_training(defense, attack, words, digits):
+    watch = keras.callbacks.LambdaCallback(on_train_batch_begin=never)
+    adapting = td.callbacks.AdaptDefense(digits.x, digits.y, attack=attack)
+    with pytest.raises(ValueError, match=words):
+        compiled(defense().attach(network())).fit(digits.x, digits.y, verbose=0, callbacks=[adapting, watch])
+
+
+@pytest.mark.parametrize("make", [lambda x, y: td.callbacks.CalibrateRejection(x), lambda x, y: td.callbacks.AdaptDefense(x, y)])
+def test_samples_outside_the_bounds_are_refused_before_training(make, fresh, digits):
+    watch = keras.callbacks.LambdaCallback(on_train_batch_begin=never)
+    with pytest.raises(ValueError, match=r"(Calibrate|Adapt).*: Expected samples in \(0, 1\)"):
+        fresh.fit(digits.x, digits.y, verbose=0, callbacks=[make(255 * digits.x, digits.y), watch])
 
 
 def test_calibrating_before_adapting_names_the_callback(digits):

@@ -72,6 +72,11 @@ def test_model_without_a_last_dense_layer_is_refused():
     inputs = keras.Input((4, 4, 1))
     with pytest.raises(ValueError, match="made by a Dense layer.*as an array"):
         interpolate(X, Y, keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(inputs)))
+    # Behind a submodel the Dense layer before it would be the wrong one.
+    head = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4)])
+    hidden = keras.layers.Dense(6)(keras.layers.Flatten()(inputs))
+    with pytest.raises(ValueError, match="made by a Dense layer.*as an array"):
+        interpolate(X, Y, keras.Model(inputs, head(hidden)))
     two = keras.Model(inputs, {"a": keras.layers.Dense(2)(inputs), "b": keras.layers.Dense(2)(inputs)})
     with pytest.raises(ValueError, match="with one output"):
         interpolate(X, Y, two)

@@ -1,7 +1,8 @@
 import keras
 import numpy as np
 
-from tfdefense.defended import adapt, base_model, bounds_of, calibrate, is_defended, unready
+from tfdefense._arrays import as_array
+from tfdefense.defended import adapt, base_model, bounds_of, calibrate, check_images, is_defended, unready
 from tfdefense.layers import AdaptableLayer, Threshold
 
 
@@ -67,8 +68,7 @@ class CalibrateRejection(_Measuring):
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
-        _check_defended(self)
-        _check_shape(self)
+        _check_samples(self)
         if not any(isinstance(layer, Threshold) for layer in self.model.layers):
             raise ValueError(
                 f"Model '{self.model.name}' has no `td.layers.Threshold` to calibrate: its suspicion has a fixed zero. "
@@ -105,8 +105,20 @@ class AdaptDefense(_Measuring):
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
-        _check_defended(self)
-        _check_shape(self)
+        _check_samples(self)
+        learning = [layer.name for layer in self.model.layers if getattr(layer, "needs_adversarial", False)]
+        if bool(learning) != (self.attack is not None):
+            raise ValueError(
+                f"Layer '{learning[0]}' learns from adversarial samples too. Pass what makes them: `attack=td.attacks.BIM(0.2)`."
+                if learning
+                else f"No layer of '{self.model.name}' learns from adversarial samples. Leave `attack` out."
+            )
+        scores = self.model(self.x[:1], training=False)["scores"]
+        if self.params.get("epochs") and not np.isfinite(keras.ops.convert_to_numpy(scores)).all():
+            raise ValueError(
+                f"The scores of '{self.model.name}' come from machines that are fitted after training, so there is nothing to "
+                "train by yet. Train the classifier alone, then call `td.adapt(defended, x_train, y_train)`."
+            )
 
     def step(self):
         adversarial = None
@@ -169,7 +181,7 @@ class RobustAccuracy(_Measuring):
 
 
 def _samples(x):
-    x = np.asarray(x)
+    x = as_array(x)
     if x.ndim == 0 or len(x) == 0:
         raise ValueError(f"Expected at least one sample. Received an array of shape {x.shape}.")
     return x
@@ -182,16 +194,14 @@ def _pairs(x, y):
     return x, y
 
 
-def _check_defended(callback):
+def _check_samples(callback):
+    """Before training: a mistake found at its end would cost all of it."""
     if not is_defended(callback.model):
         raise ValueError(
             f"{type(callback).__name__} needs a defended model. Received '{callback.model.name}', which has no rejection. "
             "Attach a defense first: `td.ThresholdDefense().attach(model)`."
         )
-
-
-def _check_shape(callback):
-    """Before training: a mistake found at its end would cost all of it."""
-    expected, got = tuple(callback.model.inputs[0].shape), callback.x.shape
-    if len(got) != len(expected) or any(e not in (None, r) for e, r in zip(expected[1:], got[1:], strict=True)):
-        raise ValueError(f"{type(callback).__name__}: expected samples of shape {expected}. Received {got}.")
+    try:
+        check_images(callback.model, callback.x)
+    except ValueError as error:
+        raise ValueError(f"{type(callback).__name__}: {error}") from None

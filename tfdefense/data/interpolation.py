@@ -99,14 +99,13 @@ def _penultimate(model):
     """From a batch to the input of the classifier's last Dense layer, in inference mode."""
     import keras
 
+    from tfdefense.graph import before_last_dense
+
     # `layer.input` will not do: a layer that is used in several models has several inputs.
-    tensor = model.outputs[0] if getattr(model, "outputs", None) and len(model.outputs) == 1 else None
-    while tensor is not None:
-        operation, node, _ = tensor._keras_history
-        inputs = operation._inbound_nodes[node].input_tensors
-        if isinstance(operation, keras.layers.Dense):
-            return keras.Model(model.inputs, inputs[0]).predict_on_batch
-        tensor = inputs[0] if len(inputs) == 1 else None
+    if getattr(model, "outputs", None) and len(model.outputs) == 1:
+        tensor, _ = before_last_dense(model.outputs[0])
+        if tensor is not None:
+            return keras.Model(model.inputs, tensor).predict_on_batch
     raise ValueError(
         f"`features` must be a functional or Sequential classifier with one output, made by a Dense layer. Received: "
         f"{type(model).__name__} {model.name!r}. Pass the features as an array, or a function that computes them."

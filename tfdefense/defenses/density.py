@@ -3,6 +3,7 @@ import numpy as np
 
 from tfdefense.defended import run_batches
 from tfdefense.defenses.base import Defense
+from tfdefense.graph import before_last_dense
 from tfdefense.layers import KernelDensity
 
 
@@ -67,16 +68,11 @@ def capping_error(defended, x, y, probes, *, batch_size=256):
 
 
 def _into_last_dense(logits):
-    """What the last Dense layer takes: the last hidden features."""
-    tensor = logits
-    while True:
-        history = tensor._keras_history
-        inputs = history.operation._inbound_nodes[history.node_index].arguments.keras_tensors
-        if isinstance(history.operation, keras.layers.Dense):
-            return inputs[0]
-        if len(inputs) != 1 or isinstance(history.operation, keras.Model):
-            raise ValueError(
-                f"The model ends in '{history.operation.name}' ({type(history.operation).__name__}), behind which no Dense layer "
-                "is in sight. Say where the density is to be taken: `td.DensityDefense(layer='name')`."
-            )
-        tensor = inputs[0]
+    """The last hidden features."""
+    features, last = before_last_dense(logits)
+    if features is None:
+        raise ValueError(
+            f"The model ends in '{last.name}' ({type(last).__name__}), behind which no Dense layer is in sight. "
+            "Say where the density is to be taken: `td.DensityDefense(layer='name')`."
+        )
+    return features

@@ -58,7 +58,7 @@ class NeuralRejection(_Machines):
 
     def connect(self, logits, taps):
         name = self.layers[0] if self.layers else None
-        features = _before_softmax(taps[name], logits) if self.layers else logits
+        features = taps[name] if self.layers else logits
         scores = self.machines(features, logits.shape[-1], name)
         return scores, BestScore()(scores)
 
@@ -102,18 +102,13 @@ class DeepNeuralRejection(_Machines):
 
     def connect(self, logits, taps):
         classes = logits.shape[-1]
-        base = [self.machines(_before_softmax(taps[name], logits), classes, name, cross_validated=True) for name in self.layers]
-        joined = keras.layers.Concatenate(dtype="float32")(base) if len(base) > 1 else base[0]
+        base = [self.machines(taps[name], classes, name, cross_validated=True) for name in self.layers]
+        # A name that no layer of the user's has: Keras counts those of loaded models anew.
+        joined = base[0]
+        if len(base) > 1:
+            joined = keras.layers.Concatenate(dtype="float32", name=f"{base[0]._keras_history.operation.name}_joined")(base)
         scores = self.machines(joined, classes)
         return scores, BestScore()(scores)
-
-
-def _before_softmax(tap, logits):
-    """The output layer is watched where it is not saturated: probabilities of 1 tell samples apart no more."""
-    operation, node_index, _ = tap._keras_history
-    softmax_of = operation._inbound_nodes[node_index].arguments.keras_tensors
-    fused = operation.name == logits._keras_history.operation.name
-    return logits if fused or any(tensor is logits for tensor in softmax_of) else tap
 
 
 def compress(defended, vectors, x, *, layers=None, calibration=None, max_rejected=0.05, batch_size=256):

@@ -4,7 +4,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from . import _check
+from tfdefense._arrays import as_array
+from tfdefense.metrics import _check
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -161,7 +162,7 @@ def evaluate(model, x, y, *, batch_size=256, adversarial=None):
     from tfdefense.decisions import decide
 
     perturbed = hasattr(x, "x_adv")
-    x = x.x_adv if perturbed else x
+    x = x.x_adv if perturbed else as_array(x)
     y = _check.labels(y)
     _check.same_length(x=x, y=y)
     decisions = decide(model, x, batch_size=batch_size)

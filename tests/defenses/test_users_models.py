@@ -1,0 +1,159 @@
+"""Defenses on models as users have them, with data as users have them."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfdefense as td
+from tfdefense.layers import RBFSVM, Threshold
+
+RNG = np.random.default_rng(0)
+X = RNG.random((120, 8, 8, 1)).astype("float32")
+Y = np.arange(120) % 3
+
+
+def network(*first, activation="softmax", name="predictions"):
+    layers = [keras.layers.Flatten(), keras.layers.Dense(8, "relu", name="hidden"), keras.layers.Dense(3, activation, name=name)]
+    return keras.Sequential([keras.Input((8, 8, 1)), *first, *layers], name="network")
+
+
+def machines(defended):
+    return next(layer for layer in defended.layers if isinstance(layer, RBFSVM))
+
+
+def threshold(defended):
+    return next(float(layer.value) for layer in defended.layers if isinstance(layer, Threshold))
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["flat", "submodel"])
+def test_machines_are_fitted_on_samples_as_they_are_and_not_on_augmented_ones(inside):
+    model = network(keras.layers.RandomFlip("horizontal", seed=1))
+    if inside:
+        model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Rescaling(1.0), model])
+    defended = td.NeuralRejection("hidden").attach(model)
+    td.adapt(defended, X, Y, max_rejected=None)
+    layer = machines(defended)
+    seen = keras.Model(defended.inputs[0], layer.input)(X, training=False).numpy()
+    stored = layer.references.numpy() + layer.centre.numpy()
+    assert max(np.abs(seen - row).sum(1).min() for row in stored) < 1e-4
+
+
+def test_whole_numbers_are_taken_as_the_model_takes_them():
+    pixels = (X * 255).astype("uint8")
+    model = network()
+    found = []
+    for data in (pixels, pixels.astype("float32")):
+        defended = td.DeepNeuralRejection(["hidden"]).attach(model, bounds=(0, 255))
+        td.adapt(defended, data, Y, calibration=data, max_rejected=0.1)
+        found.append(defended(data.astype("float32"))["suspicion"].numpy())
+    np.testing.assert_array_equal(*found)
+
+
+WATCHING = {
+    "density": lambda: td.DensityDefense(layer="predictions"),
+    "safetynet": lambda: td.SafetyNet(["predictions"]),
+    "rejection": lambda: td.NeuralRejection("predictions"),
+    "dustbin": lambda: td.AnyOf(td.OutDistribution(), td.DeepNeuralRejection(["hidden", "predictions"])),
+}
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["flat", "submodel"])
+@pytest.mark.parametrize("kind", WATCHING)
+def test_output_layer_is_watched_before_its_softmax_by_every_defense(kind, inside, tmp_path):
+    model = network()
+    logits = keras.Model(model.inputs[0], td.graph.expose(model).logits)(X).numpy()
+    whole = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Rescaling(1.0), model]) if inside else model
+    defended = WATCHING[kind]().attach(whole)
+    layer = [layer for layer in defended.layers if isinstance(layer, (td.layers.KernelDensity, td.layers.QuantizedReLU, RBFSVM))]
+    taken = keras.tree.flatten(layer[1 if kind == "dustbin" else 0].input)[0]
+    np.testing.assert_allclose(keras.Model(defended.inputs[0], taken)(X), logits, atol=1e-5)
+    defended.save(tmp_path / "d.keras")
+    np.testing.assert_allclose(td.load(tmp_path / "d.keras")(X)["scores"], defended(X)["scores"], atol=1e-5)
+
+
+def test_tapped_layer_may_be_called_output():
+    inner = network(name="output")
+    model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Rescaling(1.0), inner])
+    exposed = td.graph.expose(model, ["output", "hidden"])
+    values = keras.Model(exposed.input, [exposed.logits, exposed.taps["output"], exposed.taps["hidden"]])(X)
+    np.testing.assert_allclose(keras.ops.softmax(values[0]), model(X), atol=1e-5)
+    np.testing.assert_array_equal(values[1], values[0])
+    assert values[2].shape == (120, 8)
+
+
+def test_names_of_a_loaded_network_are_no_obstacle(tmp_path):
+    inputs = keras.Input((8, 8, 1))
+    flat = keras.layers.Flatten(name="flat")(inputs)
+    joined = keras.layers.Concatenate(name="concatenate")([flat, keras.layers.Dense(4, name="hidden")(flat)])
+    keras.Model(inputs, keras.layers.Dense(3)(joined)).save(tmp_path / "net.keras")
+    keras.utils.clear_session()  # as in a new process, Keras counts names from the start
+    defended = td.DeepNeuralRejection(["flat", "hidden"]).attach(keras.models.load_model(tmp_path / "net.keras"))
+    td.adapt(defended, X, Y, calibration=X, max_rejected=0.1)
+    defended.save(tmp_path / "defended.keras")
+    np.testing.assert_array_equal(td.load(tmp_path / "defended.keras")(X)["label"], defended(X)["label"])
+
+
+def test_labels_in_a_column_are_labels():
+    found = []
+    for labels in (Y, Y[:, None]):
+        defended = td.NeuralRejection("hidden").attach(network())
+        defended.layers[2].set_weights([np.full(w.shape, 0.1) for w in defended.layers[2].get_weights()])
+        td.adapt(defended, X, labels, max_rejected=None)
+        found.append(defended(X)["scores"].numpy())
+    np.testing.assert_array_equal(*found)
+    with pytest.raises(ValueError, match=r"as many labels as samples. Received 120 samples and labels of shape \(119,\)"):
+        td.adapt(defended, X, Y[1:])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"calibration": 255 * X}, r"Expected samples in \(0, 1\)"),
+        ({"calibration": X, "max_rejected": 5}, "must be a share in"),
+        ({"calibration": X[:, :4]}, "Expected samples of shape"),
+    ],
+)
+def test_what_is_wrong_with_held_out_samples_is_told_before_anything_is_fitted(options, words):
+    defended = td.NeuralRejection("hidden").attach(network())
+    td.adapt(defended, X, Y, calibration=X, max_rejected=0.1)
+    before = [weight.copy() for weight in machines(defended).get_weights()]
+    with pytest.raises(ValueError, match=words):
+        td.adapt(defended, X[:60], Y[:60], **options)
+    for now, then in zip(machines(defended).get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+def test_threshold_of_ones_own_is_moved_only_by_who_asks_for_it(recwarn):
+    defended = td.NeuralRejection("hidden", threshold=0.25).attach(network())
+    td.adapt(defended, X, Y)
+    assert threshold(defended) == 0.25 and not recwarn
+    td.adapt(defended, X, Y, calibration=X, max_rejected=0.1)
+    assert threshold(defended) != 0.25
+
+
+def test_compression_leaves_what_is_small_already_and_takes_machines_of_each_class():
+    defended = td.NeuralRejection("hidden").attach(network())
+    td.adapt(defended, X[:30], Y[:30], max_rejected=None)
+    before = [weight.copy() for weight in machines(defended).get_weights()]
+    td.compress(defended, 1000, X)
+    for now, then in zip(machines(defended).get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+    matched = td.SafetyNet(["hidden"], by_class=True).attach(network())
+    td.adapt(matched, X, Y, adversarial=1 - X, max_rejected=None)
+    values = keras.Model(matched.inputs[0], machines(matched).output)
+    whole = values(X).numpy()
+    td.compress(matched, 20, X)
+    assert machines(matched).vectors == 20
+    assert np.corrcoef(values(X), whole)[0, 1] > 0.8
+
+
+def test_data_set_of_batches_says_how_to_collect_it():
+    defended = td.NeuralRejection("hidden").attach(network())
+    batches = tf.data.Dataset.from_tensor_slices((X, Y)).batch(32)
+    for call in (lambda: td.adapt(defended, batches, None), lambda: td.evaluate(network(), batches, Y)):
+        with pytest.raises(ValueError, match="Expected an array of samples. Received a _BatchDataset. Collect what it gives"):
+            call()
+    x, y = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    np.testing.assert_array_equal(x, X)
+    np.testing.assert_array_equal(y, Y)
