@@ -24,9 +24,12 @@ class Crafted(NamedTuple):
         return Crafted(*(array[rows] for array in self))
 
 
-def crafted(context, name, attack, model, x, y, target=None, mask=None):
-    """The attack's samples on a Keras model, from the file of an earlier run with the same weights, samples and attack."""
-    digest = hashlib.sha256(repr((attack, target) if mask is None else (attack, target, mask)).encode())
+def crafted(context, name, attack, model, x, y, target=None, **options):
+    """The attack's samples on a Keras model, from the file of an earlier run with the same weights, samples and attack.
+
+    `options` are those of the attack's call.
+    """
+    digest = hashlib.sha256(repr((attack, target, options)).encode())
     for file in sorted([*LIBRARY.glob("attacks/*.py"), *LIBRARY.glob("layers/*.py"), LIBRARY / "surrogate.py"]):
         digest.update(file.read_bytes())
     for array in (x, y, *model.get_weights()):
@@ -37,7 +40,7 @@ def crafted(context, name, attack, model, x, y, target=None, mask=None):
             context.say(f"{name}: taken from {path}")
         else:
             context.say(f"{name}: crafting on {len(x)} samples")
-            result = attack(model, x, y, target, mask=mask)
+            result = attack(model, x, y, target, **options)
             with open(path.with_suffix(".new"), "wb") as file:
                 np.savez_compressed(file, x_adv=result.x_adv, success=result.success)
             os.replace(path.with_suffix(".new"), path)

@@ -102,7 +102,7 @@ def transferred(setting, name):
 
     # On to the best point: what stands just across the other network's boundary stays on this one's right side.
     attack = PGD(setting.codes.size, steps=setting.budget["steps"], starts="all")
-    return crafted(setting.context, f"on {name}", attack, setting.sources()[name](), *setting.test).x_adv
+    return crafted(setting.context, f"on {name}", attack, setting.sources()[name](), *setting.test, regardless=True).x_adv
 
 
 def together(missed, attacks, count):

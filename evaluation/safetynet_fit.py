@@ -180,4 +180,4 @@ class Guards(Setting):
 
         x, y, _ = self.samples["train"]
         x, y = x[: self.budget["pairs"]], y[: self.budget["pairs"]]
-        return x, y, BIM(self.codes.size)(model, x, y).x_adv
+        return x, y, BIM(self.codes.size)(model, x, y, regardless=True).x_adv

@@ -122,8 +122,8 @@ class Setting:
         # Kept with the model, by whose number it is found again.
         return self._once(id(model), lambda: (on_files(model), model))[0]
 
-    def crafted(self, name, attack, model, x, y):
-        return _whole(crafted(self.context, name, attack, self.as_attacked(model), x, y, mask=MASK).x_adv)
+    def crafted(self, name, attack, model, x, y, regardless=False):
+        return _whole(crafted(self.context, name, attack, self.as_attacked(model), x, y, mask=MASK, regardless=regardless).x_adv)
 
     def system(self, name, network="classifier"):
         """The plain network, or one with a detector that was fitted on type I attacks of that network."""
@@ -195,16 +195,19 @@ class Setting:
         x, y = self.attacked
         if attack == "type I" or (system == "plain" and attack == "type II"):
             return self.crafted("type I", self.gradient(), self.network("classifier"), x, y)
-        if attack == "type I transfer, fast sign":
+        sources = {
             # At a random point too, as the others.
-            return self.crafted(attack, FGSM(self.epsilon, starts=("sample", "random")), self.network("other"), x, y)
-        if attack == "type I transfer, gradient":
-            return self.crafted(attack, self.gradient(), self.network("other"), x, y)
-        if attack == "type II transfer, fine-tuned":
-            return self.crafted(attack, self.gradient(), self.context.model("other, fine-tuned", self._fine_tuned), x, y)
-        if attack == "type II transfer, with a branch":
-            other = self.system("branch", "other")
-            return self.crafted(attack, self.gradient(objective=Evade(), starts="sample"), other, x, y)
+            "type I transfer, fast sign": lambda: (FGSM(self.epsilon, starts=("sample", "random")), self.network("other")),
+            "type I transfer, gradient": lambda: (self.gradient(), self.network("other")),
+            "type II transfer, fine-tuned": lambda: (self.gradient(), self.context.model("other, fine-tuned", self._fine_tuned)),
+            "type II transfer, with a branch": lambda: (
+                self.gradient(objective=Evade(), starts="sample"),
+                self.system("branch", "other"),
+            ),
+        }
+        if attack in sources:
+            search, source = sources[attack]()
+            return self.crafted(attack, search, source, x, y, regardless=True)
         if attack == STRONGEST:
             return self.crafted(f"{attack}, {system}", self._strongest(system), self.system(system), x[self.first], y[self.first])
         return self.crafted(f"{attack}, {system}", self._paper(system), self.system(system), x, y)
