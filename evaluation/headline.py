@@ -93,5 +93,5 @@ def write(directory):
     if not readme.exists():
         return
     results.write_atomically(readme, rendered(readme.read_text(), content))
-    if content is not None:
+    if content is not None and any(row.get("rank") for row in content["rows"]):
         results.write_atomically(root / CURVE, curve(content))

@@ -64,11 +64,14 @@ def foolbox(model, compiled, classes):
 
     def carlini(s):
         return fb.attacks.L2CarliniWagnerAttack(
-            binary_search_steps=s["binary_search_steps"], steps=s["steps"], stepsize=s["learning_rate"]
+            binary_search_steps=s["binary_search_steps"],
+            steps=s["steps"],
+            stepsize=s["learning_rate"],
+            initial_const=s["initial_c"],
         ), None
 
     def deepfool(s):
-        return fb.attacks.L2DeepFoolAttack(steps=s["steps"], overshoot=s["overshoot"]), None
+        return fb.attacks.L2DeepFoolAttack(steps=s["steps"], candidates=s["candidates"], overshoot=s["overshoot"]), None
 
     return {"pgd": build(pgd), "cw": build(carlini), "deepfool": build(deepfool)}
 
@@ -106,11 +109,13 @@ def art(model, compiled, classes):
             learning_rate=s["learning_rate"],
             binary_search_steps=s["binary_search_steps"],
             max_iter=s["steps"],
+            initial_const=s["initial_c"],
             **common,
         )
 
     def deepfool(common, s):
-        return evasion.DeepFool(classifier, max_iter=s["steps"], epsilon=s["overshoot"], nb_grads=classes, **common)
+        candidates = s["candidates"]
+        return evasion.DeepFool(classifier, max_iter=s["steps"], epsilon=s["overshoot"], nb_grads=candidates, **common)
 
     def jsma(common, s):
         return evasion.SaliencyMapMethod(classifier, theta=s["theta"], gamma=s["gamma"], **common)
@@ -147,6 +152,7 @@ def cleverhans(model, compiled, classes):
             binary_search_steps=s["binary_search_steps"],
             max_iterations=s["steps"],
             learning_rate=s["learning_rate"],
+            initial_const=s["initial_c"],
         )
         attack.attack_step = Counter(attack.attack_step)
         return np.asarray(attack.attack(x)), attack.attack_step.calls

@@ -1,5 +1,6 @@
 """The JSON that every protocol writes."""
 
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -27,7 +28,7 @@ def _git(*arguments):
 
 
 def commit():
-    """The commit of the code; `+changes` when a tracked file differs from it, the results themselves left out.
+    """The commit of the code; `+changes` and their digest where a tracked file differs from it, the results themselves left out.
 
     Processes that share a run are told it by the first: between their starts somebody may have committed.
     """
@@ -39,7 +40,9 @@ def commit():
     # What runs write, cards and weights of the zoo included: a run that is stopped must go on under the same name.
     own = [f":!{path.relative_to(ROOT)}" for path in (RESULTS, PAGE)]
     own += [":!tfdefense/zoo/*.json", ":!tfdefense/zoo/*.keras", ":!README.md", ":!evaluation/figures"]
-    return name + ("+changes" if _git("status", "--porcelain", "--untracked-files=no", "--", ".", *own) else "")
+    changes = _git("diff", "HEAD", "--", ".", *own)
+    # Named by what they are: parts of a run that was stopped before another change are not of this code.
+    return name + (f"+changes.{hashlib.sha256(changes.encode()).hexdigest()[:6]}" if changes else "")
 
 
 def machine():

@@ -31,8 +31,8 @@ REPEATS = 3
 TITLES = {"pgd": "PGD linf", "cw": "C&W l2", "deepfool": "DeepFool l2", "jsma": "JSMA"}
 SETTINGS = {
     "pgd": {"epsilon": 0.2, "steps": 40, "step_size": 0.0125},
-    "cw": {"steps": 200, "binary_search_steps": 5, "learning_rate": 0.01},
-    "deepfool": {"steps": 50, "overshoot": 0.02},
+    "cw": {"steps": 200, "binary_search_steps": 5, "learning_rate": 0.01, "initial_c": 1.0},
+    "deepfool": {"steps": 50, "overshoot": 0.02, "candidates": 5},
     "jsma": {"theta": 1.0, "gamma": 0.1},
 }
 QUICK = {"cw": {"steps": 20, "binary_search_steps": 2}, "deepfool": {"steps": 10}}
@@ -241,6 +241,7 @@ def run(
     context.settings.update(
         {TITLES[name]: ", ".join(f"{k} {v}" for k, v in settings.items()) for name, settings in attacks.items()}
     )
+    context.settings["seconds at most"] = limit
     model = context.network(RECIPES[context.dataset])
     # a virtual environment is known by the name it is called by: a resolved link would leave it
     python = Path(os.path.abspath(peers_python)) if peers_python else Path(sys.executable)

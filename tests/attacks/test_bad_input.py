@@ -143,6 +143,18 @@ def test_bounds_that_contradict_the_defended_model(defended, batch):
         A.PGD(0.1)(defended, *batch, bounds=(0, 255))
 
 
+def test_carlini_wagner_refuses_objectives_below_0_before_success(classifier, batch):
+    for objective in (A.LogSumExp(), A.CrossEntropy()):
+        with pytest.raises(ValueError, match="needs an objective that is below 0 on success and nowhere else. Use `Margin"):
+            A.CarliniWagner(steps=2, objective=objective)(classifier, *batch)
+
+
+def test_too_many_pairs_of_pixels_are_a_sentence():
+    x = np.zeros((1, 64, 64, 3), "float32")
+    with pytest.raises(ValueError, match="at most 10,000 values. Received 12,288"):
+        A.JSMA()(lambda x: tf.reshape(x, (-1, 64 * 64 * 3))[:, :2] + tf.constant([1.0, 0.0]), x, [0])
+
+
 def test_starts_that_are_not_there(classifier, batch):
     x, y = batch
     with pytest.raises(ValueError, match="`starts` must be among"):

@@ -107,3 +107,8 @@ def test_results_elsewhere_leave_the_readme_alone(content, tmp_path):
     text = (clone / "README.md").read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "system 1" in text and "of before" not in text
     assert (clone / headline.CURVE).exists()
+    # Without a rank there is no curve to draw.
+    unranked = content | {"rows": [row | {"rank": None} for row in content["rows"]]}
+    (clone / "evaluation" / "results" / "ranking-mnist.json").write_text(json.dumps(unranked))
+    headline.write(clone / "evaluation" / "results")
+    assert "no system has a rank" in (clone / "README.md").read_text()

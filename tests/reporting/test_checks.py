@@ -110,7 +110,8 @@ def test_discrete_codes_are_searched_through_their_stand_in(classifier, digits, 
     found = found_on(coded, held_out.x[200:300], held_out.y[200:300], short)
     assert not found["left_out"], "a search that sees nothing was tried"
     aware = {entry["name"]: entry for entry in found["attacks"] if entry["kind"] == "aware"}
-    assert {name for name, entry in aware.items() if entry["sighted"]} == {*attackers.SEARCHES, "PGD through a smooth copy"}
+    seeing = {*attackers.SEARCHES, "PGD through a smooth copy", attackers.FIRST, attackers.ONE_STEP}
+    assert {name for name, entry in aware.items() if entry["sighted"]} == seeing
     assert not any(name.startswith("gradients are there") for name in found["verdict"]["failed"])
     harder = protocol.Protocol(coded, held_out.take(slice(200, 212)), dataclasses.replace(short, clean=12)).situation("linf", 0.3)
     assert harder.sighted(harder.pgd(steps=7)) == td.attacks.Through(harder.pgd(steps=7), straight_through=True)
@@ -229,6 +230,28 @@ def test_an_attack_that_leaves_its_ball_is_found(few, monkeypatch):
     first = np.where(np.arange(20) % 2, 0.6, 0.4)
     found = found_on(two_classes(lambda x: 0.5 - x[:, 0]), points(first), np.arange(20) % 2)
     assert failed(found) == {"examples are what they claim"}
+    # Nor is it hidden by being one of several.
+    several = attackers.Attacker("lies", "own", lambda s: td.attacks.Strongest([Leaves(s.size, steps=2)]))
+    monkeypatch.setattr(protocol, "ATTACKERS", (*protocol.ATTACKERS[:-1], several))
+    assert failed(found_on(two_classes(lambda x: 0.5 - x[:, 0]), points(first), np.arange(20) % 2)) == failed(found)
+
+
+def test_where_nothing_could_be_tried_nothing_has_passed():
+    """A model that has no sample right gives an attack nothing to do."""
+    found = found_on(two_classes(lambda x: 0.5 - x[:, 0]), points(np.full(8, 0.6)), np.arange(8) * 0)
+    assert found["clean"]["right"] == 0
+    (steps,) = [check for check in found["checks"] if check["name"].startswith("steps gain")]
+    assert steps["measured"] is None and not steps["passed"]
+
+
+def test_a_norm_in_which_it_holds_nothing_is_in_the_verdict():
+    def curve(held):
+        return {"aware": {"sizes": [0.1, 0.2], "held": held}}
+
+    findings = {"curves": {"linf": curve([0.9, 0.8]), "l2": curve([0.1, 0.0])}, "clean": {"wrong": 0.0, "rejected": 0.05}}
+    findings |= {"attacks": [], "checks": [], "harmless": []}
+    plan = dataclasses.replace(PLAN, linf=(0.1, 0.2), l2=(0.1, 0.2), compared={"linf": 0.1, "l2": 0.1})
+    assert checks.verdict(findings, plan)["line"] == "Holds to linf = 0.2, to none of the sizes tried in l2."
 
 
 def test_half_lies_on_the_line_between_two_sizes():
@@ -239,4 +262,4 @@ def test_half_lies_on_the_line_between_two_sizes():
 
 def test_progress_counts_samples_that_came_down():
     path = np.array([[1.0, 1.0, np.inf], [0.5, 1.0, np.inf]])
-    assert checks.progress(path) == pytest.approx(1 / 3)
+    assert checks.progress(path) == pytest.approx(1 / 3) and checks.progress(path[:, :0]) is None

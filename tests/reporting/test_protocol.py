@@ -144,6 +144,23 @@ def test_a_model_that_shows_nothing_is_judged_all_the_same(found):
     assert content["curves"]["linf"]["aware"]["held"][1] == 0.0
 
 
+def test_undefended_curve_begins_at_what_the_undefended_model_has_right(samples, tmp_path):
+    """Here the defense has scores of its own, which are wrong for every sample."""
+    import keras
+
+    inputs = keras.Input((4, 4, 1))
+    lead = keras.ops.mean(inputs, axis=(1, 2, 3)) - 0.5
+    base, scores = keras.ops.stack([-lead, lead], axis=-1), keras.ops.stack([lead, -lead], axis=-1)
+    model = td.defend(inputs, scores, keras.ops.abs(lead) - 1.0, base=base)
+    content = td.report(model, samples, tmp_path, **SMALL).content
+    assert content["clean"]["wrong"] == 1 and content["curves"]["linf"]["undefended"]["start"] == 1
+    assert "start" not in content["curves"]["linf"]["aware"]
+    row = re.search(
+        r"<tr><td>undefended</td><td>right or rejected</td><td class=\"n\">(.*?)</td>", (tmp_path / "index.html").read_text()
+    )
+    assert row[1] == "100.0 %"
+
+
 def test_what_was_fooled_later_no_longer_counts_as_rejected(samples, monkeypatch):
     from tfdefense.reporting import protocol
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 from tfdefense.attacks.base import Attack, Found, search
 from tfdefense.attacks.checks import check_number
 from tfdefense.attacks.gradients import gradient_or_error
-from tfdefense.attacks.objectives import CrossEntropy, Evade, Margin, Objective
+from tfdefense.attacks.objectives import CrossEntropy, Evade, LogSumExp, Margin, Objective
 from tfdefense.attacks.projected import all_zero, is_fooled
 
 
@@ -51,8 +51,11 @@ class CarliniWagner(Attack):
         check_number("initial_c", self.initial_c, above=True)
 
     def objective_on(self, view):
-        if isinstance(self.objective, CrossEntropy):
-            raise ValueError("CarliniWagner needs an objective that is below 0 on success. Use `Margin()` or `Evade()`.")
+        # Log-sum-exp is below 0 before any class has won: the search would rest there.
+        if isinstance(self.objective, CrossEntropy | LogSumExp):
+            raise ValueError(
+                "CarliniWagner needs an objective that is below 0 on success and nowhere else. Use `Margin()` or `Evade()`."
+            )
         return self.objective or (Evade() if view.rejects else Margin())
 
     def perturb(self, batch, start):

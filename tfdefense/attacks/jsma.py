@@ -8,6 +8,8 @@ from tfdefense.attacks.checks import check_number
 from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.projected import all_zero, is_fooled
 
+PAIRS_OF = 10_000  # the pairs of so many values take half a gigabyte
+
 
 @dataclass(frozen=True)
 class JSMA(Attack):
@@ -94,6 +96,11 @@ def _build_step(view, up):
 def _best_pair(gain, loss, free):
     """The free pair of pixels with the largest (gain of the target) * (loss of the rest), where both are of use."""
     features = gain.shape[-1]
+    if features > PAIRS_OF:
+        raise ValueError(
+            f"JSMA weighs all pairs of values that may change. Expected samples of at most {PAIRS_OF:,} values. Received "
+            f"{features:,}, {features**2:.1e} pairs for each step. Take another attack, such as `td.attacks.CarliniWagner()`."
+        )
     upper = tf.linalg.band_part(tf.ones((features, features), tf.bool), 0, -1) & ~tf.eye(features, dtype=tf.bool)
 
     def one(inputs):

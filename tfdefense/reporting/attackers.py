@@ -157,8 +157,8 @@ ATTACKERS = (
     Attacker("PGD", "unaware", lambda s: s.unaware(s.plain(early_stop=False)), where=_base),
     Attacker("DeepFool", "unaware", lambda s: s.unaware(attacks.DeepFool(s.norm)), where=_base, passes=lambda s: 30),
     Attacker("Carlini-Wagner", "unaware", lambda s: s.unaware(s.carlini()), ("l2",), _base, passes=_refined),
-    Attacker(ONE_STEP, "aware", lambda s: attacks.FGSM(s.size, norm=s.norm), passes=lambda s: 1),
-    Attacker(FIRST, "aware", lambda s: s.plain()),
+    Attacker(ONE_STEP, "aware", lambda s: s.sighted(attacks.FGSM(s.size, norm=s.norm)), passes=lambda s: 1),
+    Attacker(FIRST, "aware", lambda s: s.sighted(s.plain())),
     *_searches(),
     # The searches above go through the stand-in of discrete codes with the real decision in sight; this one sees the stand-in
     # alone. Narrow kernels have a gradient, and their stand-in is a second opinion.

@@ -9,9 +9,9 @@ PROGRESS = 0.9
 
 
 def progress(path):
-    """The share of samples whose objective is lower after the steps than before."""
+    """The share of samples whose objective is lower after the steps than before; None of none."""
     if path.shape[1] == 0:
-        return 1.0
+        return None
     first, last = path[0], path[-1]
     with np.errstate(invalid="ignore"):
         return float((first - last > 1e-6 * np.maximum(1.0, np.abs(first))).mean())
@@ -86,7 +86,7 @@ def _of_norm(findings, plan, norm):
         ),
         _check(
             f"steps gain, {at}",
-            harder["progress"] >= PROGRESS,
+            harder["progress"] is not None and harder["progress"] >= PROGRESS,
             harder["progress"],
             f"at least {PROGRESS:.0%} of the samples",
             "The steps must bring down what they are to bring down.",
@@ -95,7 +95,7 @@ def _of_norm(findings, plan, norm):
 
 
 def _more(name, measured, what, text="The search was not long enough to say where the model falls."):
-    return _check(name, measured <= MORE, measured, f"at most {MORE:.0%} {what}", text)
+    return _check(name, measured is not None and measured <= MORE, measured, f"at most {MORE:.0%} {what}", text)
 
 
 def _calibration(clean, promised, calibrated):
@@ -112,6 +112,7 @@ def _calibration(clean, promised, calibrated):
 
 
 def _check(name, passed, measured, limit, text):
+    """A check that could not be made is one that failed."""
     return {"name": name, "passed": bool(passed), "measured": measured, "limit": limit, "text": text}
 
 
@@ -143,7 +144,10 @@ def verdict(findings, plan):
     clean = findings["clean"]["rejected"]
     loud = [row for row in findings["harmless"] if row["rejected"] > clean + 0.2]
     held = [f"{norm} = {size:g}" for norm, size in holds.items() if size]
+    none = [norm for norm, size in holds.items() if not size]
     line = f"Holds to {' and '.join(held)}" if held else "Holds to none of the sizes tried"
+    if held and none:
+        line += f", to none of the sizes tried in {' and '.join(none)}"
     if weakest and weakest["wrong"] > 0:
         line += f"; weakest against {weakest['name']} ({weakest['kind']}, {weakest['norm']})"
     notes = []

@@ -65,7 +65,7 @@ def _curves(norm, curves, content):
     # What is drawn last lies on top.
     for key, name, number in reversed(CURVES):
         if key in curves:
-            start = 1 - content["clean"]["wrong"] if key != "undefended" else content["clean"]["before_rejection"]
+            start = curves[key].get("start", 1 - content["clean"]["wrong"])
             sizes = [0, *curves[key]["sizes"]]
             found.append({"name": name, "x": sizes, "y": [start, *curves[key]["held"]], "colour": number})
     if content["about"]["rejects"]:

@@ -157,7 +157,7 @@ class Protocol:
             self.evidence.attempt(norm, size, x_adv)
         self.kept[(attacker.kind, attacker.name, norm)] = outcomes
         agrees = result.success == found.wrong
-        inside = not hasattr(getattr(attack, "attack", attack), "epsilon") or not beyond.any()
+        inside = not _bounded(attack) or not beyond.any()
         low, high = self.view.bounds
         entry |= _shares(outcomes) | {
             "distance": float(np.median(distance[found.wrong])) if found.wrong.any() else None,
@@ -167,17 +167,18 @@ class Protocol:
         }
         self.findings["attacks"].append(entry)
 
-    def _run(self, attack, entry, rows=None, model=None):
+    def _run(self, attack, entry, rows=None, model=None, regardless=False):
         """The attack's result, or None where the model has no gradient to follow: that is a finding, and no reason to stop.
 
         Of `rows`, where they are given, each is attacked as if all were: units and random numbers are the same.
         """
         only = None if rows is None else np.isin(np.arange(len(self.x)), rows)
+        options = {"regardless": True} if regardless else {}
         try:
             with warnings.catch_warnings():
                 # Counted, and told by a check.
                 warnings.filterwarnings("ignore", message=".*gradient was all zeros")
-                return attack(model or self.view, self.x, self.y, only=only, kept=self.directory)
+                return attack(model or self.view, self.x, self.y, only=only, kept=self.directory, **options)
         except NoGradient as error:
             self.findings["left_out"].append(entry | {"reason": str(error)})
             return None
@@ -211,7 +212,8 @@ class Protocol:
     def _simple_curve(self, norm, name):
         """PGD that does not know of the defense, judged by the defended model; or against the undefended one, all that it has."""
         model = self.view if name == "unaware" else self.base
-        before = Evidence(self.x, self._judged(self.x, model=model).wrong, (norm,))
+        wrong = self._judged(self.x, model=model).wrong
+        before = Evidence(self.x, wrong, (norm,))
         for size in self.plan.sizes(norm):
             rows = np.flatnonzero(~before.fooled(norm, size))
             outcomes = result = None
@@ -221,12 +223,15 @@ class Protocol:
                 if name == "undefended":
                     starts = ("sample", "random", *(s for s in self.situation(norm, size).starts if isinstance(s, Interpolated)))
                     attack = dataclasses.replace(attack, objective=Margin(), starts=starts)
-                result = self._run(attack, entry, rows, self.base)
+                result = self._run(attack, entry, rows, self.base, regardless=name == "unaware")
             if result is not None:
                 outcomes = self._judged(result.x_adv[rows], True, self.y[rows], model)
                 before.add(result.x_adv[rows], outcomes.wrong, rows=rows)
             rejected = 0.0 if outcomes is None else outcomes.rejected.sum() / len(self.x)
             self._point(norm, name, size, held=before.held(norm, size), rejected=float(rejected))
+        if name == "undefended":
+            # Its own: a defense may have scores of its own.
+            self.findings["curves"][norm][name]["start"] = float(1 - wrong.mean())
 
     def _harder(self, norm):
         """Whether much more work finds much more, at the size where about half of the samples hold; and how the steps go."""
@@ -249,8 +254,8 @@ class Protocol:
             if result is not None:
                 evades = self._judged(result.x_adv[rows], True, self.y[rows]).wrong
                 self.evidence.add(result.x_adv[rows], evades, rows=rows)
-            # Those tried stand for all that were still waiting.
-            found[name] = float(evades.mean() * found["waiting"]) if len(evades) else 0.0
+            # Those tried stand for all that were still waiting. Of none there is nothing to find; without a result no word on it.
+            found[name] = float(evades.mean() * found["waiting"]) if len(evades) else None if len(rows) else 0.0
         some = np.flatnonzero(self.own_right)[:64]
         try:
             attack = situation.sighted(situation.plain(epsilon=plan.compared[norm], early_stop=False))
@@ -294,6 +299,13 @@ class Protocol:
             }
             found.append({"norm": norm, "size": self.plan.compared[norm]} | {k: float(v.mean()) for k, v in groups.items()})
         return found
+
+
+def _bounded(attack):
+    """Whether an attack, or each of those that it is made of, stays in a ball."""
+    if hasattr(attack, "attacks"):
+        return all(_bounded(one) for one in attack.attacks)
+    return hasattr(getattr(attack, "attack", attack), "epsilon")
 
 
 def _shares(outcomes):
