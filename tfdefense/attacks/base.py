@@ -99,10 +99,11 @@ class Batch:
     number: np.ndarray
     free: np.ndarray | None = None
 
-    def fooled(self, label):
+    def fooled(self, label, rows=slice(None)):
+        """Whether each label is what the attack wants of its sample, or of those of `rows`."""
         if self.only_target:
-            return label == self.target
-        return (label != self.y) & (label != -1)
+            return label == self.target[rows]
+        return (label != self.y[rows]) & (label != -1)
 
     def rows(self, index):
         target = None if self.target is None else self.target[index]

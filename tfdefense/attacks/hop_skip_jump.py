@@ -87,7 +87,7 @@ class _Walk:
         np.add.at(self.spent, rows, 1)
         size = max(1, _TOGETHER // self.features)
         parts = [self.batch.view.run(points[i : i + size])[2].numpy() for i in range(0, len(points), size)]
-        return self.batch.rows(rows).fooled(np.concatenate(parts))
+        return self.batch.fooled(np.concatenate(parts), rows)
 
     def distance(self, rows, points):
         return self.attack.ball.distance((points.astype("float64") - self.batch.x[rows]).reshape(-1, self.features))
