@@ -38,8 +38,7 @@ class Fitting:
             options = {}
             if "AdversaryMachine" in kinds:
                 some = samples.take(slice(0, self.points))
-                attack, base = td.attacks.BIM(self.attacked), td.base_model(defended)
-                options["adversarial"] = attack(base, some.x, some.y, regardless=True).x_adv
+                options["adversarial"] = td.attacks.BIM(self.attacked)(td.base_model(defended), some.x, some.y).x_adv
             td.adapt(defended, samples.x, samples.y, max_rejected=None, **options)
             machines = [layer.name for layer in defended.layers if type(layer).__name__ == "RBFSVM"]
             if machines and self.vectors:

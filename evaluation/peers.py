@@ -71,7 +71,8 @@ def foolbox(model, compiled, classes):
         ), None
 
     def deepfool(s):
-        return fb.attacks.L2DeepFoolAttack(steps=s["steps"], candidates=s["candidates"], overshoot=s["overshoot"]), None
+        # Its candidates count the sample's own class.
+        return fb.attacks.L2DeepFoolAttack(steps=s["steps"], candidates=s["candidates"] + 1, overshoot=s["overshoot"]), None
 
     return {"pgd": build(pgd), "cw": build(carlini), "deepfool": build(deepfool)}
 
@@ -114,8 +115,8 @@ def art(model, compiled, classes):
         )
 
     def deepfool(common, s):
-        candidates = s["candidates"]
-        return evasion.DeepFool(classifier, max_iter=s["steps"], epsilon=s["overshoot"], nb_grads=candidates, **common)
+        # Fewer candidates would be those of the whole batch, nearly all classes, each at a call of its own.
+        return evasion.DeepFool(classifier, max_iter=s["steps"], epsilon=s["overshoot"], nb_grads=classes, **common)
 
     def jsma(common, s):
         return evasion.SaliencyMapMethod(classifier, theta=s["theta"], gamma=s["gamma"], **common)

@@ -51,6 +51,15 @@ def softmax_of_tensorflow():
     return keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), last])
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class OwnSoftmax(keras.layers.Softmax):
+    """A user's own, by inheritance."""
+
+
+def softmax_of_ones_own():
+    return keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(3), OwnSoftmax()])
+
+
 def nested():
     inputs = keras.Input((8, 8, 1))
     x = backbone()(keras.layers.Rescaling(2.0, name="rescaled")(inputs))
@@ -67,8 +76,8 @@ def softmax_inside_a_submodel():
 
 
 MODELS = [
-    functional, sequential, softmax_in_dense, softmax_layer, activation_layer, softmax_operation, softmax_of_tensorflow, nested,
-    nested_sequential, softmax_inside_a_submodel,
+    functional, sequential, softmax_in_dense, softmax_layer, softmax_of_ones_own, activation_layer, softmax_operation,
+    softmax_of_tensorflow, nested, nested_sequential, softmax_inside_a_submodel,
 ]  # fmt: skip
 
 

@@ -5,7 +5,7 @@ import numpy as np
 
 def as_array(x):
     """An array; a data set of batches, which has no length and no values yet, is an error that says how to collect it."""
-    if hasattr(x, "element_spec") or type(x).__name__.endswith(("Dataset", "DataLoader")):
+    if not hasattr(x, "__array__") and (hasattr(x, "element_spec") or type(x).__name__.endswith(("Dataset", "DataLoader"))):
         raise ValueError(
             f"Expected an array of samples. Received a {type(x).__name__}. Collect what it gives, such as batches of pairs: "
             "`x, y = (np.concatenate(parts) for parts in zip(*dataset))`."

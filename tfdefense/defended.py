@@ -109,6 +109,7 @@ def _check_share(max_rejected):
 
 
 def check_images(defended, x):
+    _reject_node(defended)
     x = as_array(x)
     expected = tuple(defended.inputs[0].shape)
     if x.ndim != len(expected) or any(e not in (None, r) for e, r in zip(expected[1:], x.shape[1:], strict=True)):
@@ -164,7 +165,8 @@ def adapt(defended, x, y, *, adversarial=None, calibration=None, max_rejected=0.
         x: Training samples.
         y: Their classes.
         adversarial: Adversarial samples, for layers that learn to tell them from `x`; how many of them, of which attacks, is
-            yours to choose.
+            yours to choose. Those that are `x` as it was, which an attack leaves alone where the model is wrong already, are
+            left out.
         calibration: Held-out samples for the thresholds. Without them `x` is used, with a warning: the rate on new
             samples is then higher than promised.
         max_rejected: Share of clean samples that may be rejected. None leaves the thresholds alone. So do thresholds of your
@@ -179,7 +181,7 @@ def adapt(defended, x, y, *, adversarial=None, calibration=None, max_rejected=0.
     if y.shape[:1] != (len(x),):
         raise ValueError(f"Expected as many labels as samples. Received {len(x)} samples and labels of shape {y.shape}.")
     y = y[:, 0] if y.shape[1:] == (1,) else y
-    adversarial = _check_adversarial(defended, adversarial)
+    adversarial = _check_adversarial(defended, adversarial, x)
     # What is wrong with them is told before anything is changed.
     if max_rejected is not None:
         _check_share(max_rejected)
@@ -227,7 +229,7 @@ def _alone(arrays):
     return arrays[0] if len(arrays) == 1 else arrays
 
 
-def _check_adversarial(defended, adversarial):
+def _check_adversarial(defended, adversarial, x):
     """Adversarial samples where a layer learns from them, else None."""
     learning = [layer.name for layer, _ in _nodes_of(defended, AdaptableLayer) if layer.needs_adversarial]
     if learning and adversarial is None:
@@ -237,7 +239,16 @@ def _check_adversarial(defended, adversarial):
         )
     if adversarial is not None and not learning:
         raise ValueError(f"No layer of '{defended.name}' learns from adversarial samples. Leave `adversarial` out.")
-    return None if adversarial is None else check_images(defended, adversarial)
+    if adversarial is None:
+        return None
+    adversarial = check_images(defended, adversarial)
+    if adversarial.shape == x.shape:
+        low, high = bounds_of(defended)
+        changed = np.array([not np.allclose(one, other, 0, 1e-6 * (high - low)) for one, other in zip(adversarial, x, strict=True)])
+        if not changed.any():
+            raise ValueError("Expected adversarial samples. Received the clean ones. Attack them: `attack(model, x, y).x_adv`.")
+        adversarial = adversarial[changed]
+    return adversarial
 
 
 def forget_compiled(model):

@@ -173,8 +173,8 @@ def _before_squashing(output):
     layer = output._keras_history.operation
     node = layer._inbound_nodes[output._keras_history.node_index]
     activation = getattr(getattr(layer, "activation", None), "__name__", "")
-    squashes = type(layer).__name__ in _SQUASHING_OPERATIONS
-    if squashes or (isinstance(layer, keras.layers.Activation) and activation in _SQUASHING):
+    own = not isinstance(layer, keras.layers.Layer) and type(layer).__name__ in _SQUASHING_OPERATIONS
+    if own or isinstance(layer, keras.layers.Softmax) or (isinstance(layer, keras.layers.Activation) and activation in _SQUASHING):
         return node.arguments.keras_tensors[0]
     if isinstance(layer, keras.layers.Dense) and activation in _SQUASHING:
         return _linear_twin(layer)(node.arguments.keras_tensors[0])

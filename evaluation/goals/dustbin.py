@@ -21,6 +21,20 @@ _kinder = Goal("average error, naive, the kinder form of DeepFool", _deepfool("n
 _QUIETER = "goal met: under 10% of sign 0.1 rejected, black-box error under 10%"
 
 
+def _easier_to_mislead(of):
+    """Of the network that was chosen for what it makes of noise, less of the naive one."""
+    start, others = "error, PGD linf 0.1, the strongest of all, ", ("naive", "+out-distribution", "+out-distribution +interpolated")
+    (error,) = (value for what, value in of.items() if what.startswith(start) and what.removeprefix(start) not in others)
+    return error - of[f"{start}naive"]
+
+
+_easier = Goal(
+    "the same at linf 0.1: the network with the best change against noise less naive",
+    _easier_to_mislead,
+    remark="what it was taught not to reject is where an attacker who knows the dustbin hides",
+)
+
+
 def _dustbin_known(*sizes, noise):
     """Attackers who know of the dustbin, and what it rejects of noise."""
     error = "error, PGD linf {:g}, the strongest of all, {}".format
@@ -45,6 +59,7 @@ GOALS = {
         _worse._replace(most=0.04),
         _kinder._replace(least=0.5),
         *_dustbin_known(0.1, 0.2, noise="sign 0.1"),
+        _easier,
         Goal("the goal on harmless noise, met by one of the changes", lambda of: float(of[_QUIETER]), least=1.0),
         Goal("the same, by one that never saw noise", lambda of: float(of[f"{_QUIETER}, by one that never saw noise"])),
     ],

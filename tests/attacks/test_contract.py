@@ -101,6 +101,13 @@ def test_same_seed_same_result_whatever_the_batch_size(name, request, held_out):
     assert np.mean(np.abs(first.x_adv - parts.x_adv) < 1e-3) > 0.97
 
 
+def test_transfers_may_be_among_the_strongest_and_inside_a_transfer(classifier, held_out):
+    x, y = held_out.x[:20], held_out.y[:20]
+    both = A.Strongest([A.PGD(0.1, steps=3), A.Transfer(A.PGD(0.1, steps=3), source=classifier)])
+    assert both(classifier, x, y, regardless=True).success.sum() == A.PGD(0.1, steps=3)(classifier, x, y).success.sum()
+    assert A.Transfer(both, source=classifier)(classifier, x, y).distance.max() <= 0.1 + 1e-6
+
+
 def test_random_start_is_beside_any_start_but_the_sample():
     assert A.PGD(0.1, random_start=True).starts == A.PGD(0.1, random_start=True, starts=["sample"]).starts == ("random",)
     assert A.PGD(0.1, random_start=True, starts="base").starts == ("base", "random")

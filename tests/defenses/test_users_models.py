@@ -148,6 +148,52 @@ def test_compression_leaves_what_is_small_already_and_takes_machines_of_each_cla
     assert np.corrcoef(values(X), whole)[0, 1] > 0.8
 
 
+def test_samples_that_no_attack_has_changed_are_not_learned_as_attacked():
+    """An attack leaves alone what the model has wrong already; samples in float64 come back from it rounded."""
+    model = network()
+    pixels = np.random.default_rng(1).integers(0, 256, X.shape) / 255
+    attacked = np.clip(pixels + 0.1, 0, 1).astype("float32")
+    attacked[:90] = pixels[:90]
+    found = []
+    for x_adv in (attacked, attacked[90:]):
+        defended = td.SafetyNet(["hidden"]).attach(model)
+        td.adapt(defended, pixels, Y, adversarial=x_adv, max_rejected=None)
+        found.append(keras.Model(defended.inputs[0], machines(defended).output)(pixels.astype("float32")).numpy())
+    np.testing.assert_array_equal(*found)
+    with pytest.raises(ValueError, match="Received the clean ones. Attack them"):
+        td.adapt(td.SafetyNet(["hidden"]).attach(model), X, Y, adversarial=X)
+
+
+def test_model_around_a_defended_one_says_what_it_is():
+    inner = td.NeuralRejection("hidden").attach(network())
+    inputs = keras.Input((8, 8, 1))
+    outer = keras.Model(inputs, inner(keras.layers.Rescaling(1.0)(inputs)))
+    outer.compile()
+    for call in (
+        lambda: td.adapt(outer, X, Y),
+        lambda: td.calibrate(outer, X),
+        lambda: outer.fit(X, Y, epochs=0, verbose=0, callbacks=[td.callbacks.CalibrateRejection(X)]),
+    ):
+        with pytest.raises(ValueError, match="inside the submodel .defended.. Work on that"):
+            call()
+
+
+class Lazy:
+    """As an array on disk, such as h5py's: called a data set, and an array all the same."""
+
+    def __array__(self, dtype=None, copy=None):
+        return X if dtype is None else X.astype(dtype)
+
+    def __len__(self):
+        return len(X)
+
+
+def test_arrays_on_disk_are_arrays():
+    model, lazy = network(), type("Dataset", (Lazy,), {})()
+    assert td.evaluate(model, lazy, Y).accuracy == td.evaluate(model, X, Y).accuracy
+    np.testing.assert_array_equal(td.decisions.decide(model, lazy).label, td.decisions.decide(model, X).label)
+
+
 def test_data_set_of_batches_says_how_to_collect_it():
     defended = td.NeuralRejection("hidden").attach(network())
     batches = tf.data.Dataset.from_tensor_slices((X, Y)).batch(32)

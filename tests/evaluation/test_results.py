@@ -37,6 +37,15 @@ def test_kept_results_are_full_runs_of_their_name():
         assert content["settings"]["quick"] is False
 
 
+def test_changes_that_are_not_committed_have_a_name_of_their_own(monkeypatch):
+    monkeypatch.delenv(results.COMMIT, raising=False)
+    found = []
+    for diff in ("", "one change", "another"):
+        monkeypatch.setattr(results, "_git", lambda *words, diff=diff: diff if words[0] == "diff" else "abc")
+        found.append(results.commit())
+    assert found[0] == "abc" and len(set(found)) == 3 and all(name.startswith("abc+changes.") for name in found[1:])
+
+
 def test_table_shows_what_there_is(tmp_path):
     (tmp_path / "p-digits.json").write_text(json.dumps(CONTENT))
     page = render(tmp_path)

@@ -24,7 +24,7 @@ class AttackResult:
     Attributes:
         x_adv: The adversarial samples, in the bounds, and in the ball where the attack has one.
         success: Misclassified and not rejected; targeted: taken for the target.
-        distance: From the clean sample, in `norm`. 0 where the clean sample was taken already.
+        distance: From the clean sample, in `norm`. 0 where the clean sample was taken already and left alone.
         steps: Iterations spent.
         label: What the model says of `x_adv`; -1 = rejected.
         zero_gradient: Whether the gradient was all zeros at some step before success.
@@ -219,7 +219,8 @@ class Attack:
                 last of four channels. None: everything.
             only: Which samples to attack, a boolean each; the others are given back as they are, without success. Each of
                 those attacked fares as if all were: the others remain samples that a start may move towards.
-            regardless: Whether to change samples that the model has wrong already, too: they are for another model.
+            regardless: Whether to go on where the model is wrong already, for samples that are meant for another one. Searches that
+                end with the first success, and those for the smallest change, have nothing to change there all the same.
             bounds: Lowest and highest pixel value. A defended model knows its own; otherwise (0, 1).
             batch_size: Samples at once.
             progress: Whether to show a bar with an estimate of the time left.

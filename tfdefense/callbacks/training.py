@@ -124,9 +124,7 @@ class AdaptDefense(_Measuring):
         adversarial = None
         if self.attack is not None:
             base, bounds = base_model(self.model), bounds_of(self.model)
-            found = self.attack(base, self.x, self.y, bounds=bounds, batch_size=self.batch_size).x_adv
-            # What the model has wrong already an attack leaves alone: clean samples, and none to learn attacks from.
-            adversarial = found[(found != self.x).reshape(len(found), -1).any(1)]
+            adversarial = self.attack(base, self.x, self.y, bounds=bounds, batch_size=self.batch_size).x_adv
         adapt(self.model, self.x, self.y, adversarial=adversarial, max_rejected=None, batch_size=self.batch_size)
 
 

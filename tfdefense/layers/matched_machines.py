@@ -87,7 +87,7 @@ class MatchedMachines(AdversaryMachine):
         return coefficients, intercepts
 
     def compress(self, vectors, features=None, scores=None):
-        # What the layer gave is of one machine a sample: that says nothing of the others, which keep what they give now.
+        # `scores` are left out: of one machine a sample they say nothing of the others, which keep what they give now.
         super().compress(vectors, features[0] if isinstance(features, (list, tuple)) else features)
 
     def get_config(self):

@@ -197,7 +197,7 @@ class RBFSVM(AdaptableLayer):
         """Replaces the reference vectors by fewer, refitted to give the same scores.
 
         Args:
-            vectors: How many; nothing changes where there are no more already.
+            vectors: How many; nothing changes where there are no more already and they give the scores asked for.
             features: Where the scores are to be kept, shape (samples, ...). By default at the present references.
             scores: The scores to give there, where they are not those that the layer gives now.
         """
@@ -208,13 +208,15 @@ class RBFSVM(AdaptableLayer):
             points = ops.convert_to_numpy(self.references).astype("float64")
         else:
             points = np.asarray(features, "float32").reshape(len(features), -1) - ops.convert_to_numpy(self.centre)
-        centre = ops.convert_to_numpy(self.centre)
-        whole = [points[i : i + 1024].astype("float32") + centre for i in range(0, len(points), 1024)]
-        now = np.concatenate([ops.convert_to_numpy(self._scores(part, self.log_gamma)) for part in whole])
-        now, wanted = (self._of_all_machines(one) for one in (now, now if scores is None else scores))
-        if vectors >= self.vectors and np.allclose(wanted, now, atol=1e-5):
-            return
-        vectors = min(vectors, self.vectors)
+        few = vectors >= self.vectors
+        if scores is None or few:
+            centre = ops.convert_to_numpy(self.centre)
+            whole = [points[i : i + 1024].astype("float32") + centre for i in range(0, len(points), 1024)]
+            now = np.concatenate([ops.convert_to_numpy(self._scores(part, self.log_gamma)) for part in whole])
+            scores = now if scores is None else scores
+            if few and np.allclose(scores, now, atol=1e-5):
+                return
+        wanted, vectors = self._of_all_machines(scores), min(vectors, self.vectors)
         references = machines.centres(points, vectors).astype("float64")
         gamma = float(np.exp(np.float64(ops.convert_to_numpy(self.log_gamma))))
         # The intercepts stay: they are the scores far from all data, on which rejection stands.

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from tfdefense import attacks
 from tfdefense.attacks.starts import Interpolated, Of
+from tfdefense.attacks.through import SCHEDULE
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,9 @@ class Situation:
         """Whether the defense looks at discrete codes, which have no gradient but that of a stand-in."""
         return "QuantizedReLU" in self.watched
 
-    def sighted(self, search):
+    def sighted(self, search, schedule=SCHEDULE):
         """A search that has a gradient to follow: that of the stand-in, where there is no other."""
-        return attacks.Through(search, straight_through=True) if self.coded else search
+        return attacks.Through(search, schedule, straight_through=True) if self.coded else search
 
     def plain(self, **options):
         """From the sample alone, as one who does not know of a defense."""
@@ -157,8 +158,8 @@ ATTACKERS = (
     Attacker("PGD", "unaware", lambda s: s.unaware(s.plain(early_stop=False)), where=_base),
     Attacker("DeepFool", "unaware", lambda s: s.unaware(attacks.DeepFool(s.norm)), where=_base, passes=lambda s: 30),
     Attacker("Carlini-Wagner", "unaware", lambda s: s.unaware(s.carlini()), ("l2",), _base, passes=_refined),
-    Attacker(ONE_STEP, "aware", lambda s: s.sighted(attacks.FGSM(s.size, norm=s.norm)), passes=lambda s: 1),
-    Attacker(FIRST, "aware", lambda s: s.sighted(s.plain())),
+    Attacker(ONE_STEP, "aware", lambda s: s.sighted(attacks.FGSM(s.size, norm=s.norm), SCHEDULE[-1:]), passes=lambda s: 1),
+    Attacker(FIRST, "aware", lambda s: s.sighted(s.plain()), passes=lambda s: (len(SCHEDULE) if s.coded else 1) * s.steps),
     *_searches(),
     # The searches above go through the stand-in of discrete codes with the real decision in sight; this one sees the stand-in
     # alone. Narrow kernels have a gradient, and their stand-in is a second opinion.
