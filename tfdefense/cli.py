@@ -230,27 +230,20 @@ def evaluate(
     download: Download = False,
 ):
     """Judge a model: clean samples, harmless changes, attacks that don't know of its defense and attacks that do."""
-    asked = {"epsilon": epsilon, "norm": norm, "curve": curve, "sizes": sizes, "json": json}
-    of_report = {"quick": quick or None, "linf-sizes": linf_sizes, "l2-sizes": l2_sizes, "max-rejected": max_rejected}
-    for name, value in ({} if report is None else asked).items():
+    if report is None:
+        others = {"quick": quick or None, "linf-sizes": linf_sizes, "l2-sizes": l2_sizes, "max-rejected": max_rejected}
+        home = "a report. Add --report FOLDER"
+    else:
+        others = {"epsilon": epsilon, "norm": norm, "curve": curve, "sizes": sizes, "json": json}
+        home = "the short table. A report has --samples, --steps, --linf-sizes, --l2-sizes"
+    for name, value in others.items():
         if value is not None:
-            raise ValueError(f"--{name} belongs to the short table. A report has --samples, --steps, --linf-sizes, --l2-sizes.")
-    for name, value in (of_report if report is None else {}).items():
-        if value is not None:
-            raise ValueError(f"--{name} belongs to a report. Add --report FOLDER.")
+            raise ValueError(f"--{name} belongs to {home}.")
     if report is not None:
         settings = {"samples": samples, "steps": steps, "linf": linf_sizes, "l2": l2_sizes}
         options = {"bounds": bounds, "split": split, "seed": seed, "data_dir": data_dir, "download": download, "kept": keep}
-        _write_report(
-            model,
-            data,
-            report,
-            source,
-            settings,
-            quick=quick,
-            max_rejected=0.05 if max_rejected is None else max_rejected,
-            **options,
-        )
+        options |= {"quick": quick, "max_rejected": 0.05 if max_rejected is None else max_rejected}
+        _write_report(model, data, report, source, settings, **options)
         return
     norm, steps, samples = norm or "linf", steps or 40, samples or 500
     curve, json = console.writable(curve, (".png", ".pdf", ".svg")), console.writable(json, (".json",))

@@ -79,28 +79,14 @@ class Transfer:
             source.learn(np.full((1, *view.input_shape[1:]), np.mean(view.bounds), "float32"))
         return self.attack.online(source)
 
-    def __call__(
-        self,
-        model,
-        x,
-        y,
-        target=None,
-        *,
-        mask=None,
-        only=None,
-        regardless=True,
-        bounds=None,
-        batch_size=128,
-        progress=False,
-        kept=None,
-    ):
+    def __call__(self, model, x, y, target=None, *, only=None, regardless=True, bounds=None, batch_size=128, **options):
         """As of any attack; `regardless` of what the source has wrong already, which may be right on this model."""
         view, clean, labels = check(model, x, y, bounds)
         source = view.base() if self.source is None else View.of(self.source, view.bounds)
         if isinstance(target, str):
             raise ValueError("A transfer has two models that could name the target. Pass the target classes as an array.")
-        options = {"mask": mask, "only": only, "batch_size": batch_size, "progress": progress, "kept": kept}
-        crafted = self.attack(source, clean, labels, target, regardless=regardless, **options)
+        options |= {"only": only, "regardless": regardless, "batch_size": batch_size}
+        crafted = self.attack(source, clean, labels, target, **options)
         aim = None if target is None else np.asarray(target, "int32")
         batch = Batch(view, clean, labels, aim, aim is not None, (1.0, 1.0), None, np.arange(len(clean)))
         parts = [view.run(crafted.x_adv[i : i + batch_size])[2].numpy() for i in range(0, len(clean), batch_size)]
