@@ -252,5 +252,6 @@ def _type_two_rows(context, setting, guards, plots):
             drawn[name] = Distortion(distance, distance, reached, norm)
             # Half of them at least must be reached for a median of all.
             median = drawn[name].median_of_all if reached.mean() > 0.5 else None
-            context.row("S5", f"median {norm} distance by {told[kind]}, {name}", median, samples=len(reached))
+            note = "" if median is not None else f"found for {reached.sum()} of {len(reached)}: this search fails, others need not"
+            context.row("S5", f"median {norm} distance by {told[kind]}, {name}", median, samples=len(reached), note=note)
         distortion(drawn, plots / f"{kind.lower()}-{norm}.png")

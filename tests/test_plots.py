@@ -118,6 +118,14 @@ def test_distortion_of_an_attack_that_failed_is_a_line_at_zero():
     assert axes.lines[0].get_ydata().tolist() == [0, 0]
 
 
+def test_more_lines_than_colours_are_told_apart():
+    names = [f"model {i}" for i in range(14)]
+    (axes,) = plots.distortion(dict.fromkeys(names, DISTORTION)).axes
+    assert len({(line.get_color(), line.get_linestyle()) for line in axes.lines if line.get_label() in names}) == 14
+    (axes,) = plots.detectability(dict.fromkeys(names, [(0.5, 0.5)])).axes
+    assert len({(line.get_color(), line.get_marker()) for line in axes.lines if line.get_label() in names}) == 14
+
+
 def test_distortion_does_not_mix_norms():
     other = metrics.distortion(np.zeros((2, 4)), np.ones((2, 4)), success=[True, True], norm="l1")
     with pytest.raises(ValueError, match="l1, l2"):

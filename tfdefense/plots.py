@@ -28,8 +28,8 @@ def security_curve(curves, path=None, *, xlabel="size of the perturbation", reje
     _named(curves, "curves", "SecurityCurve")
     with _figure((4.6, 3.3), path) as figure:
         axes = _axes(figure, xlabel, "share of samples")
-        for curve, colour, marker, name in _styled(curves):
-            _line(axes, curve.sizes, curve.accuracy, curve.deviation, color=colour, marker=marker, label=name)
+        for curve, colour, style, name in _styled(curves):
+            _line(axes, curve.sizes, curve.accuracy, curve.deviation, color=colour, marker=style["marker"], label=name)
             if rejection and curve.rejections.any():
                 _line(axes, curve.sizes, curve.rejection, curve.rejection_deviation, color=colour, linestyle=(0, (4, 2)))
         axes.set_xlim(0, max(curve.sizes[-1] for curve in curves.values()))
@@ -91,9 +91,9 @@ def roc(curves, path=None, *, log=False):
         chance = np.linspace(0, 1, 1001)
         axes.plot(chance, chance, color=FAINT, linewidth=0.8, linestyle=":")
         width, font = max(len(str(name)) for name in curves), {"family": "monospace", "size": 7.5}
-        for curve, colour, _, name in _styled(curves):
-            label = f"{name:<{width}}  {curve.auc:.3f}"
-            axes.plot(curve.fpr, curve.tpr, color=colour, drawstyle="steps-post" if log else "default", label=label)
+        for curve, colour, style, name in _styled(curves):
+            label, steps = f"{name:<{width}}  {curve.auc:.3f}", "steps-post" if log else "default"
+            axes.plot(curve.fpr, curve.tpr, color=colour, linestyle=style["linestyle"], drawstyle=steps, label=label)
         _shares(axes.yaxis)
         _shares(axes.xaxis)
         if log:
@@ -131,11 +131,11 @@ def distortion(distortions, path=None, *, rms=False):
     with _figure((4.6, 3.1), path) as figure:
         unit = "root mean square change of a pixel (of 255)" if rms else f"{norms.copy().pop()} distance"
         axes = _axes(figure, unit, "samples fooled")
-        for item, colour, _, name in _styled(distortions):
+        for item, colour, style, name in _styled(distortions):
             length = lengths[name]
             share = np.arange(1, len(length) + 1) / len(item)
             x, y = np.concatenate([[0], length, [end]]), np.concatenate([[0], share, [share[-1] if len(share) else 0]])
-            axes.plot(x, y, color=colour, drawstyle="steps-post", label=name)
+            axes.plot(x, y, color=colour, linestyle=style["linestyle"], drawstyle="steps-post", label=name)
             if item.success.mean() >= 0.5:
                 half = length[int(np.ceil(len(item) / 2)) - 1]
                 axes.plot([half], [0.5], marker="o", markersize=4.5, color=colour, markeredgecolor="white", zorder=3)
@@ -167,9 +167,9 @@ def detectability(points, path=None):
         axes = _axes(figure, "accuracy of the classifier on adversarial samples", "accuracy of the detector")
         axes.axhline(0.5, color=FAINT, linewidth=0.8, linestyle=":")
         axes.annotate("chance", (1, 0.5), xytext=(-2, 3), textcoords="offset points", color=FAINT, fontsize=7.5, ha="right")
-        for values, colour, marker, name in _styled(pairs):
-            style = {"marker": marker, "markersize": 6, "markeredgecolor": "white", "markeredgewidth": 0.8}
-            axes.plot(*values.T, color=colour, linewidth=0.9, label=name, clip_on=False, zorder=3, **style)
+        for values, colour, style, name in _styled(pairs):
+            mark = {"marker": style["marker"], "markersize": 6, "markeredgecolor": "white", "markeredgewidth": 0.8}
+            axes.plot(*values.T, color=colour, linewidth=0.9, label=name, clip_on=False, zorder=3, **mark)
         _shares(axes.xaxis)
         _shares(axes.yaxis, low=min(0.4, np.floor(10 * min(v[:, 1].min() for v in pairs.values())) / 10))
         _legend_above(axes)
@@ -312,8 +312,11 @@ def _named(items, name, what):
 
 
 def _styled(items):
+    """Each item, its colour, marker and style of a line without markers, and its name: no two alike, of 7 or of 14."""
     for i, (name, item) in enumerate(items.items()):
-        yield item, PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)], str(name)
+        again, colour = divmod(i, len(PALETTE))
+        style = {"marker": MARKERS[(i + again) % len(MARKERS)], "linestyle": "-" if again % 2 == 0 else (0, (1, 0.8))}
+        yield item, PALETTE[colour], style, str(name)
 
 
 @contextlib.contextmanager
