@@ -1,8 +1,8 @@
 """The Carlini CNN with a dustbin, trained with reverse cross-entropy: one network for three defenses (PAPERS.md, row O9).
 
 Command: python -m training mnist_joined
-Cost: an estimated 1 minute an epoch on 2 free CPU cores, and `mnist_dnr` before, which gives the features.
-Expected: not measured yet.
+Cost: 20 s an epoch on 2 free CPU cores, and `mnist_dnr` before, which gives the features.
+Expected: test accuracy 0.989.
 
 The samples are those of `mnist_dnr`; 7,000 letters and 9,000 samples between the classes go into the dustbin. Adam as in
 `mnist_dnr_pgd`: the losses differ too much for the learning rate of plain SGD.

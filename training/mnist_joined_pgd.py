@@ -1,8 +1,8 @@
 """`mnist_joined`, trained against PGD in l2 as `mnist_dnr_pgd` is.
 
 Command: python -m training mnist_joined_pgd
-Cost: an estimated 4 minutes an epoch on 2 free CPU cores.
-Expected: not measured yet.
+Cost: 80 s an epoch on 2 CPU cores, one of them busy.
+Expected: test accuracy 0.985.
 """
 
 import dataclasses

@@ -1,10 +1,12 @@
 """What each protocol was meant to show, computed from its results: a page of numbers does not say which of them fell short."""
 
-from evaluation.goals import detector, dnr, dustbin, rce, safetynet, sceneproof
+from evaluation.goals import detector, dnr, dustbin, rce, report, safetynet, sceneproof
 from evaluation.goals.goal import Goal
 
 __all__ = ["GOALS", "Goal", "table"]
-GOALS = {key: goals for module in (rce, dustbin, dnr, safetynet, sceneproof, detector) for key, goals in module.GOALS.items()}
+GOALS = {
+    key: goals for module in (rce, dustbin, dnr, safetynet, sceneproof, detector, report) for key, goals in module.GOALS.items()
+}
 
 
 def table(content):
