@@ -19,7 +19,7 @@ def table(content):
     lines = ["| goal | measured | limit | met | why |", "| --- | --- | --- | --- | --- |"]
     for goal in goals:
         value = goal.measured(of)
-        shown = "-" if value is None else f"{value:.4g}" + (f" (of {samples[goal.row]} samples)" if goal.row else "")
+        shown = "-" if value is None else f"{value:.4g}" + (f" (of {samples[goal.row]} samples)" if samples.get(goal.row) else "")
         bounds = [f"{sign} {limit:g}" for sign, limit in (("at least", goal.least), ("at most", goal.most)) if limit is not None]
         met = ("yes" if goal.met(value) else "**no**") if bounds else "-"
         if value is None:

@@ -1,6 +1,6 @@
 """SafetyNet."""
 
-from evaluation.goals.goal import Goal
+from evaluation.goals.goal import Goal, row
 
 _ABC = "Det A or B or C"
 _EVERY_CHANGE = f"{_ABC}, by class, dynamic, harmless changes"
@@ -21,13 +21,6 @@ def _detects(what, kind):
     """Of Det A, fitted on an adversary of that kind and tested on it."""
     starts, end = tuple(f"detection accuracy, {kind}{mark}" for mark in " ,"), ", threshold 0, Det A"
     return what.startswith(starts) and what.endswith(end) and "fitted" not in what
-
-
-def _across(of, threshold, guard):
-    """The mean over pairs of two of the four attacks: fitted on one, tested on the other."""
-    start, end = "detection accuracy, fitted on ", f", {threshold}, {guard}"
-    found = [value for what, value in of.items() if what.startswith(start) and what.endswith(end)]
-    return sum(found) / len(found) if found else None
 
 
 GOALS = {
@@ -54,16 +47,13 @@ GOALS = {
             remark="of noise of half the attack's size under 0.06; of as large noise, which it was fitted on, more",
         ),
         *(
-            Goal(
-                f"mean detection accuracy, fitted on one attack and tested on another, {threshold}, {guard}",
-                lambda of, threshold=threshold, guard=guard: _across(of, threshold, guard),
-            )
+            row(f"detection accuracy, mean over attacks never seen, {threshold}, {guard}")
             for threshold in ("threshold 0", "5 % of clean rejected")
             for guard in ("branch", "Det A", f"{_ABC}, by class")
         ),
         *(
-            Goal(f"{what}, {one} less {other}", lambda of, row=row, a=one, b=other: of[f"{row}, {a}"] - of[f"{row}, {b}"])
-            for what, row, one, other in _CODES
+            Goal(f"{what}, {one} less {other}", lambda of, what=found, a=one, b=other: of[f"{what}, {a}"] - of[f"{what}, {b}"])
+            for what, found, one, other in _CODES
         ),
     ],
 }
