@@ -34,9 +34,10 @@ class Fitting:
         kinds = {type(layer).__name__ for layer in defended.layers}
         if "DetectorBranch" in kinds:
             self._train_branch(td, defended, samples)
-        if kinds & {"RBFSVM", "KernelDensity", "AdversaryMachine"}:
+        coded = kinds & {"AdversaryMachine", "MatchedMachines"}
+        if coded or kinds & {"RBFSVM", "KernelDensity"}:
             options = {}
-            if "AdversaryMachine" in kinds:
+            if coded:
                 some = samples.take(slice(0, self.points))
                 options["adversarial"] = td.attacks.BIM(self.attacked)(td.base_model(defended), some.x, some.y).x_adv
             td.adapt(defended, samples.x, samples.y, max_rejected=None, **options)

@@ -107,8 +107,12 @@ def _add_comparisons(context, found, number):
             continue
         one, other = (max(sorted(side), key=lambda key: place(found[key])) for side in sides)
         mean, low, high = difference(found[one], found[other])
-        named = " less ".join(f"{system} ({BASES[base]})" for system, base in (one, other))
-        note = f"{named}, each the best of its kind on these very samples; of one network a base: training anew may change it"
+        names = {key: f"{key[0]} ({BASES[key[1]]})" for key in (one, other)}
+        note = f"{names[one]} less {names[other]}, each the best of its kind on these very samples; of one network a base: "
+        note += "training anew may change it"
+        # A system on which an attack failed looks the better for it, and is the sooner taken for the best.
+        doubted = [names[key] for key in (one, other) if "checks that failed" in ". ".join(_notes(found[key]))]
+        note += f". Checks that failed on {' and '.join(doubted)}: upper limits" if doubted else ""
         context.row("comparison", what, mean, samples=number, note=note, between=f"{low:.2f} to {high:.2f}")
 
 

@@ -140,7 +140,7 @@ def test_systems_are_compared_on_the_same_samples(tmp_path):
     found = {
         ("no defense", 0): measured(0.8, 0.4, near) | sizes,
         ("DNR", 0): measured(0.9, 0.4, near + 0.1) | sizes,
-        ("DNR + RCE", 0): measured(1.1, 0.5, near + 0.3) | sizes,
+        ("DNR + RCE", 0): measured(1.1, 0.5, near + 0.3, failed=("gradients are there, l2 1",)) | sizes,
     }
     context = Context("ranking", "digits", True, 10, None, tmp_path, tmp_path)
     ranking.add_rows(context, found, 41)
@@ -150,6 +150,7 @@ def test_systems_are_compared_on_the_same_samples(tmp_path):
     row = compared[best]
     low, high = (float(end) for end in row["between"].split(" to "))
     assert row["note"].startswith("DNR + RCE (plain) less DNR (plain)")
+    assert row["note"].endswith("Checks that failed on DNR + RCE (plain): upper limits")
     # Every sample is harder by the same: which of them are drawn hardly moves the difference. Unpaired it would by 0.4.
     assert row["ours"] == pytest.approx(0.2, abs=0.02) and high - low < 0.05
 

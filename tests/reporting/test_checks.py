@@ -84,6 +84,34 @@ def test_the_curve_is_known_on_a_line(few):
     assert found["curves"]["linf"]["aware"]["held"] == pytest.approx(held, abs=1e-6)
 
 
+def test_who_fools_nobody_is_not_named_as_what_a_model_is_weak_against(few):
+    first = np.where(np.arange(24) % 2, 0.8, 0.2)
+    y = (first > 0.5).astype(int)
+    y[:3] = 1 - y[:3]
+    plan = dataclasses.replace(PLAN, linf=(0.01, 0.9), compared={"linf": 0.01})
+    found = found_on(two_classes(lambda x: 0.5 - x[:, 0]), points(first), y, plan)
+    assert {entry["wrong"] for entry in found["attacks"]} == {3 / 24} and {entry["fooled"] for entry in found["attacks"]} == {0.0}
+    assert found["verdict"]["line"] == "Holds to linf = 0.01."
+
+
+def test_of_those_that_fool_all_the_one_that_goes_least_far_is_named(honest):
+    told = {entry["distance"] for entry in honest["attacks"] if entry["fooled"] == 1.0}
+    named = [entry for entry in honest["attacks"] if f"weakest against {entry['name']} (" in honest["verdict"]["line"]]
+    assert len(told) > 1 and named[0]["distance"] == min(told)
+
+
+def test_longer_searches_are_tried_where_there_is_something_left_to_find(few):
+    """The second size is nearer to one half, but one in 24 is left there: finding it could not fail the check."""
+    first = np.where(np.arange(24) % 2, 0.7, 0.3)
+    first[0] = 0.05
+    plan = dataclasses.replace(PLAN, linf=(0.1, 0.4, 0.9), compared={"linf": 0.1})
+    found = found_on(two_classes(lambda x: 0.5 - x[:, 0]), points(first), (first > 0.5).astype(int), plan)
+    assert found["curves"]["linf"]["aware"]["held"] == pytest.approx([1.0, 1 / 24, 0.0])
+    assert found["harder"][0]["size"] == 0.1 and found["harder"][0]["tried"] == 12
+    found = found_on(two_classes(lambda x: 0.5 - x[:, 0]), points(first[1:]), (first[1:] > 0.5).astype(int), PLAN)
+    assert found["curves"]["linf"]["aware"]["held"] == [0.0, 0.0] and found["harder"][0]["tried"] == 0
+
+
 def saturated(x):
     """A step with no gradient but at the step itself."""
     return tf.clip_by_value(1000 * (0.5 - x[:, 0]), -1.0, 1.0)
@@ -115,6 +143,14 @@ def test_discrete_codes_are_searched_through_their_stand_in(classifier, digits, 
     assert not any(name.startswith("gradients are there") for name in found["verdict"]["failed"])
     harder = protocol.Protocol(coded, held_out.take(slice(200, 212)), dataclasses.replace(short, clean=12)).situation("linf", 0.3)
     assert harder.sighted(harder.pgd(steps=7)) == td.attacks.Through(harder.pgd(steps=7), straight_through=True)
+
+
+@pytest.mark.parametrize("by_class", [False, True])
+def test_codes_are_attacked_as_their_authors_did_whichever_machines_match_them(classifier, held_out, by_class):
+    coded = td.SafetyNet(["features"], by_class=by_class).attach(classifier)
+    situation = protocol.Protocol(coded, held_out.take(slice(40)), dataclasses.replace(PLAN, clean=40)).situation("l2", 1.0)
+    own = [attacker.name for attacker in attackers.ATTACKERS if attacker.kind == "own" and attacker.fits(situation)]
+    assert own == ["discrete codes: Carlini-Wagner through a smooth copy"]
 
 
 CRAFTED_ELSEWHERE = (("PGD", "unaware"), ("PGD on a network of its own", "transfer"))

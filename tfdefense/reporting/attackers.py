@@ -86,8 +86,8 @@ def _uncoded(situation):
     return not situation.coded
 
 
-def _made_of(layer):
-    return lambda situation: layer in situation.watched
+def _made_of(*layers):
+    return lambda situation: not situation.watched.isdisjoint(layers)
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ ATTACKERS = (
         "own",
         lambda s: attacks.Through(s.carlini()),
         ("l2",),
-        _made_of("AdversaryMachine"),
+        _made_of("AdversaryMachine", "MatchedMachines"),
         passes=lambda s: 3 * _refined(s),
     ),
     Attacker(

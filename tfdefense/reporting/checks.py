@@ -139,7 +139,8 @@ def verdict(findings, plan):
         holds[norm] = good[-1] if good else 0.0
         halves[norm] = half(curve["sizes"], curve["held"], 1 - findings["clean"]["wrong"])
     attacks = [entry for entry in findings["attacks"] if entry["kind"] != "unaware"]
-    weakest = max(attacks, key=lambda entry: entry["wrong"], default=None)
+    # Of those that fool as many, the one that goes least far for its norm.
+    weakest = max(attacks, key=lambda entry: (entry["fooled"], -(entry["distance"] or 0.0) / entry["size"]), default=None)
     failed = [check["name"] for check in findings["checks"] if not check["passed"]]
     clean = findings["clean"]["rejected"]
     loud = [row for row in findings["harmless"] if row["rejected"] > clean + 0.2]
@@ -148,7 +149,7 @@ def verdict(findings, plan):
     line = f"Holds to {' and '.join(held)}" if held else "Holds to none of the sizes tried"
     if held and none:
         line += f", to none of the sizes tried in {' and '.join(none)}"
-    if weakest and weakest["wrong"] > 0:
+    if weakest and weakest["fooled"] > 0:
         line += f"; weakest against {weakest['name']} ({weakest['kind']}, {weakest['norm']})"
     notes = []
     if failed:

@@ -124,7 +124,7 @@ class Protocol:
         self.kept["clean"] = clean
         self.findings["clean"] = _shares(clean) | {"before_rejection": clean.accuracy_before_rejection}
         self.evidence = Evidence(self.x, attacked.wrong, self.plan.norms)
-        self.own_right = attacked.right
+        self.own_right, self.own_wrong = attacked.right, attacked.wrong
         for change in material.harmless(self.images, self.plan, self.seed):
             self.findings["harmless"].append(change.about | _shares(self._judged(change.x, y=self.images.y)))
         for name, x in material.foreign(self.images, self.foreign, self.view.bounds, self.seed).items():
@@ -160,6 +160,7 @@ class Protocol:
         inside = not _bounded(attack) or not beyond.any()
         low, high = self.view.bounds
         entry |= _shares(outcomes) | {
+            "fooled": float((outcomes.wrong & ~self.own_wrong).mean()),
             "distance": float(np.median(distance[found.wrong])) if found.wrong.any() else None,
             "zero_gradient": float(result.zero_gradient.mean()),
             "steps": float(result.steps.mean()),
@@ -235,8 +236,10 @@ class Protocol:
 
     def _harder(self, norm):
         """Whether much more work finds much more, at the size where about half of the samples hold; and how the steps go."""
-        sizes = self.plan.sizes(norm)
-        size = min(sizes, key=lambda s: abs(self.evidence.held(norm, s) - 0.5))
+        held = {size: self.evidence.held(norm, size) for size in self.plan.sizes(norm)}
+        # Where next to none are left there is nothing to find: the check would pass whatever the search is worth.
+        left = [size for size in held if held[size] > checks.MORE] or list(held)
+        size = min(left, key=lambda s: abs(held[s] - 0.5))
         plan, situation = self.plan, self.situation(norm, size)
         rows = np.flatnonzero(~self.evidence.fooled(norm, size))[: max(10, plan.samples // 2)]
         more = {
