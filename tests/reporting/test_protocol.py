@@ -102,7 +102,7 @@ def test_two_runs_of_one_seed_give_the_same_page_but_for_times(found, samples, t
     assert times["total"] >= sum(job["seconds"] for job in times["jobs"]) > 0
 
 
-def test_a_report_that_was_stopped_goes_on(samples, tmp_path, monkeypatch):
+def keras_ring():
     import keras
 
     inputs = keras.Input((4, 4, 1))
@@ -110,7 +110,11 @@ def test_a_report_that_was_stopped_goes_on(samples, tmp_path, monkeypatch):
     suspicion = keras.ops.abs(lead) - 0.2
     label = keras.ops.where(suspicion > 0, -1, keras.ops.cast(lead > 0, "int32"))
     scores = keras.ops.stack([-lead, lead], axis=-1)
-    model = keras.Model(inputs, {"scores": scores, "suspicion": suspicion, "label": label})
+    return keras.Model(inputs, {"scores": scores, "suspicion": suspicion, "label": label})
+
+
+def test_a_report_that_was_stopped_goes_on(samples, tmp_path, monkeypatch):
+    model = keras_ring()
     first = td.report(model, samples, **SMALL, kept=tmp_path)
 
     def never(*arguments):
@@ -119,6 +123,32 @@ def test_a_report_that_was_stopped_goes_on(samples, tmp_path, monkeypatch):
     monkeypatch.setattr(td.attacks.base.Attack, "_attack", never)
     second = td.report(model, samples, **SMALL, kept=tmp_path)
     assert second.content["attacks"] == first.content["attacks"] and second.verdict == first.verdict
+
+
+def test_foreign_samples_are_in_the_bounds_of_the_model(samples):
+    """Whatever lies outside a defended model rejects: no merit, and no reason to show it as one."""
+    x, _ = samples
+    bright = np.full((5, 4, 4, 1), 255, "uint8")
+    options = SMALL | {"samples": 2, "linf": (0.05, 0.2), "l2": ()}
+    for foreign, expected in (
+        ({"bright": bright}, r"`foreign\['bright'\]` must lie in \(0, 1\). Received values in \[255, 255\]"),
+        ({"flat": np.zeros((5, 16))}, "Expected samples of shape"),
+        (bright, "`foreign` must be a dict from a name to samples. Received: ndarray"),
+    ):
+        with pytest.raises(ValueError, match=expected):
+            td.report(keras_ring(), samples, **options, foreign=foreign)
+    white = td.data.Images(bright, np.zeros(5, int), (), "bright", "test", (0, 255))
+    content = td.report(keras_ring(), samples, **options, foreign={"bright": white, "middle": x[:5]}).content
+    rejected = {row["what"]: row["rejected"] for row in content["foreign"]}
+    assert rejected["bright"] == 1.0 and rejected["middle"] == 0.0
+    with pytest.raises(ValueError, match="`train` must be the name"):
+        td.report(keras_ring(), samples, **options, train=x)
+
+
+def test_training_data_may_be_a_pair(samples):
+    options = SMALL | {"samples": 4, "linf": (0.05, 0.2), "l2": (), "substitute": (1, 40)}
+    kinds = {entry["kind"] for entry in td.report(keras_ring(), samples, **options, train=samples).content["attacks"]}
+    assert "transfer" in kinds
 
 
 def test_another_seed_takes_other_samples(found, samples):

@@ -11,6 +11,13 @@ def check(model, x, y, bounds):
     lack = _unready(view.model)
     if lack:
         raise ValueError(lack)
+    x = check_samples(view, x)
+    view.learn(x)
+    return view, x, check_labels(y, len(x), view.classes, "y")
+
+
+def check_samples(view, x, name="x"):
+    """Samples as float32 inside the bounds of a model, seen as `view`; or a clear error, in which they are called `name`."""
     x = view.check_shape(x).astype("float32")
     if not np.isfinite(x).all():
         bad = np.flatnonzero(~np.isfinite(x).reshape(len(x), -1).all(-1))
@@ -22,11 +29,11 @@ def check(model, x, y, bounds):
     if x.min() < low - slack or x.max() > high + slack:
         likely = [b for b in ((0, 1), (-0.5, 0.5), (-1, 1), (0, 255)) if b[0] <= x.min() and x.max() <= b[1]]
         hint = f", or pass `bounds={likely[0]}` where the model takes such values" if likely else ""
-        raise ValueError(f"`x` must lie in ({low:g}, {high:g}). Received values in [{x.min():.7g}, {x.max():.7g}]. Rescale{hint}.")
+        raise ValueError(
+            f"`{name}` must lie in ({low:g}, {high:g}). Received values in [{x.min():.7g}, {x.max():.7g}]. Rescale{hint}."
+        )
     # The arithmetic of an honest pipeline may end a hair outside.
-    x = x.clip(low, high)
-    view.learn(x)
-    return view, x, check_labels(y, len(x), view.classes, "y")
+    return x.clip(low, high)
 
 
 def check_mask(mask, shape):

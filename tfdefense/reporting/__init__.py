@@ -74,8 +74,9 @@ def report(
         path: A directory for the page and its JSON; None writes nothing.
         split: Which part of a data set by name.
         quick: A short run, for a first look.
-        train: Training `Images` of the network that attacks are transferred from; by default those of a data set by name.
-        foreign: Samples that are none of the classes, as a dict from a name; by default those that go with the data set.
+        train: Training data of the network that attacks are transferred from, as `data` is; by default those of a data set by name.
+        foreign: Samples that are none of the classes, as a dict from a name to an array in the bounds of the model or to `Images`;
+            by default those that go with the data set.
         source: The undefended model where it can't be reached inside, as in a SavedModel.
         bounds: Lowest and highest pixel value of a plain model; by default (0, 1). The data is moved there.
         max_rejected: The share of clean samples that the model was calibrated to reject.
@@ -112,6 +113,10 @@ def report(
     images = _chosen(images, max(plan.clean, plan.samples), seed).moved(view.bounds)
     plan = dataclasses.replace(plan, samples=min(plan.samples, len(images)), clean=len(images))
     check(view, images.x[: plan.samples], images.y[: plan.samples], None)
+    if train is not None:
+        train, _ = _images(train, "train", data_dir, download, view.bounds, "train")
+    if foreign is not None:
+        foreign = _given(view, foreign)
     if known is not None:
         train = _training(known, split, data_dir) if train is None else train
         foreign = _foreign(plan, images, data_dir, seed) if foreign is None else foreign
@@ -141,7 +146,7 @@ def report(
     return found
 
 
-def _images(data, split, data_dir, download, bounds):
+def _images(data, split, data_dir, download, bounds, called="data"):
     """Samples as `Images`, and the name of the set where it has one; a pair of arrays is in the bounds of the model."""
     import numpy as np
 
@@ -157,7 +162,7 @@ def _images(data, split, data_dir, download, bounds):
         if len(x) == len(y):
             return Images(x, y.reshape(-1).astype("int32"), (), "samples given", split, bounds), None
     raise ValueError(
-        "`data` must be the name of a data set, `td.data.load(...)`, or a pair of samples and classes. "
+        f"`{called}` must be the name of a data set, `td.data.load(...)`, or a pair of samples and classes. "
         f"Received: {type(data).__name__}."
     )
 
@@ -184,6 +189,19 @@ def _foreign(plan, images, data_dir, seed):
             if found.x.shape[1:] == images.x.shape[1:]:
                 return {name: found.x}
     return {}
+
+
+def _given(view, foreign):
+    """Checked: a defended model rejects whatever lies outside its bounds, and that would pass for merit."""
+    from tfdefense.attacks.checks import check_samples
+    from tfdefense.data import Images
+
+    if not isinstance(foreign, dict):
+        raise ValueError(
+            f"`foreign` must be a dict from a name to samples. Received: {type(foreign).__name__}. Pass {{'letters': x}}."
+        )
+    found = {name: x.moved(view.bounds).x if isinstance(x, Images) else x for name, x in foreign.items()}
+    return {name: check_samples(view, x, f"foreign[{name!r}]") for name, x in found.items()}
 
 
 def _about(view, images, protocol, known, split, quick, name):
