@@ -1,49 +1,47 @@
-import dataclasses
 import json
 
 import pytest
 
 import tfdefense as td
 from evaluation import __main__ as runner
-from evaluation import goals, ranking, report, results
+from evaluation import goals, report, results
 from evaluation.context import Context
-from tfdefense.reporting import plan as plans
 
-SETUP = dataclasses.replace(ranking.SETUPS["digits"], layers=("features",), codes=("features",), branch="conv", fitted=300)
-OPTIONS = {"dataset": "digits", "quick": True, "samples": None, "data_dir": None, "output": None}
+OPTIONS = {"dataset": "digits", "quick": True, "samples": 4, "data_dir": None, "output": None}
 
 
-@pytest.fixture
-def places(classifier, tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_each_report_is_made_and_told(classifier, tmp_path, monkeypatch):
     classifier.save(tmp_path / "plain.keras")
     for name, path in (("RESULTS", "results"), ("PAGE", "RESULTS.md"), ("UNTRACKED", "runs")):
         monkeypatch.setattr(results, name, tmp_path / path)
     monkeypatch.setattr(results, "commit", lambda: "abc")
     monkeypatch.setattr(Context, "network", lambda self, name, **o: tmp_path / "plain.keras")
-    monkeypatch.setitem(ranking.SETUPS, "digits", SETUP)
     monkeypatch.setattr(report, "REPORTED", ("confidence",))
-    short = dataclasses.replace(
-        plans.PLANS["digits"], linf=(), l2=(0.5, 3), compared={"l2": 0.5}, samples=8, clean=50, steps=2, queries=5, refine=(3, 1)
-    )
-    monkeypatch.setitem(plans.PLANS, "digits", short)
-    monkeypatch.setattr(plans, "_QUICK", {"substitute": (0, 0)})
-    return tmp_path
-
-
-@pytest.mark.slow
-def test_reports_of_one_seed_agree_and_others_do_not(places, monkeypatch):
     content = json.loads(runner.execute("report", report, **OPTIONS).read_text())
     of = {row["what"]: row for row in content["rows"]}
     assert of["confidence, parts of two quick reports that differ"]["ours"] == 0
-    assert of["confidence, quick, minutes"]["ours"] > 0 and of["confidence, full, minutes"]["samples"] == 8
-    assert "Checks that failed" in of["confidence, full, minutes"]["note"] or "No check" in of["confidence, full, minutes"]["note"]
+    first, again = (of[f"confidence, {kind}, minutes"] for kind in ("quick", "quick, again"))
+    assert first["ours"] > 0 and first["samples"] == 4 and first["note"] == again["note"] and "Holds to" in first["note"]
 
-    seeds = iter((0, 1))
-    real = td.report
-    monkeypatch.setattr(td, "report", lambda *given, **options: real(*given, **options, seed=next(seeds)))
-    context = Context("report", "digits", True, None, None, places, places)
-    pair = report.twice(context, ranking.build(context, SETUP, ranking.SYSTEMS[1], 0, ranking.Samples(context, SETUP)))
-    assert {"about", "attacks", "curves"} <= set(pair["differ"])
+
+def test_what_differs_but_for_the_times_is_named(held_out, classifier, tmp_path):
+    small = {"samples": 4, "clean": 40, "steps": 2, "linf": (0.1, 0.5), "l2": (), "refine": (2, 1), "queries": 5}
+
+    def found(seed):
+        td.report(classifier, (held_out.x, held_out.y), tmp_path / "report", **small, seed=seed)
+        return json.loads((tmp_path / "report/report.json").read_text()), (tmp_path / "report/index.html").read_text()
+
+    (one, page), (same, _), (other, _) = found(0), found(0), found(1)
+    assert one["times"] != same["times"] and report.differing(one, page, same) == []
+    assert report.differing(one, page.replace("Holds", "Stands"), same) == ["the page"]
+    assert {"about", "attacks", "curves"} <= set(report.differing(one, page, other))
+
+
+def test_a_report_that_fails_is_told(classifier, tmp_path):
+    context = Context("report", "digits", True, 4, None, tmp_path, tmp_path)
+    with pytest.raises(ValueError, match="`tfdefense evaluate` failed with exit code 2"):
+        report.reported(context, classifier, "--linf-sizes", "0.2,0.1")
 
 
 def test_its_goals_name_its_rows(tmp_path):
