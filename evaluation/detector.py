@@ -14,18 +14,12 @@ import typer
 from evaluation import detector_paper as paper
 from evaluation.controls import changed
 from evaluation.detector_fit import Setting
-from evaluation.detector_plan import KINDS, PLANS, SIZED, shown
+from evaluation.detector_plan import AROUND_HALF, KINDS, PLANS, SIZED, STRONGEST, shown, strongest
 
 DATASETS = ("mnist", "cifar10", "imagenette_small", "digits")
 SIGMAS = tuple(sorted({round(0.1 * i, 2) for i in range(11)} | {round(0.4 + 0.01 * i, 2) for i in range(11)}))
 QUICK_SIGMAS = (0.0, 0.3, 0.4, 0.45, 0.5, 1.0)
 ENOUGH = 30
-# Of the dynamic adversary among the strongest attacks: close together below 0.5, where what wins a pixel changes.
-AROUND_HALF = (0.3, 0.4, 0.43, 0.46, 0.49, 0.5)
-STRONGEST = (
-    "strongest of PGD on max(margin, suspicion), on log-sum-exp and on maximum confidence, selective and orthogonal PGD, and the "
-    "dynamic adversary at six sigmas"
-)
 PLAIN = ("static", "dynamic")
 MIXTURE = "dynamic, against a mixture"
 DETECTORS = (*PLAIN, MIXTURE, *(f"{name} with harmless changes" for name in PLAIN))
@@ -97,18 +91,13 @@ def under_strongest(setting, name, number, size):
 
     The threshold rejects 5 % of held-out clean samples.
     """
-    from tfdefense.attacks import PGD, DynamicAdversary, Evade, LogSumExp, MaximumConfidence, OrthogonalPGD, Strongest
+    from tfdefense.attacks import DynamicAdversary, Strongest
 
     defended, (x, y) = dynamic_detector(setting, name, threshold=None), (part[:number] for part in setting.test)
-    ball = {"epsilon": size, "steps": setting.budget["steps"]}
-    pgd = [PGD(**ball, objective=one, starts="all", early_stop=True) for one in (Evade(), LogSumExp(), MaximumConfidence())]
-    forms = [OrthogonalPGD(**ball, form=form, starts="all") for form in ("selective", "orthogonal")]
-    length = 2.5 * size / setting.budget["steps"]
-    dynamic = [DynamicAdversary(**ball, sigma=one, step_size=length, early_stop=True) for one in AROUND_HALF]
-    papers = [DynamicAdversary(size, sigma=one) for one in AROUND_HALF]
+    papers = Strongest([DynamicAdversary(size, sigma=one) for one in AROUND_HALF], until_success=True)
     found = {}
-    for title, searches in (("strongest", [forms[0], *pgd, forms[1], *dynamic]), ("paper", papers)):
-        result = Strongest(searches, until_success=True)(defended, x, y)
+    for title, search in (("strongest", strongest(size, setting.budget["steps"])), ("paper", papers)):
+        result = search(defended, x, y)
         found[title] = {"fooled": result.success.tolist(), "rejected": (result.label == -1).tolist()}
     return found
 

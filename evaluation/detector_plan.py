@@ -123,6 +123,25 @@ PLANS = {
 }
 
 
+# Of the dynamic adversary among the strongest attacks: close together below 0.5, where what wins a pixel changes.
+AROUND_HALF = (0.3, 0.4, 0.43, 0.46, 0.49, 0.5)
+STRONGEST = (
+    "strongest of PGD on max(margin, suspicion), on log-sum-exp and on maximum confidence, selective and orthogonal PGD, and the "
+    "dynamic adversary at six sigmas"
+)
+
+
+def strongest(size, steps):
+    """All that knows of a branch, in linf: none of them is the strongest for every sample."""
+    from tfdefense.attacks import PGD, DynamicAdversary, Evade, LogSumExp, MaximumConfidence, OrthogonalPGD, Strongest
+
+    ball = {"epsilon": size, "steps": steps}
+    pgd = [PGD(**ball, objective=one, starts="all", early_stop=True) for one in (Evade(), LogSumExp(), MaximumConfidence())]
+    forms = [OrthogonalPGD(**ball, form=form, starts="all") for form in ("selective", "orthogonal")]
+    dynamic = [DynamicAdversary(**ball, sigma=one, step_size=2.5 * size / steps, early_stop=True) for one in AROUND_HALF]
+    return Strongest([forms[0], *pgd, forms[1], *dynamic], until_success=True)
+
+
 @dataclass(frozen=True)
 class Adversary:
     """One of the paper's, at one size; DeepFool has none."""

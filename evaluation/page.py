@@ -31,13 +31,19 @@ def _table(rows, headings):
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def _duration(content):
+    """The last run may have gone on where others stopped, or have had several processes: then its parts took longer."""
+    parts = sum(content.get("parts", {}).values())
+    return f"{content['seconds']} s" + (f" (its parts {parts:.0f} s)" if parts > content["seconds"] else "")
+
+
 def _section(content, directory):
     versions_ = ", ".join(f"{name} {version}" for name, version in content["versions"].items())
     settings = "; ".join(f"{name}: {_cell(value)}" for name, value in content["settings"].items() if name != "quick")
     command = f"python -m evaluation {content['protocol']} --dataset {content['dataset']} {content.get('options', '')}".rstrip()
     text = [
         f"## {content['protocol']}, {content['dataset']}",
-        f"`{command}`, {content['seconds']} s on {content['machine']}; commit {content['commit']}; {versions_}.",
+        f"`{command}`, {_duration(content)} on {content['machine']}; commit {content['commit']}; {versions_}.",
     ]
     if settings:
         text.append(f"Settings: {settings}.")

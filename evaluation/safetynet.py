@@ -223,10 +223,11 @@ def _type_two_rows(context, setting, guards, plots):
     from tfdefense.plots import distortion
 
     size, found = shown(setting.codes.size), {}
-    for name, attack in context.turn([(guard, attack) for guard in guards for attack in attacks.TYPE_TWO]):
+    for name, attack in context.turn([(guard, attack) for guard in guards for attack in attacks.tried_on(guard)]):
         found[name, attack] = context.part(f"{attack}, {name}", attacks.type_two, setting, name, attack)
     for name in guards:
-        for attack in (*attacks.OPEN, *attacks.BLACK):
+        tried = (*attacks.white_box(name), *attacks.BLACK)
+        for attack in tried:
             one, known = found[name, attack], ""
             if attack == attacks.PAPERS:
                 known = paper.missed(paper.TYPE_TWO, name)
@@ -239,7 +240,7 @@ def _type_two_rows(context, setting, guards, plots):
             kind = "type I" if name == "plain" or attack == attacks.TRANSFERRED[0] else "type II"
             what = f"missed, {kind}, {attacks.title(attack, name)}, linf {size}, {name}"
             context.row("S5", what, sum(missed) / count, samples=count, note=note)
-        own = {attack: found[name, attack]["missed"] for attack in (*attacks.OPEN, *attacks.BLACK)}
+        own = {attack: found[name, attack]["missed"] for attack in tried}
         for row in attacks.summary(own, name):
             context.row("S5", **row)
     told = {"labels": "labels alone", "Carlini-Wagner": "Carlini-Wagner through the surrogate where there is one"}

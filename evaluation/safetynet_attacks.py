@@ -5,19 +5,28 @@ import math
 import numpy as np
 
 from evaluation.crafted import crafted
-from evaluation.detector_plan import shown
+from evaluation.detector_plan import shown, strongest
 
 PAPERS = "smoothed, from the sample, as in the paper"
 OPEN = (PAPERS, "smoothed, all starts", "straight-through, selective, all starts", "straight-through, log-sum-exp, all starts")
+# A branch has attacks of its own.
+ON_A_BRANCH = "every search of the protocol `detector`, all starts"
 TRANSFERRED = ("another network", "one tuned on its adversarial samples", "one with a branch")
 ASKING = ("outputs", "labels, linf")
 BLACK = (*TRANSFERRED, *ASKING)
 # It looks for the smallest change.
 SMALLEST = "Carlini-Wagner, l2"
-# On a plain model, whose gradients nothing masks, those that ask must find what the others find.
-TYPE_TWO = (*OPEN, *BLACK, SMALLEST)
 # From where the surrogate leads to the real model, for gradients alone.
 STRAIGHT = ((5.0, 2.0), (20.0, 1.0))
+
+
+def white_box(guard):
+    return (*OPEN, ON_A_BRANCH) if guard == "branch" else OPEN
+
+
+def tried_on(guard):
+    """Of type II. On a plain model, whose gradients nothing masks, those that ask must find what the others find."""
+    return (*white_box(guard), *BLACK, SMALLEST)
 
 
 def title(attack, guard):
@@ -56,7 +65,7 @@ def type_two(setting, name, attack):
     if attack in TRANSFERRED:
         wrong = td.evaluate(guard, transferred(setting, attack), y, adversarial=True).wrong
         return {"missed": wrong.tolist(), "zero gradient": 0.0}
-    count = setting.budget["asked" if attack not in OPEN else "strongest"] if attack != PAPERS else len(x)
+    count = setting.budget["strongest" if attack in white_box(name) else "asked"] if attack != PAPERS else len(x)
     # The others stay what a start may move towards, and what the units of the objective are measured on.
     result = made(setting, guard, attack)(guard, x, y, only=np.arange(len(x)) < count)
     missed, distance = result.success[:count], result.distance[:count]
@@ -77,6 +86,8 @@ def made(setting, guard, attack):
     from tfdefense.surrogate import can_be_smoothed
 
     size, steps, queries = setting.codes.size, setting.budget["steps"], setting.budget["queries"]
+    if attack == ON_A_BRANCH:
+        return strongest(size, steps)
     if attack == "outputs":
         return Square(size, queries=queries)
     if attack.startswith("labels"):
@@ -105,18 +116,20 @@ def transferred(setting, name):
     return crafted(setting.context, f"on {name}", attack, setting.sources()[name](), *setting.test, regardless=True).x_adv
 
 
-def together(missed, attacks, count):
+def together(missed, attacks):
     """Whether any of the attacks got past the model, for the samples that all of them were tried on."""
-    count = min([count, *(len(missed[attack]) for attack in attacks)])
+    count = min(len(missed[attack]) for attack in attacks)
     return np.any([missed[attack][:count] for attack in attacks], axis=0)
 
 
 def summary(missed, guard):
     """Rows on one model: the strongest of each kind for each sample, and what that says of its gradients."""
     tried = tuple(attack for attack in BLACK if attack in missed)
-    white, black = together(missed, OPEN, 10**9), together(missed, tried, 10**9)
+    white, black = together(missed, white_box(guard)), together(missed, tried)
     count = min(len(white), len(black))
-    every = together(missed, (*OPEN, *tried), count)
+    # Fewer are asked about than searched for in the open: what they add counts, and takes nothing away.
+    every = white.copy()
+    every[:count] |= black[:count]
     yield {
         "what": f"not fooled, strongest white-box attack for each sample, {guard}",
         "ours": float(1 - white.mean()),
@@ -126,7 +139,7 @@ def summary(missed, guard):
     yield {
         "what": f"not fooled, strongest of all attacks, {guard}",
         "ours": float(1 - every.mean()),
-        "samples": count,
+        "samples": len(every),
         "note": "goal on MNIST: at least 0.5" if guard.startswith("Det") else "",
     }
     if guard == "plain":

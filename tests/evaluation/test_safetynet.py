@@ -84,8 +84,10 @@ def test_strongest_is_the_union_over_attacks_of_the_same_samples():
     never = dict.fromkeys((*safetynet_attacks.OPEN, *safetynet_attacks.BLACK), [False] * 8)
     first, second = [True] + [False] * 7, [False, True, False, False]
     rows = list(safetynet_attacks.summary(never | {safetynet_attacks.PAPERS: first, "outputs": second}, "Det A"))
-    assert [row["ours"] for row in rows] == [0.875, 0.75, 0.5, 0.0]
-    assert [row["samples"] for row in rows] == [8, 4, 4, 4]
+    assert [row["ours"] for row in rows] == [0.875, 0.75, 0.75, 0.0]
+    assert [row["samples"] for row in rows] == [8, 4, 8, 4]
+    own = {safetynet_attacks.ON_A_BRANCH: [True] * 6 + [False] * 2}
+    assert next(safetynet_attacks.summary(never | own, "branch"))["ours"] == 0.25
 
 
 def test_nets_are_fitted_as_they_say(setting):
