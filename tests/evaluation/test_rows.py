@@ -77,7 +77,7 @@ def test_readme_shows_the_results():
 def test_table_has_the_first_and_the_undefended(content):
     table = headline.table(content)
     # An upper limit where the attack failed a check.
-    assert "| 1 | system 1 | plain | ≤ 2.90 | 1.2 to 1.8 | 40 % | 95 % | 25 % |" in table
+    assert "| 1 | system 1 | plain | ≤ 2.90 | 1.2 to 1.8 | 40 % | 95 % | 5 % | 25 % |" in table
     assert "| 2 | system 2 | plain | 2.80 |" in table and "never beaten" not in table, "which is no rank"
     assert "| 12 | no defense |" in table and "system 9" not in table
     assert "failed for 1 of 12" in table and "1 more have no rank" in table
