@@ -4,19 +4,9 @@ from evaluation.goals.goal import Goal, row
 
 _ABC = "Det A or B or C"
 _EVERY_CHANGE = f"{_ABC}, by class, dynamic, harmless changes"
-_NOISE = ("sign 0.1", "sign 0.2", "gaussian 0.1", "gaussian 0.2")
 # Of more samples than all attacks were tried on; none of them falls to a black box alone.
 _UNFOOLED = "not fooled, strongest white-box attack for each sample"
-_NOISY = "rejected, sign 0.1, 5 % of clean rejected"
-# What each change gave, and what the codes are worth.
-_CODES = (
-    *(("not fooled at linf 0.2", _UNFOOLED, name, _ABC) for name in (f"{_ABC}, by class", f"{_ABC}, harmless changes")),
-    *(("not fooled at linf 0.2", _UNFOOLED, name, _ABC) for name in (f"{_ABC}, dynamic", _EVERY_CHANGE)),
-    ("not fooled at linf 0.2", _UNFOOLED, _ABC, "branch"),
-    ("sign noise of 0.1 rejected", _NOISY, "branch", "Det A"),
-    ("sign noise of 0.1 rejected", _NOISY, "Det A, activations as they are", "Det A"),
-    ("sign noise of 0.1 rejected", _NOISY, "Det A, binary", "Det A"),
-)
+_KINDS = ("fast", "iterative linf", "iterative l2", "DeepFool l2")
 
 
 def _detects(what, kind):
@@ -25,16 +15,42 @@ def _detects(what, kind):
     return what.startswith(starts) and what.endswith(end) and "fitted" not in what
 
 
+def _noisy(noise):
+    return f"rejected, {noise}, 5 % of clean rejected"
+
+
+def _known(of, kind):
+    return max((value for what, value in of.items() if _detects(what, kind)), default=None)
+
+
+def _less(what, found, one, other, remark=""):
+    return Goal(f"{what}, {one} less {other}", lambda of: of[f"{found}, {one}"] - of[f"{found}, {other}"], remark=remark)
+
+
+def _safetynet(size, noise):
+    """Known attacks by one layer's codes, unknown ones beside the branch, what each change gave, and what the codes are worth."""
+    held, rejected = f"not fooled at linf {size}", f"{noise} rejected"
+    longer = "of longer and other searches `detector` reports less for its own branches"
+    changes = (f"{_ABC}, by class", f"{_ABC}, harmless changes", f"{_ABC}, dynamic", _EVERY_CHANGE)
+    others = ("branch", "Det A, activations as they are", "Det A, binary")
+    return [
+        *(
+            Goal(f"detection accuracy, {kind}, Det A, threshold 0", lambda of, kind=kind: _known(of, kind), least=0.85)
+            for kind in _KINDS
+        ),
+        *(
+            row(f"detection accuracy, mean over attacks never seen, {threshold}, {guard}")
+            for threshold in ("threshold 0", "5 % of clean rejected")
+            for guard in ("branch", "Det A", f"{_ABC}, by class")
+        ),
+        *(_less(held, _UNFOOLED, name, _ABC) for name in changes),
+        _less(held, _UNFOOLED, _ABC, "branch", longer),
+        *(_less(rejected, _noisy(noise), name, "Det A") for name in others),
+    ]
+
+
 GOALS = {
     ("safetynet", "mnist"): [
-        *(
-            Goal(
-                f"detection accuracy, {kind}, Det A, threshold 0",
-                lambda of, kind=kind: max((v for what, v in of.items() if _detects(what, kind)), default=None),
-                least=0.85,
-            )
-            for kind in ("fast", "iterative linf", "iterative l2", "DeepFool l2")
-        ),
         Goal(
             "not fooled at linf 0.2, strongest white-box attack for each sample, the net with every change",
             lambda of: of[f"{_UNFOOLED}, {_EVERY_CHANGE}"],
@@ -44,22 +60,13 @@ GOALS = {
         ),
         Goal(
             "the same net: the most rejected of sign and Gaussian noise up to the attack's size, threshold at 5 %",
-            lambda of: max(of[f"rejected, {noise}, 5 % of clean rejected, {_EVERY_CHANGE}"] for noise in _NOISE),
+            lambda of: max(
+                of[f"{_noisy(noise)}, {_EVERY_CHANGE}"] for noise in ("sign 0.1", "sign 0.2", "gaussian 0.1", "gaussian 0.2")
+            ),
             most=0.1,
             remark="of noise of half the attack's size 5 to 6 %, of as large noise 15 to 16 %, though sign noise of it was learnt",
         ),
-        *(
-            row(f"detection accuracy, mean over attacks never seen, {threshold}, {guard}")
-            for threshold in ("threshold 0", "5 % of clean rejected")
-            for guard in ("branch", "Det A", f"{_ABC}, by class")
-        ),
-        *(
-            Goal(
-                f"{what}, {one} less {other}",
-                lambda of, what=found, a=one, b=other: of[f"{what}, {a}"] - of[f"{what}, {b}"],
-                remark="of longer and other searches `detector` reports less for its own branches" if other == "branch" else "",
-            )
-            for what, found, one, other in _CODES
-        ),
+        *_safetynet("0.2", "sign 0.1"),
     ],
+    ("safetynet", "cifar10"): _safetynet("2/255", "sign 4/255"),
 }
