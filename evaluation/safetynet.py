@@ -3,8 +3,8 @@
 Rows S5 and S6: detectors on binary, quaternary and unquantised codes of one layer or of three, beside a detector branch and
 a plain network, at a threshold of 0 as in the paper and where each rejects 5 % of held-out clean samples. Type I attacks
 know the classifier, type II the detector too, in the open (smoothed as in the paper, and stronger) or as a black box
-(transferred, or asking for outputs or labels alone). Control: harmless changes. On MNIST about an hour and a half with
-`--workers 2` on two free CPU cores; branches and twins are shared with the protocol `detector`.
+(transferred, or asking for outputs or labels alone). Control: harmless changes. On MNIST about half an hour with
+`--workers 2` on two free, fast CPU cores; branches and twins are shared with the protocol `detector`.
 """
 
 from typing import Annotated
