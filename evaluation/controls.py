@@ -1,6 +1,16 @@
 """The control of every table of rejections: samples that nobody attacked, after changes that nobody would call an attack."""
 
-from evaluation.detector_plan import shown
+
+def shown(size):
+    """A size to read: whole parts of 255 as such."""
+    parts = round(size * 255, 6)
+    return f"{parts:g}/255" if parts == int(parts) and round(size, 2) != size else f"{size:g}"
+
+
+def told(change):
+    """A kind of harmless change and its size, to read."""
+    kind, size = change
+    return f"{kind} {shown(size)}"
 
 
 def changed(x, changes):
@@ -11,4 +21,4 @@ def changed(x, changes):
     """
     from tfdefense.metrics import harmless
 
-    return {"unchanged": x} | {f"{kind} {shown(size)}": harmless(x, size, kind) for kind, size in changes}
+    return {"unchanged": x} | {told((kind, size)): harmless(x, size, kind) for kind, size in changes}

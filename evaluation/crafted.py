@@ -1,6 +1,7 @@
 """Adversarial samples that several networks are tested on: crafted once, kept under their content."""
 
 import hashlib
+import json
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -30,8 +31,12 @@ def crafted(context, name, attack, model, x, y, target=None, **options):
     `options` are those of the attack's call.
     """
     digest = hashlib.sha256(repr((attack, target, options)).encode())
-    for file in sorted([*LIBRARY.glob("attacks/*.py"), *LIBRARY.glob("layers/*.py"), LIBRARY / "surrogate.py"]):
+    # What an attack sees of a network: its gradients, its logits and its bounds.
+    seen_through = [LIBRARY / f"{name}.py" for name in ("surrogate", "decisions", "graph")]
+    for file in sorted([*LIBRARY.glob("attacks/*.py"), *LIBRARY.glob("layers/*.py"), *seen_through]):
         digest.update(file.read_bytes())
+    # Another pooling or activation has the same weights.
+    digest.update(json.dumps(model.get_config(), sort_keys=True, default=str).encode())
     for array in (x, y, *model.get_weights()):
         digest.update(np.ascontiguousarray(array).tobytes())
     path = context.kept.parent / "crafted" / f"{digest.hexdigest()[:16]}.npz"

@@ -12,9 +12,9 @@ from typing import Annotated
 import typer
 
 from evaluation import detector_paper as paper
-from evaluation.controls import changed
+from evaluation.controls import changed, shown, told
 from evaluation.detector_fit import Setting
-from evaluation.detector_plan import AROUND_HALF, KINDS, PLANS, SIZED, STRONGEST, shown, strongest
+from evaluation.detector_plan import AROUND_HALF, KINDS, PLANS, SIZED, STRONGEST, strongest
 
 DATASETS = ("mnist", "cifar10", "imagenette_small", "digits")
 SIGMAS = tuple(sorted({round(0.1 * i, 2) for i in range(11)} | {round(0.4 + 0.01 * i, 2) for i in range(11)}))
@@ -341,7 +341,7 @@ def _control_rows(context, setting, measured):
         context.row("M7", what, one["steps"], samples=(1 + static) * len(setting.samples["whole"][0]), note=note)
         for threshold, title in (("half", HALF), ("calibrated", "threshold at 5 %")):
             for change, rejected in measured[name]["control"][threshold].items():
-                seen = change in [f"{kind} {shown(size)}" for kind, size in setting.plan.harmless]
+                seen = change in [told(known) for known in setting.plan.harmless]
                 note = f"{title}; {'among' if seen and 'harmless' in name else 'not among'} the changes it was fitted on"
                 what = f"rejected, {change}, {title}, {name}"
                 clean = change == "unchanged"

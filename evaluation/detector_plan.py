@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from evaluation.controls import shown
+
 KINDS = ("fast", "iterative linf", "iterative l2", "DeepFool l2", "DeepFool linf")
 SIZED = {"fast": "linf", "iterative linf": "linf", "iterative l2": "l2"}
 
@@ -153,12 +155,6 @@ class Adversary:
     @property
     def name(self):
         return self.kind if self.size is None else f"{self.kind} {shown(self.size)}"
-
-
-def shown(size):
-    """A size to read: whole parts of 255 as such."""
-    parts = round(size * 255, 6)
-    return f"{parts:g}/255" if parts == int(parts) and round(size, 2) != size else f"{size:g}"
 
 
 def adversaries(plan):

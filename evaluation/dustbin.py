@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from evaluation import dustbin_rows as rows
-from evaluation.dustbin_attacks import craft, factor_that_transfers, right, steps_of
+from evaluation.dustbin_attacks import carlini_length, craft, factor_that_transfers, right, steps_of
 from evaluation.dustbin_plan import NAIVE_CHANGED, PLANS, networks, recipes_of
 
 DATASETS = ("mnist", "cifar10", "digits")
@@ -46,7 +46,6 @@ def load(path):
     import keras
 
     import tfdefense as td
-    import tfdefense.layers
 
     model = keras.models.load_model(path, compile=False)
     return td.OutDistribution().attach(model) if model.output_shape[-1] > CLASSES else model
@@ -71,7 +70,10 @@ def run(
         | {"C&W samples": few, "white-box samples": white}
         | {"target of T-FGS": "least likely; the paper names none", "attacks crafted on": "the naive recipe, seed 1"}
         | {"tested": f"the first {number} test samples that this network has right; the paper: all"}
-        | {"C&W": "rounds of 200 steps, values clipped; the paper has its authors' code", "DeepFool": "5 likeliest classes"}
+        | {
+            "C&W": f"rounds of {carlini_length(quick)['steps']} steps, values clipped; the paper has its authors' code",
+            "DeepFool": "5 likeliest classes",
+        }
         | {"I-FGS": f"{steps_of(plan)} steps; the paper tells none", "white box": "the first test samples, right or not"}
         | plan.differs
     )
@@ -87,7 +89,7 @@ def run(
     transfers = context.part("factor of DeepFool", factor_that_transfers, models["naive"], tried["DeepFool"])
     rows.lengthen(sets, transfers["factor"])
     rows.lengthen(tried, transfers["factor"])
-    rows.shares(context, plan, paths)
+    rows.shares(context, {kind: paths[kind] for kind in (*plan.recipes, *plan.changes) if kind in paths})
     rows.clean(context, models, samples)
     rows.table(context, models, source, sets, transfers, 2 * few)
     if plan.other:
@@ -95,7 +97,13 @@ def run(
     rows.controls(context, models, samples, plan, number)
     if changes:
         trained = {kind: load(paths[kind]) for kind in wanted if kind in plan.changes}
-        rows.improvements(context, plan, trained, models, samples, sets, tried, number)
+
+        def again(kind):
+            recipe, known = wanted[kind]
+            return load(context.network(recipe, **known | {"seed": 1}))
+
+        best, model = rows.improvements(context, plan, trained, models, samples, sets, tried, number, again)
+        models |= {best: model}
         rows.undefended(context, load(paths[NAIVE_CHANGED]), samples, sets)
     rows.white_boxes(context, models, plan, samples, white, few)
     if figures:

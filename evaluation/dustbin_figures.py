@@ -58,7 +58,8 @@ def moons(dustbin, path=None, *, samples=400, epochs=40, seed=0):
     x = (0.5 + (x - x.mean(0)) / 4).astype("float32")
     all_x, all_y = x, y
     if dustbin:
-        around = np.random.default_rng(seed).uniform(0, 1, (2 * samples, 2)).astype("float32")
+        # Beyond the frame too: where nothing was seen the classes would run out of it.
+        around = np.random.default_rng(seed).uniform(-0.25, 1.25, (4 * samples, 2)).astype("float32")
         distance, _ = NearestNeighbors(n_neighbors=1).fit(x).kneighbors(around)
         outside = around[distance[:, 0] > 0.08]
         all_x, all_y = np.concatenate([x, outside]), np.concatenate([y, np.full(len(outside), 2)])

@@ -14,9 +14,9 @@ import typer
 
 from evaluation import safetynet_attacks as attacks
 from evaluation import safetynet_paper as paper
-from evaluation.controls import changed
+from evaluation.controls import changed, shown, told
 from evaluation.detector import chosen_sizes
-from evaluation.detector_plan import PLANS, shown
+from evaluation.detector_plan import PLANS
 from evaluation.safetynet_fit import ALL, CODES, NETS, Guards
 
 DATASETS = ("mnist", "cifar10", "digits")
@@ -200,7 +200,7 @@ def _control_rows(context, setting, guards):
                 goal = title == "calibrated" and change.split()[0] in ("sign", "gaussian")
                 notes = ["goal: under 0.10 of noise"] if goal else []
                 if "harmless" in name and change != "unchanged":
-                    known = change in [f"{kind} {shown(size)}" for kind, size in setting.plan.harmless]
+                    known = change in [told(seen) for seen in setting.plan.harmless]
                     notes.append(f"{'among' if known else 'not among'} the changes that it was fitted on")
                 note = "; ".join(notes)
                 context.row("S5", f"rejected, {change}, {about}, {name}", rejected, samples=len(setting.attacked.x), note=note)

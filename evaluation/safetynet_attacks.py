@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 
+from evaluation.controls import shown
 from evaluation.crafted import crafted
-from evaluation.detector_plan import shown, strongest
+from evaluation.detector_plan import strongest
 
 PAPERS = "smoothed, from the sample, as in the paper"
 OPEN = (PAPERS, "smoothed, all starts", "straight-through, selective, all starts", "straight-through, log-sum-exp, all starts")

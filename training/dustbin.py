@@ -8,13 +8,13 @@ from training.keep import write_whole
 from training.recipe import source
 
 
-def extended(recipe, x, y, work, *, trained, data_dir=None):
-    """The training set with the recipe's dustbin samples behind it, labelled with one class more."""
+def extended(recipe, x, y, classes, work, *, trained, data_dir=None):
+    """The training set with the recipe's dustbin samples behind it, labelled with the number after the last class.
+
+    `classes` counts those of the whole set: the samples taken of it may lack the last ones.
+    """
     outside = _kept(work / "dustbin.npy", lambda: _samples(recipe, x, y, trained, data_dir))
-    # Filled in place: joining the parts at once would hold the training set twice.
-    all_x = np.empty((len(x) + len(outside), *x.shape[1:]), x.dtype)
-    all_x[: len(x)], all_x[len(x) :] = x, outside
-    return all_x, np.concatenate([y, np.full(len(outside), y.max() + 1, y.dtype)])
+    return np.concatenate([x, outside]), np.concatenate([y, np.full(len(outside), classes, y.dtype)])
 
 
 def _kept(path, make):

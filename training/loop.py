@@ -144,9 +144,9 @@ def fit(recipe, work, *, place, trained, data_dir=None, callbacks=(), verbose=2)
             f"`batch_size` must be a multiple of the {place.replicas} replicas. Received {recipe.batch_size}. "
             "Change it, or pass `--strategy one`."
         )
-    own = len(x)
+    own, classes = len(x), int(train.y.max()) + 1 if recipe.task == "classes" else None
     if recipe.dustbin:
-        x, y = extended(recipe, x, y, work, trained=trained, data_dir=data_dir)
+        x, y = extended(recipe, x, y, classes, work, trained=trained, data_dir=data_dir)
     found = {"train": fingerprint(x, y), "test": fingerprint(test.x, test.y)}
     same_data(work, found)
     watched = branch.classifier(recipe, trained) if recipe.watched else None
@@ -159,8 +159,8 @@ def fit(recipe, work, *, place, trained, data_dir=None, callbacks=(), verbose=2)
         batches, judged = prepared(recipe, x, judged_on.x, trained)
     keras.utils.set_random_seed(recipe.seed)
     with place.scope(), _policy(recipe.mixed_precision) as policy:
-        classes = int(train.y.max()) + 1 + bool(recipe.dustbin) if recipe.task == "classes" else None
-        model = place.prepare(_compiled(recipe, len(batches), x.shape[1:], classes, watched))
+        outputs = classes and classes + bool(recipe.dustbin)
+        model = place.prepare(_compiled(recipe, len(batches), x.shape[1:], outputs, watched))
     checkpoints = Checkpoints(work, writes=place.chief)
     tested = place.batches(WholeBatches(*judged, place.replicas))
     model.fit(

@@ -65,13 +65,14 @@ class Recipe:
     def changed(self, **settings):
         """The same recipe with those settings that are not None.
 
-        A network that gives features for the dustbin is changed in `epochs` and `train_samples` as well.
+        A network that gives features for the dustbin is changed in `dataset`, `epochs` and `train_samples` as well.
         """
         settings = {name: value for name, value in settings.items() if value is not None}
         for name in ("epochs", "batch_size", "train_samples"):
             if name in settings and (not isinstance(settings[name], int) or settings[name] < 1):
                 raise ValueError(f"`{name}` must be a whole number of at least 1. Received {settings[name]!r}.")
-        passed_on = {n: settings[n] for n in ("epochs", "train_samples") if settings.get(n, getattr(self, n)) != getattr(self, n)}
+        shared = ("dataset", "epochs", "train_samples")
+        passed_on = {name: settings[name] for name in shared if settings.get(name, getattr(self, name)) != getattr(self, name)}
         if self.dustbin or "dustbin" in settings:
             settings["dustbin"] = tuple(_checked(part, passed_on) for part in settings.get("dustbin", self.dustbin))
         if settings.get("optimizer", self.optimizer) != self.optimizer:

@@ -43,6 +43,7 @@ tried = {
     "AdversaryMachine": (lambda: guard(codes(new))),
     "DetectorBranch": (lambda: layers.DetectorBranch(width=4, seed=1)(ops.zeros((2, 12, 12, 3)))),
     "ReverseLogits": (lambda: layers.ReverseLogits()(scores)),
+    "Dustbin": (lambda: layers.Dustbin()(ops.concatenate([scores, ops.ones((len(scores), 1))], -1))[1]),
     "Confidence": (lambda: layers.Confidence()(scores)),
     "Reject": (lambda: layers.Reject()(new, scores, layers.Threshold(0.0)(layers.Confidence()(scores)))["label"]),
     "Reject, NaN": (lambda: layers.Reject()(new * np.nan, scores, scores[:, 0])["label"]),

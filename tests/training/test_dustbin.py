@@ -53,7 +53,7 @@ def test_named_network_is_trained_as_long_and_on_the_same_samples(trained, cache
 def test_samples_are_the_blends_that_the_named_network_gives(trained, cache, tmp_path):
     digits = data.load("digits").take(slice(1200))
     recipe = recipes.find("digits_interpolated").changed(epochs=6)
-    x, y = parts.extended(recipe, digits.x, digits.y, tmp_path, trained=functools.partial(train, cache=cache))
+    x, y = parts.extended(recipe, digits.x, digits.y, 10, tmp_path, trained=functools.partial(train, cache=cache))
     (naive,) = cache.glob("digits-*/model.keras")
     blends = data.interpolate(digits.x, digits.y, keras.models.load_model(naive, compile=False), per_class=30).x
     np.testing.assert_array_equal(x[:1200], digits.x)
@@ -63,12 +63,36 @@ def test_samples_are_the_blends_that_the_named_network_gives(trained, cache, tmp
     assert not {letter.tobytes() for letter in x[1200:1500]} & {letter.tobytes() for letter in data.load("letters8", "test").x}
 
 
+def test_dustbin_is_no_class_where_the_samples_taken_lack_the_last_ones(tmp_path):
+    """As of a folder of pictures, which are in the order of their classes."""
+    digits = data.load("digits")
+    order = np.argsort(digits.y, kind="stable")
+    np.savez(tmp_path / "sorted.npz", x_train=digits.x[order], y_train=digits.y[order], x_test=digits.x[:50], y_test=digits.y[:50])
+    path = train(
+        "digits_out",
+        cache=tmp_path,
+        verbose=0,
+        dataset=str(tmp_path / "sorted.npz"),
+        epochs=2,
+        train_samples=700,
+        dustbin=[LETTERS],
+    )
+    model = keras.models.load_model(path / "model.keras", compile=False)
+    assert model.output_shape == (None, 11) and digits.y[order][:700].max() < 9
+    assert rejected(model, data.load("letters8", "test").x) > 0.5
+
+
+def test_network_behind_the_dustbin_learns_from_the_same_set():
+    changed = recipes.find("mnist_cuda_interpolated").changed(dataset="fashion_mnist")
+    assert recipes.source(changed.dustbin[1]).recipe == recipes.find("mnist_cuda").changed(dataset="fashion_mnist")
+
+
 def test_interrupted_run_goes_on_with_the_same_samples(tmp_path, monkeypatch):
     digits = data.load("digits", limit=50)
     recipe = recipes.find("digits").changed(dustbin=[{"set": "letters8", "limit": 20}])
-    first, _ = parts.extended(recipe, digits.x, digits.y, tmp_path, trained=train)
+    first, _ = parts.extended(recipe, digits.x, digits.y, 10, tmp_path, trained=train)
     monkeypatch.setattr(parts, "_samples", lambda *_: pytest.fail("made again"))
-    again, _ = parts.extended(recipe, digits.x, digits.y, tmp_path, trained=train)
+    again, _ = parts.extended(recipe, digits.x, digits.y, 10, tmp_path, trained=train)
     np.testing.assert_array_equal(again, first)
 
 
