@@ -66,11 +66,11 @@ class Context:
         values = {"x": list(x), "y": list(y)} | ({} if deviation is None else {"deviation": list(deviation)})
         self.series.append({"row": row, "what": what, **values})
 
-    def network(self, recipe, **settings):
-        """The path of a trained model; trains it first when the cache does not have it."""
+    def network(self, recipe, *, shared=False, **settings):
+        """The path of a trained model; trains it first when the cache does not have it, with all cores if it is not `shared`."""
         from evaluation.networks import trained
 
-        return trained(recipe, data_dir=self.data_dir, **settings)
+        return trained(recipe, data_dir=self.data_dir, shared=shared and self.workers > 1, **settings)
 
     def turn(self, items):
         """The items in the order in which this process takes them: of two one begins at the end, so that they meet once.

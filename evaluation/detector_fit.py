@@ -94,7 +94,8 @@ class Setting:
             width = self.budget["width"]
             made = td.AdversaryDetector(layer, form=self.plan.form, width=width, seed=0, threshold=threshold).attach(self.base)
             with np.load(self.branch(fitted_on, layer, harmless, batches)) as file:
-                _branch(made).set_weights([file[f"arr_{i}"] for i in range(len(file.files) - 2)])
+                branch = _branch(made)
+                branch.set_weights([file[f"arr_{i}"] for i in range(len(branch.weights))])
             if threshold is None:
                 td.calibrate(made, self.held_out.x, max_rejected=0.05)
             self._detectors[known] = made

@@ -205,7 +205,7 @@ def run(
     fitted = fitted or min(plan.fitted, 1000 if quick else plan.fitted)
     number = context.samples_or(300, 60)
     recipes = {"plain": plan.recipe, "robust": ROBUST[dataset]}
-    trained = {kind: context.network(recipes[kind]) for kind in context.turn(recipes)}
+    trained = {kind: context.network(recipes[kind], shared=True) for kind in context.turn(recipes)}
     networks = {kind: trained[kind] for kind in recipes}
     context.settings.update(
         networks=", ".join(path.parent.name for path in networks.values()),

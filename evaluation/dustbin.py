@@ -80,7 +80,7 @@ def run(
     samples = Samples(context, plan)
     wanted = recipes_of(plan, quick, settings, (plan.changes[:2] if quick else plan.changes) if changes else ())
     # All in one go: of two processes each begins at its own end, and none waits for what the other trains.
-    paths = {kind: context.network(recipe, **known) for kind, (recipe, known) in context.turn(wanted.items())}
+    paths = {kind: context.network(recipe, shared=True, **known) for kind, (recipe, known) in context.turn(wanted.items())}
     models, source = {kind: load(paths[kind]) for kind in plan.recipes}, load(paths["source"])
     test = right(source, samples.test, number)
     unseen = right(source, samples.held_out, max(10, number // 2))

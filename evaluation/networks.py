@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+# How TensorFlow is told its share of the cores.
+THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
 def environment():
@@ -24,13 +26,17 @@ def _written(name, value):
     return json.dumps(value) if isinstance(value, list | tuple | dict) else str(value)
 
 
-def trained(recipe, *, data_dir=None, **settings):
-    """The path of the recipe's `.keras` file; trains, with its progress shown, when it is not in the cache."""
+def trained(recipe, *, data_dir=None, shared=False, **settings):
+    """The path of the recipe's `.keras` file; trains, with its progress shown, when it is not in the cache.
+
+    `shared` says that other processes train other networks meanwhile. Else they wait for this one, which gets all cores.
+    """
     command = [sys.executable, "-m", "training", recipe]
     for name, value in {"data_dir": data_dir, **settings}.items():
         if value is not None:
             command += [f"--{name.replace('_', '-')}", _written(name, value)]
-    done = subprocess.run(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True)
+    place = {name: value for name, value in environment().items() if shared or name not in THREADS}
+    done = subprocess.run(command, cwd=ROOT, env=place, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         shown = " ".join(["python", *command[1:]])
         raise ValueError(f"Expected a trained network from `{shown}`, which ended with exit code {done.returncode}.")

@@ -45,7 +45,7 @@ TRIES = {
 
 def trained_pair(context, train, held_out, options):
     names = {loss: f"{context.dataset}_resnet_{loss}" for loss in LOSSES}
-    paths = {loss: context.network(names[loss], **options) for loss in context.turn(LOSSES)}
+    paths = {loss: context.network(names[loss], shared=True, **options) for loss in context.turn(LOSSES)}
     return {loss: measured.Network(context, loss, path, train, held_out) for loss, path in paths.items()}
 
 
@@ -119,7 +119,7 @@ def _training_rows(context):
     for loss in context.turn(LOSSES):
         for rate in RATES[loss]:
             options = {"optimizer": "SGD", "learning_rate": rate} | budget
-            path = context.network(f"{context.dataset}_resnet_{loss}", **options)
+            path = context.network(f"{context.dataset}_resnet_{loss}", shared=True, **options)
             error = 1 - json.loads((path.parent / "config.json").read_text())["test_accuracy"]
             context.row("R1", f"test error, SGD with a learning rate of {rate}, {TITLES[loss]}", error, note=note)
 
@@ -153,7 +153,7 @@ def _attacks(context, network, x, y, few):
 def _tried_rows(context, train, held_out, x, y, few):
     """K-density after other trainings."""
     for loss, training, options in context.turn(TRIES.get(context.dataset, ())):
-        path = context.network(f"{context.dataset}_resnet_{loss}", **{"depth": TRIED_DEPTH} | options)
+        path = context.network(f"{context.dataset}_resnet_{loss}", shared=True, **{"depth": TRIED_DEPTH} | options)
         network, about = measured.Network(context, loss, path, train, held_out), f"{TITLES[loss]}, ResNet-{TRIED_DEPTH}, {training}"
         error = network.config["test_accuracy"]
         context.row("R8", f"test error, {about}", 1 - error, note="whether another training is why a number falls short")

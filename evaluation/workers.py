@@ -14,12 +14,12 @@ import sys
 @contextlib.contextmanager
 def helped(arguments, workers, commit):
     """Runs the same command in `workers - 1` more processes; they end with this one. Call it before TensorFlow is imported."""
-    from evaluation.networks import ROOT, environment
+    from evaluation.networks import ROOT, THREADS, environment
     from evaluation.results import COMMIT
 
     if workers > 1:
         share = max(1, (os.cpu_count() or 1) // workers)
-        os.environ.update({f"TF_NUM_{kind}_THREADS": str(share) for kind in ("INTRAOP", "INTEROP")})
+        os.environ.update(dict.fromkeys(THREADS, str(share)))
     devices = gpus() if workers > 1 else []
     command = [sys.executable, "-m", "evaluation", *arguments, "--worker"]
     places = {index: environment() | {COMMIT: commit} | _one_of(devices, index) for index in range(1, workers)}

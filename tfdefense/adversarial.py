@@ -82,7 +82,7 @@ class AdversarialTraining(keras.Model):
         return tf.where(drawn[0] < self.share, pick(drawn[1], count), count)
 
     def perturb(self, x, y):
-        """The batch with a part of it attacked, and which samples these are."""
+        """The batch with a part of it attacked, and which samples an attack has moved."""
         if not getattr(y, "dtype", tf.float32).is_integer or len(y.shape) > 2 or (len(y.shape) == 2 and y.shape[-1] != 1):
             raise ValueError(f"Expected integer classes, one a sample. Received {y!r}. For one-hot labels: `y.argmax(-1)`.")
         view = View.of(self._hidden.target, self.attacked_bounds)
@@ -100,7 +100,9 @@ class AdversarialTraining(keras.Model):
             for change, own in zip(changes, rows, strict=False)
         ]
         mixed = tf.dynamic_stitch(rows, [*parts, tf.gather(x, rows[-1])])
-        return tf.stop_gradient(tf.ensure_shape(mixed, x.shape)), which < len(self.attacks)
+        mixed = tf.stop_gradient(tf.ensure_shape(mixed, x.shape))
+        moved = tf.reduce_any(tf.reshape(mixed != x, [tf.shape(x)[0], -1]), axis=-1)
+        return mixed, (which < len(self.attacks)) & moved
 
     def draw(self, samples):
         """Five uniform numbers a sample: they follow from the seed, the step and the sample's place in the global batch alone.

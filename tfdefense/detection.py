@@ -8,7 +8,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfdefense import __version__
 from tfdefense.adversarial import AdversarialTraining, pick
+from tfdefense.attacks.checks import check
 from tfdefense.defended import base_model, bounds_of, defend
 from tfdefense.graph import walk
 from tfdefense.kept import content
@@ -145,7 +147,9 @@ def twins(model, attack, x, y, *, bounds=None, batch_size=128, cache=None):
         cache: A directory: twins made before of the same samples, model and attack are read from there.
 
     Returns:
-        The clean samples followed by the twins, and for each 0 (clean) or 1 (attacked).
+        The clean samples followed by the twins, and for each 0 (clean) or 1 (attacked). What the classifier has wrong is attacked
+        as well; a twin that the attack left as it was, for want of a gradient or because it looks for the smallest change and
+        that is none, counts as clean.
 
     Example:
 
@@ -158,15 +162,17 @@ def twins(model, attack, x, y, *, bounds=None, batch_size=128, cache=None):
             f"`cache` needs a Keras model, whose weights can be compared. Received {type(model).__name__}. Leave it out."
         )
     samples = [np.asarray(x), np.asarray(y)]
-    path = None if cache is None else Path(cache) / f"twins-{content(model, attack, *samples, bounds)}.npy"
+    path = None if cache is None else Path(cache) / f"twins-{content(model, attack, *samples, bounds, __version__)}.npy"
     if path is not None and path.exists():
         x_adv = np.load(path)
     else:
-        x_adv = attack(model, x, y, bounds=bounds, batch_size=batch_size).x_adv
+        x_adv = attack(model, x, y, regardless=True, bounds=bounds, batch_size=batch_size).x_adv
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             # Under a name of this process until it is whole: others may be reading.
             unfinished = path.with_suffix(f".{os.getpid()}.npy")
             np.save(unfinished, x_adv)
             os.replace(unfinished, path)
-    return np.concatenate([np.asarray(x, "float32"), x_adv]), np.repeat(np.array([0, 1], "int32"), len(x))
+    clean = check(model, x, y, bounds)[1]
+    moved = (x_adv != clean).reshape(len(clean), -1).any(1)
+    return np.concatenate([clean, x_adv]), np.concatenate([np.zeros(len(clean), "int32"), moved.astype("int32")])

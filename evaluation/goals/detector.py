@@ -34,7 +34,7 @@ def _detector(size=None, noise="sign 0.1"):
     return [
         Goal(f"{under}, each by its own branch", lambda of: of[under], least=0.8),
         Goal("least detectability of the five by one branch, the better of two", _one_branch, least=0.85),
-        Goal("fitted on iterative linf, tested on fast", _transferred, least=0.85),
+        Goal("fitted on iterative linf, tested on fast, each at the size chosen for it", _transferred, least=0.85),
         *(row(least(name), least=0.7 if name == "dynamic" else None) for name in compared),
         row(f"rejected, unchanged, {_HALF}, dynamic", most=0.05),
         *(row(held(name), **(_HELD if name == "dynamic" and size == "0.2" else {})) for name in compared),

@@ -341,7 +341,7 @@ def test_whole_protocol_gives_every_row(classifier, dustbin, context, tmp_path, 
         (paths[name].parent / "config.json").write_text(json.dumps(config | ({"dustbin": []} if name == "naive" else {})))
     asked = []
 
-    def network(recipe, **settings):
+    def network(recipe, shared=False, **settings):
         asked.append((recipe, settings))
         return paths["naive" if recipe == "digits" else "augmented"]
 

@@ -227,9 +227,9 @@ def test_helper_writes_nothing(places):
     assert not (places / "results").exists()
 
 
-def test_processes_of_one_run_are_told_its_commit(monkeypatch):
+def test_processes_of_one_run_are_told_its_commit_and_share_of_the_cores(monkeypatch):
     """The names of parts hold it: had somebody committed between their starts, each would measure all of them."""
-    from evaluation import workers
+    from evaluation import networks, workers
 
     told = []
 
@@ -243,6 +243,18 @@ def test_processes_of_one_run_are_told_its_commit(monkeypatch):
     monkeypatch.setattr(workers, "gpus", lambda: [])
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         monkeypatch.setenv(name, "1")
+    place = {}
+
+    def run(command, cwd, env, **_):
+        place.update(env)
+        return types.SimpleNamespace(returncode=0, stdout="model.keras\n")
+
+    monkeypatch.setattr(networks, "subprocess", types.SimpleNamespace(run=run, PIPE=None))
+    networks.trained("digits", shared=True)
+    assert {place[name] for name in networks.THREADS} == {"1"}
+    place.clear()
+    networks.trained("digits")
+    assert not set(networks.THREADS) & set(place), "the others wait for it: it may have all cores"
     own = results.commit()
     with workers.helped(["dnr"], 2, "abc+changes"):
         assert told == [(["--worker", "1"], "abc+changes")]

@@ -207,10 +207,11 @@ ATTACKERS = (
         "detector branch: dynamic adversary",
         "own",
         lambda s: attacks.Strongest(
-            [attacks.DynamicAdversary(s.size, sigma=share / 10, norm=s.norm, steps=s.steps) for share in (1, 3, 5, 7)]
+            # Close together below a half, where what wins a pixel changes from the classifier's sign to the detector's.
+            [attacks.DynamicAdversary(s.size, sigma=sigma, norm=s.norm, steps=s.steps) for sigma in (0.3, 0.4, 0.45, 0.48, 0.5)]
         ),
         where=_made_of("DetectorBranch"),
-        passes=lambda s: 8 * s.steps,
+        passes=lambda s: 10 * s.steps,
     ),
     Attacker(
         "discrete codes: Carlini-Wagner through a smooth copy",
