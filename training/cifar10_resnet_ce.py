@@ -1,7 +1,7 @@
 """CIFAR-10 on a residual network with cross-entropy (PAPERS.md, row R8).
 
 Command: python -m training cifar10_resnet_ce            (other depths: --depth 20)
-Cost: about 5.5 minutes an epoch at depth 14 on 2 CPU cores.
+Cost: 1 to 5.5 minutes an epoch at depth 14 on 2 CPU cores, by their pace.
 Expected: 0.749 at depth 8 after 10 epochs, deeper not measured; the paper has 0.93 with ResNet-32 and 90,000 steps.
 
 The settings are those of `cifar10_resnet_rce` but for the loss. Adam, where the paper has SGD: the gradient of reverse
