@@ -29,7 +29,9 @@ def context(classifier, tmp_path, monkeypatch):
         classifier.save(tmp_path / name / "model.keras")
     monkeypatch.setattr(results, "UNTRACKED", tmp_path / "runs")
     monkeypatch.setattr(results, "commit", lambda: "abc")
-    monkeypatch.setattr(Context, "network", lambda self, name: tmp_path / ("robust" if "pgd" in name else "plain") / "model.keras")
+    monkeypatch.setattr(
+        Context, "network", lambda self, name, **_: tmp_path / ("robust" if "pgd" in name else "plain") / "model.keras"
+    )
     monkeypatch.setitem(dnr.PLANS, "digits", PLAN)
     monkeypatch.setitem(dnr_trained.SIZES, "digits", (0, 0.5, 4))
     monkeypatch.setitem(dnr_trained.LAYERS, "digits", {"one more": ("conv_1", "scores")})
