@@ -67,10 +67,13 @@ class Context:
         self.series.append({"row": row, "what": what, **values})
 
     def network(self, recipe, *, shared=False, **settings):
-        """The path of a trained model; trains it first when the cache does not have it, with all cores if it is not `shared`."""
+        """The path of a trained model; trains it first when the cache does not have it.
+
+        `shared` says that other processes of the run train other networks meanwhile; else they wait for this one.
+        """
         from evaluation.networks import trained
 
-        return trained(recipe, data_dir=self.data_dir, shared=shared and self.workers > 1, **settings)
+        return trained(recipe, data_dir=self.data_dir, all_cores=self.workers > 1 and not shared, **settings)
 
     def turn(self, items):
         """The items in the order in which this process takes them: of two one begins at the end, so that they meet once.

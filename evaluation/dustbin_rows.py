@@ -58,12 +58,12 @@ def shares(context, paths):
     """How large the dustbin is beside the training set, in the paper's networks and where a change has other parts in it."""
     import json
 
-    told = []
+    shown = []
     for kind, path in paths.items():
         config = json.loads((path.parent / "config.json").read_text())
-        if not config["dustbin"] or config["dustbin"] in told:
+        if not config["dustbin"] or config["dustbin"] in shown:
             continue
-        told.append(config["dustbin"])
+        shown.append(config["dustbin"])
         known, seen = paper.of(paper.SHARE, context.dataset, kind), config["train_samples"]
         what = f"samples in the dustbin for each training sample, {title(kind)}"
         parts = ", ".join(next(iter(part)) + " " + str(next(iter(part.values()))) for part in config["dustbin"])
@@ -148,14 +148,13 @@ def improvements(context, plan, trained, models, samples, sets, tried, number, a
     best = chosen(found, naive - CLEAN_LOSS)
     # One training may be luck: the best has to show it twice.
     trained_as, by, _ = best.replace("joined", "both").partition(BY_NOISE)
-    twice = compared[best + AGAIN] = again(trained_as)
+    repeated = again(trained_as)
     if by:
-        compared[best + AGAIN] = by_noise(twice, x, plan.controls[0])
-    if best == "joined":
-        compared[best + AGAIN] = joined(twice, x)
-    found |= measured(
-        context, "unseen", judge, {best + AGAIN: compared[best + AGAIN]}, samples.held_out, tried, None, plan.controls[:1]
-    )
+        repeated = by_noise(repeated, x, plan.controls[0])
+    elif best == "joined":
+        repeated = joined(repeated, x)
+    compared[best + AGAIN] = repeated
+    found |= measured(context, "unseen", judge, {best + AGAIN: repeated}, samples.held_out, tried, None, plan.controls[:1])
     tested = measured(context, "change", judge, compared, test, sets, samples.foreign.x, plan.controls)
     goal = told(plan.controls[0])
     whole = measured(context, "clean, all", outcome, compared, samples.test.x, samples.test.y)

@@ -26,16 +26,16 @@ def _written(name, value):
     return json.dumps(value) if isinstance(value, list | tuple | dict) else str(value)
 
 
-def trained(recipe, *, data_dir=None, shared=False, **settings):
+def trained(recipe, *, data_dir=None, all_cores=False, **settings):
     """The path of the recipe's `.keras` file; trains, with its progress shown, when it is not in the cache.
 
-    `shared` says that other processes train other networks meanwhile. Else they wait for this one, which gets all cores.
+    `all_cores` says that the other processes of the run wait for this network: it need not keep to this one's share.
     """
     command = [sys.executable, "-m", "training", recipe]
     for name, value in {"data_dir": data_dir, **settings}.items():
         if value is not None:
             command += [f"--{name.replace('_', '-')}", _written(name, value)]
-    place = {name: value for name, value in environment().items() if shared or name not in THREADS}
+    place = {name: value for name, value in environment().items() if not all_cores or name not in THREADS}
     done = subprocess.run(command, cwd=ROOT, env=place, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         shown = " ".join(["python", *command[1:]])

@@ -227,7 +227,7 @@ def test_helper_writes_nothing(places):
     assert not (places / "results").exists()
 
 
-def test_processes_of_one_run_are_told_its_commit_and_share_of_the_cores(monkeypatch):
+def test_processes_of_one_run_are_told_its_commit_and_share_of_the_cores(tmp_path, monkeypatch):
     """The names of parts hold it: had somebody committed between their starts, each would measure all of them."""
     from evaluation import networks, workers
 
@@ -250,11 +250,11 @@ def test_processes_of_one_run_are_told_its_commit_and_share_of_the_cores(monkeyp
         return types.SimpleNamespace(returncode=0, stdout="model.keras\n")
 
     monkeypatch.setattr(networks, "subprocess", types.SimpleNamespace(run=run, PIPE=None))
-    networks.trained("digits", shared=True)
-    assert {place[name] for name in networks.THREADS} == {"1"}
-    place.clear()
-    networks.trained("digits")
-    assert not set(networks.THREADS) & set(place), "the others wait for it: it may have all cores"
+    for processes, shared, limited in ((1, False, True), (2, True, True), (2, False, False)):
+        place.clear()
+        made = Context("dnr", "digits", True, None, None, tmp_path, tmp_path, workers=processes)
+        made.network("digits", shared=shared)
+        assert {place.get(name) for name in networks.THREADS} == {"1" if limited else None}, "what the user set, or a share"
     own = results.commit()
     with workers.helped(["dnr"], 2, "abc+changes"):
         assert told == [(["--worker", "1"], "abc+changes")]
