@@ -7,6 +7,7 @@ import numpy as np
 from evaluation.controls import shown
 from evaluation.crafted import crafted
 from evaluation.detector_plan import strongest
+from evaluation.safetynet_fit import PLAIN
 
 PAPERS = "smoothed, from the sample, as in the paper"
 OPEN = (PAPERS, "smoothed, all starts", "straight-through, selective, all starts", "straight-through, log-sum-exp, all starts")
@@ -35,7 +36,7 @@ def title(attack, guard):
         return f"black box, transferred from {attack}"
     if attack in BLACK:
         return {"outputs": "black box by outputs (Square)"}.get(attack, "black box by labels (HopSkipJump)")
-    if guard in ("plain", "branch"):
+    if guard in (*PLAIN, "branch"):
         # Nothing of them is smoothed.
         attack = attack.removeprefix("smoothed, ").removeprefix("straight-through, ")
     return f"white box, {attack}"
@@ -48,11 +49,12 @@ def type_one(setting, name):
     """
     import tfdefense as td
 
+    setting = setting.of(name)
     y = setting.test[1]
     tried = dict.fromkeys((*setting.chosen, f"iterative linf {shown(setting.codes.size)}"))
     found = {}
     # A plain network has no threshold.
-    for about, threshold in (("half", 0.0), ("calibrated", None))[: 1 if name == "plain" else 2]:
+    for about, threshold in (("half", 0.0), ("calibrated", None))[: 1 if name in PLAIN else 2]:
         guard = setting.guard(name, threshold)
         found[about] = {one: td.evaluate(guard, setting.twins(one), y, adversarial=True).error for one in tried}
     return found
@@ -62,9 +64,10 @@ def type_two(setting, name, attack):
     """For each sample whether it is misclassified and not rejected, by an attack that knows that there may be a detector."""
     import tfdefense as td
 
-    guard, (x, y) = setting.guard(name), setting.test
+    own = setting.of(name)
+    guard, (x, y) = own.guard(name), own.test
     if attack in TRANSFERRED:
-        wrong = td.evaluate(guard, transferred(setting, attack), y, adversarial=True).wrong
+        wrong = td.evaluate(guard, transferred(setting, attack, x, y), y, adversarial=True).wrong
         return {"missed": wrong.tolist(), "zero gradient": 0.0}
     count = setting.budget["strongest" if attack in white_box(name) else "asked"] if attack != PAPERS else len(x)
     # The others stay what a start may move towards, and what the units of the objective are measured on.
@@ -108,13 +111,13 @@ def made(setting, guard, attack):
     )
 
 
-def transferred(setting, name):
+def transferred(setting, name, x, y):
     """Samples crafted on a network that the attacker has, against its own branch where it has one."""
     from tfdefense.attacks import PGD
 
     # On to the best point: what stands just across the other network's boundary stays on this one's right side.
     attack = PGD(setting.codes.size, steps=setting.budget["steps"], starts="all")
-    return crafted(setting.context, f"on {name}", attack, setting.sources()[name](), *setting.test, regardless=True).x_adv
+    return crafted(setting.context, f"on {name}", attack, setting.sources()[name](), x, y, regardless=True).x_adv
 
 
 def together(missed, attacks):
@@ -143,7 +146,7 @@ def summary(missed, guard):
         "samples": len(every),
         "note": "goal on MNIST: at least 0.5" if guard.startswith("Det") else "",
     }
-    if guard == "plain":
+    if guard in PLAIN:
         return
     yield {
         "what": f"missed, white box less black box, {guard}",

@@ -1,5 +1,6 @@
 """What `evaluation/safetynet.py` works with: detectors on codes and the models that they are measured beside."""
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,21 +17,23 @@ class Codes:
         size: linf size of the attacks of type II.
         source: Settings of the network that transferred attacks come from: the same recipe with another seed.
         pairs: Clean samples, and as many attacked twins, on which machines are fitted.
+        hardened: Recipe of the same network attacked in training; None where there is none.
     """
 
     layers: tuple
     size: float
     source: dict
     pairs: int
+    hardened: str | None = None
 
 
 CODES = {
-    "mnist": Codes(("dense_2", "dense_1", "pool_2"), 0.2, {}, 3000),
+    "mnist": Codes(("dense_2", "dense_1", "pool_2"), 0.2, {}, 3000, "mnist_dnr_pgd"),
     # Thousands of codes a layer: with more pairs the machines would cost more than the network.
     "cifar10": Codes(
         ("last_relu", "stage_3_block_{n}_2_relu", "stage_3_block_{n}_1_relu"), 2 / 255, {"depth": 8, "epochs": 10}, 1500
     ),
-    "digits": Codes(("dense_1", "pool_1", "conv_2"), 0.2, {}, 600),
+    "digits": Codes(("dense_1", "pool_1", "conv_2"), 0.2, {}, 600, "digits_pgd"),
 }
 
 
@@ -41,6 +44,7 @@ class Net:
     Args:
         rounds: How many times it is fitted anew, each time on what evaded it too.
         harmless: Whether half of the clean samples that it is fitted on get a harmless change.
+        hardened: Whether the network itself was attacked in training.
     """
 
     watched: str
@@ -49,9 +53,11 @@ class Net:
     by_class: bool = False
     rounds: int = 0
     harmless: bool = False
+    hardened: bool = False
 
 
 ALL = "Det A or B or C"
+EVERY_CHANGE = f"{ALL}, by class, dynamic, harmless changes"
 NETS = {
     "Det A, activations as they are": Net("A", levels=0),
     "Det A, binary": Net("A", levels=2),
@@ -63,8 +69,12 @@ NETS = {
     f"{ALL}, by class": Net("ABC", by_class=True),
     f"{ALL}, harmless changes": Net("ABC", harmless=True),
     f"{ALL}, dynamic": Net("ABC", rounds=3),
-    f"{ALL}, by class, dynamic, harmless changes": Net("ABC", by_class=True, rounds=3, harmless=True),
+    EVERY_CHANGE: Net("ABC", by_class=True, rounds=3, harmless=True),
+    f"{ALL}, by class, attacked in training": Net("ABC", by_class=True, hardened=True),
+    f"{EVERY_CHANGE}, attacked in training": Net("ABC", by_class=True, rounds=3, harmless=True, hardened=True),
 }
+PLAIN = ("plain", "plain, attacked in training")
+HARDENED = (PLAIN[1], *[name for name, net in NETS.items() if net.hardened])
 
 
 class Guards(Setting):
@@ -75,6 +85,19 @@ class Guards(Setting):
         self.codes, self.chosen = codes, ()
         self.watched = [name.format(n=max(1, (budget["depth"] - 2) // 6) if budget["depth"] else 0) for name in codes.layers]
         self.guards = {}
+
+    def of(self, name):
+        """The setting whose network a model has: this one, or that of the network that was attacked in training."""
+        return self.hardened if name in HARDENED else self
+
+    @functools.cached_property
+    def hardened(self):
+        network = self.context.network(self.codes.hardened, epochs=1 if self.budget["short"] else None)
+        # Machines alone are fitted on its twins: they need fewer of them than a branch.
+        samples = (self.train.take(slice(self.budget["pairs"])), self.attacked, self.held_out)
+        made = Guards(self.context, self.plan, self.codes, network, self.budget, samples)
+        made.chosen = self.chosen
+        return made
 
     def net(self, name, fitted_on):
         """A SafetyNet with thresholds of 0, fitted on adversaries of which each sample gets one."""
@@ -116,7 +139,7 @@ class Guards(Setting):
 
         key = (name, threshold)
         if key not in self.guards:
-            if name == "plain":
+            if name in PLAIN:
                 found = self.base
             elif name == "branch":
                 found = self.detector(self.chosen, self.layers[self.plan.usual], threshold=threshold)

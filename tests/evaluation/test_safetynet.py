@@ -146,11 +146,37 @@ def test_attacks_of_both_types_are_judged_by_the_model(setting):
     assert not isinstance(safetynet_attacks.made(setting, setting.base, safetynet_attacks.PAPERS), td.attacks.Through)
 
 
+def test_hardened_nets_stand_on_the_network_that_was_attacked_in_training(path, setting, tmp_path):  # noqa: F811
+    other = keras.models.load_model(path, compile=False)
+    random = np.random.default_rng(0)
+    other.set_weights([weight * random.uniform(0.3, 1.7, weight.shape) for weight in other.get_weights()])
+    other.save(tmp_path / "other.keras")
+    here = context(tmp_path, path)
+    here.network = lambda recipe, **_: {"attacked": tmp_path / "other.keras"}[recipe]
+    codes = dataclasses.replace(CODES, hardened="attacked")
+    guards = safetynet_fit.Guards(here, PLAN, codes, path, BUDGET, (setting.train, setting.attacked, setting.held_out))
+    guards.chosen = ("fast 0.2",)
+    plain = safetynet_fit.PLAIN[1]
+    x, y = setting.attacked.x, setting.attacked.y
+    right = other(x).numpy().argmax(1) == y
+    assert 10 < right.sum() < len(setting.test[0]), "the other network has other samples right"
+    attacked = td.attacks.FGSM(0.2)(other, x[right], y[right]).x_adv
+    rates = {"fast 0.2": (other(attacked).numpy().argmax(1) != y[right]).mean()}
+    assert safetynet_attacks.type_one(guards, plain)["half"]["fast 0.2"] == pytest.approx(rates["fast 0.2"])
+    assert len(safetynet_attacks.type_two(guards, plain, safetynet_attacks.PAPERS)["missed"]) == right.sum()
+    name = f"{safetynet_fit.ALL}, by class, attacked in training"
+    inner = [layer for layer in guards.of(name).guard(name).layers if layer.name == "features"]
+    np.testing.assert_array_equal(inner[0].get_weights()[0], other.get_layer("features").get_weights()[0])
+    for title, threshold in (("half", 0.0), ("calibrated", None)):
+        expected = td.evaluate(guards.hardened.guard(name, threshold), x, y).rejection
+        assert safetynet.control(guards, name)[title]["unchanged"] == pytest.approx(expected)
+
+
 @pytest.mark.slow
 def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.setitem(safetynet.PLANS, "digits", PLAN)
-    monkeypatch.setitem(safetynet.CODES, "digits", CODES)
-    monkeypatch.setattr(safetynet, "FEWER_GUARDS", ("plain", "branch", "Det A"))
+    monkeypatch.setitem(safetynet.CODES, "digits", dataclasses.replace(CODES, hardened="the same one here"))
+    monkeypatch.setattr(safetynet, "FEWER_GUARDS", (*safetynet_fit.PLAIN, "branch", "Det A"))
     monkeypatch.setattr(safetynet, "FEWER_DETECTORS", ("branch", "Det A"))
     monkeypatch.setattr(safetynet, "BESIDE", ("Det A, binary",))
 
@@ -163,6 +189,9 @@ def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch):  # noqa: F
     first = protocol()
     assert {row["row"] for row in first.rows} == {"S5", "S6", "S7"}
     assert len({row["what"] for row in first.rows}) == len(first.rows), "two rows of one name could not be told apart"
+    ours = {row["what"]: row["ours"] for row in first.rows}
+    hardened = [what for what in ours if what.endswith(", plain, attacked in training")]
+    assert len(hardened) > 10 and all(ours[what] == ours[what.removesuffix(", attacked in training")] for what in hardened[1:])
     verdicts = [row["note"] for row in first.rows if row["what"].startswith("missed, white box less black box")]
     assert len(verdicts) == 2 and all("the black box alone" in words for words in verdicts), "the plain one has none"
     assert "median l2 distance by Carlini-Wagner through the surrogate where there is one, Det A" in {r["what"] for r in first.rows}
