@@ -249,6 +249,7 @@ def test_evaluate_takes_plain_and_saved_models(files):
 def test_calibrate_writes_a_finished_model(files, tmp_path):
     output = tmp_path / "finished.keras"
     text = run("calibrate", files / "raw.keras", "--data", "digits", "--max-rejected", 0.1, "--output", output).stdout
+    assert "Judge it on others" in " ".join(text.split())
     images = td.data.load("digits", "test")
     rejected = td.evaluate(td.load(output), images.x, images.y).rejection
     assert 0.09 < rejected <= 0.1 and f"rejects {rejected:.1%} of 397" in text

@@ -305,7 +305,7 @@ def calibrate(
     data_dir: DataDir = None,
     download: Download = False,
 ):
-    """Set the thresholds of a defended model from clean samples that it was not trained on."""
+    """Set the thresholds of a defended model from clean samples that it was not trained on, nor is judged on later."""
     import tfdefense as td
 
     output, loaded = console.writable(output, (".keras",)), _keras_only(model, "calibrated")
@@ -314,7 +314,7 @@ def calibrate(
     )
     rejected = td.calibrate(loaded, images.x, max_rejected=max_rejected)
     td.export.export(loaded, output)
-    print(f"{output}: rejects {rejected:.1%} of {len(images)} samples of {data} ({split}).")
+    print(f"{output}: rejects {rejected:.1%} of {len(images)} samples of {data} ({split}). Judge it on others: it knows these.")
 
 
 @app.command(epilog="Example:  tfdefense export defended.keras defended.onnx")
