@@ -133,7 +133,9 @@ def summary(missed, guard):
     count = min(len(white), len(black))
     # Fewer are asked about than searched for in the open: what they add counts, and takes nothing away.
     every = white.copy()
-    every[:count] |= black[:count]
+    for attack in tried:
+        own = np.array(missed[attack][: len(every)])
+        every[: len(own)] |= own
     yield {
         "what": f"not fooled, strongest white-box attack for each sample, {guard}",
         "ours": float(1 - white.mean()),
@@ -144,7 +146,6 @@ def summary(missed, guard):
         "what": f"not fooled, strongest of all attacks, {guard}",
         "ours": float(1 - every.mean()),
         "samples": len(every),
-        "note": "goal on MNIST: at least 0.5" if guard.startswith("Det") else "",
     }
     if guard in PLAIN:
         return

@@ -127,6 +127,33 @@ def test_litert_decides_alike(name, models, samples, expected, tmp_path):
         check(in_batches(lambda x, run=run: run(image=x), samples[0], size), expected[name], samples[1])
 
 
+@pytest.mark.parametrize("by_class", [False, True])
+def test_discrete_codes_decide_alike_in_all_formats(by_class, classifier, digits, held_out, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="pip install tfdefense[export]")
+    litert = pytest.importorskip("ai_edge_litert.interpreter", reason="pip install tfdefense[export]")
+    x, y = digits.x[:600], digits.y[:600]
+    coded, attack = td.SafetyNet(["features", "conv_1"], by_class=by_class).attach(classifier), td.attacks.BIM(0.25)
+    td.adapt(coded, x, y, adversarial=attack(classifier, x, y).x_adv, calibration=held_out.x[:200], max_rejected=0.1)
+    new = np.concatenate([held_out.x[200:280], attack(classifier, held_out.x[280:320], held_out.y[280:320]).x_adv])
+    expected = {name: value.numpy() for name, value in coded(new).items()}
+    assert (expected["label"] >= 0).sum() > 40 and (expected["label"][80:] == -1).sum() > 20
+    onnx = onnxruntime.InferenceSession(td.export.export(coded, tmp_path / "model.onnx"))
+    lite = litert.Interpreter(model_path=str(td.export.export(coded, tmp_path / "model.tflite"))).get_signature_runner(
+        "serving_default"
+    )
+    saved = tf.saved_model.load(str(td.export.export(coded, tmp_path / "saved"))).signatures["serving_default"]
+    names = [output.name for output in onnx.get_outputs()]
+    for run in (
+        lambda part: dict(zip(names, onnx.run(None, {"image": part}), strict=True)),
+        lambda part: lite(image=part),
+        lambda part: {name: value.numpy() for name, value in saved(tf.constant(part)).items()},
+    ):
+        found = in_batches(run, new, 40)
+        np.testing.assert_array_equal(found["label"], expected["label"])
+        # A unit may lie on its threshold to the last digit.
+        assert np.isclose(found["suspicion"], expected["suspicion"], atol=1e-3).mean() > 0.95
+
+
 def test_plain_models_are_exported_in_all_formats(classifier, held_out, tmp_path):
     import onnxruntime
     from ai_edge_litert.interpreter import Interpreter

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import tfdefense as td
 from tfdefense.layers import QuantizedReLU, Smoothed
-from tfdefense.surrogate import anneal
+from tfdefense.surrogate import anneal, can_be_smoothed, has_steps
 
 A = td.attacks
 
@@ -163,6 +163,41 @@ def test_carlini_wagner_goes_on_where_the_surrogate_is_fooled_and_the_model_is_n
     result = quietly(attack, step, x, y)
     assert result.success.all()
     np.testing.assert_allclose(result.distance, 0.5 / 2**0.5, rtol=0.05)
+
+
+def test_annealed_carlini_wagner_begins_each_stage_where_the_one_before_ended(step):
+    """The first stage fools its surrogate and not the model; the last, too short to come far, is fooled from where that ended."""
+    x, y = np.zeros((3, 2), "float32"), np.zeros(3, "int32")
+    search = A.CarliniWagner(steps=20, binary_search_steps=1, early_stop=False)
+    short, whole = (quietly(A.Through(search, stages), step, x, y) for stages in ([(2.0, 1.0)], 4 * [(2.0, 1.0)]))
+    assert not short.success.any() and whole.success.all()
+
+
+def test_who_attacks_asks_a_layer_whether_it_has_steps(step, safetynet, classifier, held_out):
+    from tfdefense import _judge
+
+    assert has_steps(safetynet) and has_steps(step)
+    machines = td.NeuralRejection("features").attach(classifier)
+    assert can_be_smoothed(machines) and not has_steps(machines) and not has_steps(classifier)
+
+    class Own(keras.layers.Layer):
+        """A user's: nothing but `smooth` tells of it."""
+
+        def call(self, x):
+            return keras.ops.round(x)
+
+        def smooth(self, x, slope, widen):
+            return x
+
+    inputs = keras.Input(held_out.x.shape[1:])
+    scores = classifier(inputs)
+    defended = td.defend(inputs, scores, keras.layers.Lambda(lambda s: 0.5 - keras.ops.max(s, -1))(Own()(scores)))
+    settings = _judge.Settings(0.1, "linf", 5, 0, None, None)
+    found = _judge.aware(defended, held_out.take(slice(20)), settings)
+    assert len(found) > 4 and all(isinstance(attack, A.Through) for attack in found.values())
+    assert [attack.straight_through for attack in found.values()].count(False) == 1
+    beside = _judge.aware(machines, held_out.take(slice(20)), settings)
+    assert sum(isinstance(attack, A.Through) for attack in beside.values()) == 1
 
 
 def test_any_layer_that_offers_it_is_smoothed_inside_submodels_too(classifier, digits, held_out):

@@ -100,16 +100,16 @@ def aware(model, images, settings):
     """Attacks that know of the defense, by name. None of them is the strongest on every defense, so all are run."""
     import keras
 
-    from tfdefense.reporting.material import layer_kinds
-    from tfdefense.surrogate import can_be_smoothed
+    from tfdefense.surrogate import can_be_smoothed, has_steps
 
     settings = dataclasses.replace(settings, starts=_starts(model, images, settings))
     found = {name: make(settings) for name, make in SEARCHES.items()}
     if not isinstance(model, keras.Model) or not can_be_smoothed(model):
         return found
-    if "QuantizedReLU" in layer_kinds(model):
-        # Discrete codes have no slope but that of a surrogate.
-        return {f"{name} through a surrogate": attacks.Through(made, straight_through=True) for name, made in found.items()}
+    if has_steps(model):
+        # Discrete codes have no slope but that of a surrogate. All but the last keep the real decision in sight.
+        sighted = {f"{name} through a surrogate": attacks.Through(made, straight_through=True) for name, made in found.items()}
+        return sighted | {"PGD through a smooth copy": attacks.Through(settings.pgd())}
     # Narrow kernels have next to none: a second opinion.
     selective = attacks.Through(settings.orthogonal("selective"), straight_through=True)
     return found | {"selective PGD through a surrogate": selective}

@@ -8,7 +8,18 @@ from tfdefense.layers import Smoothed
 
 def can_be_smoothed(model):
     """Whether a Keras model has a layer with `smooth`, submodels' layers included."""
-    return any(can_be_smoothed(layer) if isinstance(layer, keras.Model) else _is_hard(layer) for layer in model.layers)
+    return any(can_be_smoothed(layer) if isinstance(layer, keras.Model) else _offers_smooth(layer) for layer in model.layers)
+
+
+def has_steps(model):
+    """Whether a Keras model has a layer whose only useful gradient is that of its `smooth`, submodels' layers included.
+
+    A layer with `smooth` is taken for one, unless it says `has_slope = True`.
+    """
+    return any(
+        has_steps(layer) if isinstance(layer, keras.Model) else _offers_smooth(layer) and not getattr(layer, "has_slope", False)
+        for layer in model.layers
+    )
 
 
 def smoothed(model, slope=10.0, widen=1.0, *, straight_through=False):
@@ -45,7 +56,7 @@ def smoothed(model, slope=10.0, widen=1.0, *, straight_through=False):
     stand_ins = {}
 
     def smooth(layer):
-        if _is_hard(layer):
+        if _offers_smooth(layer):
             return Smoothed(layer, slope, widen, straight_through, name=f"smoothed_{layer.name}")
         if isinstance(layer, keras.Model) and can_be_smoothed(layer):
             return smoothed(layer, slope, widen, straight_through=straight_through)
@@ -69,5 +80,5 @@ def anneal(surrogate, slope, widen):
             anneal(layer, slope, widen)
 
 
-def _is_hard(layer):
+def _offers_smooth(layer):
     return callable(getattr(layer, "smooth", None))

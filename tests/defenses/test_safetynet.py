@@ -64,6 +64,12 @@ def test_search_is_handed_to_the_machines(classifier, samples):
     assert next(layer for layer in defended.layers if isinstance(layer, AdversaryMachine)).gamma == "scale"
 
 
+def test_levels_follow_from_given_thresholds(classifier):
+    found = [td.SafetyNet(["conv_1"], **options).attach(classifier) for options in ({"thresholds": [0.5]}, {"levels": 3}, {})]
+    codes = [next(layer for layer in one.layers if isinstance(layer, QuantizedReLU)) for one in found]
+    assert [(layer.levels, layer.thresholds) for layer in codes] == [(2, [0.5]), (3, None), (4, None)]
+
+
 @pytest.mark.parametrize(("join", "found"), [("any", 0.85), ("all", 0.3)])
 def test_several_detectors_are_joined(classifier, samples, held_out, join, found):
     defended = fitted(classifier, samples, held_out, ["features", "conv_1"], join=join)
@@ -138,6 +144,7 @@ def test_unfinished_it_rejects_everything_and_says_what_it_lacks(classifier, sam
         (lambda: td.SafetyNet(["a"], levels=1), "at least 2"),
         (lambda: td.SafetyNet(["a"], C=-1), "`C` must be a number above 0"),
         (lambda: td.SafetyNet(["a"], join="some"), "'any' or 'all'"),
+        (lambda: td.SafetyNet(["a"], 4, thresholds=[0.5]), "Received 1 for `levels=4`"),
     ],
 )
 def test_bad_options_are_told(call, words):
@@ -159,6 +166,26 @@ class Recorder(td.layers.AdaptableLayer):
     def adapt(self, features, labels):
         self.seen, self.labels = features, labels
         return -1.0 - np.arange(len(features), dtype="float32")[:, None]
+
+
+def test_what_did_not_move_is_no_adversarial_sample():
+    """Of the samples of two attacks, one after the other, and of some of them in another order."""
+    inputs, layer = keras.Input((3,)), Recorder(needs_adversarial=True)
+    scores = keras.layers.Dense(2)(inputs)
+    defended = td.defended.defend(inputs, scores, keras.ops.squeeze(layer(inputs), -1))
+    x, y = np.random.default_rng(0).random((10, 3), "float32"), np.repeat([0, 1], 5)
+    half, almost = np.where(np.arange(10)[:, None] % 2, 1 - x, x), np.clip(x + 1e-8, 0, 1)
+    for given in (
+        half,
+        np.concatenate([half, almost]),
+        np.concatenate([half, half[::-1]])[:15],
+        np.concatenate([x[3:], half[1:2]]),
+    ):
+        td.adapt(defended, x, y, adversarial=given, max_rejected=None)
+        moved = np.abs(given[:, None] - x).max(-1).min(1) > 1e-3
+        np.testing.assert_array_equal(layer.seen[len(x) :], given[moved])
+    with pytest.raises(ValueError, match="Received the clean ones"):
+        td.adapt(defended, x, y, adversarial=x[::-1], max_rejected=None)
 
 
 @pytest.mark.parametrize("first", [False, True])

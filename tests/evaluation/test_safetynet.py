@@ -13,7 +13,7 @@ from evaluation import results, safetynet, safetynet_attacks, safetynet_fit, saf
 from evaluation.context import Context
 from evaluation.detector_plan import PLANS
 from tests.evaluation.test_detector import path  # noqa: F401 - a fixture
-from tfdefense.layers import AdversaryMachine
+from tfdefense.layers import AdversaryMachine, MatchedMachines
 
 PLAN = dataclasses.replace(PLANS["digits"], depths=("conv", "conv_1"), usual=0, deepfool=1, linf=(0.2,), l2=(1.0,))
 CODES = safetynet_fit.Codes(("features", "conv_1", "conv"), 0.2, {}, 300)
@@ -38,7 +38,7 @@ def setting(path, digits, held_out, tmp_path_factory):  # noqa: F811
 
 
 def machines(model):
-    return [layer for layer in model.layers if isinstance(layer, AdversaryMachine)]
+    return [layer for layer in model.layers if isinstance(layer, (AdversaryMachine, MatchedMachines))]
 
 
 def test_paper_numbers_are_where_they_belong():
@@ -56,12 +56,18 @@ def test_every_layer_that_is_watched_is_there(dataset):
     from training.recipe import find
 
     plan, codes = PLANS[dataset], safetynet_fit.CODES[dataset]
-    recipe = find(plan.recipe)
-    file, function = recipe.model.split(":")
-    model = getattr(importlib.import_module(f"models.{file}"), function)(**recipe.model_options)
+
+    def network(name):
+        recipe = find(name)
+        file, function = recipe.model.split(":")
+        return getattr(importlib.import_module(f"models.{file}"), function)(**recipe.model_options)
+
+    model = network(plan.recipe)
     here = types.SimpleNamespace(kept=Path("parts"))
     guards = safetynet_fit.Guards(here, plan, codes, None, {"depth": plan.depth}, (None, None, None))
     assert len(set(guards.watched)) == 3
+    if codes.hardened:
+        assert network(codes.hardened).get_config()["layers"] == model.get_config()["layers"], "the layers are to be the same"
     defended = td.SafetyNet(guards.watched).attach(model)
     assert len(machines(defended)) == 3
     one = keras.Model(model.inputs[0], [model.get_layer(name).output for name in guards.watched])
@@ -83,8 +89,10 @@ def test_verdict_counts_the_same_samples_and_leaves_chance_out():
 def test_strongest_is_the_union_over_attacks_of_the_same_samples():
     never = dict.fromkeys((*safetynet_attacks.OPEN, *safetynet_attacks.BLACK), [False] * 8)
     first, second = [True] + [False] * 7, [False, True, False, False]
-    rows = list(safetynet_attacks.summary(never | {safetynet_attacks.PAPERS: first, "outputs": second}, "Det A"))
-    assert [row["ours"] for row in rows] == [0.875, 0.75, 0.75, 0.0]
+    late = [False] * 5 + [True] + [False] * 2  # of a sample that no other black box was asked about
+    found = {safetynet_attacks.PAPERS: first, "outputs": second, safetynet_attacks.TRANSFERRED[1]: late}
+    rows = list(safetynet_attacks.summary(never | found, "Det A"))
+    assert [row["ours"] for row in rows] == [0.875, 0.75, 0.625, 0.0]
     assert [row["samples"] for row in rows] == [8, 4, 8, 4]
     own = {safetynet_attacks.ON_A_BRANCH: [True] * 6 + [False] * 2}
     assert next(safetynet_attacks.summary(never | own, "branch"))["ours"] == 0.25
@@ -141,8 +149,8 @@ def test_attacks_of_both_types_are_judged_by_the_model(setting):
     assert isinstance(attack, td.attacks.Through) and attack.straight_through
     assert straight["missed"] == attack(guard, x, y, only=np.arange(len(x)) < 12).success[:12].tolist()
     labels = safetynet_attacks.type_two(setting, "Det A", "labels, linf")
-    beyond = np.array(labels["distance"]) > 0.2 * (1 + 1e-6)
-    assert len(beyond) == 6 and not np.array(labels["missed"])[beyond].any()
+    reached = np.array(labels["reached"]) & (np.array(labels["distance"]) <= 0.2 * (1 + 1e-6))
+    assert len(reached) == 6 and labels["missed"] == reached.tolist()
     assert not isinstance(safetynet_attacks.made(setting, setting.base, safetynet_attacks.PAPERS), td.attacks.Through)
 
 

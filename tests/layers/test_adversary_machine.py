@@ -86,3 +86,5 @@ def test_needs_both_kinds(codes):
         AdversaryMachine().adapt(x, np.zeros(100, int))
     with pytest.raises(ValueError, match="Leave it out"):
         AdversaryMachine(classes=3)
+    with pytest.raises(ValueError, match=r"at most 50 samples, clean and adversarial ones together.*such as `x\[:25\]`"):
+        AdversaryMachine(max_memory=2e4).adapt(x, np.arange(100) % 2)

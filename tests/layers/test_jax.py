@@ -32,15 +32,18 @@ def adapted(layer, *data):
 
 density = adapted(layers.KernelDensity(1.0, max_points=400), x, labels)
 machines = adapted(layers.RBFSVM(4), x, labels)
-codes = layers.QuantizedReLU(4)
+codes = layers.QuantizedReLU(levels=4)
 codes.adapt(x, labels)
 known = np.asarray(codes(x))
 guard = adapted(layers.AdversaryMachine(), known, (labels > 1).astype("int32"))
+taken_for = np.eye(2, dtype="float32")[rng.integers(0, 2, 300)]
+matched = adapted(layers.MatchedMachines(2), [known, taken_for], (labels > 1).astype("int32"))
 tried = {
     "KernelDensity": (lambda: density(new, scores)),
     "RBFSVM": (lambda: machines(new)),
     "QuantizedReLU": (lambda: codes(new)),
     "AdversaryMachine": (lambda: guard(codes(new))),
+    "MatchedMachines": (lambda: matched([codes(new), scores[:, :2]])),
     "DetectorBranch": (lambda: layers.DetectorBranch(width=4, seed=1)(ops.zeros((2, 12, 12, 3)))),
     "ReverseLogits": (lambda: layers.ReverseLogits()(scores)),
     "Dustbin": (lambda: layers.Dustbin()(ops.concatenate([scores, ops.ones((len(scores), 1))], -1))[1]),

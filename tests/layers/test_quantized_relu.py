@@ -111,3 +111,5 @@ def test_bad_shapes_are_told():
         QuantizedReLU().adapt(np.full((3, 2), np.inf))
     with pytest.raises(ValueError, match="of a known size"):
         QuantizedReLU()(keras.Input((None, 3)))
+    with pytest.raises(ValueError, match="say how many codes: `levels=4`"):
+        QuantizedReLU(4)

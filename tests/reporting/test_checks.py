@@ -158,7 +158,9 @@ CRAFTED_ELSEWHERE = (("PGD", "unaware"), ("PGD on a network of its own", "transf
 
 def test_who_crafts_on_another_model_goes_on_to_the_end():
     """Just across the boundary of that model a sample is in doubt, and still right on this one."""
-    known = attackers.Situation("linf", 0.1, 5, 1, 10, (5, 2), 0, ("sample",), True, False, frozenset(), True, None, "another")
+    known = attackers.Situation(
+        "linf", 0.1, 5, 1, 10, (5, 2), 0, ("sample",), True, False, False, frozenset(), True, None, "another"
+    )
     crafted = [one.make(known).attack for one in attackers.ATTACKERS if (one.name, one.kind) in CRAFTED_ELSEWHERE]
     assert [attack.early_stop for attack in crafted] == [False, False]
 

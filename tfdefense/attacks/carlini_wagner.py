@@ -86,9 +86,13 @@ class CarliniWagner(Attack):
             upper = np.where(final["found"], np.minimum(upper, c), upper)
             lower = np.where(final["found"], lower, np.maximum(lower, c))
             c = np.where(np.isfinite(upper), (lower + upper) / 2, lower * 10).astype("float32")
+        failed = np.isinf(best_distance)
         if self.kappa:
             # A start may be taken for another class with less confidence than was asked for: that is no success.
-            best[np.isinf(best_distance)] = batch.x[np.isinf(best_distance)]
+            best[failed] = batch.x[failed]
+        elif view.judged_elsewhere:
+            # The next stage of a surrogate goes on from here.
+            best[failed] = final["x"][failed]
         return Found(best, spent, zero)
 
     @staticmethod

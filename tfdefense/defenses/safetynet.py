@@ -16,13 +16,14 @@ class SafetyNet(Defense):
 
     Args:
         layers: Names of layers with ReLUs, one or more.
-        levels: Codes of a unit: 2 are binary, 4 quaternary; see `td.layers.QuantizedReLU`. 0 takes the activations as they
-            are, to see what the codes do.
+        levels: Codes of a unit: 2 are binary, 4 quaternary, the default; see `td.layers.QuantizedReLU`. 0 takes the
+            activations as they are, to see what the codes do.
         join: "any" rejects what any detector rejects, "all" what all of them reject.
         by_class: Match a sample with those that are taken for the same class, see `td.layers.MatchedMachines`; the paper
             has one machine for all.
         C, gamma: Of each machine, see `td.layers.RBFSVM`. The paper's sigma is gamma = 1 / (2 sigma²).
-        search: Cross-validate C and gamma of each machine: True, or a grid as a dict.
+        search: Cross-validate C and gamma for each layer: True, or a grid as a dict. With `by_class` they are those that
+            suit one machine for all classes best.
         folds: Folds of that.
         thresholds: Of the codes, the same for all units; None takes quantiles of each unit's activations.
         max_memory: Bytes that a kernel, or the codes of a layer, may take in `td.adapt`.
@@ -30,7 +31,7 @@ class SafetyNet(Defense):
 
     Example:
 
-    >>> defended = SafetyNet(["features"], levels=4).attach(model)
+    >>> defended = SafetyNet(["features"], 4).attach(model)
     >>> x_adv = td.attacks.BIM(0.2)(model, x_train, y_train).x_adv
     >>> defended = td.adapt(defended, x_train, y_train, adversarial=x_adv, calibration=x_held_out, max_rejected=0.05)
     >>> round(float((defended(x_held_out)["label"].numpy() == -1).mean()), 2) <= 0.05
@@ -42,8 +43,8 @@ class SafetyNet(Defense):
     def __init__(
         self,
         layers,
+        levels=None,
         *,
-        levels=4,
         join="any",
         by_class=False,
         C=1.0,
@@ -60,6 +61,8 @@ class SafetyNet(Defense):
             raise ValueError(f"Expected each layer once. Received: {', '.join(map(str, layers))}.")
         self.layers, self.join, self.threshold = tuple(layers), join, threshold
         self.by_class = by_class
+        if levels is None and thresholds is None:
+            levels = 4
         self.codes = None if levels == 0 and thresholds is None else {"levels": levels, "thresholds": thresholds}
         self.machine = {"C": C, "gamma": gamma, "search": search, "folds": folds, "max_memory": max_memory}
         # Built anew for each model; made here too, so that a wrong argument is named at once.

@@ -14,7 +14,8 @@ class AdaptableLayer(keras.layers.Layer):
     for each 0 (clean) or 1 (adversarial).
 
     A layer without a useful gradient may offer `smooth(inputs, slope, widen)`, a smooth version of `call` that attacks can
-    follow: see `td.smoothed`.
+    follow: see `td.smoothed`. Where it is only a second way to attack, beside a gradient of the layer's own, `has_slope = True`
+    says so.
     """
 
     needs_adversarial = False

@@ -3,12 +3,11 @@ import numpy as np
 from keras import ops
 
 from tfdefense.layers import machines
-from tfdefense.layers.adversary_machine import AdversaryMachine
 from tfdefense.layers.rbf_svm import RBFSVM
 
 
 @keras.saving.register_keras_serializable(package="tfdefense")
-class MatchedMachines(AdversaryMachine):
+class MatchedMachines(RBFSVM):
     """For each class an `AdversaryMachine`, fitted on what is taken for that class; a sample asks that of its own class.
 
     What is normal among the codes of a seven need not be so among those of an eight. Takes the features and the class scores.
@@ -17,7 +16,8 @@ class MatchedMachines(AdversaryMachine):
 
     Args:
         groups: Number of classes.
-        C, gamma, folds, search, max_memory, vectors: As for `AdversaryMachine`, the same for all machines.
+        C, gamma, folds, search, max_memory, vectors: As for `AdversaryMachine`, the same for all machines; `search` chooses
+            what suits one machine for all classes best.
 
     Example:
 
@@ -28,11 +28,13 @@ class MatchedMachines(AdversaryMachine):
     [False, True, True, False]
     """
 
+    needs_adversarial = True
+
     def __init__(self, groups, **kwargs):
         if not isinstance(groups, (int, np.integer)) or isinstance(groups, bool) or groups < 2:
             raise ValueError(f"`groups` must be a whole number of at least 2, the classes. Received: {groups!r}.")
         self.groups = int(groups)
-        super().__init__(**kwargs)
+        super().__init__(2, **kwargs)
         if self.cross_validated:
             raise ValueError("MatchedMachines have no cross-validated scores. Leave `cross_validated` out.")
 
@@ -55,12 +57,6 @@ class MatchedMachines(AdversaryMachine):
         # The index of the largest, in a form that every export knows.
         own = ops.one_hot(ops.top_k(scores, 1)[1][:, 0], self.groups, dtype=self.compute_dtype)
         return ops.sum(own * self._scores(features, log_gamma), -1)
-
-    def _scores(self, features, log_gamma):
-        return RBFSVM._scores(self, features, log_gamma)
-
-    def _of_all_machines(self, scores):
-        return scores
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0][0],)

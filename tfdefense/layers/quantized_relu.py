@@ -13,27 +13,29 @@ class QuantizedReLU(AdaptableLayer):
     place, see `smooth` and `td.smoothed`.
 
     Args:
-        levels: Codes that a unit may have: 2 are binary, 4 quaternary. `adapt` sets the thresholds of each unit to quantiles of
-            its positive activations, with two levels their median. A unit that was never active gets the mean
-            thresholds of the others.
-        thresholds: Given ones in place of that, increasing: numbers for all units, or for each an array of shape
-            (levels - 1, units...).
+        thresholds: Increasing: numbers for all units, or for each an array of shape (levels - 1, units...). By default `adapt`
+            sets those of each unit to quantiles of its positive activations, with two levels their median. A unit that was
+            never active gets the mean thresholds of the others.
+        levels: Codes that a unit may have: 2 are binary, 4 quaternary.
 
     Example:
 
-    >>> QuantizedReLU(thresholds=[0.0, 1.0, 2.0])(np.array([[-1.0, 0.5, 1.5, 9.0]])).numpy().tolist()
+    >>> QuantizedReLU([0.0, 1.0, 2.0])(np.array([[-1.0, 0.5, 1.5, 9.0]])).numpy().tolist()
     [[0.0, 1.0, 2.0, 3.0]]
 
     Reference: Lu et al., 2017, SafetyNet: detecting and rejecting adversarial examples robustly.
     """
 
-    def __init__(self, levels=None, thresholds=None, **kwargs):
+    def __init__(self, thresholds=None, levels=None, **kwargs):
         kwargs.setdefault("dtype", "float32")
         kwargs.setdefault("trainable", False)
         super().__init__(**kwargs)
         given = None if thresholds is None else np.asarray(thresholds, "float32")
         if given is not None and (given.ndim == 0 or not np.isfinite(given).all() or (np.diff(given, axis=0) <= 0).any()):
-            raise ValueError(f"`thresholds` must be increasing numbers, such as [0.5, 1.0, 2.0]. Received: {thresholds!r}.")
+            raise ValueError(
+                f"`thresholds` must be increasing numbers, such as [0.5, 1.0, 2.0]. Received: {thresholds!r}. "
+                "For thresholds that `adapt` finds, say how many codes: `levels=4`."
+            )
         if levels is None:
             levels = 2 if given is None else len(given) + 1
         if not isinstance(levels, (int, np.integer)) or isinstance(levels, bool) or levels < 2:

@@ -39,6 +39,9 @@ class RBFSVM(AdaptableLayer):
     Reference: Sotgiu et al., 2020, Deep neural rejection against adversarial examples.
     """
 
+    # Its `smooth` reaches further, but is not the only way to attack it.
+    has_slope = True
+
     def __init__(
         self,
         classes,
@@ -246,9 +249,11 @@ class RBFSVM(AdaptableLayer):
         kernel = 8 * len(features) ** 2
         if kernel > self.max_memory:
             fits = int((self.max_memory / 8) ** 0.5)
+            kinds, of_each = (", clean and adversarial ones together", fits // 2) if self.needs_adversarial else ("", fits)
             raise ValueError(
-                f"Expected at most {fits:,} samples: the kernel of {len(features):,} samples takes {_size(kernel)}, the limit is "
-                f"{_size(self.max_memory)}. Pass fewer, such as `x[:{min(fits, _USUAL_SAMPLES)}]`, or raise `max_memory`."
+                f"Expected at most {fits:,} samples{kinds}: the kernel of {len(features):,} samples takes {_size(kernel)}, "
+                f"the limit is {_size(self.max_memory)}. Pass fewer, such as `x[:{min(of_each, _USUAL_SAMPLES)}]`, "
+                "or raise `max_memory`."
             )
         missing = sorted(set(range(self.classes)) - set(labels.tolist()))
         if missing:

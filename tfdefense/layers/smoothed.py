@@ -1,4 +1,5 @@
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -62,5 +63,5 @@ class Smoothed(keras.layers.Wrapper):
 
 
 def check_smoothness(name, value):
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < float("inf"):
+    if not isinstance(value, (int, float, np.number)) or isinstance(value, bool) or not 0 < value < float("inf"):
         raise ValueError(f"`{name}` must be a number above 0. Received: {value!r}.")

@@ -17,6 +17,7 @@ class Situation:
         starts: Where aware searches begin.
         rejects: Whether the model can reject.
         smooth: Whether some layer offers a smooth stand-in.
+        coded: Whether such a stand-in has the only gradient, as that of discrete codes.
         watched: Names of the classes of the layers that the defense is made of.
         base: Whether the undefended model can be attacked; `source` is that model where it can't be reached inside.
         substitute: A network of the attacker's own, or None.
@@ -32,6 +33,7 @@ class Situation:
     starts: tuple
     rejects: bool
     smooth: bool
+    coded: bool
     watched: frozenset
     base: bool
     source: object = field(default=None, compare=False)
@@ -40,11 +42,6 @@ class Situation:
     def pgd(self, **options):
         ball = {"epsilon": self.size, "norm": self.norm, "steps": self.steps, "restarts": self.restarts, "seed": self.seed}
         return attacks.PGD(**ball | {"starts": self.starts, "early_stop": True} | options)
-
-    @property
-    def coded(self):
-        """Whether the defense looks at discrete codes, which have no gradient but that of a stand-in."""
-        return "QuantizedReLU" in self.watched
 
     def sighted(self, search, schedule=SCHEDULE):
         """A search that has a gradient to follow: that of the stand-in, where there is no other."""

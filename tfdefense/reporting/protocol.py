@@ -64,7 +64,7 @@ class Protocol:
         return self.view.base() if self.view.rejects and self.view.has_base else None
 
     def situation(self, norm, size):
-        from tfdefense.surrogate import can_be_smoothed
+        from tfdefense.surrogate import can_be_smoothed, has_steps
 
         names = ("steps", "restarts", "queries", "refine")
         return Situation(
@@ -75,6 +75,7 @@ class Protocol:
             starts=starts_of(self.view, self.source, (self.images.x.astype("float32"), self.images.y)),
             rejects=self.view.rejects,
             smooth=self.view.is_keras and can_be_smoothed(self.model),
+            coded=self.view.is_keras and has_steps(self.model),
             watched=frozenset(material.layer_kinds(self.model)),
             base=self.base is not None,
             source=self.source,
