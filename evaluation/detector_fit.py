@@ -39,15 +39,17 @@ class Setting:
     @functools.cached_property
     def samples(self):
         """Samples to attack that the classifier has right, in training and test: an attack leaves the others alone."""
-        found = {"train": self._right(self.train.take(slice(self.budget["fitted"]))), "test": self._right(self.attacked)}
+        fitted = self.budget["fitted"]
         # Those that are compared with one that is fitted on the fly are fitted on as many.
-        return found | ({"whole": self._right(self.train)} if self.plan.dynamic else {})
+        images = self.train if self.plan.dynamic else self.train.take(slice(fitted))
+        right, first = self._right(images), np.arange(len(images.x)) < fitted
+        found = {"train": _chosen(images, right & first), "test": _chosen(self.attacked, self._right(self.attacked))}
+        return found | ({"whole": _chosen(images, right)} if self.plan.dynamic else {})
 
     def _right(self, images):
         from tfdefense.decisions import decide
 
-        right = decide(self.base, images.x).label == images.y
-        return images.x[right], images.y[right], float(right.mean())
+        return decide(self.base, images.x).label == images.y
 
     @property
     def test(self):
@@ -102,7 +104,7 @@ class Setting:
         return self._detectors[known]
 
     def branch(self, fitted_on, layer, harmless=False, batches=None):
-        """The file of a fitted branch: its weights, and the `steps` and CPU `seconds` that it took."""
+        """The file of a fitted branch: its weights, and the `steps` and CPU `seconds` that it took; NaN if it was interrupted."""
         import tfdefense as td
 
         changes, static = self.plan.harmless if harmless else (), isinstance(fitted_on, tuple)
@@ -117,12 +119,17 @@ class Setting:
         with alone(path):
             if not path.exists():
                 made = td.AdversaryDetector(layer, form=self.plan.form, width=self.budget["width"], seed=0).attach(self.base)
-                began = time.process_time()
                 if static:
-                    x, y = np.concatenate([x, self.mixed(fitted_on, part)]), np.repeat([0, 1], len(x))
-                steps = self._fit(made, x, y, () if static else attacks, layer, changes, epochs, path.with_suffix(""))
-                unfinished = path.with_suffix(".new.npz")
-                np.savez(unfinished, *_branch(made).get_weights(), steps=steps, seconds=time.process_time() - began)
+                    twins = self.mixed(fitted_on, part)
+                    # As for `td.twins`: what an attack left as it was is clean.
+                    moved = (twins != x).reshape(len(x), -1).any(1)
+                    x, y = np.concatenate([x, twins]), np.concatenate([np.zeros(len(x), "int32"), moved.astype("int32")])
+                backup = path.with_suffix("")
+                # Of one that goes on nobody knows what it took before.
+                resumed, began = backup.exists(), time.process_time()
+                steps = self._fit(made, x, y, () if static else attacks, layer, changes, epochs, backup)
+                unfinished, took = path.with_suffix(".new.npz"), time.process_time() - began
+                np.savez(unfinished, *_branch(made).get_weights(), steps=steps, seconds=np.nan if resumed else took)
                 unfinished.replace(path)
         return path
 
@@ -159,6 +166,11 @@ class Setting:
     def _tell(self, epoch, logs, epochs):
         numbers = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in logs.items())
         self.context.say(f"  epoch {epoch + 1} of {epochs}: {numbers}")
+
+
+def _chosen(images, rows):
+    """The samples and classes of some of the images, and their share."""
+    return images.x[rows], images.y[rows], float(rows.mean())
 
 
 def _branch(defended):

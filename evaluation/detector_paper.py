@@ -26,7 +26,9 @@ def sized_transfer(dataset, kind, fitted, tested, sizes):
 
 
 def under_sigma(dataset, detector, sigma):
-    """A number of figure 5, or None; for the dynamic detector the least over every sigma."""
+    """A number of figure 5, which has tenths of sigma, or None; for the dynamic detector the least over all of them."""
+    if sigma is not None and round(10 * sigma, 6) % 1:
+        return None
     if detector == "dynamic":
         return DYNAMIC.get(dataset)
     return STATIC.get(dataset, {}).get(sigma) if detector == "static" else None

@@ -122,12 +122,28 @@ def test_defended_model_is_trained_on_its_scores_and_its_callbacks_see_it(defend
     [
         ([], {}, "Expected attacks, such as"),
         ([A.FGSM(0.1), "fgsm"], {}, "Expected attacks, such as .*Received: 'fgsm'"),
+        (A.Strongest([A.FGSM(0.1)]), {}, "Expected attacks.*In training a list does"),
         (A.FGSM(0.1), {"share": 0}, "`share` must be above 0 and at most 1. Received: 0"),
     ],
 )
 def test_bad_settings(classifier, attacks, options, message):
     with pytest.raises(ValueError, match=message):
         td.AdversarialTraining(classifier, attacks, **options)
+
+
+@pytest.mark.parametrize(
+    ("attack", "words"),
+    [
+        (A.Transfer(A.Strongest([A.FGSM(0.1)]), source=tf.identity), r"Received Transfer\(Strongest\). Give a list"),
+        (A.PGD(0.1, starts="all"), "begins at the sample.*Received starts='all'"),
+        (A.PGD(0.1, starts=("sample", "random")), r"Received starts=\('sample', 'random'\)"),
+    ],
+)
+def test_what_training_cannot_do_is_told_and_not_done_otherwise(classifier, digits, attack, words):
+    trainer = td.AdversarialTraining(classifier, attack)
+    trainer.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    with pytest.raises(ValueError, match=words):
+        trainer.fit(digits.x[:8], digits.y[:8], verbose=0)
 
 
 def test_one_hot_labels_are_refused(classifier, digits):

@@ -161,6 +161,14 @@ with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
     defended = td.AdversaryDetector("conv", width=4).attach(model)
     trainer = td.DetectorTraining(defended, attacks, harmless=[("sign", 0.1), ("dim", 0.3)])
     trainer.compile()
+    aside = td.DetectorTraining(defended, td.attacks.DeepFool())
+    aside.compile()
+try:
+    aside.fit(x, y, batch_size=32, verbose=0)
+except ValueError as error:
+    assert "Received a distribution strategy" in str(error), error
+else:
+    raise AssertionError("an attack beside the step was run on several devices")
 old = [[weight.copy() for weight in one.get_weights()] for one in (model, defended)]
 loss = trainer.fit(x, y, batch_size=32, verbose=0).history["loss"][0]
 moved = [sum((a != b).any() for a, b in zip(was, one.get_weights())) for was, one in zip(old, (model, defended))]
@@ -285,6 +293,30 @@ def test_twins_are_kept_by_content(classifier, held_out, tmp_path, monkeypatch):
 def test_bad_settings(classifier, make, words):
     with pytest.raises(ValueError, match=words):
         make(classifier, detector(classifier))
+
+
+def test_labels_that_mean_something_else_are_told_before_training(classifier, digits):
+    x, y = digits.x[:32], digits.y[:32]
+    known = td.twins(classifier, A.FGSM(0.2), x, y)
+    static, dynamic = (td.DetectorTraining(detector(classifier), *attacks) for attacks in ((), (A.FGSM(0.1),)))
+    for trainer in (static, dynamic):
+        trainer.compile()
+        with pytest.raises(ValueError, match=r"Expected 0 \(clean\) or 1 .*labels from 0 to 9. Pass `validation_data=td.twins"):
+            trainer.fit(*(known if trainer is static else (x, y)), validation_data=(x, y), verbose=0)
+    with pytest.raises(ValueError, match="labels from 0 to 9. For classes, say what attacks them"):
+        static.fit(x, y, verbose=0)
+    with pytest.raises(ValueError, match="attacked already. Received validation_split=0.2"):
+        dynamic.fit(x, y, validation_split=0.2, verbose=0)
+    for trainer, data in ((static, known), (dynamic, (x, y))):
+        history = trainer.fit(*data, validation_data=known, verbose=0).history
+        assert "val_detectability" in history
+    samples, labels = known
+    found = []
+    for kind in ("int32", "float32", "bool"):
+        trainer = td.DetectorTraining(detector(classifier))
+        trainer.compile()
+        found.append(trainer.fit(samples, labels.astype(kind).reshape(-1, 1), shuffle=False, verbose=0).history["loss"][0])
+    assert found[1] == pytest.approx(found[0]) and found[2] == pytest.approx(found[0])
 
 
 def test_wrong_harmless_change_is_named_when_training_starts(classifier, digits):

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfdefense.attacks import Attack, Transfer
+from tfdefense.attacks import Attack, Strongest, Transfer
 from tfdefense.decisions import View
 from tfdefense.graph import as_functional
 
@@ -43,7 +43,8 @@ class AdversarialTraining(keras.Model):
         attacks = list(attacks) if isinstance(attacks, list | tuple) else [attacks]
         wrong = next((attack for attack in attacks if not isinstance(attack, Attack | Transfer)), None)
         if wrong is not None or not (attacks or self.may_lack_attacks):
-            raise ValueError(f"Expected attacks, such as `td.attacks.FGSM(0.1)`. Received: {wrong!r}.")
+            several = " In training a list does: each sample gets one of its attacks." if isinstance(wrong, Strongest) else ""
+            raise ValueError(f"Expected attacks, such as `td.attacks.FGSM(0.1)`. Received: {wrong!r}.{several}")
         if not 0 < share <= 1:
             raise ValueError(f"`share` must be above 0 and at most 1. Received: {share!r}.")
         # Its "auto" would try XLA on a GPU, which knows neither batches split by chance nor attacks beside the graph.

@@ -24,7 +24,8 @@ class DetectorTraining(AdversarialTraining):
     With attacks, `fit` takes samples and their classes and attacks a part of each batch: the dynamic adversary steps on
     the branch as it is at that moment (dynamic adversary training). Attacks see the defended model with a threshold of
     one half; those that shall not know of it go inside `td.attacks.Transfer`. Without attacks, `fit` takes samples and
-    whether they are adversarial, 0 or 1, such as `td.twins` makes (static training). Validation always takes the latter.
+    whether they are adversarial, 0 or 1, such as `td.twins` makes (static training). Validation always takes the latter:
+    `validation_data=td.twins(model, attack, x_held_out, y_held_out)`.
 
     Args:
         defended: A model with one `td.AdversaryDetector`; `save` writes this one. Set its threshold after `fit`, by `td.calibrate`.
@@ -68,6 +69,19 @@ class DetectorTraining(AdversarialTraining):
             metrics = [keras.metrics.BinaryAccuracy("detectability", threshold=0.0), FalsePositiveRate()]
         super().compile(optimizer, loss, metrics=metrics, **options)
 
+    def fit(self, x=None, y=None, *args, validation_data=None, validation_split=0.0, **options):
+        if not self.attacks:
+            _check_kinds(y, "For classes, say what attacks them: `DetectorTraining(defended, td.attacks.DynamicAdversary(0.1))`.")
+        elif validation_split:
+            raise ValueError(f"Expected validation samples that are attacked already. Received {validation_split=}. {_VALIDATION}")
+        if isinstance(validation_data, (tuple, list)):
+            _check_kinds(validation_data[1], _VALIDATION)
+        return super().fit(x, y, *args, validation_data=validation_data, validation_split=validation_split, **options)
+
+    def perturb(self, x, y):
+        # Without attacks also the floats or booleans that a binary label often is.
+        return super().perturb(x, y if self.attacks else tf.cast(y, tf.int32))
+
     def changes(self):
         return [*self.attacks, *self.harmless]
 
@@ -80,6 +94,18 @@ class DetectorTraining(AdversarialTraining):
 
     def labels(self, y, perturbed):
         return tf.cast(perturbed, tf.int32) if self.attacks else y
+
+
+_VALIDATION = "Pass `validation_data=td.twins(model, attack, x, y)`."
+
+
+def _check_kinds(labels, remedy):
+    """Only of arrays: a pipeline would have to be run for it."""
+    labels = np.asarray(labels) if isinstance(labels, (np.ndarray, list, tuple, tf.Tensor)) else np.zeros(1)
+    if not np.isin(labels, (0, 1)).all():
+        raise ValueError(
+            f"Expected 0 (clean) or 1 (attacked) for each sample. Received labels from {labels.min()} to {labels.max()}. {remedy}"
+        )
 
 
 @keras.saving.register_keras_serializable(package="tfdefense")
@@ -130,7 +156,7 @@ def _watched(defended):
     if len(found) != 1:
         raise ValueError(
             f"Expected a defended model with one detector branch. Received '{defended.name}', which has {len(found)}. "
-            'Attach one: `td.AdversaryDetector("name of a layer").attach(model)`.'
+            'Attach one alone: `td.AdversaryDetector("name of a layer").attach(model)`.'
         )
     ((branch, node),) = found
     return branch, node.arguments.keras_tensors[0]

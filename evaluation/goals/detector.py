@@ -12,9 +12,13 @@ def _transferred(of):
 
 
 def _one_branch(of):
-    """The least of the five by one branch, the better of the two that are tried."""
-    start, end = "one branch fitted on ", ": least detectability of the five"
-    return max(value for what, value in of.items() if what.startswith(start) and what.endswith(end))
+    """The least of the five, and of all others that work, by one branch; the better of the two that are tried."""
+    least = {}
+    for what, value in of.items():
+        branch, _, about = what.partition(": least detectability of ")
+        if branch.startswith("one branch fitted on ") and about and value is not None:
+            least[branch] = min(value, least.get(branch, 1.0))
+    return max(least.values())
 
 
 _HELD = {
@@ -33,7 +37,7 @@ def _detector(size=None, noise="sign 0.1"):
     under = "least detectability of adversaries that take accuracy under 0.3"
     return [
         Goal(f"{under}, each by its own branch", lambda of: of[under], least=0.8),
-        Goal("least detectability of the five by one branch, the better of two", _one_branch, least=0.85),
+        Goal("least detectability of the five and of all that work, by one branch, the better of two", _one_branch, least=0.85),
         Goal("fitted on iterative linf, tested on fast, each at the size chosen for it", _transferred, least=0.85),
         *(row(least(name), least=0.7 if name == "dynamic" else None) for name in compared),
         row(f"rejected, unchanged, {_HALF}, dynamic", most=0.05),
@@ -44,5 +48,5 @@ def _detector(size=None, noise="sign 0.1"):
 
 GOALS = {
     ("detector", "mnist"): _detector("0.2"),
-    ("detector", "cifar10"): _detector("2/255", "sign 4/255"),
+    ("detector", "cifar10"): _detector("2/255", "sign 2/255"),
 }

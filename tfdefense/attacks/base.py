@@ -171,6 +171,11 @@ class Attack:
 
     def online(self, view):
         """`perturb(x, y, seeds)` for use inside a training step: tensors to a tensor. Here the attack itself, out of the graph."""
+        if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+            raise ValueError(
+                f"{type(self).__name__} runs beside the training step, on one device. Received a distribution strategy. Take an "
+                "attack that runs inside the step, such as `td.attacks.PGD`."
+            )
         if "1" in (os.environ.get("TF_NUM_INTEROP_THREADS"), str(tf.config.threading.get_inter_op_parallelism_threads())):
             # The step holds that thread until the attack is done, and the attack would wait for it.
             raise ValueError(

@@ -74,6 +74,11 @@ class Transfer:
 
     def online(self, view):
         """The attack's own form for use inside a training step, on the source."""
+        if not hasattr(self.attack, "online"):
+            raise ValueError(
+                f"In training a transferred attack must be a single one. Received Transfer({type(self.attack).__name__}). "
+                "Give a list: `[Transfer(one), Transfer(other)]`, of which each sample gets one."
+            )
         source = view.base() if self.source is None else View.of(self.source, view.bounds)
         with tf.init_scope():
             source.learn(np.full((1, *view.input_shape[1:]), np.mean(view.bounds), "float32"))

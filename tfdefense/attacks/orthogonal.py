@@ -16,8 +16,8 @@ class OrthogonalPGD(Attack):
     """PGD against classifier and detector that steps on one of them at a time and does not undo the other.
 
     While a sample is classified right, the step lowers the class margin; once it is misclassified, it lowers the suspicion.
-    The orthogonal form takes from that step the part that would change the other term to first order. On a model that
-    rejects nothing only the margin is left.
+    The orthogonal form takes from that gradient the part along which the other term changes; a step in l2 then leaves that
+    term alone to first order, one in linf, along signs, only roughly. On a model that rejects nothing only the margin is left.
 
     Args:
         epsilon: Size of the ball.

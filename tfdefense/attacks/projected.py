@@ -120,7 +120,13 @@ class PGD(Attack):
         """Inside a training step: all steps, from the sample or, with a random start, from a random point of the ball."""
         objective, targeted = self.objective_on(view), self.default_target is not None
         length = self.reach * self.epsilon / self.steps if self.step_size is None else self.step_size
-        random = self.starts is not None and "random" in self.starts
+        named = as_tuple(self.starts)
+        random = len(named) == 1 and (named[0] == "random" or isinstance(named[0], Random))
+        if not random and named not in ((), ("sample",)):
+            raise ValueError(
+                "In training a search begins at the sample, or with `random_start=True` at a random point of the ball. "
+                f"Received starts={self.starts!r}. Leave them out."
+            )
 
         def perturb(x, y, seeds):
             scores, suspicion, _ = view.forward(x)
