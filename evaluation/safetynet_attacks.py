@@ -87,6 +87,7 @@ def type_two(setting, name, attack):
 def made(setting, guard, attack):
     """The attack on a model: through its surrogate where there is one, else on itself."""
     from tfdefense.attacks import PGD, CarliniWagner, HopSkipJump, LogSumExp, OrthogonalPGD, Square, Through
+    from tfdefense.attacks.through import SCHEDULE
     from tfdefense.surrogate import can_be_smoothed
 
     size, steps, queries = setting.codes.size, setting.budget["steps"], setting.budget["queries"]
@@ -96,15 +97,17 @@ def made(setting, guard, attack):
         return Square(size, queries=queries)
     if attack.startswith("labels"):
         return HopSkipJump(attack.split(", ")[1], queries=queries)
-    pgd = {"steps": steps, "early_stop": True}
+    pgd, smooth = {"steps": steps, "early_stop": True}, can_be_smoothed(guard)
+    # As many steps on a model that has no surrogate as on those of every stage of one.
+    rounds = 3 if smooth else 3 * len(SCHEDULE)
     search = {
-        SMALLEST: CarliniWagner(steps=max(2, 2 * steps), binary_search_steps=3),
+        SMALLEST: CarliniWagner(steps=max(2, 2 * steps), binary_search_steps=rounds),
         PAPERS: PGD(size, starts="sample", **pgd),
         OPEN[1]: PGD(size, starts="all", restarts=3, **pgd),
         OPEN[2]: OrthogonalPGD(size, steps=steps, starts="all", restarts=3),
         OPEN[3]: PGD(size, starts="all", restarts=3, objective=LogSumExp(), **pgd),
     }[attack]
-    if not can_be_smoothed(guard):
+    if not smooth:
         return search
     return (
         Through(search) if attack.startswith("smoothed") or attack == SMALLEST else Through(search, STRAIGHT, straight_through=True)

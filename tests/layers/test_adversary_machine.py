@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from sklearn.svm import SVC
 
-from tfdefense.layers import AdversaryMachine
+from tfdefense.layers import AdversaryMachine, machines
 from tfdefense.layers.machines import cross_validated_scores, gamma_of, kernel_of, squared_distances
 
 
@@ -36,7 +36,7 @@ def test_cross_validated_values_are_those_of_unseen_samples(codes):
     layer = AdversaryMachine(cross_validated=True)
     unseen = layer.adapt(x, flags)
     kernel = kernel_of(squared_distances(x), gamma_of("scale", x))
-    np.testing.assert_allclose(unseen, cross_validated_scores(kernel, flags, 2, 1.0, 5)[:, 1], atol=1e-5)
+    np.testing.assert_allclose(unseen, cross_validated_scores(kernel, flags, 2, 1.0, 5, paired=True)[:, 1], atol=1e-5)
     accuracy = [((values > 0) == flags).mean() for values in (unseen, values_of(layer, x))]
     assert 0.8 < accuracy[0] < accuracy[1]
 
@@ -78,6 +78,27 @@ def test_comes_back_from_a_file(codes, tmp_path):
     model.save(tmp_path / "m.keras")
     loaded = keras.models.load_model(tmp_path / "m.keras")
     np.testing.assert_allclose(loaded(x), values_of(layer, x), atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [150, 1500])
+def test_a_sample_and_its_twin_are_left_out_together(count, monkeypatch):
+    """Twins stand next to their originals, so that the wrong kind is the nearest neighbour of each when one of them is left out."""
+    rng = np.random.default_rng(0)
+    clean = (rng.normal(size=(count, 20)) * np.where(np.arange(20), 1, 0.2)).astype("float32")
+    twins = clean + 0.6 * np.eye(20, dtype="float32")[0]
+    features, labels = np.concatenate([clean, twins]), np.repeat([0, 1], count)
+    searched, choose = [], machines.choose
+    monkeypatch.setattr(machines, "choose", lambda *given: searched.append(given) or choose(*given))
+    AdversaryMachine(search={"C": [1.0], "gamma": ["scale"]}).adapt(features, labels)
+    some, kinds = searched[0][:2]
+    assert len(kinds) == min(2 * count, 2000) and searched[0][-1] is True
+    np.testing.assert_allclose((some[kinds == 1] - some[kinds == 0])[:, 0], 0.6, atol=1e-6)
+    scores = AdversaryMachine(cross_validated=True, gamma=0.2).adapt(features, labels)
+    kernel = kernel_of(squared_distances(features), 0.2)
+    together, apart = (cross_validated_scores(kernel, labels, 2, 1.0, 5, paired=paired) for paired in (True, False))
+    np.testing.assert_allclose(scores, together[:, 1], atol=1e-5)
+    right = [((values[:, 1] > 0) == labels).mean() for values in (together, apart)]
+    assert right[0] > right[1] + 0.1
 
 
 def test_needs_both_kinds(codes):

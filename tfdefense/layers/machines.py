@@ -71,12 +71,18 @@ def fit(kernel, labels, classes, C):
     return np.stack(columns, 1), np.array(intercepts)
 
 
-def cross_validated_scores(kernel, labels, classes, C, folds):
-    """Scores of each sample by machines that were fitted without its fold."""
+def cross_validated_scores(kernel, labels, classes, C, folds, paired=False):
+    """Scores of each sample by machines that were fitted without its fold.
+
+    Args:
+        paired: Whether samples of different classes at the same place among their own kind belong together, as a clean sample
+            and its attacked twin do: they are left out together. Else its nearest neighbour of the wrong class would judge each.
+    """
     from sklearn.model_selection import StratifiedKFold
 
     scores = np.empty((len(labels), classes))
-    splits = StratifiedKFold(folds, shuffle=True, random_state=0)
+    # Without shuffling a fold is the same stretch of each class.
+    splits = StratifiedKFold(folds) if paired else StratifiedKFold(folds, shuffle=True, random_state=0)
     for kept, left in splits.split(labels, labels):
         coefficients, intercepts = fit(np.ascontiguousarray(kernel[np.ix_(kept, kept)]), labels[kept], classes, C)
         support = np.flatnonzero(coefficients.any(1))
@@ -84,7 +90,7 @@ def cross_validated_scores(kernel, labels, classes, C, folds):
     return scores
 
 
-def choose(features, labels, classes, grid, folds, progress=True):
+def choose(features, labels, classes, grid, folds, paired=False, progress=True):
     """The C and gamma with the best cross-validated accuracy, and that accuracy; of equals the first."""
     import keras
 
@@ -94,7 +100,7 @@ def choose(features, labels, classes, grid, folds, progress=True):
     for gamma in grid["gamma"]:
         kernel = kernel_of(distances, gamma_of(gamma, features))
         for C in grid["C"]:
-            scores = cross_validated_scores(kernel, labels, classes, C, folds)
+            scores = cross_validated_scores(kernel, labels, classes, C, folds, paired)
             accuracy = float((scores.argmax(1) == labels).mean())
             if accuracy > best[0]:
                 best = (accuracy, C, gamma)

@@ -180,7 +180,8 @@ class RBFSVM(AdaptableLayer):
         self._set_references(features[support] - centre, coefficients[support])
         self.mark_adapted()
         if self.cross_validated:
-            return machines.cross_validated_scores(kernel, labels, self.classes, self.C, self.folds).astype("float32")
+            scores = machines.cross_validated_scores(kernel, labels, self.classes, self.C, self.folds, self.needs_adversarial)
+            return scores.astype("float32")
         return None
 
     def _fit(self, kernel, labels):
@@ -190,11 +191,19 @@ class RBFSVM(AdaptableLayer):
         from sklearn.model_selection import train_test_split
 
         if len(features) > _SEARCHED_SAMPLES:
-            features, _, labels, _ = train_test_split(
-                features, labels, train_size=_SEARCHED_SAMPLES, stratify=labels, random_state=0
-            )
+            if self.needs_adversarial:
+                # Evenly from each kind: twins stay together.
+                kinds = [np.flatnonzero(labels == kind) for kind in range(self.classes)]
+                counts = [max(1, round(_SEARCHED_SAMPLES * len(rows) / len(labels))) for rows in kinds]
+                spread = (np.linspace(0, len(rows) - 1, count).astype(int) for rows, count in zip(kinds, counts, strict=True))
+                rows = np.concatenate([own[places] for own, places in zip(kinds, spread, strict=True)])
+                features, labels = features[rows], labels[rows]
+            else:
+                features, _, labels, _ = train_test_split(
+                    features, labels, train_size=_SEARCHED_SAMPLES, stratify=labels, random_state=0
+                )
             self._check_folds(labels)
-        return machines.choose(features, labels, self.classes, self.search, self.folds)
+        return machines.choose(features, labels, self.classes, self.search, self.folds, self.needs_adversarial)
 
     def compress(self, vectors, features=None, scores=None):
         """Replaces the reference vectors by fewer, refitted to give the same scores.
