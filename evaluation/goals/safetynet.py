@@ -1,12 +1,11 @@
 """SafetyNet."""
 
 from evaluation.goals.goal import Goal, row
+from evaluation.safetynet import FOUR
+from evaluation.safetynet_fit import ALL, EVERY_CHANGE
 
-_ABC = "Det A or B or C"
-_EVERY_CHANGE = f"{_ABC}, by class, dynamic, harmless changes"
-# Of more samples than all attacks were tried on; none of them falls to a black box alone.
-_UNFOOLED = "not fooled, strongest white-box attack for each sample"
-_KINDS = ("fast", "iterative linf", "iterative l2", "DeepFool l2")
+_UNFOOLED = "not fooled, strongest of all attacks"
+_NOISES = ("sign 0.1", "sign 0.2", "gaussian 0.1", "gaussian 0.2")
 
 
 def _detects(what, kind):
@@ -27,46 +26,57 @@ def _less(what, found, one, other, remark=""):
     return Goal(f"{what}, {one} less {other}", lambda of: of[f"{found}, {one}"] - of[f"{found}, {other}"], remark=remark)
 
 
+def _noisiest(of, name):
+    return max(of[f"{_noisy(noise)}, {name}"] for noise in _NOISES)
+
+
 def _safetynet(size, noise):
     """Known attacks by one layer's codes, unknown ones beside the branch, what each change gave, and what the codes are worth."""
     held, rejected = f"not fooled at linf {size}", f"{noise} rejected"
-    longer = "of longer and other searches `detector` reports less for its own branches"
-    changes = (f"{_ABC}, by class", f"{_ABC}, harmless changes", f"{_ABC}, dynamic", _EVERY_CHANGE)
+    changes = (f"{ALL}, by class", f"{ALL}, harmless changes", f"{ALL}, dynamic", EVERY_CHANGE)
     others = ("branch", "Det A, activations as they are", "Det A, binary")
     return [
         *(
             Goal(f"detection accuracy, {kind}, Det A, threshold 0", lambda of, kind=kind: _known(of, kind), least=0.85)
-            for kind in _KINDS
+            for kind in FOUR
         ),
         *(
             row(f"detection accuracy, mean over attacks never seen, {threshold}, {guard}")
             for threshold in ("threshold 0", "5 % of clean rejected")
-            for guard in ("branch", "Det A", f"{_ABC}, by class")
+            for guard in ("branch", "Det A", f"{ALL}, by class")
         ),
-        *(_less(held, _UNFOOLED, name, _ABC) for name in changes),
-        _less(held, _UNFOOLED, _ABC, "branch", longer),
+        *(_less(held, _UNFOOLED, name, ALL) for name in changes),
+        _less(held, _UNFOOLED, ALL, "branch", "of longer and other searches `detector` reports less for its own branches"),
+        *(_less(rejected, _noisy(noise), name, ALL) for name in changes),
         *(_less(rejected, _noisy(noise), name, "Det A") for name in others),
     ]
 
 
 GOALS = {
     ("safetynet", "mnist"): [
-        Goal(
-            "not fooled at linf 0.2, strongest white-box attack for each sample, the net with every change",
-            lambda of: of[f"{_UNFOOLED}, {_EVERY_CHANGE}"],
-            least=0.5,
-            remark="straight-through and smoothed searches from every start find what the codes let pass; codes matched by class "
-            "help most, the other changes by no more than a few samples; no sample falls to a black box alone",
-        ),
+        Goal("not fooled at linf 0.2, the net with every change", lambda of: of[f"{_UNFOOLED}, {EVERY_CHANGE}"], least=0.5),
         Goal(
             "the same net: the most rejected of sign and Gaussian noise up to the attack's size, threshold at 5 %",
-            lambda of: max(
-                of[f"{_noisy(noise)}, {_EVERY_CHANGE}"] for noise in ("sign 0.1", "sign 0.2", "gaussian 0.1", "gaussian 0.2")
-            ),
+            lambda of: _noisiest(of, EVERY_CHANGE),
             most=0.1,
-            remark="of noise of half the attack's size 5 to 6 %, of as large noise 15 to 16 %, though sign noise of it was learnt",
         ),
         *_safetynet("0.2", "sign 0.1"),
     ],
-    ("safetynet", "cifar10"): _safetynet("2/255", "sign 4/255"),
+    ("safetynet", "cifar10"): [
+        *_safetynet("2/255", "sign 2/255"),
+        _less(
+            "detection accuracy, mean over attacks never seen, threshold 0",
+            "detection accuracy, mean over attacks never seen, threshold 0",
+            "Det A, C and gamma by cross-validation",
+            "Det A",
+            "its folds held samples without their twins, which then judged each other: since corrected, to be measured again",
+        ),
+        _less(
+            "median l2 by Carlini-Wagner",
+            "median l2 distance by Carlini-Wagner through the surrogate where there is one",
+            "Det A",
+            "plain",
+            "the plain network was given a third of the steps: since corrected, to be measured again",
+        ),
+    ],
 }
