@@ -22,9 +22,8 @@ class SafetyNet(Defense):
         by_class: Match a sample with those that are taken for the same class, see `td.layers.MatchedMachines`; the paper
             has one machine for all.
         C, gamma: Of each machine, see `td.layers.RBFSVM`. The paper's sigma is gamma = 1 / (2 sigma²).
-        search: Cross-validate C and gamma for each layer: True, or a grid as a dict; adversarial samples in the order of the
-            clean ones are left out together with them. With `by_class` they are those that
-            suit one machine for all classes best.
+        search: Cross-validate C and gamma for each layer: True, or a grid as a dict. Adversarial samples in the order of the
+            clean ones are left out together with them. With `by_class` what suits one machine for all classes is taken.
         folds: Folds of that.
         thresholds: Of the codes, the same for all units; None takes quantiles of each unit's activations.
         max_memory: Bytes that a kernel, or the codes of a layer, may take in `td.adapt`.
