@@ -185,7 +185,10 @@ class Guards(Setting):
         }
 
     def tuned(self):
-        """The other network after two epochs on clean and adversarial samples of their true classes; the paper has no other two."""
+        """The other network after two epochs on clean and adversarial samples of their true classes.
+
+        The paper, which has a class of fakes, labels the adversarial ones so.
+        """
         import keras
 
         model = self.source()

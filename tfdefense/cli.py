@@ -292,7 +292,7 @@ def _write_report(model, data, folder, source, settings, **options):
     print(f"  {folder / 'index.html'}")
 
 
-@app.command(epilog="Example:  tfdefense calibrate defended.keras --data mnist --max-rejected 0.05 --output calibrated.keras")
+@app.command(epilog="Example:  tfdefense calibrate defended.keras --data held_out.npz --split all --output calibrated.keras")
 @console.command
 def calibrate(
     model: Model,

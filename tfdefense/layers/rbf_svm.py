@@ -193,10 +193,8 @@ class RBFSVM(AdaptableLayer):
         if len(features) > _SEARCHED_SAMPLES:
             if self.needs_adversarial:
                 # Evenly from each kind: twins stay together.
-                kinds = [np.flatnonzero(labels == kind) for kind in range(self.classes)]
-                counts = [max(1, round(_SEARCHED_SAMPLES * len(rows) / len(labels))) for rows in kinds]
-                spread = (np.linspace(0, len(rows) - 1, count).astype(int) for rows, count in zip(kinds, counts, strict=True))
-                rows = np.concatenate([own[places] for own, places in zip(kinds, spread, strict=True)])
+                kinds, share = [np.flatnonzero(labels == kind) for kind in range(self.classes)], _SEARCHED_SAMPLES / len(labels)
+                rows = np.concatenate([own[np.linspace(0, len(own) - 1, round(share * len(own))).astype(int)] for own in kinds])
                 features, labels = features[rows], labels[rows]
             else:
                 features, _, labels, _ = train_test_split(
