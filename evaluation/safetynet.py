@@ -154,8 +154,8 @@ def _detection_rows(context, setting, accuracy, plots):
             part, detection, setting, name, (fitted,), list(dict.fromkeys((*setting.chosen, *swept)))
         )
     count = len(setting.test[0])
-    learned = f"branch fitted on {len(setting.samples['train'][0])} pairs, machines on {setting.budget['pairs']}"
     for name in detectors:
+        learned = f"fitted on {setting.pairs(name)} pairs"
         for fitted in setting.chosen:
             for tested in setting.chosen:
                 # As in the paper: each attack known, and the iterative one in linf alone. The drawings hold every pair.

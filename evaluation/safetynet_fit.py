@@ -59,6 +59,7 @@ class Net:
         harmless: Whether half of the clean samples that it is fitted on get a harmless change.
         hardened: Whether the network itself was attacked in training.
         search: Whether C and gamma are chosen by cross-validation; else they are 1 and "scale".
+        pairs: How many it is fitted on, if there are so many; else those of the budget.
     """
 
     watched: str
@@ -69,6 +70,7 @@ class Net:
     harmless: bool = False
     hardened: bool = False
     search: bool = False
+    pairs: int | None = None
 
 
 ALL = "Det A or B or C"
@@ -78,6 +80,8 @@ NETS = {
     "Det A, binary": Net("A", levels=2),
     "Det A": Net("A"),
     "Det A, C and gamma by cross-validation": Net("A", search=True),
+    # About as many as a branch learns from, and as many as `RBFSVM` takes by default.
+    "Det A, C and gamma by cross-validation, 7,000 pairs": Net("A", search=True, pairs=7000),
     "Det B": Net("B"),
     "Det A and B": Net("AB", join="all"),
     "Det A or B": Net("AB"),
@@ -115,12 +119,17 @@ class Guards(Setting):
         made.chosen = self.chosen
         return made
 
+    def pairs(self, name):
+        """How many clean and as many attacked samples a detector is fitted on."""
+        count = self.budget["fitted"] if name == "branch" else NETS[name].pairs or self.budget["pairs"]
+        return min(count, len(self.samples["train"][0]))
+
     def net(self, name, fitted_on):
         """A SafetyNet with thresholds of 0, fitted on adversaries of which each sample gets one."""
         import tfdefense as td
         from tfdefense.metrics import harmless
 
-        net, pairs = NETS[name], self.budget["pairs"]
+        net, pairs = NETS[name], self.pairs(name)
         x, y = (part[:pairs] for part in self.samples["train"][:2])
         attacked, clean = self.mixed(fitted_on)[:pairs], x
         if net.harmless:

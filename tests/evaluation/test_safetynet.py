@@ -112,6 +112,18 @@ def test_nets_are_fitted_as_they_say(setting):
     assert [type(layer).__name__ for layer in machines(every)] == ["MatchedMachines"] * 3
 
 
+def test_a_net_may_be_fitted_on_more_pairs_than_the_others(setting, monkeypatch):
+    seen = []
+    monkeypatch.setattr(td, "adapt", lambda model, x, y, adversarial, **_: seen.append((len(x), len(y), len(adversarial))))
+    monkeypatch.setitem(safetynet_fit.NETS, "more", safetynet_fit.Net("A", pairs=310))
+    monkeypatch.setitem(safetynet_fit.NETS, "most", safetynet_fit.Net("A", pairs=7000))
+    for name in ("Det A", "more", "most"):
+        setting.net(name, ("fast 0.2",))
+    there = len(setting.samples["train"][0])
+    assert seen == [(count,) * 3 for count in (300, 310, there)] and there > 310
+    assert [setting.pairs(name) for name in ("Det A", "more", "most", "branch")] == [300, 310, there, there]
+
+
 def test_dynamic_net_also_learns_what_evaded_it(setting, monkeypatch):
     seen = []
     adapt = td.adapt
