@@ -4,8 +4,8 @@ Rows S5 and S6: detectors on binary, quaternary and unquantised codes of one lay
 a plain network, at a threshold of 0 as in the paper and where each rejects 5 % of held-out clean samples. Type I attacks
 know the classifier, type II the detector too, in the open (smoothed as in the paper, and stronger) or as a black box
 (transferred, or asking for outputs or labels alone). Control: harmless changes. On MNIST also detectors on a network that
-was attacked in training, and that network alone. There about half an hour with `--workers 2` on two free, fast CPU cores;
-branches and twins are shared with the protocol `detector`.
+was attacked in training, that network alone, and with a threshold on its confidence. There about half an hour with
+`--workers 2` on two free, fast CPU cores; branches and twins are shared with the protocol `detector`.
 """
 
 from typing import Annotated
@@ -18,18 +18,18 @@ from evaluation import safetynet_paper as paper
 from evaluation.controls import changed, shown, told
 from evaluation.detector import chosen_sizes
 from evaluation.detector_plan import PLANS
-from evaluation.safetynet_fit import CODES, EVERY_CHANGE, HARDENED, NETS, PLAIN, Guards
+from evaluation.safetynet_fit import CODES, CONFIDENCE, EVERY_CHANGE, HARDENED, NETS, PLAIN, Guards
 
 DATASETS = ("mnist", "cifar10", "digits")
 FOUR = ("fast", "iterative linf", "iterative l2", "DeepFool l2")
 DETECTORS = ("branch", *[name for name, net in NETS.items() if not (net.rounds or net.harmless or net.hardened)])
-GUARDS = (*PLAIN, "branch", "Det A", *[name for name, net in NETS.items() if net.watched == "ABC"])
+GUARDS = (*PLAIN, CONFIDENCE, "branch", "Det A", *[name for name, net in NETS.items() if net.watched == "ABC"])
 EVERY_PAIR = ("branch", "Det A")
 # What the codes themselves do to harmless changes.
 BESIDE = ("Det A, activations as they are", "Det A, binary")
 # In a quick run.
 FEWER_DETECTORS = ("branch", "Det A, activations as they are", "Det A, binary", "Det A")
-FEWER_GUARDS = (*PLAIN, "branch", "Det A", EVERY_CHANGE, f"{EVERY_CHANGE}, attacked in training")
+FEWER_GUARDS = (*PLAIN, CONFIDENCE, "branch", "Det A", EVERY_CHANGE, f"{EVERY_CHANGE}, attacked in training")
 # Where ROC curves are written down; the pictures have all of them.
 FALSE_POSITIVES = (0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1)
 THRESHOLDS = {"half": "threshold 0", "calibrated": "5 % of clean rejected"}
@@ -69,7 +69,7 @@ def control(setting, name):
     # Noise as large as the attacks is among them.
     tested = dict.fromkeys((*setting.plan.tested, ("sign", setting.codes.size)))
     y, changes, found = setting.attacked.y, changed(setting.attacked.x, tested), {}
-    for title in THRESHOLDS:
+    for title in attacks.thresholds(name):
         guard = setting.of(name).guard(name, 0.0 if title == "half" else None)
         found[title] = {change: td.evaluate(guard, x, y).rejection for change, x in changes.items()}
     return found
@@ -204,8 +204,9 @@ def _control_rows(context, setting, guards):
     rejecting = [*(name for name in guards if name not in PLAIN), *BESIDE]
     found = {name: context.part(f"control, {name}", control, setting, name) for name in context.turn(rejecting)}
     for name in rejecting:
-        for title, about in THRESHOLDS.items():
-            for change, rejected in found[name][title].items():
+        for title, rejections in found[name].items():
+            about = THRESHOLDS[title]
+            for change, rejected in rejections.items():
                 known = paper.REJECTED.get(name) if title == "half" and change == "unchanged" else None
                 notes = [f"the paper, on SceneProof: {known:g} of reals"] if known else []
                 if "harmless" in name and change != "unchanged":

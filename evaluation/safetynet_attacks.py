@@ -7,7 +7,7 @@ import numpy as np
 from evaluation.controls import shown
 from evaluation.crafted import crafted
 from evaluation.detector_plan import strongest
-from evaluation.safetynet_fit import PLAIN
+from evaluation.safetynet_fit import CONFIDENCE, PLAIN
 
 PAPERS = "smoothed, from the sample, as in the paper"
 OPEN = (PAPERS, "smoothed, all starts", "straight-through, selective, all starts", "straight-through, log-sum-exp, all starts")
@@ -26,6 +26,11 @@ def white_box(guard):
     return (*OPEN, ON_A_BRANCH) if guard == "branch" else OPEN
 
 
+def thresholds(guard):
+    """Which of the two a model is measured at: a plain one has none, and for a confidence none is the paper's."""
+    return ("half",) if guard in PLAIN else ("calibrated",) if guard == CONFIDENCE else ("half", "calibrated")
+
+
 def tried_on(guard):
     """Of type II. On a plain model, whose gradients nothing masks, those that ask must find what the others find."""
     return (*white_box(guard), *BLACK, SMALLEST)
@@ -36,7 +41,7 @@ def title(attack, guard):
         return f"black box, transferred from {attack}"
     if attack in BLACK:
         return {"outputs": "black box by outputs (Square)"}.get(attack, "black box by labels (HopSkipJump)")
-    if guard in (*PLAIN, "branch"):
+    if guard in (*PLAIN, CONFIDENCE, "branch"):
         # Nothing of them is smoothed.
         attack = attack.removeprefix("smoothed, ").removeprefix("straight-through, ")
     return f"white box, {attack}"
@@ -53,9 +58,8 @@ def type_one(setting, name):
     y = setting.test[1]
     tried = dict.fromkeys((*setting.chosen, f"iterative linf {shown(setting.codes.size)}"))
     found = {}
-    # A plain network has no threshold.
-    for about, threshold in (("half", 0.0), ("calibrated", None))[: 1 if name in PLAIN else 2]:
-        guard = setting.guard(name, threshold)
+    for about in thresholds(name):
+        guard = setting.guard(name, 0.0 if about == "half" else None)
         found[about] = {one: td.evaluate(guard, setting.twins(one), y, adversarial=True).error for one in tried}
     return found
 

@@ -94,7 +94,9 @@ NETS = {
     f"{EVERY_CHANGE}, attacked in training": Net("ABC", by_class=True, rounds=3, harmless=True, hardened=True),
 }
 PLAIN = ("plain", "plain, attacked in training")
-HARDENED = (PLAIN[1], *[name for name, net in NETS.items() if net.hardened])
+# What any rejection of as many clean samples adds to that network.
+CONFIDENCE = "confidence alone, attacked in training"
+HARDENED = (PLAIN[1], CONFIDENCE, *[name for name, net in NETS.items() if net.hardened])
 
 
 class Guards(Setting):
@@ -160,19 +162,21 @@ class Guards(Setting):
         return Through(search, ((5.0, 2.0),), straight_through=True)
 
     def guard(self, name, threshold=None):
-        """A model to be attacked: plain, with a branch, or a SafetyNet; a threshold of None rejects 5 % of held-out samples."""
+        """A model to be attacked: plain, with a detector, or a SafetyNet; a threshold of None rejects 5 % of held-out samples."""
         import tfdefense as td
 
         key = (name, threshold)
         if key not in self.guards:
             if name in PLAIN:
                 found = self.base
+            elif name == CONFIDENCE:
+                found = td.ThresholdDefense("confidence").attach(self.base)
             elif name == "branch":
                 found = self.detector(self.chosen, self.layers[self.plan.usual], threshold=threshold)
             else:
                 found = self.context.model(f"{name}, fitted", self.net, name, self.chosen)
-                if threshold is None:
-                    td.calibrate(found, self.held_out.x, max_rejected=0.05)
+            if threshold is None and name not in PLAIN:
+                td.calibrate(found, self.held_out.x, max_rejected=0.05)
             self.guards[key] = found
         return self.guards[key]
 
