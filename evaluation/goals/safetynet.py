@@ -2,8 +2,9 @@
 
 from evaluation.goals.goal import Goal, row
 from evaluation.safetynet import FOUR
-from evaluation.safetynet_fit import ALL, EVERY_CHANGE
+from evaluation.safetynet_fit import ALL, EVERY_CHANGE, PLAIN
 
+_HARDENED = f"{EVERY_CHANGE}, attacked in training"
 _UNFOOLED = "not fooled, strongest of all attacks"
 _NOISES = ("sign 0.1", "sign 0.2", "gaussian 0.1", "gaussian 0.2")
 
@@ -59,6 +60,16 @@ GOALS = {
             "the same net: the most rejected of sign and Gaussian noise up to the attack's size, threshold at 5 %",
             lambda of: _noisiest(of, EVERY_CHANGE),
             most=0.1,
+        ),
+        Goal(
+            "not fooled at linf 0.2, that net on a network attacked in training",
+            lambda of: of[f"{_UNFOOLED}, {_HARDENED}"],
+            least=0.5,
+        ),
+        Goal("the same: the most rejected of that noise", lambda of: _noisiest(of, _HARDENED), most=0.1),
+        Goal(
+            "not fooled at linf 0.2, that net less its network alone",
+            lambda of: of[f"{_UNFOOLED}, {_HARDENED}"] - of[f"{_UNFOOLED}, {PLAIN[1]}"],
         ),
         *_safetynet("0.2", "sign 0.1"),
     ],
