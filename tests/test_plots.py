@@ -204,6 +204,9 @@ def test_a_long_legend_leaves_room_for_the_axes():
     box = figure.axes[0].get_position()
     assert figure.axes[0].get_legend().get_window_extent().width < figure.bbox.width
     assert box.width > 0.6 and box.height > 0.4
+    figure = plots.detectability({f"{'a long name ' * 4}{i}": [(0.5, 0.5)] for i in range(9)})
+    figure.draw_without_rendering()
+    assert figure.axes[0].get_window_extent().height > 2 * figure.dpi
 
 
 def test_embedding_has_a_group_for_each_class_and_refuses_what_is_no_plane():

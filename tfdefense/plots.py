@@ -393,4 +393,6 @@ def _legend_above(axes, handles=None, **style):
         if rows == len(handles):
             break
         rows += 1
+    # Nor may a high one.
+    axes.figure.set_figheight(axes.figure.get_figheight() + 0.17 * max(0, rows - 2))
     axes.legend(handles=handles, ncols=-(-len(handles) // rows), **{"handlelength": 1.8} | place | style)
