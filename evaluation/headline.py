@@ -1,13 +1,12 @@
-"""What the README shows of the board: a table and a curve, rendered from its results alone."""
+"""What the README shows of the results: the board as a table and a curve, and what each defense is worth."""
 
 import json
 import re
 from pathlib import Path
 
-from evaluation import results
+from evaluation import results, worth
 
 CURVE = "evaluation/figures/ranking-mnist.svg"
-BEGIN, END = "<!-- ranking: written by `python -m evaluation results` -->", "<!-- ranking ends -->"
 SHOWN = 8
 CURVES = 5
 _LOOK = """<style>text { fill: #5b636b; font: 12px system-ui, sans-serif } .label { fill: #1c1f23 } .grid { stroke: #e2e5e8 }
@@ -80,10 +79,17 @@ def curve(content):
     return svg.replace(">", f">{_LOOK}", 1).replace("</svg>", "".join(legend) + "</svg>") + "\n"
 
 
-def rendered(readme, content):
+def marks(name):
+    return f"<!-- {name}: written by `python -m evaluation results` -->", f"<!-- {name} ends -->"
+
+
+def rendered(readme, directory):
     """The README's text with what stands between the marks made anew."""
-    before, rest = readme.split(BEGIN)
-    return f"{before}{BEGIN}\n{table(content)}\n{END}{rest.split(END)[1]}"
+    for name, made in (("ranking", table(board(directory))), ("worth", worth.table(directory))):
+        begin, end = marks(name)
+        before, rest = readme.split(begin)
+        readme = f"{before}{begin}\n{made}\n{end}{rest.split(end)[1]}"
+    return readme
 
 
 def write(directory):
@@ -92,6 +98,6 @@ def write(directory):
     readme, content = root / "README.md", board(directory)
     if not readme.exists():
         return
-    results.write_atomically(readme, rendered(readme.read_text(), content))
+    results.write_atomically(readme, rendered(readme.read_text(), directory))
     if content is not None and any(row.get("rank") for row in content["rows"]):
         results.write_atomically(root / CURVE, curve(content))

@@ -5,7 +5,7 @@ import xml.etree.ElementTree
 
 import pytest
 
-from evaluation import headline, results, rows
+from evaluation import headline, results, rows, worth
 from evaluation.page import render
 
 COUNTS = {"N": 8, "R": 9, "S": 9, "O": 9, "M": 9}
@@ -68,10 +68,34 @@ def content():
 def test_readme_shows_the_results():
     """When this fails, run `python -m evaluation results` and commit the README with the results."""
     readme = (results.ROOT / "README.md").read_text()
-    assert headline.rendered(readme, headline.board(results.RESULTS)) == readme
+    assert headline.rendered(readme, results.RESULTS) == readme
     content = headline.board(results.RESULTS)
     if content is not None:
         assert (results.ROOT / headline.CURVE).read_text() == headline.curve(content)
+
+
+def test_worth_is_told_of_each_defense_that_was_measured(tmp_path):
+    what = "not fooled, {}, linf 0.2, static".format
+    values = {what("the paper's dynamic adversary"): 0.9996, what("strongest of all"): 0.25}
+    values |= {f"rejected, {change}, threshold at 5 %, static": share for change, share in (("unchanged", 0.0), ("sign 0.1", 1.0))}
+    values |= {name.replace("static", "dynamic"): share / 2 for name, share in values.items()}
+    content = {"dataset": "mnist", "rows": [{"what": name, "ours": value} for name, value in values.items()]}
+    (tmp_path / "detector-mnist.json").write_text(json.dumps(content))
+    _, _, *lines = worth.table(tmp_path).splitlines()
+    assert [line.split(" | ")[3::2] for line in lines] == [
+        ["> 99.9 %", "25 %", "100 % of sign 0.1 |"],
+        ["50 %", "12 %", "50 % of sign 0.1 |"],
+    ]
+    assert len(worth.table(results.RESULTS).splitlines()) == 2 + len(worth.LINES), "a defense of the README has no results"
+
+
+def test_worth_of_a_dustbin_is_that_of_the_worse_form_of_an_attack(tmp_path):
+    of = worth.Found(json.loads((results.RESULTS / "dustbin-mnist.json").read_text()))
+    found = {line.noise(of): line for line in worth.LINES if line.results == "dustbin-mnist"}
+    for name, shares in (("naive", found[1.0].paper(of)), ("+out-distribution +interpolated", found[1.0].paper(of)[::-1])):
+        forms = [of(f"average error over the attacks, {form}, {name}") for form in ("DeepFool", "DeepFool, longer")]
+        assert shares[1] == 1 - max(forms)
+    assert found[1.0].clean(of) == 0.0 and len(found) == 2
 
 
 def test_table_has_the_first_and_the_undefended(content):
@@ -102,7 +126,8 @@ def test_results_elsewhere_leave_the_readme_alone(content, tmp_path):
     clone = tmp_path / "clone"
     (clone / "evaluation" / "results").mkdir(parents=True)
     (clone / "evaluation" / "results" / "ranking-mnist.json").write_text(json.dumps(content))
-    (clone / "README.md").write_text(f"before\n{headline.BEGIN}\nof before\n{headline.END}\nafter\n")
+    marked = ["\nof before\n".join(headline.marks(name)) for name in ("ranking", "worth")]
+    (clone / "README.md").write_text("\n".join(["before", *marked, "after\n"]))
     headline.write(clone / "evaluation" / "results")
     text = (clone / "README.md").read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "system 1" in text and "of before" not in text
