@@ -14,7 +14,7 @@ from evaluation.workers import alone
 
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef)
 # Bytes that the maps of all samples may take to be kept while a branch is fitted.
-ROOM = 1.5e9
+ROOM = 3e9
 
 
 class Setting:

@@ -80,7 +80,7 @@ NETS = {
     "Det A, binary": Net("A", levels=2),
     "Det A": Net("A"),
     "Det A, C and gamma by cross-validation": Net("A", search=True),
-    # About as many as a branch learns from, and as many as `RBFSVM` takes by default.
+    # Nearly all that `RBFSVM` takes by default.
     "Det A, C and gamma by cross-validation, 7,000 pairs": Net("A", search=True, pairs=7000),
     "Det B": Net("B"),
     "Det A and B": Net("AB", join="all"),
