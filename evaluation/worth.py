@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from evaluation.safetynet_attacks import PAPERS
-from evaluation.safetynet_fit import EVERY_CHANGE, PLAIN
+from evaluation.safetynet_fit import CONFIDENCE, EVERY_CHANGE, PLAIN
 
 _HEAD = ("defense", "on", "as its paper attacks it", "not fooled", "who knows it", "not fooled", "clean rejected", "noise rejected")
 
@@ -119,13 +119,13 @@ def _codes(defense, results, name, size, noise, plain=PLAIN[0], beside="no defen
     rejected = f"rejected, {{}}, 5 % of clean rejected, {name}".format
 
     def papers(of, guard):
-        kind = PAPERS.removeprefix("smoothed, ") if guard in PLAIN else PAPERS
+        kind = PAPERS.removeprefix("smoothed, ") if guard in (*PLAIN, CONFIDENCE) else PAPERS
         return 1 - of(f"missed, type {'I' if guard in PLAIN else 'II'}, white box, {kind}, linf {size}, {guard}")
 
     return Line(
         defense,
         results,
-        f"PGD, linf {size}, through the smooth surrogate",
+        f"PGD, linf {size}, from the sample",
         lambda of: (papers(of, name), papers(of, plain)),
         "all that follows, or asks",
         lambda of: tuple(of(f"not fooled, strongest of all attacks, {guard}") for guard in (name, plain)),
@@ -157,6 +157,7 @@ LINES = (
         PLAIN[1],
         "that network",
     ),
+    _codes("a confidence threshold on that network", "safetynet-mnist", CONFIDENCE, "0.2", "sign 0.1", PLAIN[1], "that network"),
     _dustbin("dustbin", "dustbin-cifar10", _OUT, "0.01", "sign 0.03"),
     _density("rce-cifar10", "0.01"),
     _dnr("dnr-cifar10", 0.2, 0.3),

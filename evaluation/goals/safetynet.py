@@ -2,7 +2,7 @@
 
 from evaluation.goals.goal import Goal, row
 from evaluation.safetynet import FOUR
-from evaluation.safetynet_fit import ALL, EVERY_CHANGE, PLAIN
+from evaluation.safetynet_fit import ALL, CONFIDENCE, EVERY_CHANGE, PLAIN
 
 _HARDENED = f"{EVERY_CHANGE}, attacked in training"
 _MORE = "Det A, C and gamma by cross-validation, 7,000 pairs"
@@ -45,7 +45,7 @@ def _safetynet(size, noise, remark=""):
                 least=0.85,
                 remark=remark,
             )
-            for guard in (("Det A", _MORE) if remark else ("Det A",))
+            for guard in ("Det A", _MORE)
             for kind in FOUR
         ),
         *(
@@ -78,6 +78,10 @@ GOALS = {
         Goal(
             "not fooled at linf 0.2, that net less its network alone",
             lambda of: of[f"{_UNFOOLED}, {_HARDENED}"] - of[f"{_UNFOOLED}, {PLAIN[1]}"],
+        ),
+        Goal(
+            "not fooled at linf 0.2, that net less a threshold on the confidence of its network",
+            lambda of: of[f"{_UNFOOLED}, {_HARDENED}"] - of[f"{_UNFOOLED}, {CONFIDENCE}"],
         ),
         *_safetynet("0.2", "sign 0.1"),
     ],
