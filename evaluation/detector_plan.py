@@ -144,8 +144,8 @@ PLANS = {
 DIFFERS = {
     "iterative adversaries": "the best of their points counts; the paper: the last",
     "DeepFool": "overshoot 0.02, towards the 5 likeliest other classes; the paper: not said",
-    "samples": "branches are fitted on those that the classifier has right, clean and attacked; the paper: on all",
-    "epochs": "the last one's weights; the paper: the best of 20 on 5,000 samples",
+    "fitted on": "branches are fitted on those that the classifier has right, clean and attacked; the paper: on all",
+    "kept": "the last epoch's weights; the paper: the best of 20 on 5,000 samples",
 }
 # Of the dynamic adversary among the strongest attacks: close together below 0.5, where what wins a pixel changes.
 AROUND_HALF = (0.3, 0.4, 0.43, 0.46, 0.49, 0.5)

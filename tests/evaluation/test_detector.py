@@ -319,6 +319,8 @@ def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch):
         return made
 
     first = protocol()
+    told = {"samples": 60, "epochs": 1, "fitted": 200, "steps": 2, "batches": 2}
+    assert {name: first.settings[name] for name in told} == told, "what differs must not hide a setting"
     assert {row["row"] for row in first.rows} == {"M4", "M5", "M7", "M8", "M9"}
     assert len({row["what"] for row in first.rows}) == len(first.rows), "two rows of one name could not be told apart"
     few = [row for row in first.rows if "sigma 1," in row["what"]]
