@@ -127,7 +127,7 @@ def _codes(defense, results, name, size, noise, plain=PLAIN[0], beside="no defen
         results,
         f"PGD, linf {size}, from the sample",
         lambda of: (papers(of, name), papers(of, plain)),
-        "all that follows, or asks",
+        "every white-box and black-box search",
         lambda of: tuple(of(f"not fooled, strongest of all attacks, {guard}") for guard in (name, plain)),
         beside,
         lambda of: of(rejected("unchanged")),
