@@ -7,6 +7,7 @@ import functools
 import importlib
 import inspect
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -149,4 +150,6 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
+    # Ended from outside, as by `kill`, Python would leave the processes behind that it has begun.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     main()

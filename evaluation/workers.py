@@ -23,9 +23,11 @@ def helped(arguments, workers, commit):
     devices = gpus() if workers > 1 else []
     command = [sys.executable, "-m", "evaluation", *arguments, "--worker"]
     places = {index: environment() | {COMMIT: commit} | _one_of(devices, index) for index in range(1, workers)}
-    helpers = [subprocess.Popen([*command, str(index)], cwd=ROOT, env=place) for index, place in places.items()]
-    os.environ.update(_one_of(devices, 0))
+    helpers = []
     try:
+        for index, place in places.items():
+            helpers.append(subprocess.Popen([*command, str(index)], cwd=ROOT, env=place))
+        os.environ.update(_one_of(devices, 0))
         yield
     finally:
         for helper in helpers:

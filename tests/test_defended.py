@@ -274,3 +274,16 @@ def test_decide_takes_anything_and_rejects_what_it_must(defended, classifier, he
     assert rejecting.label[4] == -1 and rejecting.suspicion[4] == np.inf
     assert plain.suspicion is None and plain.label.dtype == np.int32
     np.testing.assert_array_equal(plain.label, classifier(held_out.x[:10]).numpy().argmax(-1))
+
+
+def test_scores_of_a_function_stay_what_they_are_when_it_was_attacked(classifier, held_out):
+    x, y = held_out.x[:20], held_out.y[:20]
+    functions = {"probabilities": lambda x: keras.ops.softmax(classifier(x)), "scores": lambda x: classifier(x)}
+    for kind, function in functions.items():
+        broken = x[:1] * np.nan
+        td.decisions.decide(function, broken)  # tells nothing of what the function gives
+        before = td.decisions.decide(function, x).scores
+        td.attacks.FGSM(0.1)(function, x, y)
+        np.testing.assert_array_equal(before, td.decisions.decide(function, x).scores)
+        expected = functions[kind](x).numpy()
+        np.testing.assert_allclose(before, np.log(expected) if kind == "probabilities" else expected, atol=1e-4)

@@ -21,6 +21,9 @@ class Decisions:
 def decide(model, x, *, batch_size=256):
     """Runs a model on samples and gives its scores, suspicion and labels (-1 = rejected).
 
+    Scores are those that attacks work on: of a Keras model what is behind its softmax, of a function that gives probabilities
+    their logarithms.
+
     Args:
         model: A defended model, a plain classifier, a loaded SavedModel, or a `View`.
         x: Samples, any values: what a defended model does not accept it rejects.
@@ -28,6 +31,7 @@ def decide(model, x, *, batch_size=256):
     """
     view = View.of(model)
     x = view.check_shape(x).astype("float32", copy=False)
+    view.learn(x[:batch_size])
     parts = [view.run(x[start : start + batch_size]) for start in range(0, len(x), batch_size)]
     scores, suspicion, label = (
         None if part[0] is None else np.concatenate([p.numpy() for p in part]) for part in zip(*parts, strict=True)
@@ -182,9 +186,11 @@ class View:
         scores, suspicion, _ = self.forward(tf.constant(x[:16]))
         self.classes, self.rejects = int(scores.shape[-1]), suspicion is not None
         rows = scores.numpy()
-        if suspicion is None and rows.min() >= 0 and np.allclose(rows.sum(-1), 1, atol=1e-3):
+        # Samples may be broken on purpose: what is no number tells nothing.
+        rows = rows[np.isfinite(rows).all(-1)]
+        if suspicion is None and len(rows) and rows.min() >= 0 and np.allclose(rows.sum(-1), 1, atol=1e-3):
             self._probabilities = True
-        self._known = True
+        self._known = len(rows) > 0
 
     def check_shape(self, x):
         x = as_array(x)

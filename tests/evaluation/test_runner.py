@@ -1,8 +1,14 @@
+import contextlib
 import dataclasses
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 import types
+from pathlib import Path
 
 import pytest
 
@@ -260,3 +266,28 @@ def test_processes_of_one_run_are_told_its_commit_and_share_of_the_cores(tmp_pat
         assert told == [(["--worker", "1"], "abc+changes")]
     monkeypatch.setenv(results.COMMIT, "abc+changes")
     assert own != results.commit() == "abc+changes"
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are counted in /proc")
+def test_a_run_that_is_ended_leaves_no_process_behind(tmp_path):
+    command = [sys.executable, "-m", "evaluation", "dnr", "--dataset", "digits", "--quick", "--workers", "2"]
+    run = subprocess.Popen([*command, "--output", tmp_path], cwd=results.ROOT, stderr=subprocess.PIPE, start_new_session=True)
+    with contextlib.closing(run.stderr):
+        told = []
+        while not told or len(_group(run.pid)) < 2:
+            told.append(run.stderr.readline().decode())
+            assert told[-1], "".join(told)
+        run.terminate()
+        code = run.wait(60)
+    left = _group(run.pid)
+    for process in left:
+        os.kill(process, signal.SIGKILL)
+    assert (code, left) == (128 + signal.SIGTERM, [])
+
+
+def _group(leader):
+    found = []
+    for name in os.listdir("/proc"):
+        with contextlib.suppress(ValueError, ProcessLookupError):
+            found += [int(name)] * (os.getpgid(int(name)) == leader)
+    return found
