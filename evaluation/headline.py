@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from evaluation import results, worth
+from evaluation import results, sentences, worth
 
 CURVE = "evaluation/figures/ranking-mnist.svg"
 SHOWN = 8
@@ -85,10 +85,11 @@ def marks(name):
 
 def rendered(readme, directory):
     """The README's text with what stands between the marks made anew."""
-    for name, made in (("ranking", table(board(directory))), ("worth", worth.table(directory))):
+    made = {"ranking": table(board(directory)), "worth": f"{worth.table(directory)}\n\n{sentences.bullets(directory)}"}
+    for name, text in (made | {name: sentences.paragraph(name, directory) for name in sentences.PARAGRAPHS}).items():
         begin, end = marks(name)
         before, rest = readme.split(begin)
-        readme = f"{before}{begin}\n{made}\n{end}{rest.split(end)[1]}"
+        readme = f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}"
     return readme
 
 

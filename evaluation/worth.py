@@ -17,10 +17,15 @@ class Found:
 
     def __init__(self, content):
         self.rows = {row["what"]: row for row in content["rows"]}
+        self.settings = content.get("settings", {})
         self.curves = {curve["what"]: dict(zip(curve["x"], curve["y"], strict=True)) for curve in content.get("series", [])}
 
     def __call__(self, what, key="ours"):
         return self.rows[what][key]
+
+    def items(self, start):
+        """Numbers of the rows that begin so, by the rest of their names."""
+        return [(what.removeprefix(start), row["ours"]) for what, row in self.rows.items() if what.startswith(start)]
 
     def at(self, curve, size):
         return self.curves[curve][size]
@@ -136,12 +141,12 @@ def _codes(defense, results, name, size, noise, plain=PLAIN[0], beside="no defen
     )
 
 
-_OUT = "+out-distribution +interpolated"
-_TWICE = "harmless changes, twice the interpolated samples, at 0.35 and 0.65"
+JOINED = "+out-distribution +interpolated"
+TWICE = "harmless changes, twice the interpolated samples, at 0.35 and 0.65"
 _HARMLESS = ("naive, harmless changes in the training set", ("the worse form of DeepFool",))
 LINES = (
-    _dustbin("dustbin", "dustbin-mnist", _OUT, "0.1", "sign 0.1"),
-    _dustbin("dustbin, trained with noise and twice the blends", "dustbin-mnist", _TWICE, "0.1", "sign 0.1", *_HARMLESS),
+    _dustbin("dustbin", "dustbin-mnist", JOINED, "0.1", "sign 0.1"),
+    _dustbin("dustbin, trained with noise and twice the blends", "dustbin-mnist", TWICE, "0.1", "sign 0.1", *_HARMLESS),
     _density("rce-mnist", "0.1"),
     _dnr("dnr-mnist", 2.0, 2.0),
     _branch("detector branch, on twins", "static"),
@@ -158,15 +163,15 @@ LINES = (
         "that network",
     ),
     _codes("a confidence threshold on that network", "safetynet-mnist", CONFIDENCE, "0.2", "sign 0.1", PLAIN[1], "that network"),
-    _dustbin("dustbin", "dustbin-cifar10", _OUT, "0.01", "sign 0.03"),
+    _dustbin("dustbin", "dustbin-cifar10", JOINED, "0.01", "sign 0.03"),
     _density("rce-cifar10", "0.01"),
     _dnr("dnr-cifar10", 0.2, 0.3),
     _codes("SafetyNet, one layer", "safetynet-cifar10", "Det A", "2/255", "sign 2/255"),
 )
 
 
-def _percent(share):
-    """Nothing that is not whole is told as none or as all."""
+def percent(share):
+    """A share in percent: nothing that is not whole is told as none or as all."""
     if 0 < share < 0.001 or 0.999 < share < 1:
         return "< 0.1 %" if share < 0.5 else "> 99.9 %"
     return f"{100 * share:.{1 if 0 < share < 0.005 or 0.995 <= share < 1 else 0}f} %"
@@ -174,7 +179,7 @@ def _percent(share):
 
 def _beside(pair, name):
     own, other = pair
-    return _percent(own) + (f" ({name}: {_percent(other)})" if other is not None else "")
+    return percent(own) + (f" ({name}: {percent(other)})" if other is not None else "")
 
 
 def table(directory):
@@ -187,6 +192,6 @@ def table(directory):
             of = Found(content)
             on = {"mnist": "MNIST", "cifar10": "CIFAR-10"}[content["dataset"]]
             cells = [line.defense, on, line.attack, _beside(line.paper(of), line.beside), line.attacker]
-            cells += [_beside(line.known(of), line.beside), _percent(line.clean(of)), f"{_percent(line.noise(of))} of {line.kind}"]
+            cells += [_beside(line.known(of), line.beside), percent(line.clean(of)), f"{percent(line.noise(of))} of {line.kind}"]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

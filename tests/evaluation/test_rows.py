@@ -5,7 +5,7 @@ import xml.etree.ElementTree
 
 import pytest
 
-from evaluation import headline, results, rows, worth
+from evaluation import headline, results, rows, sentences, worth
 from evaluation.page import render
 
 COUNTS = {"N": 8, "R": 9, "S": 9, "O": 9, "M": 9}
@@ -89,6 +89,19 @@ def test_worth_is_told_of_each_defense_that_was_measured(tmp_path):
     assert len(worth.table(results.RESULTS).splitlines()) == 2 + len(worth.LINES), "a defense of the README has no results"
 
 
+def test_sentences_take_their_numbers_from_the_results(tmp_path):
+    before = sentences.bullets(results.RESULTS)
+    assert "(one for all:" in before and "Of held-back letters" in before
+    assert all(len(line) <= sentences.WIDTH and not line.lstrip().startswith("%") for line in before.splitlines())
+    content = json.loads((results.RESULTS / "detector-mnist.json").read_text())
+    content["rows"] += [{"what": "least detectability of adversaries that take accuracy under 0.3", "ours": 0.98799}]
+    (tmp_path / "detector-mnist.json").write_text(json.dumps(content))
+    after = sentences.bullets(tmp_path)
+    assert "told at 98.7 % or better" in after, "a bound is not rounded up"
+    assert "held-back letters" not in after and "smooth surrogate" in after, "without results there are words alone"
+    assert sentences.paragraph("scenes", tmp_path) == ""
+
+
 def test_worth_of_a_dustbin_is_that_of_the_worse_form_of_an_attack(tmp_path):
     of = worth.Found(json.loads((results.RESULTS / "dustbin-mnist.json").read_text()))
     found = {line.noise(of): line for line in worth.LINES if line.results == "dustbin-mnist"}
@@ -126,7 +139,7 @@ def test_results_elsewhere_leave_the_readme_alone(content, tmp_path):
     clone = tmp_path / "clone"
     (clone / "evaluation" / "results").mkdir(parents=True)
     (clone / "evaluation" / "results" / "ranking-mnist.json").write_text(json.dumps(content))
-    marked = ["\nof before\n".join(headline.marks(name)) for name in ("ranking", "worth")]
+    marked = ["\nof before\n".join(headline.marks(name)) for name in ("ranking", "worth", *sentences.PARAGRAPHS)]
     (clone / "README.md").write_text("\n".join(["before", *marked, "after\n"]))
     headline.write(clone / "evaluation" / "results")
     text = (clone / "README.md").read_text()
