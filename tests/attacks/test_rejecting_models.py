@@ -178,6 +178,21 @@ def test_what_was_found_on_the_base_is_not_searched_for_again(rejecting, classif
     assert searched == [60, 60], "of a function nothing is remembered"
 
 
+def test_forms_of_orthogonal_pgd_share_their_start(rejecting, classifier, samples, monkeypatch):
+    (x, y), searched, attack = samples, [], A.OrthogonalPGD
+    original = attack.perturb
+    monkeypatch.setattr(attack, "perturb", lambda self, batch, start: searched.append(self) or original(self, batch, start))
+    forms = [attack(0.17, steps=5, form=form) for form in ("selective", "orthogonal")]
+    plain = [original(form, _batch(classifier, x, y), x).x for form in forms]
+    np.testing.assert_array_equal(*plain)
+    for form in forms:
+        np.testing.assert_allclose(A.Of(classifier).points(form, _batch(rejecting, x, y)), plain[0], atol=1e-6)
+    assert len(searched) == 1
+    # On a model that rejects each goes its own way.
+    own = [A.Of(rejecting).points(form, _batch(rejecting, x, y)) for form in forms]
+    assert len(searched) == 3 and np.abs(own[0] - own[1]).max() > 0.01
+
+
 def test_log_sum_exp_leads_out_of_rejection_to_another_class_only():
     import tensorflow as tf
 

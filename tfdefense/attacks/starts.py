@@ -86,6 +86,9 @@ class Of:
         plain = {"objective": None, "starts": ("sample",), "restarts": 1, "seed": 0}
         if hasattr(attack, "epsilon"):
             plain |= {"early_stop": False, "tolerance": None}
+        if not view.rejects:
+            # What `OrthogonalPGD` does with a second gradient makes no difference where there is none.
+            plain |= {"form": "selective"}
         plain = {name: value for name, value in plain.items() if name in own}
         return from_samples(dataclasses.replace(attack, **plain), there)
 
