@@ -111,7 +111,7 @@ def _branch(defense, name):
         "detector-mnist",
         "dynamic adversary, linf 0.2",
         lambda of: (of(left("the paper's dynamic adversary")), None),
-        "eleven searches, all starts",
+        "eleven searches",
         lambda of: (of(left("strongest of all")), None),
         "",
         lambda of: of(f"rejected, unchanged, threshold at 5 %, {name}"),
