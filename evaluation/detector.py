@@ -15,7 +15,7 @@ import typer
 from evaluation import detector_paper as paper
 from evaluation.controls import changed, shown, told
 from evaluation.detector_fit import Setting
-from evaluation.detector_plan import AROUND_HALF, DIFFERS, KINDS, PLANS, SIZED, STRONGEST, evading, strongest
+from evaluation.detector_plan import DIFFERS, KINDS, PLANS, SIZED, STRONGEST, evading, strongest
 
 DATASETS = ("mnist", "cifar10", "imagenette_small", "digits")
 SIGMAS = tuple(sorted({round(0.1 * i, 2) for i in range(11)} | {round(0.4 + 0.01 * i, 2) for i in range(11)}))
@@ -91,7 +91,7 @@ def under_sigma(setting, name, sigma):
     return found
 
 
-def under_strongest(setting, name, number):
+def under_strongest(setting, name, number, sigmas):
     """Which samples fool it at each size: by PGD alone, by the strongest search, and by the paper's dynamic adversary.
 
     The threshold rejects 5 % of held-out clean samples. Who fools it at one size does so at each larger one, and what PGD has
@@ -108,7 +108,7 @@ def under_strongest(setting, name, number):
         fooled = fooled | evaded
         others = Strongest([one for one in strongest(size, steps).attacks if one != first], until_success=True)
         fooled = fooled | others(defended, x, y, only=~fooled).success
-        papers = Strongest([DynamicAdversary(size, sigma=one) for one in AROUND_HALF], until_success=True)
+        papers = Strongest([DynamicAdversary(size, sigma=one) for one in sigmas], until_success=True)
         rows = {"evade": evaded, "strongest": fooled, "paper": papers(defended, x, y).success}
         for title, own in rows.items():
             found[title].append(own.tolist())
@@ -171,7 +171,10 @@ def run(
     number = min(number, len(test.x) // 2 if plan.dynamic else len(test.x))
     chosen, rest = test.divide(number) if number < len(test.x) else (test, test.take(slice(0)))
     network = context.network(plan.recipe, depth=depth, epochs=network_epochs or (1 if small else None))
-    context.settings.update({**budget, "fitted, dynamic": len(train.x), "samples": number, "strongest": searched})
+    fought = {"fitted, dynamic": len(train.x), "strongest": searched}
+    unused = () if plan.dynamic else ("batches", "steps")
+    told = {name: value for name, value in budget.items() if name not in unused}
+    context.settings.update({**told, "samples": number, **(fought if plan.dynamic else {})})
     setting = Setting(context, plan, network, budget, train, chosen, rest.take(slice(2000)))
     context.settings.update({"network": network.parent.name, "layers": setting.layers, **DIFFERS, **plan.differs})
     context.settings.update({"adversary of figure 5": shown(plan.dynamic) if plan.dynamic else None, "harmless": plan.harmless})
@@ -303,7 +306,7 @@ def _measured(context, setting, number):
     # Fitting on the fly takes longest: two processes begin at different ones, and meet at those that take the least.
     long, short = ([name for name in DETECTORS if name.startswith(kind)] for kind in ("dynamic", "static"))
     jobs = {"control": (control,), **{f"sigma {sigma:g}": (under_sigma, sigma) for sigma in sigmas}}
-    jobs["strongest"] = (under_strongest, number)
+    jobs["strongest"] = (under_strongest, number, sigmas)
     for name in context.turn([*long[:-1], *short, *long[-1:]]):
         # Fitting comes first whichever way a process goes: what is measured first would be told to have taken as long.
         found[name] = {"fitting": context.part(f"{name}, fitting", took, setting, name)}
@@ -368,10 +371,11 @@ def _strongest_rows(context, setting, measured, plots):
     from tfdefense.plots import security_curve
 
     curves, sizes = {}, setting.plan.strongest
+    sigmas = QUICK_SIGMAS if context.quick else SIGMAS
     about = {
         "strongest": f"{STRONGEST}; {setting.budget['steps']} steps, all starts but of the dynamic adversary, from the sample",
         "evade": f"{setting.budget['steps']} steps, all starts",
-        "paper": f"as in the paper 10 steps from the sample, the last point; the best of sigma {', '.join(map(str, AROUND_HALF))}",
+        "paper": f"as in the paper 10 steps from the sample, the last point; the best of {len(sigmas)} sigmas from 0 to 1",
     }
     for name in DETECTORS:
         for title, what in TOLD.items():

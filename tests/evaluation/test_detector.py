@@ -253,12 +253,14 @@ def test_strongest_attack_is_all_that_it_is_called():
     assert {attack.form for attack in orthogonal} == {"selective", "orthogonal"}
     assert all(attack.starts == "all" for attack in (*projected, *orthogonal))
     dynamic = [attack.sigma for attack in members if isinstance(attack, td.attacks.DynamicAdversary)]
+    assert {attack.step_size for attack in members if isinstance(attack, td.attacks.DynamicAdversary)} == {0.05}, "at any length"
     assert tuple(dynamic) == detector_plan.AROUND_HALF and len(members) == len(projected) + len(orthogonal) + len(dynamic)
 
 
 def test_strongest_search_takes_more_than_each_of_its_parts(setting, monkeypatch):
     monkeypatch.setattr(setting, "plan", dataclasses.replace(PLAN, strongest=(0.05, 0.2, 0.2)))
-    found = {title: np.array(rows) for title, rows in detector.under_strongest(setting, "static", 40).items()}
+    sigmas = (0.0, 0.4, 1.0)
+    found = {title: np.array(rows) for title, rows in detector.under_strongest(setting, "static", 40, sigmas).items()}
     defended, (x, y) = detector.dynamic_detector(setting, "static", None), (part[:40] for part in setting.test)
     assert list(found) == list(detector.TOLD) and all(rows.shape == (3, 40) for rows in found.values())
     for size, evaded, fooled, papers in zip(
@@ -268,7 +270,7 @@ def test_strongest_search_takes_more_than_each_of_its_parts(setting, monkeypatch
         np.testing.assert_array_equal(evaded, evading.success)
         whole = detector_plan.strongest(size, 4)(defended, x, y)
         np.testing.assert_array_equal(fooled, whole.success)
-        dynamic = [td.attacks.DynamicAdversary(size, sigma=one)(defended, x, y).success for one in detector_plan.AROUND_HALF]
+        dynamic = [td.attacks.DynamicAdversary(size, sigma=one)(defended, x, y).success for one in sigmas]
         np.testing.assert_array_equal(papers, np.any(dynamic, axis=0))
     assert 0 < found["strongest"][0].sum() < found["strongest"][1].sum(), "the sizes must be worth comparing"
     np.testing.assert_array_equal(found["strongest"][1], found["strongest"][2])
@@ -284,23 +286,10 @@ def test_who_is_fooled_at_one_size_is_spared_at_each_larger_one(setting, monkeyp
 
     monkeypatch.setattr(setting, "plan", dataclasses.replace(PLAN, strongest=(0.3, 0.31)))
     monkeypatch.setattr(detector, "evading", lambda size, steps: Search(size, steps=steps, objective=td.attacks.Evade()))
-    found = detector.under_strongest(setting, "static", 20)
+    found = detector.under_strongest(setting, "static", 20, (0.0,))
     assert spared == [0, sum(found["evade"][0])] and spared[1] > 0
     monkeypatch.setattr(setting, "plan", dataclasses.replace(PLAN, strongest=(1.0, 1.0)))
-    assert np.all(detector.under_strongest(setting, "static", 20)["strongest"]), "nobody is left to look for"
-
-
-def test_rows_of_the_strongest_tell_of_each_size(setting, tmp_path, monkeypatch):
-    monkeypatch.setattr(setting, "plan", dataclasses.replace(PLAN, strongest=(0.1, 0.2)))
-    monkeypatch.setattr(detector, "DETECTORS", ("static",))
-    rows = [[True, False, False, False], [True, True, False, False]]
-    measured = {"static": {"strongest": {title: rows for title in detector.TOLD}}}
-    detector._strongest_rows(made := context(tmp_path), setting, measured, tmp_path)
-    told = {row["what"]: row for row in made.rows}
-    for what in detector.TOLD.values():
-        assert [told[f"not fooled, {what}, linf {size}, static"]["ours"] for size in (0.1, 0.2)] == [0.75, 0.5]
-    assert "an upper limit" in told["not fooled, strongest of all, linf 0.2, static"]["note"]
-    assert (tmp_path / "strongest.png").exists()
+    assert np.all(detector.under_strongest(setting, "static", 20, (0.0,))["strongest"]), "nobody is left to look for"
 
 
 @pytest.mark.slow
