@@ -85,12 +85,14 @@ def _twins_of_pictures(of):
 
 
 def _labelled_clean(of):
-    static, dynamic = (f"{name} with harmless changes" for name in ("static", "dynamic"))
-    rejected = [_between(_noisy(of, name, "threshold at 5 %")) for name in (static, dynamic)]
-    held = [percent(of(f"not fooled, strongest of all, linf 0.2, {name}")) for name in (static, dynamic)]
+    names = [f"{name} with harmless changes" for name in ("static", "dynamic")]
+    static, dynamic = (_between(_noisy(of, name, "threshold at 5 %")) for name in names)
+    half = [_between(_noisy(of, name, "decision at a probability of one half")) for name in names]
+    held = [percent(of(f"not fooled, strongest of all, linf 0.2, {name}")) for name in names]
     return (
-        f"Noise labelled clean is no remedy: the branch on twins then rejects {rejected[0]} of it, by kind and size, and holds "
-        f"{held[0]}, the one trained against the dynamic adversary {rejected[1]}, and holds {held[1]}."
+        f"Noise labelled clean is no remedy: the branch on twins then rejects {static} of it, by kind and size ({half[0]} where a "
+        f"probability of one half decides), and holds {held[0]}, the one trained against the dynamic adversary {dynamic} "
+        f"({half[1]}), and holds {held[1]}."
     )
 
 

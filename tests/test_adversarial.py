@@ -146,6 +146,27 @@ def test_what_training_cannot_do_is_told_and_not_done_otherwise(classifier, digi
         trainer.fit(digits.x[:8], digits.y[:8], verbose=0)
 
 
+def test_samples_that_no_attack_would_keep_are_refused(classifier, digits):
+    x, y = digits.x[:8], digits.y[:8]
+    trainer = td.AdversarialTraining(classifier, A.FGSM(0.1))
+    trainer.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    before = [weight.copy() for weight in classifier.get_weights()]
+    broken = x.copy()
+    broken[3, 0] = np.nan
+    for wrong, words in (
+        (255 * x, r"`x` must lie in \(0, 1\). Received values in \[0, 255\]. Rescale, or pass `bounds=\(0, 255\)`"),
+        (tf.constant(x - 1), "`x` must lie in"),
+        (broken, "Expected finite samples. 1 of 8 hold NaN or infinity, the first is number 3"),
+        (x[:, :4], "Expected samples of shape"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            trainer.fit(wrong, y, verbose=0)
+    np.testing.assert_equal(classifier.get_weights(), before)
+    within = td.AdversarialTraining(keras.models.clone_model(classifier), A.FGSM(9.0), bounds=(0, 255))
+    within.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    assert np.isfinite(within.fit(np.uint8(255 * x), y, verbose=0).history["loss"][0])
+
+
 def test_one_hot_labels_are_refused(classifier, digits):
     trainer = td.AdversarialTraining(classifier, A.FGSM(0.1))
     trainer.compile("adam", keras.losses.CategoricalCrossentropy(from_logits=True))

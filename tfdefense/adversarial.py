@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdefense.attacks import Attack, Strongest, Transfer
+from tfdefense.attacks.checks import check_values
 from tfdefense.decisions import View
 from tfdefense.graph import as_functional
 
@@ -63,6 +64,12 @@ class AdversarialTraining(keras.Model):
     def trained(self):
         """The model that this one was made from, with the weights as they are now."""
         return self._hidden.trained
+
+    def fit(self, x=None, *args, **options):
+        # An attack keeps to the bounds: of samples beyond them it would make others altogether. A pipeline would have to be run.
+        if isinstance(x, (np.ndarray, list, tf.Tensor)):
+            check_values(View.of(self._hidden.target, self.attacked_bounds), x)
+        return super().fit(x, *args, **options)
 
     def train_step(self, data):
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)

@@ -70,6 +70,11 @@ class DetectorTraining(AdversarialTraining):
         super().compile(optimizer, loss, metrics=metrics, **options)
 
     def fit(self, x=None, y=None, *args, validation_data=None, validation_split=0.0, **options):
+        if self.attacks and options.get("class_weight") is not None:
+            raise ValueError(
+                "`class_weight` would weight the classes of the samples, not clean and attacked. Expected none; to have "
+                "fewer clean samples rejected, attack a smaller `share`, or raise the threshold by `td.calibrate`."
+            )
         if not self.attacks:
             _check_kinds(y, "For classes, say what attacks them: `DetectorTraining(defended, td.attacks.DynamicAdversary(0.1))`.")
         elif validation_split:
@@ -175,7 +180,8 @@ def twins(model, attack, x, y, *, bounds=None, batch_size=128, cache=None):
     Returns:
         The clean samples followed by the twins, and for each 0 (clean) or 1 (attacked). What the classifier has wrong is attacked
         as well; a twin that the attack left as it was, for want of a gradient or because it looks for the smallest change and
-        that is none, counts as clean.
+        that is none, counts as clean. Where there are many of those the two are no longer balanced, and a detector that is
+        fitted on them calls fewer adversarial: pass what the classifier has right.
 
     Example:
 

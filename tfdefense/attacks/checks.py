@@ -18,7 +18,13 @@ def check(model, x, y, bounds):
 
 def check_samples(view, x, name="x"):
     """Samples as float32 inside the bounds of a model, seen as `view`; or a clear error, in which they are called `name`."""
-    x = view.check_shape(x).astype("float32")
+    # The arithmetic of an honest pipeline may end a hair outside.
+    return check_values(view, x, name).astype("float32").clip(*view.bounds)
+
+
+def check_values(view, x, name="x"):
+    """Samples as they are, not copied, when they are of the model's shape, finite and inside its bounds; or a clear error."""
+    x = view.check_shape(x)
     if not np.isfinite(x).all():
         bad = np.flatnonzero(~np.isfinite(x).reshape(len(x), -1).all(-1))
         raise ValueError(
@@ -32,8 +38,7 @@ def check_samples(view, x, name="x"):
         raise ValueError(
             f"`{name}` must lie in ({low:g}, {high:g}). Received values in [{x.min():.7g}, {x.max():.7g}]. Rescale{hint}."
         )
-    # The arithmetic of an honest pipeline may end a hair outside.
-    return x.clip(low, high)
+    return x
 
 
 def check_mask(mask, shape):

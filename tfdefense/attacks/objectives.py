@@ -151,8 +151,17 @@ class MaximumConfidence(Objective):
 
 def _spread(values):
     values = tf.boolean_mask(values, tf.math.is_finite(values))
-    spread = tf.math.reduce_std(values)
+    sums = [tf.cast(tf.size(values), values.dtype), tf.reduce_sum(values), tf.reduce_sum(tf.abs(values))]
+    count, total, size = tf.unstack(_summed(sums))
+    spread = tf.sqrt(_summed(tf.reduce_sum(tf.square(values - total / count))) / count)
     # One sample, or all alike: its size is the only unit there is. Of no sample at all it is NaN.
-    size = tf.reduce_mean(tf.abs(values))
-    unit = tf.where(spread > 1e-6, spread, tf.maximum(size, 1e-6))
+    unit = tf.where(spread > 1e-6, spread, tf.maximum(size / count, 1e-6))
     return tf.where(tf.math.is_finite(unit), unit, 1.0)
+
+
+def _summed(numbers):
+    """Over the replicas that share a batch: the units of each one's samples alone would be others."""
+    replica = tf.distribute.get_replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
+        return tf.convert_to_tensor(numbers)
+    return replica.all_reduce("SUM", tf.convert_to_tensor(numbers))
