@@ -172,8 +172,8 @@ def strongest(size, steps):
     ball = {"epsilon": size, "steps": steps}
     pgd = [PGD(**ball, objective=one, starts="all", early_stop=True) for one in (LogSumExp(), MaximumConfidence())]
     forms = [OrthogonalPGD(**ball, form=form, starts="all") for form in ("selective", "orthogonal")]
-    # Steps as long as the paper's: where the two disagree on a pixel shorter ones would end short of the ball's edge.
-    dynamic = [DynamicAdversary(**ball, sigma=one, step_size=size / 4, early_stop=True) for one in AROUND_HALF]
+    # Its steps stay as long as the paper's: where the two disagree on a pixel shorter ones would end short of the ball's edge.
+    dynamic = [DynamicAdversary(**ball, sigma=one, early_stop=True) for one in AROUND_HALF]
     return Strongest([forms[0], evading(size, steps), *pgd, forms[1], *dynamic], until_success=True)
 
 

@@ -253,7 +253,7 @@ def test_strongest_attack_is_all_that_it_is_called():
     assert {attack.form for attack in orthogonal} == {"selective", "orthogonal"}
     assert all(attack.starts == "all" for attack in (*projected, *orthogonal))
     dynamic = [attack.sigma for attack in members if isinstance(attack, td.attacks.DynamicAdversary)]
-    assert {attack.step_size for attack in members if isinstance(attack, td.attacks.DynamicAdversary)} == {0.05}, "at any length"
+    assert {attack.length for attack in members if isinstance(attack, td.attacks.DynamicAdversary)} == {0.05}, "at any length"
     assert tuple(dynamic) == detector_plan.AROUND_HALF and len(members) == len(projected) + len(orthogonal) + len(dynamic)
 
 
@@ -263,15 +263,17 @@ def test_strongest_search_takes_more_than_each_of_its_parts(setting, monkeypatch
     found = {title: np.array(rows) for title, rows in detector.under_strongest(setting, "static", 40, sigmas).items()}
     defended, (x, y) = detector.dynamic_detector(setting, "static", None), (part[:40] for part in setting.test)
     assert list(found) == list(detector.TOLD) and all(rows.shape == (3, 40) for rows in found.values())
-    for size, evaded, fooled, papers in zip(
-        (0.05, 0.2), *(found[title] for title in ("evade", "strongest", "paper")), strict=False
+    half = detector.dynamic_detector(setting, "static", 0.0)
+    for size, evaded, fooled, papers, at_half in zip(
+        (0.05, 0.2), *(found[title] for title in ("evade", "strongest", "paper", "half")), strict=False
     ):
         evading = td.attacks.PGD(size, steps=4, objective=td.attacks.Evade(), starts="all", early_stop=True)(defended, x, y)
         np.testing.assert_array_equal(evaded, evading.success)
         whole = detector_plan.strongest(size, 4)(defended, x, y)
         np.testing.assert_array_equal(fooled, whole.success)
-        dynamic = [td.attacks.DynamicAdversary(size, sigma=one)(defended, x, y).success for one in sigmas]
-        np.testing.assert_array_equal(papers, np.any(dynamic, axis=0))
+        for judge, told in ((defended, papers), (half, at_half)):
+            dynamic = [td.attacks.DynamicAdversary(size, sigma=one)(judge, x, y).success for one in sigmas]
+            np.testing.assert_array_equal(told, np.any(dynamic, axis=0))
     assert 0 < found["strongest"][0].sum() < found["strongest"][1].sum(), "the sizes must be worth comparing"
     np.testing.assert_array_equal(found["strongest"][1], found["strongest"][2])
 
