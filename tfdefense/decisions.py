@@ -43,7 +43,8 @@ class View:
     """A model as attacks and metrics see it: scores, suspicion and label of a batch, and the bounds of its inputs.
 
     Compiled functions are kept with the view, one for every kind of step: `View.of` gives the same view for the same
-    model, so that a sweep over sizes compiles once.
+    model, so that a sweep over sizes compiles once. What a function stands for may change from call to call: its view is
+    made anew.
     """
 
     # Whether `label` comes from another model than scores and suspicion: these then prove nothing.
@@ -53,9 +54,8 @@ class View:
     def of(model, bounds=None):
         if isinstance(model, View):
             return model
-        # Adapting may give layers new variables, which a function compiled before does not know.
-        variables = tuple(id(variable) for variable in getattr(model, "variables", ()))
-        return _view(model, None if bounds is None else checked_bounds(bounds), variables)
+        bounds = None if bounds is None else checked_bounds(bounds)
+        return _view(model, bounds, _identities(model)) if _lasts(model) else View(model, bounds)
 
     def __init__(self, model, bounds=None):
         import keras
@@ -65,8 +65,8 @@ class View:
                 f"Attacks need Keras on TensorFlow. It runs on '{keras.backend.backend()}': set KERAS_BACKEND=tensorflow."
             )
         self.model, self._compiled = model, {}
-        # Held, so that no later variable gets the identity of one that this view was made with.
-        self._variables = list(getattr(model, "variables", ()))
+        # Held, so that nothing later gets the identity of what this view was made with.
+        self._seen = _traced(model)
         self.is_keras = isinstance(model, keras.Model)
         self.has_base = False
         self.input_shape, declared = None, None
@@ -80,6 +80,8 @@ class View:
                 self.has_base = declared is not None
             elif model.built:
                 self._call = self._logits_call(model) or self._call
+            if any(getattr(layer, "compute_dtype", None) == "float16" for layer in model._flatten_layers()):
+                self._call = scaled_gradient(self._call)
             shape = getattr(model, "input_shape", None)
             self.input_shape = shape if isinstance(shape, tuple) else None
         elif hasattr(model, "signatures"):
@@ -213,17 +215,77 @@ class View:
                 f"The undefended model inside a {type(self.model).__name__} can't be reached. Say which model to take instead: "
                 "`td.attacks.Transfer(attack, source=model)`, or the start `td.attacks.Of(model)`."
             )
-        return _base_view(self.model, self.bounds)
+        return _base_view(self.model, self.bounds, _identities(self.model))
+
+
+def _lasts(model):
+    import keras
+
+    return isinstance(model, keras.Model) or hasattr(model, "signatures")
+
+
+def _traced(model):
+    """What a compiled function of a model refers to: another in its place the function would not know.
+
+    Adapting may give layers new variables, and some, such as `Normalization`, keep plain tensors.
+    """
+    import keras
+    import tensorflow as tf
+
+    found = list(getattr(model, "variables", ()))
+    if isinstance(model, keras.Model):
+        values = (value for layer in model._flatten_layers() for value in vars(layer).values())
+        found += [value for value in values if isinstance(value, tf.Tensor | np.ndarray)]
+    return found
+
+
+def _identities(model):
+    return tuple(id(one) for one in _traced(model))
+
+
+def scaled_gradient(call):
+    """The same function, with gradients that go back through it at the same size for each sample, whatever they are.
+
+    In float16 those of a sample that the model is sure of would vanish, as they would in training without a scaled loss.
+    """
+    import tensorflow as tf
+
+    def scaled(x):
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+            tape.watch(x)
+            outputs = call(x)
+        every = tf.nest.flatten(outputs)
+        smooth = [output for output in every if output.dtype.is_floating]
+
+        @tf.custom_gradient
+        def through(start, *passed):
+            def back(*upstream):
+                largest = [tf.reduce_max(tf.abs(tf.reshape(one, [tf.shape(one)[0], -1])), -1) for one in upstream]
+                size = tf.maximum(tf.reduce_max(tf.stack(largest), 0), 1e-30)
+
+                def times(tensor, factor):
+                    return tensor * tf.reshape(factor, [-1] + [1] * (len(tensor.shape) - 1))
+
+                scaled = [tf.cast(times(one, 1 / size), output.dtype) for one, output in zip(upstream, smooth, strict=True)]
+                gradient = tape.gradient(smooth, x, output_gradients=scaled)
+                return (None if gradient is None else times(gradient, size), *[None] * len(passed))
+
+            return [tf.cast(one, tf.float32) for one in passed], back
+
+        given = iter(tf.nest.flatten(through(x, *smooth)))
+        return tf.nest.pack_sequence_as(outputs, [next(given) if one.dtype.is_floating else one for one in every])
+
+    return scaled
 
 
 # Few models are attacked at once; a sweep over many must not keep them all alive.
 @functools.lru_cache(maxsize=8)
-def _view(model, bounds, variables):
+def _view(model, bounds, identities):
     return View(model, bounds)
 
 
 @functools.lru_cache(maxsize=8)
-def _base_view(model, bounds):
+def _base_view(model, bounds, identities):
     from tfdefense.defended import base_model
 
     return View(base_model(model), bounds)

@@ -177,6 +177,11 @@ def _before_squashing(output):
     if own or isinstance(layer, keras.layers.Softmax) or (isinstance(layer, keras.layers.Activation) and activation in _SQUASHING):
         return node.arguments.keras_tensors[0]
     if isinstance(layer, keras.layers.Dense) and activation in _SQUASHING:
+        if layer.lora_enabled or layer.quantization_mode or type(layer).call is not keras.layers.Dense.call:
+            raise ValueError(
+                f"The {activation} inside layer '{layer.name}' can't be taken off: the layer is quantized, has LoRA weights or a "
+                "`call` of its own. Give it no activation, and put a `keras.layers.Softmax` behind it."
+            )
         return _linear_twin(layer)(node.arguments.keras_tensors[0])
     return output
 

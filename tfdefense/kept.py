@@ -52,7 +52,7 @@ def _add(digest, value):
     import keras
 
     if isinstance(value, keras.Model):
-        digest.update(value.to_json().encode())
+        digest.update(_settings(value).encode())
         for weight in value.get_weights():
             _add(digest, weight)
     elif isinstance(value, np.ndarray):
@@ -74,6 +74,16 @@ def _add(digest, value):
             f"What is kept is named by its content, and that of a {type(value).__name__} can't be read. Expected a Keras model, "
             "and settings made of numbers, strings and attacks. Leave the directory out."
         )
+
+
+def _settings(model):
+    try:
+        return model.to_json()
+    except (TypeError, NotImplementedError) as error:
+        raise ValueError(
+            f"What is kept is named by its content, and a layer of '{model.name}' does not tell its settings. Give it a "
+            f"`get_config`, or leave the directory out. {str(error).splitlines()[0]}"
+        ) from None
 
 
 def write(path, arrays):

@@ -153,6 +153,8 @@ class Attack:
     restarts = 1
     seed = 0
     default_target = None
+    # Whether `perturb` looks at the other samples of the call.
+    looks_at_others = False
 
     @property
     def ball(self):
@@ -240,7 +242,8 @@ class Attack:
         objective = self.objective_on(view)
         check_number("batch_size", batch_size, low=1, whole=True)
         targets = self._targets(view, x, y, self.default_target if target is None else target, batch_size)
-        pool = (x[:2048], y[:2048])
+        chosen = _of_every_class(y)
+        pool = (x[chosen], y[chosen])
         starts = resolve(self.starts, view, pool[1], targets, self.restarts)
         scale = objective.measure(view, x, y)
         whole = Batch(view, x, y, targets, target is not None, scale, pool, np.arange(len(x)), free)
@@ -311,13 +314,25 @@ class Attack:
                 raise ValueError(f"`target` must be classes, 'least_likely' or 'most_likely'. Received: {target!r}.")
             parts = [view.run(x[i : i + batch_size])[0].numpy() for i in range(0, len(x), batch_size)]
             scores = np.concatenate(parts)
-            scores[np.arange(len(y)), y] = np.inf if target == "least_likely" else -np.inf
+            ruled_out = ~np.isfinite(scores)
+            ruled_out[np.arange(len(y)), y] = True
+            scores[ruled_out] = np.inf if target == "least_likely" else -np.inf
             return (scores.argmin(-1) if target == "least_likely" else scores.argmax(-1)).astype("int32")
         targets = check_labels(target, len(x), view.classes, "target")
         same = np.flatnonzero(targets == y)
         if len(same):
             raise ValueError(f"Expected targets other than the true classes. Sample {same[0]} has both {y[same[0]]}.")
         return targets
+
+
+def _of_every_class(y, most=2048):
+    """Numbers of so many samples, as many of each class as there are: those in a row may all be of one."""
+    if len(y) <= most:
+        return slice(None)
+    order = np.argsort(y, kind="stable")
+    place = np.empty(len(y), int)
+    place[order] = np.arange(len(y)) - np.searchsorted(y[order], y[order])
+    return np.sort(np.argsort(place, kind="stable")[:most])
 
 
 def _left_alone(batch, batch_size):

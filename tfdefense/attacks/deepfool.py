@@ -7,6 +7,7 @@ from tfdefense.attacks.base import Attack, Found, search
 from tfdefense.attacks.checks import check_number
 from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.norms import norm_named
+from tfdefense.attacks.objectives import split
 from tfdefense.attacks.projected import all_zero
 
 
@@ -67,9 +68,8 @@ def _build_step(view, norm, count):
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch(x)
             scores, suspicion, label = view.forward(x)
-            own_class = tf.one_hot(aim, scores.shape[-1], dtype=scores.dtype)
-            own = tf.reduce_sum(scores * own_class, -1)
-            lead, classes = tf.math.top_k(scores - 1e9 * own_class, count)
+            own, others = split(scores, aim)
+            lead, classes = tf.math.top_k(others, count)
             # One difference a class: each backward pass then gives one row of the Jacobian that matters.
             leads = [own - tf.gather(scores, classes[:, i], batch_dims=1) for i in range(count)]
         best = tf.fill([shape[0]], np.float32(np.inf))

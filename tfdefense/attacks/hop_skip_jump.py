@@ -39,6 +39,8 @@ class HopSkipJump(Attack):
     Reference: Chen et al., 2020, HopSkipJumpAttack: a query-efficient decision-based attack.
     """
 
+    looks_at_others = True
+
     norm: str = "l2"
     queries: int = 5000
     points: int = 100

@@ -6,6 +6,7 @@ import tensorflow as tf
 from tfdefense.attacks.base import Attack, Found, search
 from tfdefense.attacks.checks import check_number
 from tfdefense.attacks.gradients import gradient_or_error
+from tfdefense.attacks.objectives import split
 from tfdefense.attacks.projected import all_zero, is_fooled
 
 PAIRS_OF = 10_000  # the pairs of so many values take half a gigabyte
@@ -53,9 +54,17 @@ class JSMA(Attack):
         # As many single steps of two pixels as the changed pixels and their way to the bounds allow.
         steps = int(np.ceil(features * self.gamma / 2 + 1e-9)) * int(np.ceil(1 / abs(self.theta)))
         step = view.function(("jsma", up), lambda: _build_step(view, up))
-        state = batch.state(start) | {"changed": tf.zeros((len(start), features), tf.bool)}
+        # What a start has changed already counts.
+        changed = (start != batch.x).reshape(len(start), features)
+        allowed = int(features * self.gamma + 1e-9)
+        if changed.sum(-1).max(initial=0) > allowed:
+            raise ValueError(
+                f"JSMA may change {allowed} of {features} values here, a start has changed {changed.sum(-1).max()}. Expected "
+                'starts that change few: `starts=("sample",)`.'
+            )
+        state = batch.state(start) | {"changed": tf.constant(changed)}
         theta = tf.constant(self.theta * (high - low), tf.float32)
-        allowed = tf.constant(int(features * self.gamma + 1e-9), tf.int32)
+        allowed = tf.constant(allowed, tf.int32)
         final, spent = search(lambda state: step(state, theta, allowed), state, steps + 1)
         return Found(final["x"], np.minimum(spent, steps), final["zero"])
 
@@ -68,8 +77,8 @@ def _build_step(view, up):
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch(x)
             scores, _, label = view.forward(x)
-            wanted = tf.reduce_sum(scores * tf.one_hot(aim, scores.shape[-1], dtype=scores.dtype), -1)
-            rest = tf.reduce_sum(scores, -1) - wanted
+            wanted, _ = split(scores, aim)
+            rest = tf.reduce_sum(tf.where(tf.math.is_finite(scores), scores, 0), -1) - wanted
         flat = [tf.shape(x)[0], int(np.prod(x.shape[1:]))]
         gain = tf.reshape(gradient_or_error(view, tape, wanted, x, state.get("free")), flat)
         loss = tf.reshape(gradient_or_error(view, tape, rest, x, state.get("free")), flat)

@@ -5,18 +5,19 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 
-def _split(scores, index):
+def split(scores, index):
     """The score at `index`, and the scores with that one taken out of any maximum or sum of exponentials."""
-    chosen = tf.one_hot(index, scores.shape[-1], dtype=scores.dtype)
-    return tf.reduce_sum(scores * chosen, -1), scores - 1e9 * chosen
+    # Not by products: a class that is ruled out has a score of -inf.
+    chosen = tf.one_hot(index, scores.shape[-1], True, False, dtype=tf.bool)
+    return tf.reduce_sum(tf.where(chosen, scores, 0), -1), tf.where(chosen, -1e9, scores)
 
 
 def margin(scores, y, target=None):
     """The lead of the true class; or, targeted, the target's shortfall. Below 0 means (targeted) misclassified."""
     if target is None:
-        own, others = _split(scores, y)
+        own, others = split(scores, y)
         return own - tf.reduce_max(others, -1)
-    own, others = _split(scores, target)
+    own, others = split(scores, target)
     return tf.reduce_max(others, -1) - own
 
 
@@ -50,7 +51,7 @@ class CrossEntropy(Objective):
 
     def value(self, scores, suspicion, y, target, scale):
         log_probability = tf.nn.log_softmax(scores)
-        return _split(log_probability, y)[0] if target is None else -_split(log_probability, target)[0]
+        return split(log_probability, y)[0] if target is None else -split(log_probability, target)[0]
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class LogSumExp(Objective):
     """
 
     def value(self, scores, suspicion, y, target, scale):
-        own, others = _split(scores, y if target is None else target)
+        own, others = split(scores, y if target is None else target)
         others = tf.reduce_logsumexp(others, -1)
         value, wanted = (own - others, others) if target is None else (others - own, own)
         if suspicion is None:

@@ -130,7 +130,7 @@ class PGD(Attack):
 
         def perturb(x, y, seeds):
             scores, suspicion, _ = view.forward(x)
-            aim = tf.argmin(scores, -1, output_type=y.dtype) if targeted else y
+            aim = _least_likely(scores, y) if targeted else y
             scale = objective.units(scores, suspicion, y)
 
             def descend(index, at):
@@ -145,6 +145,12 @@ class PGD(Attack):
             return tf.while_loop(lambda index, at: index < self.steps, descend, (0, start))[1]
 
         return perturb
+
+
+def _least_likely(scores, y):
+    """Of the classes that are neither the true one nor ruled out."""
+    ruled_out = tf.one_hot(y, scores.shape[-1], True, False, dtype=tf.bool) | ~tf.math.is_finite(scores)
+    return tf.argmin(tf.where(ruled_out, np.inf, scores), -1, output_type=y.dtype)
 
 
 def _noise(ball, x, epsilon, seeds):

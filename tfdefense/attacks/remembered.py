@@ -17,9 +17,10 @@ def from_samples(attack, batch):
     The same samples under the same attack on the same weights are found again, whatever else is in their batch.
     """
     try:
-        whole = content(*_of_model(batch.view), attack, batch.target is None)
-    except ValueError:
-        # A function does not tell its weights.
+        others = batch.pool if attack.looks_at_others else None
+        whole = content(*_of_model(batch.view), attack, batch.target is None, others)
+    except (ValueError, TypeError, NotImplementedError):
+        # A function does not tell its weights, and not every layer its settings.
         return attack.perturb(batch, batch.x).x
     aim, free = batch.aim.numpy(), batch.free
     keys = [

@@ -148,5 +148,5 @@ def resolve(starts, view, y, target=None, restarts=1):
         if start not in STARTS if isinstance(start, str) else not hasattr(start, "points"):
             raise ValueError(f"`starts` must be among {', '.join(map(repr, STARTS))}, or 'all'. Received: {start!r}.")
         start = STARTS[start] if isinstance(start, str) else start
-        found += [Random(i) for i in range(restarts)] if isinstance(start, Random) else [start]
+        found += [Random(start.index + i) for i in range(restarts)] if isinstance(start, Random) else [start]
     return found

@@ -106,7 +106,8 @@ class Through(Attack):
         import tensorflow as tf
 
         with tf.init_scope():
-            through = _through(view, self.straight_through)
+            # One of its own: attacks beside the training go through stages of theirs.
+            through = _through(view, self.straight_through, self.schedule[-1])
             through.anneal(*self.schedule[-1])
             through.learn(np.full((1, *view.input_shape[1:]), np.mean(view.bounds), "float32"))
         return self.attack.online(through)
@@ -140,5 +141,5 @@ class _Through(View):
 
 # As views: few models are attacked at once, and one made anew would be compiled anew.
 @lru_cache(maxsize=8)
-def _through(real, straight_through):
+def _through(real, straight_through, stage=None):
     return _Through(real, straight_through)
