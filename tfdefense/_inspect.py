@@ -21,7 +21,10 @@ def describe(path):
 
 def _keras_facts(model):
     from tfdefense.defended import base_model, bounds_of, is_defended, unready
+    from tfdefense.graph import as_functional
 
+    if not model.built:
+        as_functional(model)
     facts = {"kind": "plain classifier", "input": _shape(model.inputs[0].shape)}
     if is_defended(model):
         facts["kind"] = "defended classifier"

@@ -113,6 +113,8 @@ class View:
 
     @staticmethod
     def _saved_call(model):
+        import tensorflow as tf
+
         signature = model.signatures.get("serving_default") if model.signatures else None
         if signature is not None:
             spec = signature.structured_input_signature[1]
@@ -121,7 +123,7 @@ class View:
                 raise ValueError(f"Expected a SavedModel with one input. Received one with inputs {list(spec)}.")
 
             def call(x):
-                outputs = signature(**{name: x})
+                outputs = signature(**{name: tf.cast(x, tensor_spec.dtype)})
                 return outputs if len(outputs) > 1 else next(iter(outputs.values()))
 
             return call, tuple(tensor_spec.shape)

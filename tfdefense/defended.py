@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from tfdefense._arrays import as_array
-from tfdefense.graph import check_class_output, walk
+from tfdefense.graph import behind, check_class_output, walk
 from tfdefense.layers import AdaptableLayer, Reject, Threshold
 
 OUTPUTS = ("scores", "suspicion", "label")
@@ -35,7 +35,9 @@ def defend(input, scores, suspicion, *, base=None, bounds=(0.0, 1.0), name="defe
     if len(suspicion.shape) != 1:
         raise ValueError(f"Expected one suspicion a sample, shape (batch,). Received shape {tuple(suspicion.shape)}.")
     undefended = {} if base is None or base is scores else {"base": base}
-    return keras.Model(input, Reject(bounds, name="reject")(input, scores, suspicion, **undefended), name=name)
+    taken = {operation.name for operation, _ in behind([scores, suspicion, *undefended.values()])}
+    reject = Reject(bounds, name="reject_of_defense" if "reject" in taken else "reject")
+    return keras.Model(input, reject(input, scores, suspicion, **undefended), name=name)
 
 
 def is_defended(model):
@@ -295,16 +297,29 @@ def calibrate(defended, x, *, max_rejected=0.05, batch_size=256):
         return float(np.mean(~(keras.ops.convert_to_numpy(joined) <= 0)))
 
     # The highest rate is at least the share promised divided by the detectors (any), and may be near 1 (all).
-    low, high = 0, len(x) - 1
+    # What has no finite statistic a detector rejects at any.
+    low, high = max(int(np.sum(~(value < np.inf))) for value in values[: len(nodes)]), len(x) - 1
     if len(statistics) == 1:
         low = high = int(max_rejected * len(x) + 1e-9)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if rejected_at(middle) <= max_rejected:
-            low = middle
-        else:
-            high = middle - 1
-    rejected = rejected_at(low)
+    lost, before = low, [keras.ops.convert_to_numpy(layer.value) for layer, _ in nodes]
+    try:
+        while low < high:
+            middle = (low + high + 1) // 2
+            if rejected_at(middle) <= max_rejected:
+                low = middle
+            else:
+                high = middle - 1
+        rejected = rejected_at(low)
+        if rejected > max_rejected and low == lost > 0 and not fixed:
+            raise ValueError(
+                f"{rejected:.1%} of these samples have no finite statistic in one of the detectors and are rejected at any "
+                f"threshold. Received `max_rejected={max_rejected}`. Check that they are valid inputs and that the defense is "
+                "adapted."
+            )
+    except ValueError:
+        for (layer, _), value in zip(nodes, before, strict=True):
+            layer.value.assign(value)
+        raise
     if rejected > max_rejected:
         warnings.warn(
             f"The thresholds that were given reject {rejected:.1%} of these samples alone, more than {max_rejected:.1%}. "

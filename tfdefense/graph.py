@@ -53,7 +53,14 @@ def check_class_output(shape, name):
 
 def walk(model):
     """Every call of an operation in the model's graph, from its outputs back: pairs (operation, node)."""
-    seen, waiting = set(), list(model.outputs)
+    if not getattr(model, "built", True):
+        as_functional(model)
+    yield from behind(model.outputs)
+
+
+def behind(tensors):
+    """Every call of an operation that symbolic tensors come from."""
+    seen, waiting = set(), list(tensors)
     while waiting:
         history = waiting.pop()._keras_history
         node = history.operation._inbound_nodes[history.node_index]
@@ -170,6 +177,20 @@ def before_last_dense(tensor):
 
 
 def _before_squashing(output):
+    """The scores behind a softmax, also where operations that change nothing follow it; else the output as it is."""
+    tensor = output
+    while True:
+        history = tensor._keras_history
+        layer, node = history.operation, history.operation._inbound_nodes[history.node_index]
+        linear = isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.linear
+        if not linear and not isinstance(layer, keras.layers.Identity | keras.layers.Dropout):
+            break
+        tensor = node.arguments.keras_tensors[0]
+    scores = _without_squashing(tensor)
+    return output if scores is tensor else scores
+
+
+def _without_squashing(output):
     layer = output._keras_history.operation
     node = layer._inbound_nodes[output._keras_history.node_index]
     activation = getattr(getattr(layer, "activation", None), "__name__", "")

@@ -68,7 +68,7 @@ def _add(digest, value):
         for item in value:
             _add(digest, item)
     elif value is None or isinstance(value, str | int | float | bool | np.generic):
-        digest.update(repr(value).encode())
+        digest.update(f"{value!r};".encode())
     else:
         raise ValueError(
             f"What is kept is named by its content, and that of a {type(value).__name__} can't be read. Expected a Keras model, "

@@ -48,6 +48,8 @@ class _Measuring(keras.callbacks.Callback):
 class CalibrateRejection(_Measuring):
     """Sets the thresholds of a defended model at the end of training, as `td.calibrate` does. Logs `rejection`.
 
+    List it behind `EarlyStopping(restore_best_weights=True)`, which would bring back the thresholds of an earlier epoch.
+
     Args:
         x: Held-out clean samples: those trained on look less suspicious than new ones will.
         max_rejected: Share of them that may be rejected.
@@ -85,6 +87,9 @@ class CalibrateRejection(_Measuring):
 
 class AdaptDefense(_Measuring):
     """Sets what is not trained by gradient at the end of training, as `td.adapt` does; thresholds are left alone.
+
+    List it behind `EarlyStopping(restore_best_weights=True)`, and not with `every_epoch` there: how many weights a machine has
+    follows from the samples, so those of an earlier epoch need not fit.
 
     Args:
         x: Training samples.

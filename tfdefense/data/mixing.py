@@ -56,7 +56,7 @@ def mix(x, y, out, *, dustbin=None, share=None, batch_size=128, seed=0):
         count = tf.cast(tf.round(len(own) * outside / inside), "int32")
         foreign = foreign[:count]
         samples = tf.concat([tf.gather(x, own), tf.gather(out, foreign)], axis=0)
-        labels = tf.concat([tf.gather(y, own), tf.fill([count], dustbin)], axis=0)
+        labels = tf.concat([tf.gather(y, own), tf.fill([count], np.int32(dustbin))], axis=0)
         # Within the batch too: replicas take slices of it, and each should see both kinds.
         order = tf.random.experimental.stateless_shuffle(tf.range(len(labels)), seed=tf.stack([seed, step]))
         return tf.gather(samples, order), tf.gather(labels, order)

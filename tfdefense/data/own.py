@@ -1,6 +1,7 @@
 """The user's own images: an .npz file, or a folder with one sub-folder for each class."""
 
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -28,6 +29,8 @@ def _read_npz(path, split):
     with file:
         try:
             arrays = {key: file[key] for key in keys}
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise ValueError(f"{path} is damaged: {error}. Write it again with np.savez(path, x=x, y=y).") from error
         except ValueError as error:
             raise ValueError(f"{path} holds Python objects. Save plain arrays, as np.savez(path, x=x, y=y).") from error
     divided = {"x_train", "y_train", "x_test", "y_test"} <= keys
@@ -80,7 +83,9 @@ def _check_y(y, count, path):
 
 def _number(y, known, classes, path):
     """Classes as 0, 1, ... and their names."""
-    if y.dtype.kind in "US":
+    if y.dtype.kind == "S":
+        y, known = np.char.decode(y), np.char.decode(known)
+    if y.dtype.kind == "U":
         classes, y = np.unique(known), np.searchsorted(np.unique(known), y)
     elif not np.issubdtype(y.dtype, np.integer) or known.min() < 0:
         raise ValueError(f"Classes in {path} must be integers from 0 or names. Received: {y.dtype} from {known.min()}.")
@@ -137,6 +142,8 @@ def _read_images(files):
     images = []
     for file in files:
         with Image.open(file) as image:
+            if image.mode.startswith(("I", "F")):
+                raise ValueError(f"Images must have 8 bits a channel. Received: {file} of mode {image.mode}. Convert it first.")
             images.append(image.convert("L" if image.mode in ("1", "L") else "RGB"))
         if images[-1].size != images[0].size:
             raise ValueError(

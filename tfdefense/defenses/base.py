@@ -1,5 +1,5 @@
 from tfdefense.defended import defend
-from tfdefense.graph import expose
+from tfdefense.graph import behind, expose
 from tfdefense.layers import Join, Threshold
 
 
@@ -37,7 +37,21 @@ class Defense:
         scores, suspicion = self.suspect(exposed.logits, exposed.taps)
         # A dustbin is no class of the undefended classifier: an attack that starts from its examples would end in there.
         base = exposed.logits[:, :-1] if self.has_dustbin else exposed.logits
+        _give_free_names([exposed.logits, *exposed.taps.values()], [scores, suspicion, base])
         return defend(exposed.input, scores, suspicion, base=base, bounds=bounds, name=name)
+
+
+def _give_free_names(theirs, ours):
+    """Keras knows the names that it made up itself, and nothing of those that a user gave or that came from a file."""
+    known = {id(operation): operation for operation, _ in behind(theirs)}
+    taken = {operation.name for operation in known.values()}
+    for operation, _ in behind(ours):
+        if id(operation) not in known:
+            known[id(operation)], name, number = operation, operation.name, 0
+            while operation.name in taken:
+                number += 1
+                operation.name = f"{name}_of_defense" + (f"_{number}" if number > 1 else "")
+            taken.add(operation.name)
 
 
 class _Joined(Defense):

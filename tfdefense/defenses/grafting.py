@@ -26,6 +26,10 @@ def graft_dustbin(model, name="dustbin_score"):
     """
     copy = keras.models.clone_model(as_functional(model))
     copy.set_weights(model.get_weights())
+    for layer in copy._flatten_layers():
+        if isinstance(layer, keras.layers.Normalization):
+            # It computes with what it makes of its weights, and makes it only when told to.
+            layer.finalize_state()
     exposed = expose(copy)
     history = exposed.logits._keras_history
     dense = history.operation

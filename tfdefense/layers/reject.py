@@ -62,9 +62,10 @@ class Threshold(keras.layers.Layer):
                 f"More than {max_rejected:.1%} of the calibration samples have no finite statistic, so no threshold "
                 "keeps that rate. Check that they are valid inputs and that the defense is adapted."
             )
-        above = float(statistic[statistic.size - allowed]) if allowed else float("inf")
-        # In the middle of the gap: a sample on the threshold itself would fall to either side by rounding.
-        self.value.assign((value + above) / 2 if above < float("inf") else value + 1e-5 * max(1.0, abs(value)))
+        # In the middle of the gap: a sample on the threshold itself, or others alike, would fall to either side by rounding.
+        gap = 1e-5 * max(1.0, abs(value))
+        above = float(statistic[statistic > value + gap / 10].min(initial=float("inf")))
+        self.value.assign((value + above) / 2 if above < float("inf") else value + gap)
 
     def get_config(self):
         return {**super().get_config(), "threshold": self.threshold}
