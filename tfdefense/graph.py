@@ -132,6 +132,17 @@ def _open(model, wanted, logits):
     if logits and _is_submodel(last):
         inside.setdefault(last.name, {})
     taps, whole = {}, {}
+    for head in inside:
+        submodel, calls = model.get_layer(head), [node for operation, node in walk(model) if operation.name == head]
+        if len(calls) > 1:
+            raise ValueError(
+                f"Submodel '{head}' is called {len(calls)} times in '{model.name}', so the output of a layer in it is ambiguous."
+            )
+        if _is_submodel(submodel) and (len(submodel.inputs), len(submodel.outputs)) != (1, 1):
+            raise ValueError(
+                f"Submodel '{head}' of '{model.name}' has {len(submodel.inputs)} inputs and {len(submodel.outputs)} outputs. To "
+                "look at a layer in it, one of each is needed: watch a layer beside it, or write its layers out."
+            )
     if inside:
         # Tapping the submodel beside the original call would run it twice, so the outer graph is laid again with a
         # submodel of more outputs in its place. The layers, and with them the weights, are the same objects.

@@ -134,6 +134,23 @@ def test_an_unbuilt_model_is_told_to_be_built(held_out, tmp_path):
     assert run.exit_code == 2 and "has no known input shape yet" in run.stderr and "Traceback" not in run.output
 
 
+def test_what_cannot_be_seen_in_a_submodel_is_told():
+    def encoder(outputs):
+        inputs = keras.Input((4,))
+        hidden = keras.layers.Dense(4, name="inner")(inputs)
+        return keras.Model(inputs, hidden if outputs == 1 else [hidden, keras.layers.Dense(3)(hidden)], name="encoder")
+
+    inputs = keras.Input((4,))
+    several, twice = encoder(2), encoder(1)
+    models = {
+        "Submodel 'encoder' of 'one' has 1 inputs and 2 outputs": several(inputs)[0],
+        "Submodel 'encoder' is called 2 times in 'one'": keras.layers.Add()([twice(inputs), twice(-inputs)]),
+    }
+    for words, tensor in models.items():
+        with pytest.raises(ValueError, match=words):
+            td.NeuralRejection("inner").attach(keras.Model(inputs, keras.layers.Dense(3)(tensor), name="one"))
+
+
 def test_what_is_kept_has_a_name_of_its_own():
     from tfdefense.kept import content
 
