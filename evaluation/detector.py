@@ -311,7 +311,8 @@ def _measured(context, setting, number):
     """What is measured on each of the detectors that are compared, by its name and by what it is."""
     sigmas, found = QUICK_SIGMAS if context.quick else SIGMAS, {}
     # Fitting on the fly takes longest: two processes begin at different ones, and meet at those that take the least.
-    long, short = ([name for name in DETECTORS if name.startswith(kind)] for kind in ("dynamic", "static"))
+    names = [name for name in DETECTORS if name != MIXTURE or setting.plan.mixed]
+    long, short = ([name for name in names if name.startswith(kind)] for kind in ("dynamic", "static"))
     jobs = {"control": (control,), **{f"sigma {sigma:g}": (under_sigma, sigma) for sigma in sigmas}}
     jobs["strongest"] = (under_strongest, number, sigmas)
     for name in context.turn([*long[:-1], *short, *long[-1:]]):
@@ -320,7 +321,7 @@ def _measured(context, setting, number):
         for job in context.turn(jobs):
             measure, *more = jobs[job]
             found[name][job] = context.part(f"{name}, {job}", measure, setting, name, *more)
-    return found
+    return {name: found[name] for name in names}
 
 
 def _sigma_rows(context, setting, measured, plots):
@@ -329,7 +330,7 @@ def _sigma_rows(context, setting, measured, plots):
 
     sigmas, points = QUICK_SIGMAS if context.quick else SIGMAS, {}
     about = f"dynamic adversary at {shown(setting.plan.dynamic)}"
-    for name in DETECTORS:
+    for name in measured:
         counted = []
         for sigma in sigmas:
             one = measured[name][f"sigma {sigma:g}"]
@@ -357,7 +358,7 @@ def _sigma_rows(context, setting, measured, plots):
 
 
 def _control_rows(context, setting, measured):
-    for name in DETECTORS:
+    for name in measured:
         one, static = measured[name]["fitting"], name.startswith("static")
         note = "interrupted: nobody knows what it took"
         if np.isfinite(one["seconds"]):
@@ -385,7 +386,7 @@ def _strongest_rows(context, setting, measured, plots):
         "paper": f"as in the paper 10 steps from the sample, the last point; the best of {len(sigmas)} sigmas from 0 to 1",
     }
     about["half"] = about["paper"]
-    for name in DETECTORS:
+    for name in measured:
         for title, what in TOLD.items():
             held = []
             for size, fooled in zip(sizes, measured[name]["strongest"][title], strict=True):

@@ -25,6 +25,7 @@ class Plan:
         batches: Of 128, of a dynamic branch, from the whole training set: its attacks are made on the way.
         harmless: Changes that are labelled clean in training where that is asked for.
         tested: Changes of the control; some of them no detector was trained on.
+        mixed: Whether a branch is also fitted on the fly against a mixture, which the paper does not have.
         clipped: The linf distance that DeepFool's samples are clipped to.
         differs: What else is not as in the paper, for the page.
     """
@@ -45,6 +46,7 @@ class Plan:
     width: int = 32
     form: str = "cifar"
     depth: int | None = None
+    mixed: bool = True
     clipped: float | None = None
     step: float | None = None
     differs: dict = field(default_factory=dict)
@@ -82,6 +84,7 @@ PLANS = {
         fitted=16_000,
         epochs=6,
         batches=2000,
+        mixed=False,
         harmless=(("sign", _PIXEL), ("sign", 4 * _PIXEL), ("gaussian", 4 * _PIXEL), ("dim", 0.3)),
         tested=(
             ("sign", _PIXEL),

@@ -31,8 +31,7 @@ def context(folder):
     return Context("detector", "digits", True, None, None, folder, folder / "parts", commit="abc")
 
 
-def test_rows_of_the_strongest_tell_of_each_size(setting, tmp_path, monkeypatch):
-    monkeypatch.setattr(detector, "DETECTORS", ("static",))
+def test_rows_of_the_strongest_tell_of_each_size(setting, tmp_path):
     rows = [[True, False, False, False], [True, True, False, False]]
     measured = {"static": {"strongest": {title: rows for title in detector.TOLD}}}
     detector._strongest_rows(made := context(tmp_path), setting, measured, tmp_path)
@@ -75,9 +74,8 @@ def test_rows_of_one_branch_for_all_give_the_least(setting, tmp_path, monkeypatc
     assert goal.measured(told) == min(mixture[name] for name in sizes.values())
 
 
-def test_rows_of_the_control_tell_threshold_and_changes(setting, tmp_path, monkeypatch):
+def test_rows_of_the_control_tell_threshold_and_changes(setting, tmp_path):
     names = ("static", "static with harmless changes")
-    monkeypatch.setattr(detector, "DETECTORS", names)
     changes = {"unchanged": 0.01, "sign 0.1": 0.4, "shift 1": 0.2}
     one = {"fitting": {"steps": 7, "seconds": 60.0}, "control": {"half": changes}}
     one["control"]["calibrated"] = {change: share / 2 for change, share in changes.items()}
