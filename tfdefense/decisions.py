@@ -44,7 +44,7 @@ class View:
 
     Compiled functions are kept with the view, one for every kind of step: `View.of` gives the same view for the same
     model, so that a sweep over sizes compiles once. What a function stands for may change from call to call: its view is
-    made anew.
+    made anew, but for whoever passes the view in place of the function.
     """
 
     # Whether `label` comes from another model than scores and suspicion: these then prove nothing.
