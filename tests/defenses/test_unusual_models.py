@@ -151,6 +151,14 @@ def test_what_cannot_be_seen_in_a_submodel_is_told():
             td.NeuralRejection("inner").attach(keras.Model(inputs, keras.layers.Dense(3)(tensor), name="one"))
 
 
+def test_channels_that_come_first_are_told():
+    inputs = keras.Input((1, 8, 8))
+    maps = keras.layers.Conv2D(4, 3, data_format="channels_first", name="maps")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(maps)))
+    with pytest.raises(ValueError, match="'maps' gives its maps with the channels first"):
+        td.AdversaryDetector("maps").attach(model)
+
+
 def test_what_is_kept_has_a_name_of_its_own():
     from tfdefense.kept import content
 

@@ -1,3 +1,5 @@
+import keras
+
 from tfdefense.defenses.base import Defense
 from tfdefense.layers import DetectorBranch
 
@@ -37,6 +39,12 @@ class AdversaryDetector(Defense):
 
     def connect(self, logits, taps):
         name = self.layers[0]
+        layer = taps[name]._keras_history.operation
+        if "channels_first" in (getattr(layer, "data_format", ""), keras.config.image_data_format()):
+            raise ValueError(
+                f"Layer '{name}' gives its maps with the channels first. A detector branch takes them last: build the model with "
+                '`data_format="channels_last"`.'
+            )
         try:
             return logits, DetectorBranch(**self.options)(taps[name])
         except ValueError as error:
