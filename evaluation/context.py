@@ -105,7 +105,9 @@ class Context:
 
     def _once(self, name, suffix, write):
         """The file of that name and of these settings and code; written by who comes first, whoever comes later waits."""
-        key = json.dumps([self.settings, self.quick, self.samples, self.commit, name], sort_keys=True, default=str)
+        data = self.data_dir or os.environ.get("TFDEFENSE_DATA")
+        place = None if data is None else str(Path(data).resolve())
+        key = json.dumps([self.settings, self.quick, self.samples, self.commit, place, name], sort_keys=True, default=str)
         digest = hashlib.sha256(key.encode()).hexdigest()[:16]
         path = self.kept / f"{self.protocol}-{self.dataset}-{digest}{suffix}"
         self.used.add(path)

@@ -193,8 +193,9 @@ def undefended(context, model, samples, sets):
     errors = measured(context, "black box", black_box, {NAIVE_CHANGED: model}, sets)[NAIVE_CHANGED]
     clean = measured(context, "clean", outcome, {NAIVE_CHANGED: model}, samples.test.x, samples.test.y)[NAIVE_CHANGED]
     note = ", ".join(f"{name} {value['error']:.3f}" for name, value in errors.items())
+    note += f"; clean accuracy of {len(samples.test.x)} samples"
     what = f"average error over the attacks, the worse form of DeepFool, {title(NAIVE_CHANGED)}"
-    context.row("O9", what, worse_error(errors), samples=len(samples.test.x), clean=clean["accuracy"], note=note)
+    context.row("O9", what, worse_error(errors), clean=clean["accuracy"], note=note)
 
 
 def _with_dustbin(model):

@@ -250,7 +250,7 @@ def run(
         f"{plan.refine[0]} steps; {plan.queries} queries; no transferred attack",
         sizes=f"linf {', '.join(map(str, plan.linf))}; l2 {', '.join(map(str, plan.l2))}",
         fitted=f"{setup.fitted} samples; detectors on attacks of linf {setup.attacked}",
-        calibrated=f"{CALIBRATES} held-out samples, {MAX_REJECTED} of them rejected; several thresholds get the same rate each",
+        calibrated=f"at most {CALIBRATES} held-out samples, {MAX_REJECTED} of them rejected; several thresholds get one rate",
         machines=f"those of NR and DNR compressed to {VECTORS} vectors",
         bandwidth="of densities the paper's",
         samples=plan.samples,

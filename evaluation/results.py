@@ -41,6 +41,9 @@ def commit():
     own = [f":!{path.relative_to(ROOT)}" for path in (RESULTS, PAGE)]
     own += [":!tfdefense/zoo/*.json", ":!tfdefense/zoo/*.keras", ":!README.md", ":!evaluation/figures"]
     changes = _git("diff", "HEAD", "--", ".", *own)
+    # A module that git does not know yet is code as well.
+    new = (_git("ls-files", "--others", "--exclude-standard", "--", "*.py") or "").splitlines()
+    changes += "".join(f"{file}\n{(ROOT / file).read_text()}" for file in new)
     # Named by what they are: parts of a run that was stopped before another change are not of this code.
     return name + (f"+changes.{hashlib.sha256(changes.encode()).hexdigest()[:6]}" if changes else "")
 

@@ -2,6 +2,7 @@ import json
 import os
 import platform
 import re
+import subprocess
 
 import pytest
 
@@ -37,13 +38,22 @@ def test_kept_results_are_full_runs_of_their_name():
         assert content["settings"]["quick"] is False
 
 
-def test_changes_that_are_not_committed_have_a_name_of_their_own(monkeypatch):
+def test_changes_that_are_not_committed_have_a_name_of_their_own(tmp_path, monkeypatch):
     monkeypatch.delenv(results.COMMIT, raising=False)
-    found = []
-    for diff in ("", "one change", "another"):
-        monkeypatch.setattr(results, "_git", lambda *words, diff=diff: diff if words[0] == "diff" else "abc")
+    for name, path in (("ROOT", "."), ("RESULTS", "evaluation/results"), ("PAGE", "evaluation/RESULTS.md")):
+        monkeypatch.setattr(results, name, tmp_path / path)
+    known, new, written = (tmp_path / name for name in ("known.py", "new.py", "README.md"))
+    known.write_text("1")
+    written.write_text("of a run")
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "first"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    found = [results.commit()]
+    for file, text in ((written, "of another"), (known, "2"), (known, "3"), (new, "4"), (new, "5")):
+        file.write_text(text)
         found.append(results.commit())
-    assert found[0] == "abc" and len(set(found)) == 3 and all(name.startswith("abc+changes.") for name in found[1:])
+    assert "+" not in found[0] and found[1] == found[0], "what runs write is no change of the code"
+    assert len(set(found)) == 5 and all(name.startswith(f"{found[0]}+changes.") for name in found[2:])
 
 
 def test_table_shows_what_there_is(tmp_path):
