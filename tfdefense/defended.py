@@ -298,19 +298,15 @@ def calibrate(defended, x, *, max_rejected=0.05, batch_size=256):
 
     # The highest rate is at least the share promised divided by the detectors (any), and may be near 1 (all).
     # What has no finite statistic a detector rejects at any.
-    low, high = max(int(np.sum(~(value < np.inf))) for value in values[: len(nodes)]), len(x) - 1
+    high = len(x) - 1
+    lost = low = min(high, max(int(np.sum(~(value < np.inf))) for value in values[: len(nodes)]))
     if len(statistics) == 1:
-        low = high = int(max_rejected * len(x) + 1e-9)
-    lost, before = low, [keras.ops.convert_to_numpy(layer.value) for layer, _ in nodes]
+        lost = low = high = int(max_rejected * len(x) + 1e-9)
+    before = [keras.ops.convert_to_numpy(layer.value) for layer, _ in nodes]
     try:
-        while low < high:
-            middle = (low + high + 1) // 2
-            if rejected_at(middle) <= max_rejected:
-                low = middle
-            else:
-                high = middle - 1
-        rejected = rejected_at(low)
-        if rejected > max_rejected and low == lost > 0 and not fixed:
+        count = _highest(rejected_at, low, high, max_rejected)
+        rejected = rejected_at(count)
+        if rejected > max_rejected and count == lost > 0 and not fixed:
             raise ValueError(
                 f"{rejected:.1%} of these samples have no finite statistic in one of the detectors and are rejected at any "
                 f"threshold. Received `max_rejected={max_rejected}`. Check that they are valid inputs and that the defense is "
@@ -334,6 +330,14 @@ def calibrate(defended, x, *, max_rejected=0.05, batch_size=256):
             stacklevel=2,
         )
     return rejected
+
+
+def _highest(rejected_at, low, high, most):
+    """The highest count between two at which no more than a share is rejected; the lowest where there is none."""
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if rejected_at(middle) <= most else (low, middle - 1)
+    return low
 
 
 def load(path):

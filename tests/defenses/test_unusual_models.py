@@ -109,6 +109,9 @@ def test_thresholds_stay_where_no_others_are_found(plain, held_out):
     with pytest.raises(ValueError, match=r"15.0% of these samples have no finite statistic.*Received `max_rejected=0.1`"):
         td.calibrate(defended, broken, max_rejected=0.1)
     np.testing.assert_array_equal(defended(held_out.x)["label"], label)
+    with pytest.raises(ValueError, match="no finite statistic"):
+        td.calibrate(defended, np.full_like(broken, np.nan), max_rejected=0.1)
+    np.testing.assert_array_equal(defended(held_out.x)["label"], label)
     # Where there is room for them, they take their part of it.
     assert 0.15 <= td.calibrate(defended, broken, max_rejected=0.2) <= 0.2
 
