@@ -81,54 +81,55 @@ class Setting:
     def layer(self, kind):
         return self.layers[self.plan.deepfool if kind.startswith("DeepFool") else self.plan.usual]
 
-    def detector(self, fitted_on, layer, *, harmless=False, threshold=0.0, batches=None):
+    def detector(self, fitted_on, layer, *, harmless=False, threshold=0.0, batches=None, number=None):
         """A defended model whose branch was fitted on adversaries (names, for a static one) or against attacks on the fly.
 
         Args:
-            fitted_on: Names of adversaries, of which each sample gets one, or a list of attacks that fight back in training.
+            fitted_on: Names of adversaries, of which each sample gets one; or a list of attacks that fight back in training
+                for each of its stages, each of which goes on from the one before.
             threshold: 0 is a probability of one half; None is set so that 5 % of the held-out samples are rejected.
-            batches: How long a static one is fitted; else for the epochs of the budget.
+            batches: How long it is fitted, each stage of one that fights; else a static one is for the epochs of the budget.
+            number: Of the samples that a static one is fitted on; else all.
         """
         import tfdefense as td
 
-        known = (repr(fitted_on), layer, harmless, threshold, batches)
+        known = (repr(fitted_on), layer, harmless, threshold, batches, number)
         if known not in self._detectors:
             width = self.budget["width"]
             made = td.AdversaryDetector(layer, form=self.plan.form, width=width, seed=0, threshold=threshold).attach(self.base)
-            with np.load(self.branch(fitted_on, layer, harmless, batches)) as file:
-                branch = _branch(made)
-                branch.set_weights([file[f"arr_{i}"] for i in range(len(branch.weights))])
+            read(made, self.branch(fitted_on, layer, harmless, batches, number))
             if threshold is None:
                 td.calibrate(made, self.held_out.x, max_rejected=0.05)
             self._detectors[known] = made
         return self._detectors[known]
 
-    def branch(self, fitted_on, layer, harmless=False, batches=None):
+    def branch(self, fitted_on, layer, harmless=False, batches=None, number=None):
         """The file of a fitted branch: its weights, and the `steps` and CPU `seconds` that it took; NaN if it was interrupted."""
         import tfdefense as td
 
         changes, static = self.plan.harmless if harmless else (), isinstance(fitted_on, tuple)
         attacks = [self.adversaries[name].attack for name in fitted_on] if static else fitted_on
+        earlier = None if static or len(fitted_on) == 1 else self.branch(fitted_on[:-1], layer, harmless, batches)
         part = "train" if static and not batches else "whole"
-        x, y, _ = self.samples[part]
-        samples = 2 * len(x) if static else len(x)
-        epochs = self.budget["epochs"] if static and not batches else -(-(batches or self.budget["batches"]) * 128 // samples)
+        x, y = (each[:number] for each in self.samples[part][:2])
+        epochs = -(-batches * 128 // (2 * len(x) if static else len(x))) if batches else self.budget["epochs"]
         content = [self._digest, repr(attacks), layer, changes, self.plan.form, self.plan.clipped, epochs]
         content += [self.budget["width"], self.budget["learning_rate"], hashlib.sha256(x.tobytes() + y.tobytes()).hexdigest()]
         path = self.cache / f"branch-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]}.npz"
         with alone(path):
             if not path.exists():
                 made = td.AdversaryDetector(layer, form=self.plan.form, width=self.budget["width"], seed=0).attach(self.base)
+                before = {"steps": 0, "seconds": 0.0} if earlier is None else read(made, earlier)
                 if static:
-                    twins = self.mixed(fitted_on, part)
+                    twins = self.mixed(fitted_on, part)[:number]
                     # As for `td.twins`: what an attack left as it was is clean.
                     moved = (twins != x).reshape(len(x), -1).any(1)
                     x, y = np.concatenate([x, twins]), np.concatenate([np.zeros(len(x), "int32"), moved.astype("int32")])
                 backup = path.with_suffix("")
                 # Of one that goes on nobody knows what it took before.
                 resumed, began = backup.exists(), time.process_time()
-                steps = self._fit(made, x, y, () if static else attacks, layer, changes, epochs, backup)
-                unfinished, took = path.with_suffix(".new.npz"), time.process_time() - began
+                steps = before["steps"] + self._fit(made, x, y, () if static else attacks[-1], layer, changes, epochs, backup)
+                unfinished, took = path.with_suffix(".new.npz"), before["seconds"] + time.process_time() - began
                 np.savez(unfinished, *_branch(made).get_weights(), steps=steps, seconds=np.nan if resumed else took)
                 unfinished.replace(path)
         return path
@@ -155,7 +156,8 @@ class Setting:
             trainer = td.DetectorTraining(defended, attacks, harmless=harmless)
         steps = epochs * -(-len(x) // 128)
         rate = keras.optimizers.schedules.CosineDecay(self.budget["learning_rate"], steps)
-        optimizer = keras.optimizers.Adam(rate, beta_1=0.99, beta_2=0.999)
+        # The paper's 0.99 remembers what moved the branch a hundred steps ago: an adversary who moves with it is elsewhere by then.
+        optimizer = keras.optimizers.Adam(rate, beta_1=0.9 if attacks else 0.99, beta_2=0.999)
         trainer.compile(optimizer, keras.losses.BinaryCrossentropy(from_logits=True), jit_compile=False)
         trainer.fit(x, y, batch_size=128, epochs=epochs, verbose=0, callbacks=[
             keras.callbacks.BackupAndRestore(str(backup)),
@@ -171,6 +173,14 @@ class Setting:
 def _chosen(images, rows):
     """The samples and classes of some of the images, and their share."""
     return images.x[rows], images.y[rows], float(rows.mean())
+
+
+def read(defended, path):
+    """Gives the branch the weights of a file, and tells what it took to fit them."""
+    branch = _branch(defended)
+    with np.load(path) as file:
+        branch.set_weights([file[f"arr_{i}"] for i in range(len(branch.weights))])
+        return {"steps": int(file["steps"]), "seconds": float(file["seconds"])}
 
 
 def _branch(defended):

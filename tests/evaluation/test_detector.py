@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tfdefense as td
-from evaluation import detector, detector_fit, detector_paper, detector_plan, results
+from evaluation import detector, detector_dynamic, detector_fit, detector_paper, detector_plan, results
 from evaluation.context import Context
 
 PLAN = dataclasses.replace(
@@ -101,7 +101,7 @@ def test_sizes_are_shown_in_parts_of_255_where_they_are_such():
 
 
 def test_sigmas_are_tenths_and_hundredths_around_the_middle():
-    assert len(detector.SIGMAS) == 20 and {0.0, 0.4, 0.41, 0.49, 0.5, 0.6, 1.0} < set(detector.SIGMAS)
+    assert len(detector_dynamic.SIGMAS) == 20 and {0.0, 0.4, 0.41, 0.49, 0.5, 0.6, 1.0} < set(detector_dynamic.SIGMAS)
 
 
 def test_smallest_size_under_30_percent_is_chosen_else_the_largest(setting):
@@ -194,6 +194,50 @@ def test_what_fitting_took_is_not_told_of_one_that_was_interrupted(setting, monk
         assert np.isnan(file["seconds"]) and file["steps"] == 7
 
 
+def test_stages_of_training_go_on_from_one_another(setting, monkeypatch):
+    plan = dataclasses.replace(PLAN, annealed=(0.3, 0.25), fighting=3)
+    monkeypatch.setattr(setting, "plan", plan)
+    stages = detector_dynamic.fitting(setting, "dynamic")
+    sizes = [[(attack.epsilon, attack.steps, attack.length) for attack in attacks] for attacks in stages["fitted_on"]]
+    assert sizes == [[(0.3, 3, 0.075)], [(0.25, 3, 0.0625)], [(0.2, 3, 0.05)]]
+    assert stages["batches"] == 4, "a third of the 11 batches, rounded up"
+    assert detector_dynamic.fitting(setting, "dynamic", 0.25) == stages | {"fitted_on": stages["fitted_on"][:2]}
+    begun = []
+
+    def fit(defended, x, y, attacks, *rest):
+        branch = detector_fit._branch(defended)
+        begun.append((attacks[0].epsilon, float(branch.weights[0].numpy().ravel()[0])))
+        branch.weights[0].assign(np.full(branch.weights[0].shape, attacks[0].epsilon))
+        return 5
+
+    monkeypatch.setattr(setting, "_fit", fit)
+    with np.load(setting.branch(**stages)) as file:
+        assert file["steps"] == 15 and file["seconds"] >= 0
+    assert [size for size, _ in begun] == [0.3, 0.25, 0.2]
+    assert [weight for _, weight in begun[1:]] == pytest.approx([0.3, 0.25])
+    setting.branch(**detector_dynamic.fitting(setting, "dynamic", 0.25))
+    assert len(begun) == 3, "a stage is kept as well"
+    static = detector_dynamic.fitting(setting, "static")
+    assert static["fitted_on"] == ("iterative linf 0.2",) and static["batches"] == 12
+
+
+def test_what_differs_in_dynamic_training_is_told():
+    assert detector_dynamic.told_of(PLAN) == {}
+    found = detector_dynamic.told_of(dataclasses.replace(PLAN, annealed=(0.4, 0.3), fighting=5))
+    assert found["sizes of dynamic training"].startswith("0.4, 0.3, 0.2 in turn")
+    assert found["steps of its adversary"].startswith("5 in training, 10 under test")
+
+
+def test_a_branch_is_fitted_on_as_many_samples_as_are_asked_for(setting, monkeypatch):
+    seen = []
+    monkeypatch.setattr(setting, "_fit", lambda made, x, y, *rest: seen.append((x, y)) or 1)
+    setting.branch(("fast 0.2",), "conv", number=70)
+    x = setting.samples["train"][0][:70]
+    np.testing.assert_array_equal(seen[0][0], np.concatenate([x, setting.twins("fast 0.2", "train")[:70]]))
+    assert seen[0][1].tolist() == [0] * 70 + [1] * 70
+    assert setting.branch(("fast 0.2",), "conv", number=70) != setting.branch(("fast 0.2",), "conv")
+
+
 def test_one_branch_is_judged_on_all_that_work():
     from evaluation.goals import detector as goals
 
@@ -215,8 +259,8 @@ def test_maps_that_are_kept_make_the_same_branch(setting, held_out, monkeypatch)
 
 
 def test_sigma_counts_over_successful_samples_alone(setting, monkeypatch):
-    found = detector.under_sigma(setting, "static", 0.0)
-    defended = detector.dynamic_detector(setting, "static", 0.0)
+    found = detector_dynamic.under_sigma(setting, "static", 0.0)
+    defended = detector_dynamic.dynamic_detector(setting, "static", 0.0)
     x, y = setting.test
     changed = td.attacks.DynamicAdversary(0.2, sigma=0.0)(defended, x, y).x_adv
     out = td.decisions.decide(defended, changed)
@@ -226,21 +270,21 @@ def test_sigma_counts_over_successful_samples_alone(setting, monkeypatch):
     assert found["detected"] == pytest.approx((out.suspicion[fooled] > 0).mean())
     assert found["detectability"] == pytest.approx(((out.suspicion[fooled] > 0).mean() + (clean <= 0).mean()) / 2)
     assert found["accuracy"] == pytest.approx((~fooled).mean() * setting.samples["test"][2])
-    monkeypatch.setattr(detector, "ENOUGH", int(fooled.sum()) + 1)
-    assert detector.under_sigma(setting, "static", 0.0) == found | {"detectability": None, "detected": None}
+    monkeypatch.setattr(detector_dynamic, "ENOUGH", int(fooled.sum()) + 1)
+    assert detector_dynamic.under_sigma(setting, "static", 0.0) == found | {"detectability": None, "detected": None}
 
 
 def test_each_detector_is_fitted_as_it_is_called(setting):
-    found = {name: detector.fitting(setting, name) for name in detector.DETECTORS}
+    found = {name: detector_dynamic.fitting(setting, name) for name in detector_dynamic.DETECTORS}
     assert [one["harmless"] for one in found.values()] == ["harmless" in name for name in found]
     for name, one in found.items():
         if name.startswith("static"):
             assert one["fitted_on"] == ("iterative linf 0.2",) and one["batches"] == BUDGET["batches"]
         else:
-            kinds = [type(attack) for attack in one["fitted_on"]]
-            assert kinds == [td.attacks.DynamicAdversary] + [td.attacks.PGD] * ("mixture" in name)
-            assert all(attack.epsilon == 0.2 for attack in one["fitted_on"])
-    objective, start = (getattr(found[detector.MIXTURE]["fitted_on"][1], field) for field in ("objective", "starts"))
+            (attacks,) = one["fitted_on"]
+            assert [type(attack) for attack in attacks] == [td.attacks.DynamicAdversary] + [td.attacks.PGD] * ("mixture" in name)
+            assert all(attack.epsilon == 0.2 and attack.steps == 10 for attack in attacks)
+    objective, start = (getattr(found[detector_dynamic.MIXTURE]["fitted_on"][0][1], field) for field in ("objective", "starts"))
     assert isinstance(objective, td.attacks.Evade) and start == ("random",)
 
 
@@ -260,10 +304,10 @@ def test_strongest_attack_is_all_that_it_is_called():
 def test_strongest_search_takes_more_than_each_of_its_parts(setting, monkeypatch):
     monkeypatch.setattr(setting, "plan", dataclasses.replace(PLAN, strongest=(0.05, 0.2, 0.2)))
     sigmas = (0.0, 0.4, 1.0)
-    found = {title: np.array(rows) for title, rows in detector.under_strongest(setting, "static", 40, sigmas).items()}
-    defended, (x, y) = detector.dynamic_detector(setting, "static", None), (part[:40] for part in setting.test)
-    assert list(found) == list(detector.TOLD) and all(rows.shape == (3, 40) for rows in found.values())
-    half = detector.dynamic_detector(setting, "static", 0.0)
+    found = {title: np.array(rows) for title, rows in detector_dynamic.under_strongest(setting, "static", 40, sigmas).items()}
+    defended, (x, y) = detector_dynamic.dynamic_detector(setting, "static", None), (part[:40] for part in setting.test)
+    assert list(found) == list(detector_dynamic.TOLD) and all(rows.shape == (3, 40) for rows in found.values())
+    half = detector_dynamic.dynamic_detector(setting, "static", 0.0)
     for size, evaded, fooled, papers, at_half in zip(
         (0.05, 0.2), *(found[title] for title in ("evade", "strongest", "paper", "half")), strict=False
     ):
@@ -287,21 +331,21 @@ def test_who_is_fooled_at_one_size_is_spared_at_each_larger_one(setting, monkeyp
             return super().__call__(model, x, y, target, only=only, **options)
 
     monkeypatch.setattr(setting, "plan", dataclasses.replace(PLAN, strongest=(0.3, 0.31)))
-    monkeypatch.setattr(detector, "evading", lambda size, steps: Search(size, steps=steps, objective=td.attacks.Evade()))
-    found = detector.under_strongest(setting, "static", 20, (0.0,))
+    monkeypatch.setattr(detector_dynamic, "evading", lambda size, steps: Search(size, steps=steps, objective=td.attacks.Evade()))
+    found = detector_dynamic.under_strongest(setting, "static", 20, (0.0,))
     assert spared == [0, sum(found["evade"][0])] and spared[1] > 0
     monkeypatch.setattr(setting, "plan", dataclasses.replace(PLAN, strongest=(1.0, 1.0)))
-    assert np.all(detector.under_strongest(setting, "static", 20, (0.0,))["strongest"]), "nobody is left to look for"
+    assert np.all(detector_dynamic.under_strongest(setting, "static", 20, (0.0,))["strongest"]), "nobody is left to look for"
 
 
 @pytest.mark.slow
 def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch):
-    plan = dataclasses.replace(PLAN, depths=("image", "conv"), deepfool=1, linf=(0.2,))
+    plan = dataclasses.replace(PLAN, depths=("image", "conv"), deepfool=1, linf=(0.2,), by_depth=100, annealed=(0.3,))
     monkeypatch.setitem(detector.PLANS, "digits", plan)
-    monkeypatch.setattr(detector, "QUICK_SIGMAS", (0.0, 1.0))
+    monkeypatch.setattr(detector_dynamic, "QUICK_SIGMAS", (0.0, 1.0))
     # The static one is tested by itself; what fitting and attacks take is compiled for each.
     monkeypatch.setattr(detector, "KINDS", ("fast", "DeepFool l2"))
-    monkeypatch.setattr(detector, "DETECTORS", ("dynamic with harmless changes",))
+    monkeypatch.setattr(detector_dynamic, "DETECTORS", ("dynamic with harmless changes",))
 
     def protocol(worker=0):
         made = context(tmp_path)
@@ -314,14 +358,21 @@ def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch):
     assert {name: first.settings[name] for name in told} == told, "what differs must not hide a setting"
     assert {row["row"] for row in first.rows} == {"M4", "M5", "M7", "M8", "M9"}
     assert len({row["what"] for row in first.rows}) == len(first.rows), "two rows of one name could not be told apart"
+    by_depth = [row["note"] for row in first.rows if "AD(" in row["what"]]
+    assert by_depth and all("fitted on 100 samples" in note for note in by_depth)
+    assert {row["what"] for row in first.rows} >= {
+        f"least detectability over the sigmas that count, dynamic{which}"
+        for which in (", trained and attacked at 0.3", " with harmless changes")
+    }
     few = [row for row in first.rows if "sigma 1," in row["what"]]
     assert few and all(row["ours"] is None and row["note"].startswith("too few: ") for row in few)
     drawn = {file.stem for file in (tmp_path / "detector-digits").iterdir()}
     assert drawn >= {"detectability", "depth", "transfer", "transfer-fast", "transfer-iterative-l2", "dynamic", "strongest"}
     content = json.loads(results.write(first, 1.0, tmp_path).read_text())
     assert all(row["ours"] is None or np.isfinite(row["ours"]) for row in content["rows"])
-    for name in ("on_every_adversary", "under_sigma", "under_strongest", "control"):
-        monkeypatch.setattr(detector, name, lambda *_: pytest.fail("a finished part was measured again"))
+    dynamic = ((detector_dynamic, name) for name in ("under_sigma", "under_strongest", "control"))
+    for module, name in ((detector, "on_every_adversary"), *dynamic):
+        monkeypatch.setattr(module, name, lambda *_: pytest.fail("a finished part was measured again"))
     again = protocol(worker=1)
     assert again.used <= first.used, "two processes on one run must name its parts alike"
     assert json.dumps(again.rows) == json.dumps(first.rows)
@@ -329,33 +380,11 @@ def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch):
 
 def test_dynamic_part_is_left_out_where_the_paper_has_none(path, tmp_path, monkeypatch):
     monkeypatch.setitem(detector.PLANS, "digits", dataclasses.replace(PLAN, dynamic=None, depths=("conv",), usual=0, deepfool=0))
-    steps = ("_detectability_rows", "_transfer_rows", "_mixture_rows", "_measured", "_sigma_rows", "_strongest_rows")
-    called = []
-    for name in steps:
-        monkeypatch.setattr(detector, name, lambda *_, name=name: called.append(name))
+    steps, called = ("_detectability_rows", "_transfer_rows", "_mixture_rows"), []
+    for module, name in (*((detector, step) for step in steps), (detector_dynamic, "add_rows")):
+        monkeypatch.setattr(module, name, lambda *_, name=name: called.append(name))
     monkeypatch.setattr(detector, "_accuracy_rows", lambda _, setting, __: dict.fromkeys(setting.adversaries, 0.1))
     made = context(tmp_path)
     made.network = lambda recipe, **options: path
     detector.run(made)
-    assert called == list(steps[:3])
-
-
-def test_cost_of_a_step_is_told_against_its_limit(path):
-    from evaluation import speed_detector
-
-    rows = []
-    here = types.SimpleNamespace(row=lambda *values, **named: rows.append((values, named)))
-    found = {"pass": 0.1, "look": 0.1, "plain": 0.4, "step": 1.6}
-    speed_detector.add_row(here, found)
-    speed_detector.add_row(here, found | {"step": 1.61})
-    assert rows[0][0] == ("detector step", "tfdefense", pytest.approx(16.0))
-    assert "adversary + 1.5 plain steps = 16.0 passes (10.0 for the adversary, 4.0 for a plain step); met" in rows[0][1]["note"]
-    assert rows[1][1]["note"].endswith("; NOT met")
-
-
-def test_cost_of_a_step_is_measured(path, monkeypatch):
-    from evaluation import speed_detector
-
-    monkeypatch.setitem(speed_detector.WATCHED, "digits", ("conv", 4))
-    found = speed_detector.measure(path, "digits", None, repeats=2)
-    assert set(found) == {"step", "plain", "look", "pass"} and min(found.values()) > 0
+    assert called == list(steps)

@@ -6,7 +6,7 @@ import types
 import numpy as np
 import pytest
 
-from evaluation import detector, detector_plan
+from evaluation import detector, detector_dynamic, detector_plan
 from evaluation.context import Context
 from evaluation.goals import GOALS
 
@@ -33,10 +33,10 @@ def context(folder):
 
 def test_rows_of_the_strongest_tell_of_each_size(setting, tmp_path):
     rows = [[True, False, False, False], [True, True, False, False]]
-    measured = {"static": {"strongest": {title: rows for title in detector.TOLD}}}
-    detector._strongest_rows(made := context(tmp_path), setting, measured, tmp_path)
+    measured = {"static": {"strongest": {title: rows for title in detector_dynamic.TOLD}}}
+    detector_dynamic._strongest_rows(made := context(tmp_path), setting, measured, tmp_path)
     told = {row["what"]: row for row in made.rows}
-    for what in detector.TOLD.values():
+    for what in detector_dynamic.TOLD.values():
         assert [told[f"not fooled, {what}, linf {size}, static"]["ours"] for size in (0.1, 0.2)] == [0.75, 0.5]
     assert "an upper limit" in told["not fooled, strongest of all, linf 0.2, static"]["note"]
     assert (tmp_path / "strongest.png").exists()
@@ -74,12 +74,41 @@ def test_rows_of_one_branch_for_all_give_the_least(setting, tmp_path, monkeypatc
     assert goal.measured(told) == min(mixture[name] for name in sizes.values())
 
 
+def test_rows_of_the_stages_tell_of_the_worst_sigma_that_counts(setting, tmp_path, monkeypatch):
+    plan = dataclasses.replace(PLAN, annealed=(0.4, 0.3))
+    monkeypatch.setattr(setting, "plan", plan)
+
+    def measured(setting, name, sigma, size):
+        assert name == "dynamic" and round(10 * sigma, 6) % 1 == 0, "the paper has tenths"
+        detected = None if sigma > 0.75 else size + abs(sigma - 0.5)
+        return {"detectability": detected, "detected": detected, "successful": 40 - int(10 * sigma), "accuracy": 0.1}
+
+    monkeypatch.setattr(detector_dynamic, "under_sigma", measured)
+    detector_dynamic._annealed_rows(made := context(tmp_path), setting)
+    for size, row in zip((0.4, 0.3), made.rows, strict=True):
+        assert row["what"].endswith(f"dynamic, trained and attacked at {size}") and row["ours"] == size
+        assert row["samples"] == 35 and row["note"] == "at 0.5; 8 of 11 count"
+    assert [curve["x"] for curve in made.series] == [[0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]] * 2
+
+
+def test_detectors_are_compared_with_and_without_harmless_changes(setting, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(detector_dynamic, "_measured", lambda *rest: asked.append(rest[-1]) or {})
+    monkeypatch.setattr(detector_dynamic, "_strongest_rows", lambda *_: None)
+    for mixed, harmless in ((True, True), (False, True), (False, False)):
+        monkeypatch.setattr(setting, "plan", dataclasses.replace(PLAN, mixed=mixed))
+        detector_dynamic.add_rows(context(tmp_path), setting, 4, tmp_path, harmless)
+    assert asked[0] == list(detector_dynamic.DETECTORS) and len(asked[0]) == 5
+    assert asked[1] == [name for name in asked[0] if name != detector_dynamic.MIXTURE]
+    assert asked[2] == list(detector_dynamic.PLAIN)
+
+
 def test_rows_of_the_control_tell_threshold_and_changes(setting, tmp_path):
     names = ("static", "static with harmless changes")
     changes = {"unchanged": 0.01, "sign 0.1": 0.4, "shift 1": 0.2}
     one = {"fitting": {"steps": 7, "seconds": 60.0}, "control": {"half": changes}}
     one["control"]["calibrated"] = {change: share / 2 for change, share in changes.items()}
-    detector._control_rows(made := context(tmp_path), setting, dict.fromkeys(names, one))
+    detector_dynamic._control_rows(made := context(tmp_path), setting, dict.fromkeys(names, one))
     told = {row["what"]: row for row in made.rows}
     for name in names:
         assert told[f"rejected, sign 0.1, decision at a probability of one half, {name}"]["ours"] == 0.4

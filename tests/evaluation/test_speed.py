@@ -1,11 +1,12 @@
 import json
 import sys
+import types
 
 import numpy as np
 import pytest
 
 import tfdefense as td
-from evaluation import networks, speed, speed_fit, speed_onednn
+from evaluation import networks, speed, speed_detector, speed_fit, speed_onednn
 from evaluation.context import Context
 
 GOOD = {"passes": 40.0, "wall_passes": 41.0, "cpu": 4.0, "pass_cpu": 0.1, "pass_wall": 0.1, "wall": 4.0}
@@ -251,3 +252,21 @@ def test_onednn_is_measured_against_the_same_without_in_turns(tmp_path, monkeypa
         ("training, oneDNN", 0.5, 3),
         ("gradient, oneDNN", 0.75, 3),
     ]
+
+
+def test_cost_of_a_step_is_told_against_its_limit():
+    rows = []
+    here = types.SimpleNamespace(row=lambda *values, **named: rows.append((values, named)))
+    found = {"pass": 0.1, "look": 0.1, "plain": 0.4, "step": 1.6}
+    speed_detector.add_row(here, found)
+    speed_detector.add_row(here, found | {"step": 1.61})
+    assert rows[0][0] == ("detector step", "tfdefense", pytest.approx(16.0))
+    assert "adversary + 1.5 plain steps = 16.0 passes (10.0 for the adversary, 4.0 for a plain step); met" in rows[0][1]["note"]
+    assert rows[1][1]["note"].endswith("; NOT met")
+
+
+def test_cost_of_a_step_is_measured(classifier, tmp_path, monkeypatch):
+    classifier.save(path := tmp_path / "model.keras")
+    monkeypatch.setitem(speed_detector.WATCHED, "digits", ("conv", 4))
+    found = speed_detector.measure(path, "digits", None, repeats=2)
+    assert set(found) == {"step", "plain", "look", "pass"} and min(found.values()) > 0
