@@ -78,12 +78,13 @@ def run(
     network = context.network(plan.recipe, depth=depth, epochs=network_epochs or (1 if small else None))
     dynamic = {}
     if plan.dynamic:
-        dynamic = {"fitted, dynamic": len(train.x), "strongest": searched, **detector_dynamic.told_of(plan)}
+        dynamic = {"fitted, dynamic": len(train.x), "strongest": searched, **detector_dynamic.told_of(plan, budget["batches"])}
     unused = () if plan.dynamic else ("batches", "steps")
     told = {name: value for name, value in budget.items() if name not in unused}
     context.settings.update({**told, "samples": number, **dynamic})
     setting = Setting(context, plan, network, budget, train, chosen, rest.take(slice(2000)))
-    context.settings.update({"network": network.parent.name, "layers": setting.layers, **DIFFERS, **plan.differs})
+    smaller = {"classifier": f"{depth} layers; the paper: 32"} if depth not in (None, 32) else {}
+    context.settings.update({"network": network.parent.name, "layers": setting.layers, **DIFFERS, **plan.differs, **smaller})
     context.settings.update({"adversary of figure 5": shown(plan.dynamic) if plan.dynamic else None, "harmless": plan.harmless})
     plots = context.output / f"detector-{dataset}"
     plots.mkdir(parents=True, exist_ok=True)
@@ -150,7 +151,7 @@ def _depth_rows(context, setting, sizes, weak, plots):
     for kind, depth in context.turn(pairs):
         arguments = ((sizes[kind],), setting.layers[depth], [sizes[kind]], setting.plan.by_depth)
         found[kind, depth] = context.part(f"AD({depth}), {sizes[kind]}", on_every_adversary, setting, *arguments)[sizes[kind]]
-    few = setting.plan.by_depth and f"fitted on {setting.plan.by_depth:,} samples"
+    few = setting.plan.by_depth and f"fitted on {min(setting.plan.by_depth, len(setting.samples['train'][0])):,} samples"
     for kind, depth in pairs:
         note = "; ".join(filter(None, [setting.layers[depth], few, weak.get(sizes[kind])]))
         what = f"detectability at AD({depth}), {sizes[kind]}"

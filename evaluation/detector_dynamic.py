@@ -21,12 +21,23 @@ TOLD = {
 }
 
 
-def told_of(plan):
+def told_of(plan, batches):
     """How dynamic training differs from the paper's, for the settings."""
     stages = ", ".join(shown(size) for size in (*plan.annealed, plan.dynamic))
-    sizes = {"sizes of dynamic training": f"{stages} in turn; the paper: the last alone"} if plan.annealed else {}
-    steps = {"steps of its adversary": f"{plan.fighting} in training, 10 under test; the paper: 10"} if plan.fighting != 10 else {}
-    return sizes | steps
+    found = {}
+    if plan.annealed:
+        found["sizes of dynamic training"] = (
+            f"{stages} in turn, {_share(plan, batches)} batches or some more for each, with a learning rate that falls anew; the "
+            "paper: the last alone"
+        )
+    if plan.fighting != 10:
+        found["steps of its adversary"] = f"{plan.fighting} in training, 10 under test; the paper: 10"
+    return found
+
+
+def _share(plan, batches):
+    """Of the batches of dynamic training what each of its sizes gets."""
+    return -(-batches // (len(plan.annealed) + 1))
 
 
 def fitting(setting, name, size=None):
@@ -35,9 +46,9 @@ def fitting(setting, name, size=None):
 
     plan, layer = setting.plan, setting.layers[setting.plan.usual]
     sizes = (*plan.annealed, plan.dynamic)
-    batches = -(-setting.budget["batches"] // len(sizes))
+    batches = _share(plan, setting.budget["batches"])
     if name.startswith("static"):
-        # As many steps as on the fly.
+        # As many steps as on the fly, but that both go on to the end of an epoch.
         fitted_on, batches = (f"iterative linf {shown(plan.dynamic)}",), batches * len(sizes)
     else:
         fitted_on = []
@@ -98,17 +109,16 @@ def under_strongest(setting, name, number, sigmas):
     steps, found = setting.budget["steps"], {title: [] for title in TOLD}
     evaded = fooled = np.zeros(len(x), bool)
     for size in setting.plan.strongest:
-        first = evading(size, steps)
-        evaded = evaded | first(defended, x, y, only=~evaded).success
-        fooled = fooled | evaded
-        others = Strongest([one for one in strongest(size, steps).attacks if one != first], until_success=True)
-        fooled = fooled | others(defended, x, y, only=~fooled).success
-        ends = [DynamicAdversary(size, sigma=one)(half, x, y).x_adv for one in sigmas]
-        rows = {"evade": evaded, "strongest": fooled}
+        rows, ends = {}, [DynamicAdversary(size, sigma=one)(half, x, y).x_adv for one in sigmas]
         for title, judge in (("paper", defended), ("half", half)):
             labels = np.array([decide(judge, x_adv).label for x_adv in ends])
             rows[title] = ((labels != y) & (labels != -1)).any(0)
-        for title, own in rows.items():
+        first = evading(size, steps)
+        evaded = evaded | first(defended, x, y, only=~evaded).success
+        fooled = fooled | evaded | rows["paper"]
+        others = Strongest([one for one in strongest(size, steps).attacks if one != first], until_success=True)
+        fooled = fooled | others(defended, x, y, only=~fooled).success
+        for title, own in (rows | {"evade": evaded, "strongest": fooled}).items():
             found[title].append(own.tolist())
     return found
 
@@ -226,7 +236,8 @@ def _strongest_rows(context, setting, measured, plots):
     curves, sizes = {}, setting.plan.strongest
     sigmas = QUICK_SIGMAS if context.quick else SIGMAS
     about = {
-        "strongest": f"{STRONGEST}; {setting.budget['steps']} steps, all starts but of the dynamic adversary, from the sample",
+        "strongest": f"{STRONGEST}; {setting.budget['steps']} steps, all starts but of the dynamic adversary, from the sample; and "
+        "all that the paper's finds",
         "evade": f"{setting.budget['steps']} steps, all starts",
         "paper": f"as in the paper 10 steps from the sample, the last point; the best of {len(sigmas)} sigmas from 0 to 1",
     }

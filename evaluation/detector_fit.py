@@ -160,7 +160,7 @@ class Setting:
         optimizer = keras.optimizers.Adam(rate, beta_1=0.9 if attacks else 0.99, beta_2=0.999)
         trainer.compile(optimizer, keras.losses.BinaryCrossentropy(from_logits=True), jit_compile=False)
         trainer.fit(x, y, batch_size=128, epochs=epochs, verbose=0, callbacks=[
-            keras.callbacks.BackupAndRestore(str(backup)),
+            keras.callbacks.BackupAndRestore(str(backup), double_checkpoint=True),
             keras.callbacks.LambdaCallback(on_epoch_end=functools.partial(self._tell, epochs=epochs)),
         ])  # fmt: skip
         return steps

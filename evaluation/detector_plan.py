@@ -24,9 +24,9 @@ class Plan:
         strongest: linf sizes of the strongest attacks.
         fitted, epochs: Samples and epochs of a static branch, whose twins are kept.
         by_depth: Samples of the branches that are compared by their depth; None is as many as of all others.
-        batches: Of 128, of a dynamic branch, whose attacks are made on the way.
+        batches: Of 128, of a dynamic branch in all, whose attacks are made on the way.
         fought: Samples that it is trained on; None is the whole training set.
-        annealed: Larger sizes that its training begins with, each for as many batches as the last one: at small sizes alone it
+        annealed: Larger sizes that its training begins with, which share the batches with the last one: at small sizes alone it
             stays at the level of a coin for thousands of batches.
         fighting: Steps of the dynamic adversary in training; under test it has the paper's 10.
         harmless: Changes that are labelled clean in training where that is asked for.
@@ -110,7 +110,6 @@ PLANS = {
         ),
         depth=14,
         differs={
-            "classifier": "14 layers; the paper: 32",
             "the paper's branch": "96 maps, 20 epochs, 45,000 samples",
             "AD(1), AD(2)": "behind a convolution or a sum that a normalisation and a ReLU follow; the paper: behind both",
         },

@@ -104,20 +104,21 @@ def _dnr(results, size, noise):
     )
 
 
-def _branch(defense, name):
+def _branch(defense, results, name, size, noise):
     # What the network alone leaves stands in the lines of SafetyNet.
-    left = f"not fooled, {{}}, linf 0.2, {name}".format
+    left = f"not fooled, {{}}, linf {size}, {name}".format
+    rejected = f"rejected, {{}}, threshold at 5 %, {name}".format
     return Line(
         defense,
-        "detector-mnist",
-        "dynamic adversary, linf 0.2, threshold at 5 %",
+        results,
+        f"dynamic adversary, linf {size}, threshold at 5 %",
         lambda of: (of(left("the paper's dynamic adversary")), None),
-        "eleven searches",
+        "every search",
         lambda of: (of(left("strongest of all")), None),
         "",
-        lambda of: of(f"rejected, unchanged, threshold at 5 %, {name}"),
-        lambda of: of(f"rejected, sign 0.1, threshold at 5 %, {name}"),
-        "sign 0.1",
+        lambda of: of(rejected("unchanged")),
+        lambda of: of(rejected(noise)),
+        noise,
     )
 
 
@@ -150,8 +151,8 @@ LINES = (
     _dustbin("dustbin, trained with noise and twice the blends", "dustbin-mnist", TWICE, "0.1", "sign 0.1", *_HARMLESS),
     _density("rce-mnist", "0.1"),
     _dnr("dnr-mnist", 2.0, 2.0),
-    _branch("detector branch, on twins", "static"),
-    _branch("detector branch, dynamic", "dynamic"),
+    _branch("detector branch, on twins", "detector-mnist", "static", "0.2", "sign 0.1"),
+    _branch("detector branch, dynamic", "detector-mnist", "dynamic", "0.2", "sign 0.1"),
     _codes("SafetyNet, one layer", "safetynet-mnist", "Det A", "0.2", "sign 0.1"),
     _codes("SafetyNet, every change", "safetynet-mnist", EVERY_CHANGE, "0.2", "sign 0.1"),
     _codes(
@@ -167,6 +168,8 @@ LINES = (
     _dustbin("dustbin", "dustbin-cifar10", JOINED, "0.01", "sign 0.03"),
     _density("rce-cifar10", "0.01"),
     _dnr("dnr-cifar10", 0.2, 0.3),
+    _branch("detector branch, on twins", "detector-cifar10", "static", "2/255", "sign 2/255"),
+    _branch("detector branch, dynamic", "detector-cifar10", "dynamic", "2/255", "sign 2/255"),
     _codes("SafetyNet, one layer", "safetynet-cifar10", "Det A", "2/255", "sign 2/255"),
 )
 
