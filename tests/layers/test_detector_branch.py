@@ -34,12 +34,15 @@ def test_width_narrows_all():
     assert widths(built((8, 8, 1), width=8)) == [8, 16, 16, 16, 2]
 
 
-def test_log_odds_are_the_difference_of_the_two_maps_over_all_places():
-    branch = built((6, 6, 3), width=4, seed=1)
-    maps = np.random.default_rng(0).random((5, 6, 6, 3), dtype="float32")
+@pytest.mark.parametrize(("side", "pooled"), [(6, 0), (12, 1), (24, 2)])
+def test_log_odds_are_the_difference_of_the_two_maps_over_all_places(side, pooled):
+    branch = built((side, side, 3), width=4, seed=1)
+    maps = np.random.default_rng(0).random((5, side, side, 3), dtype="float32")
     x = maps
-    for convolution, norm in zip(branch.convolutions, branch.norms, strict=False):
-        x = keras.ops.relu(norm(convolution(x), training=False))
+    for number, (convolution, norm) in enumerate(zip(branch.convolutions, branch.norms, strict=False)):
+        x = keras.ops.convert_to_numpy(keras.ops.relu(norm(convolution(x), training=False)))
+        if number < pooled:
+            x = x.reshape(5, x.shape[1] // 2, 2, x.shape[2] // 2, 2, -1).max((2, 4))
     two = keras.ops.convert_to_numpy(branch.convolutions[-1](x)).mean((1, 2))
     probability = np.exp(two[:, 1]) / np.exp(two).sum(1)
     odds = keras.ops.convert_to_numpy(branch(maps))
