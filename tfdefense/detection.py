@@ -27,6 +27,10 @@ class DetectorTraining(AdversarialTraining):
     whether they are adversarial, 0 or 1, such as `td.twins` makes (static training). Validation always takes the latter:
     `validation_data=td.twins(model, attack, x_held_out, y_held_out)`.
 
+    Against the dynamic adversary at a small size, such as 1/255, training may stay at the level of a coin for thousands of
+    steps. Begin at a larger one: several trainers of one defended model, one after the other, each with a smaller `epsilon`,
+    and an optimizer that follows faster than the paper's, `keras.optimizers.Adam(1e-3)`.
+
     Args:
         defended: A model with one `td.AdversaryDetector`; `save` writes this one. Set its threshold after `fit`, by `td.calibrate`.
         attacks: An attack or a list, of which each perturbed sample gets one.

@@ -221,11 +221,21 @@ def test_stages_of_training_go_on_from_one_another(setting, monkeypatch):
     assert static["fitted_on"] == ("iterative linf 0.2",) and static["batches"] == 12
 
 
-def test_what_differs_in_dynamic_training_is_told():
-    assert detector_dynamic.told_of(PLAN, 100) == {}
-    found = detector_dynamic.told_of(dataclasses.replace(PLAN, annealed=(0.4, 0.3), fighting=5), 100)
-    assert found["sizes of dynamic training"].startswith("0.4, 0.3, 0.2 in turn, 34 batches")
-    assert found["steps of its adversary"].startswith("5 in training, 10 under test")
+def test_stopped_training_goes_on_within_its_stage(setting, monkeypatch):
+    monkeypatch.setattr(setting, "plan", dataclasses.replace(PLAN, annealed=(0.3,), fighting=1))
+    stages, told = detector_dynamic.fitting(setting, "dynamic"), []
+
+    def tell(epoch, logs, epochs):
+        told.append(epoch)
+        if len(told) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(setting, "_tell", tell)
+    with pytest.raises(KeyboardInterrupt):
+        setting.branch(**stages)
+    with np.load(setting.branch(**stages)) as file:
+        assert file["steps"] == 4 * -(-len(setting.samples["whole"][0]) // 128) and np.isnan(file["seconds"])
+    assert told == [0, 1, 0, 1], "two epochs for each of two sizes, none of them twice"
 
 
 def test_a_branch_is_fitted_on_as_many_samples_as_are_asked_for(setting, monkeypatch):
@@ -236,14 +246,6 @@ def test_a_branch_is_fitted_on_as_many_samples_as_are_asked_for(setting, monkeyp
     np.testing.assert_array_equal(seen[0][0], np.concatenate([x, setting.twins("fast 0.2", "train")[:70]]))
     assert seen[0][1].tolist() == [0] * 70 + [1] * 70
     assert setting.branch(("fast 0.2",), "conv", number=70) != setting.branch(("fast 0.2",), "conv")
-
-
-def test_one_branch_is_judged_on_all_that_work():
-    from evaluation.goals import detector as goals
-
-    least = "one branch fitted on {}: least detectability of {}".format
-    of = {least("a", "the five"): 0.9, least("a", "all that take accuracy under 0.3"): 0.7, least("b", "the five"): 0.8}
-    assert goals._one_branch(of | {least("b", "all that take accuracy under 0.3"): None, "one branch fitted on b: x": 0.1}) == 0.8
 
 
 def test_maps_that_are_kept_make_the_same_branch(setting, held_out, monkeypatch):

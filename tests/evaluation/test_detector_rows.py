@@ -121,3 +121,18 @@ def test_rows_of_the_control_tell_threshold_and_changes(setting, tmp_path):
 
 def detector_goals(dataset):
     return GOALS["detector", dataset]
+
+
+def test_one_branch_is_judged_on_all_that_work():
+    from evaluation.goals import detector as goals
+
+    least = "one branch fitted on {}: least detectability of {}".format
+    of = {least("a", "the five"): 0.9, least("a", "all that take accuracy under 0.3"): 0.7, least("b", "the five"): 0.8}
+    assert goals._one_branch(of | {least("b", "all that take accuracy under 0.3"): None, "one branch fitted on b: x": 0.1}) == 0.8
+
+
+def test_what_differs_in_dynamic_training_is_told():
+    assert detector_dynamic.told_of(PLAN, 100) == {}
+    found = detector_dynamic.told_of(dataclasses.replace(PLAN, annealed=(0.4, 0.3), fighting=5), 100)
+    assert found["sizes of dynamic training"].startswith("0.4, 0.3, 0.2 in turn, 34 batches")
+    assert found["steps of its adversary"].startswith("5 in training, 10 under test")
