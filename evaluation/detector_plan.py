@@ -93,7 +93,7 @@ PLANS = {
         # What two cores do in two hours. Fitted on half more samples branches told two points more of unseen training samples.
         fitted=10_000,
         epochs=6,
-        by_depth=4000,
+        by_depth=3000,
         batches=1800,
         fought=10_000,
         annealed=tuple(n * _PIXEL for n in (16, 8, 4, 2)),
