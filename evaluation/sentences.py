@@ -82,7 +82,12 @@ def _twins(of):
 
 def _twins_of_pictures(of):
     own, one, sigma = _least_detectability(of)
-    return f"On CIFAR-10, with {of.settings['depth']} residual layers, at {own} ({one}), and at {sigma}."
+    staged = of.items("least detectability over the sigmas that count, dynamic, trained and attacked at ")
+    larger = ", ".join(f"{percent(share)} at {size}" for size, share in staged if share is not None)
+    return (
+        f"On CIFAR-10, with {of.settings['depth']} residual layers, known attacks are told at {own} ({one}), and the dynamic one's "
+        f"successes at {sigma} for its size in the paper, {of.settings['adversary of figure 5']}, {larger} (a coin: 50 %)."
+    )
 
 
 def _labelled_clean(of):
