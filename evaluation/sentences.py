@@ -85,8 +85,9 @@ def _twins_of_pictures(of):
     staged = of.items("least detectability over the sigmas that count, dynamic, trained and attacked at ")
     larger = ", ".join(f"{percent(share)} at {size}" for size, share in staged if share is not None)
     return (
-        f"On CIFAR-10, with {of.settings['depth']} residual layers, known attacks are told at {own} ({one}), and the dynamic one's "
-        f"successes at {sigma} for its size in the paper, {of.settings['adversary of figure 5']}, {larger} (a coin: 50 %)."
+        f"On CIFAR-10, with {of.settings['depth']} residual layers, known attacks are told at {own} or better ({one}), and the "
+        f"dynamic one's successes, each time trained at that size, {larger}, and {sigma} at the paper's "
+        f"{of.settings['adversary of figure 5']} (a coin: 50 %)."
     )
 
 
@@ -94,7 +95,7 @@ def _labelled_clean(of):
     names = [f"{name} with harmless changes" for name in ("static", "dynamic")]
     held = [percent(of(f"not fooled, strongest of all, linf 0.2, {name}")) for name in names]
     return (
-        f"Trained with noise labelled clean the branch on twins rejects {_noisy(of, names[0])} of it, by kind and size, in place "
+        f"On MNIST, trained with noise labelled clean, the branch on twins rejects {_noisy(of, names[0])} of it, by kind and size, in place "
         f"of {_noisy(of, 'static')}, and holds {held[0]}; the one trained against the dynamic adversary still rejects "
         f"{_noisy(of, names[1])}, and holds {held[1]}."
     )
