@@ -95,8 +95,8 @@ def _labelled_clean(of):
     names = [f"{name} with harmless changes" for name in ("static", "dynamic")]
     held = [percent(of(f"not fooled, strongest of all, linf 0.2, {name}")) for name in names]
     return (
-        f"On MNIST, trained with noise labelled clean, the branch on twins rejects {_noisy(of, names[0])} of it, by kind and size, in place "
-        f"of {_noisy(of, 'static')}, and holds {held[0]}; the one trained against the dynamic adversary still rejects "
+        f"On MNIST, trained with noise labelled clean, the branch on twins rejects {_noisy(of, names[0])} of it, by kind and size, "
+        f"in place of {_noisy(of, 'static')}, and holds {held[0]}; the one trained against the dynamic adversary still rejects "
         f"{_noisy(of, names[1])}, and holds {held[1]}."
     )
 
