@@ -4,6 +4,7 @@ import numpy as np
 
 from evaluation import detector_paper as paper
 from evaluation.controls import changed, shown, told
+from evaluation.detector_fit import took
 from evaluation.detector_plan import HALF, STRONGEST, evading, strongest
 
 SIGMAS = tuple(sorted({round(0.1 * i, 2) for i in range(11)} | {round(0.4 + 0.01 * i, 2) for i in range(11)}))
@@ -62,10 +63,8 @@ def dynamic_detector(setting, name, threshold, size=None):
     return setting.detector(**fitting(setting, name, size), threshold=threshold)
 
 
-def took(setting, name):
-    """Steps and CPU seconds of fitting."""
-    with np.load(setting.branch(**fitting(setting, name))) as file:
-        return {"steps": int(file["steps"]), "seconds": float(file["seconds"])}
+def took_to_fit(setting, name):
+    return took(setting.branch(**fitting(setting, name)))
 
 
 def under_sigma(setting, name, sigma, size=None):
@@ -155,7 +154,7 @@ def _measured(context, setting, number, names):
     jobs["strongest"] = (under_strongest, number, sigmas)
     for name in context.turn([*long[:-1], *short, *long[-1:]]):
         # Fitting comes first whichever way a process goes: what is measured first would be told to have taken as long.
-        found[name] = {"fitting": context.part(f"{name}, fitting", took, setting, name)}
+        found[name] = {"fitting": context.part(f"{name}, fitting", took_to_fit, setting, name)}
         for job in context.turn(jobs):
             measure, *more = jobs[job]
             found[name][job] = context.part(f"{name}, {job}", measure, setting, name, *more)

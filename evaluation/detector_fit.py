@@ -97,7 +97,7 @@ class Setting:
         if known not in self._detectors:
             width = self.budget["width"]
             made = td.AdversaryDetector(layer, form=self.plan.form, width=width, seed=0, threshold=threshold).attach(self.base)
-            read(made, self.branch(fitted_on, layer, harmless, batches, number))
+            _restore(made, self.branch(fitted_on, layer, harmless, batches, number))
             if threshold is None:
                 td.calibrate(made, self.held_out.x, max_rejected=0.05)
             self._detectors[known] = made
@@ -119,7 +119,10 @@ class Setting:
         with alone(path):
             if not path.exists():
                 made = td.AdversaryDetector(layer, form=self.plan.form, width=self.budget["width"], seed=0).attach(self.base)
-                before = {"steps": 0, "seconds": 0.0} if earlier is None else read(made, earlier)
+                before = {"steps": 0, "seconds": 0.0}
+                if earlier is not None:
+                    _restore(made, earlier)
+                    before = took(earlier)
                 if static:
                     twins = self.mixed(fitted_on, part)[:number]
                     # As for `td.twins`: what an attack left as it was is clean.
@@ -129,8 +132,8 @@ class Setting:
                 # Of one that goes on nobody knows what it took before.
                 resumed, began = backup.exists(), time.process_time()
                 steps = before["steps"] + self._fit(made, x, y, () if static else attacks[-1], layer, changes, epochs, backup)
-                unfinished, took = path.with_suffix(".new.npz"), before["seconds"] + time.process_time() - began
-                np.savez(unfinished, *_branch(made).get_weights(), steps=steps, seconds=np.nan if resumed else took)
+                unfinished, spent = path.with_suffix(".new.npz"), before["seconds"] + time.process_time() - began
+                np.savez(unfinished, *_branch(made).get_weights(), steps=steps, seconds=np.nan if resumed else spent)
                 unfinished.replace(path)
         return path
 
@@ -175,12 +178,16 @@ def _chosen(images, rows):
     return images.x[rows], images.y[rows], float(rows.mean())
 
 
-def read(defended, path):
-    """Gives the branch the weights of a file, and tells what it took to fit them."""
+def took(path):
+    """What it took to fit the branch of a file."""
+    with np.load(path) as file:
+        return {"steps": int(file["steps"]), "seconds": float(file["seconds"])}
+
+
+def _restore(defended, path):
     branch = _branch(defended)
     with np.load(path) as file:
         branch.set_weights([file[f"arr_{i}"] for i in range(len(branch.weights))])
-        return {"steps": int(file["steps"]), "seconds": float(file["seconds"])}
 
 
 def _branch(defended):

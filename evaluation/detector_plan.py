@@ -90,7 +90,7 @@ PLANS = {
         l2=tuple(n * _PIXEL for n in (20, 40, 60, 80)),
         dynamic=_PIXEL,
         strongest=(_PIXEL, 2 * _PIXEL, 4 * _PIXEL),
-        # What two cores do in two hours. Fitted on half more samples branches told two points more of unseen training samples.
+        # What two cores do in two hours: fitted on more samples, branches tell more of unseen training samples.
         fitted=10_000,
         epochs=6,
         by_depth=3000,
