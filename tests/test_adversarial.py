@@ -55,6 +55,18 @@ def test_step_inside_the_graph_is_that_of_the_attack(classifier, defended, held_
         np.testing.assert_allclose(beside, other(model, x, y).x_adv, atol=1e-5)
 
 
+def test_steps_inside_the_graph_end_where_those_of_the_attack_do(classifier, held_out):
+    """But for samples of which a point on the way was better: called, the attack gives that one."""
+    x, y = held_out.x[:60], held_out.y[:60]
+    for attack in (A.PGD(0.1, steps=5, step_size=0.02, objective=A.Margin()), A.PGD(0.5, norm="l2", steps=5, step_size=0.1)):
+        inside, _ = perturbed(td.AdversarialTraining(classifier, attack), x, y)
+        called = attack(classifier, x, y, regardless=True).x_adv
+        alike = np.isclose(inside, called, atol=1e-5).all((1, 2, 3))
+        objective = attack.objective_on(td.decisions.View.of(classifier, None))
+        ends = [objective.value(classifier(samples), None, tf.constant(y), None, (1.0, 1.0)) for samples in (inside, called)]
+        assert alike.mean() > 0.7 and (ends[0] >= ends[1] - 1e-4).numpy().all()
+
+
 def test_share_and_mixture(classifier, held_out):
     x, y = np.repeat(held_out.x[:1], 400, 0), np.repeat(held_out.y[:1], 400)
     attacks = [A.FGSM(0.1), A.FGSM(0.3)]

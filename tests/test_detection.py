@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+import warnings
 
 import keras
 import numpy as np
@@ -99,21 +100,28 @@ def test_dynamic_adversary_gets_past_a_static_detector(static, held_out):
 
 
 @pytest.mark.slow
-def test_dynamic_training_makes_the_detector_hard_to_fool(static, classifier, digits, held_out):
-    defended = detector(classifier, threshold=0.0)
+def test_dynamic_training_makes_the_detector_hard_to_fool(classifier, digits, held_out):
+    """One on twins of the same size takes as many steps, and is none."""
     # Below that sigma the classifier's sign wins every pixel, and any detector knows the attack.
     attack = A.DynamicAdversary(0.3, sigma=0.45)
-    trainer = td.DetectorTraining(defended, A.DynamicAdversary(0.3, steps=5))
-    trainer.compile(keras.optimizers.Adam(3e-3))
-    keras.utils.set_random_seed(0)
-    trainer.fit(digits.x, digits.y, batch_size=64, epochs=6, verbose=0)
+
+    def trained(attacks, samples, labels, epochs):
+        defended = detector(classifier, threshold=0.0)
+        trainer = td.DetectorTraining(defended, attacks)
+        trainer.compile(keras.optimizers.Adam(3e-3))
+        keras.utils.set_random_seed(0)
+        trainer.fit(samples, labels, batch_size=64, epochs=epochs, verbose=0)
+        return defended
+
+    dynamic = trained(A.DynamicAdversary(0.3, steps=5), digits.x, digits.y, 6)
+    static = trained((), *td.twins(classifier, A.BIM(0.3, steps=5), digits.x, digits.y), 3)
 
     # Not at a threshold of 0: where that lies after so few epochs depends on the seed.
     def told(one):
         clean, attacked = (one(x)["suspicion"].numpy() for x in (held_out.x, attack(one, held_out.x, held_out.y).x_adv))
         return td.metrics.auc(clean, attacked)
 
-    assert told(defended) > 0.93 and told(static) < 0.87
+    assert told(dynamic) > 0.93 and told(static) < 0.87
 
 
 def test_batches_hold_attacked_harmless_and_untouched_samples(classifier, held_out):
@@ -238,6 +246,51 @@ def test_sigma_is_drawn_for_each_sample(static, held_out):
         assert sigma.min() < 0.06 and sigma.max() > 0.94 and abs(sigma.mean() - 0.5) < 0.08
 
 
+def masked(steep):
+    """One pixel pulls the scores to a side, and the suspicion to the other, each unless it is flat."""
+    inputs = keras.Input((1,))
+    scores = keras.layers.Dense(2, name="scores_of")(inputs)
+    suspicion = keras.layers.Dense(1, name="suspicion_of")(inputs)
+    model = td.defended.defend(inputs, scores, keras.layers.Reshape(())(suspicion))
+    model.get_layer("scores_of").set_weights([np.array([[0.0, steep[0]]]), np.array([0.0, -0.4])])
+    model.get_layer("suspicion_of").set_weights([np.array([[float(steep[1])]]), np.array([-5.0])])
+    return model
+
+
+@pytest.mark.parametrize(
+    ("steep", "sigma", "expected"),
+    [
+        ((1, 1), 0.5, False),  # the two oppose each other: it does not move, but nothing is masked
+        ((0, 0), 0.5, True),
+        ((0, 1), 0.0, True),
+        ((0, 1), 0.5, False),
+        ((1, 0), 1.0, True),
+        ((1, 0), 0.5, False),
+    ],
+)
+def test_zeros_are_those_of_the_gradients_that_count(steep, sigma, expected):
+    model, attack = masked(steep), A.DynamicAdversary(0.1, sigma=sigma, steps=2)
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        result = attack(model, np.full((3, 1), 0.2, "float32"), np.zeros(3, int))
+    assert result.zero_gradient.tolist() == [expected] * 3 and not result.success.any()
+
+
+def test_pipeline_trains_as_arrays_do(classifier, digits):
+    x, y = digits.x[:96], digits.y[:96]
+
+    def history(*data, **options):
+        trainer = td.DetectorTraining(detector(classifier), A.DynamicAdversary(0.2, steps=2), harmless=[("dim", 0.3)])
+        trainer.compile()
+        return trainer.fit(*data, epochs=2, verbose=0, **options).history
+
+    expected = history(x, y, batch_size=32, shuffle=False)
+    received = history(tf.data.Dataset.from_tensor_slices((x, y)).batch(32), shuffle=False)
+    assert received.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_allclose(received[name], values, rtol=1e-4, err_msg=name)
+
+
 def test_false_positives_are_those_of_the_clean_samples():
     metric = td.detection.FalsePositiveRate()
     metric.update_state(np.array([0, 0, 0, 1, 1]), np.array([0.5, -1.0, -1.0, 3.0, 3.0], "float32"))
@@ -294,6 +347,26 @@ def test_twins_are_kept_by_content(classifier, held_out, tmp_path, monkeypatch):
         td.twins(lambda x: x, A.FGSM(0.1), x, y, cache=tmp_path)
 
 
+def test_stopped_twins_go_on_and_show_how_far_they_are(classifier, held_out, tmp_path, monkeypatch, capsys):
+    x, y = held_out.x[:30], held_out.y[:30]
+    calls, original = [], A.FGSM.perturb
+
+    def stopping(*rest):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return original(*rest)
+
+    monkeypatch.setattr(A.FGSM, "perturb", stopping)
+    options = {"batch_size": 10, "cache": tmp_path, "progress": True}
+    with pytest.raises(KeyboardInterrupt):
+        td.twins(classifier, A.FGSM(0.2), x, y, **options)
+    samples, _ = td.twins(classifier, A.FGSM(0.2), x, y, **options)
+    assert len(calls) == 4, "two batches before it was stopped, one after"
+    np.testing.assert_array_equal(samples[30:], A.FGSM(0.2)(classifier, x, y, regardless=True).x_adv)
+    assert "10/30" in "".join(capsys.readouterr())
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -322,6 +395,11 @@ def test_labels_that_mean_something_else_are_told_before_training(classifier, di
         trainer.compile()
         with pytest.raises(ValueError, match=r"Expected 0 \(clean\) or 1 .*labels from 0 to 9. Pass `validation_data=td.twins"):
             trainer.fit(*(known if trainer is static else (x, y)), validation_data=(x, y), verbose=0)
+        with pytest.raises(ValueError, match=r"labels from 0 to 9. Pass what is attacked already: `trainer.evaluate\("):
+            trainer.evaluate(x, y, verbose=0)
+        told = trainer.evaluate(*known, verbose=0, return_dict=True)
+        odds = trainer.predict(known[0], verbose=0).reshape(-1)
+        assert told["detectability"] == pytest.approx(((odds > 0) == known[1]).mean())
     with pytest.raises(ValueError, match="labels from 0 to 9. For classes, say what attacks them"):
         static.fit(x, y, verbose=0)
     with pytest.raises(ValueError, match="attacked already. Received validation_split=0.2"):

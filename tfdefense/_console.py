@@ -20,6 +20,7 @@ ATTACKS = {
     "pgd": "PGD",
     "ilcm": "ILCM",
     "orthogonal-pgd": "OrthogonalPGD",
+    "dynamic": "DynamicAdversary",
     "deepfool": "DeepFool",
     "jsma": "JSMA",
     "cw": "CarliniWagner",

@@ -17,7 +17,8 @@ class AdversarialTraining(keras.Model):
 
     FGSM, BIM, ILCM, PGD (from the sample, or from a random point of the ball) and the dynamic adversary run inside the
     compiled training step; any other attack runs beside it, which is slower and takes no part in a distribution strategy.
-    Attacks see the model with `training=False` and need classes as integers. Under a strategy of `tf.distribute`, in whose scope
+    Attacks see the model with `training=False` and need classes as integers. There each takes all of its steps once and its last
+    point counts, whatever its `early_stop`, `tolerance` and `restarts` say. Under a strategy of `tf.distribute`, in whose scope
     this is made, each replica attacks its own samples; whole batches that divide by the replicas give the weights of one device.
 
     Args:
@@ -92,7 +93,10 @@ class AdversarialTraining(keras.Model):
     def perturb(self, x, y):
         """The batch with a part of it attacked, and which samples an attack has moved."""
         if not getattr(y, "dtype", tf.float32).is_integer or len(y.shape) > 2 or (len(y.shape) == 2 and y.shape[-1] != 1):
-            raise ValueError(f"Expected integer classes, one a sample. Received {y!r}. For one-hot labels: `y.argmax(-1)`.")
+            raise ValueError(
+                f"Expected integer classes, one a sample. Received {y!r}. "
+                "For one-hot labels: `y.argmax(-1)`; for whole numbers as floats: `y.astype('int32')`."
+            )
         view = View.of(self._hidden.target, self.attacked_bounds)
         with tf.init_scope():
             low, high = view.bounds

@@ -75,6 +75,7 @@ def attack(
     norm: Norm = None,
     steps: Annotated[int | None, typer.Option(help="Iterations.")] = None,
     step_size: Annotated[float | None, typer.Option(help="Length of one step.")] = None,
+    sigma: Annotated[float | None, typer.Option(help="Of dynamic: 0 is against the classifier alone, 1 the detector.")] = None,
     queries: Annotated[int | None, typer.Option(help="Looks at the model, of an attack without gradients.")] = None,
     objective: Annotated[
         str | None, typer.Option(help=f"What is made small: {', '.join(console.OBJECTIVES)}. By default the defense-aware one.")
@@ -117,7 +118,7 @@ def attack(
     console.check_name("surrogate", through, console.SURROGATES)
     loaded, source = console.load_model(model), None if source is None else console.load_model(source)
     chosen = {"epsilon": epsilon, "norm": norm, "steps": steps, "step_size": step_size, "restarts": restarts, "queries": queries}
-    chosen |= {"objective": console.objective_named(objective), "starts": None, "seed": seed or None}
+    chosen |= {"objective": console.objective_named(objective), "starts": None, "seed": seed or None, "sigma": sigma}
     console.build_attack(attack, **chosen)
     bounds = console.bounds_for(loaded, bounds)
     images = console.load_data(data, split, samples, bounds, seed=seed, data_dir=data_dir, download=download)

@@ -1,19 +1,15 @@
 """Training a detector branch on a classifier that stays as it is: on a fixed set of attacked samples, or on the fly."""
 
 import dataclasses
-import os
-from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfdefense import __version__
 from tfdefense.adversarial import AdversarialTraining, pick
 from tfdefense.attacks.checks import check
 from tfdefense.defended import base_model, bounds_of, defend
 from tfdefense.graph import walk
-from tfdefense.kept import content
 from tfdefense.layers import DetectorBranch
 from tfdefense.metrics.controls import harmless as changed_harmlessly
 
@@ -24,8 +20,8 @@ class DetectorTraining(AdversarialTraining):
     With attacks, `fit` takes samples and their classes and attacks a part of each batch: the dynamic adversary steps on
     the branch as it is at that moment (dynamic adversary training). Attacks see the defended model with a threshold of
     one half; those that shall not know of it go inside `td.attacks.Transfer`. Without attacks, `fit` takes samples and
-    whether they are adversarial, 0 or 1, such as `td.twins` makes (static training). Validation always takes the latter:
-    `validation_data=td.twins(model, attack, x_held_out, y_held_out)`.
+    whether they are adversarial, 0 or 1, such as `td.twins` makes (static training). Validation and `evaluate` always take the
+    latter: `validation_data=td.twins(model, attack, x_held_out, y_held_out)`.
 
     Against the dynamic adversary at a small size, such as 1/255, training may stay at the level of a coin for thousands of
     steps. Begin at a larger one: several trainers of one defended model, one after the other, each with a smaller `epsilon`,
@@ -86,6 +82,10 @@ class DetectorTraining(AdversarialTraining):
         if isinstance(validation_data, (tuple, list)):
             _check_kinds(validation_data[1], _VALIDATION)
         return super().fit(x, y, *args, validation_data=validation_data, validation_split=validation_split, **options)
+
+    def evaluate(self, x=None, y=None, *args, **options):
+        _check_kinds(y, "Pass what is attacked already: `trainer.evaluate(*td.twins(model, attack, x, y))`.")
+        return super().evaluate(x, y, *args, **options)
 
     def perturb(self, x, y):
         # Without attacks also the floats or booleans that a binary label often is.
@@ -171,7 +171,7 @@ def _watched(defended):
     return branch, node.arguments.keras_tensors[0]
 
 
-def twins(model, attack, x, y, *, bounds=None, batch_size=128, cache=None):
+def twins(model, attack, x, y, *, bounds=None, batch_size=128, cache=None, progress=False):
     """Samples and their attacked twins, as static detector training takes them.
 
     Args:
@@ -179,7 +179,9 @@ def twins(model, attack, x, y, *, bounds=None, batch_size=128, cache=None):
         attack: Any attack.
         x, y: Clean samples and their classes.
         bounds, batch_size: As for the attack.
-        cache: A directory: twins made before of the same samples, model and attack are read from there.
+        cache: A directory for finished batches: twins of the same samples, model and attack are read from there, and a call that
+            was stopped goes on.
+        progress: Whether to show a bar with an estimate of the time left.
 
     Returns:
         The clean samples followed by the twins, and for each 0 (clean) or 1 (attacked). What the classifier has wrong is attacked
@@ -197,18 +199,8 @@ def twins(model, attack, x, y, *, bounds=None, batch_size=128, cache=None):
         raise ValueError(
             f"`cache` needs a Keras model, whose weights can be compared. Received {type(model).__name__}. Leave it out."
         )
-    samples = [np.asarray(x), np.asarray(y)]
-    path = None if cache is None else Path(cache) / f"twins-{content(model, attack, *samples, bounds, __version__)}.npy"
-    if path is not None and path.exists():
-        x_adv = np.load(path)
-    else:
-        x_adv = attack(model, x, y, regardless=True, bounds=bounds, batch_size=batch_size).x_adv
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Under a name of this process until it is whole: others may be reading.
-            unfinished = path.with_suffix(f".{os.getpid()}.npy")
-            np.save(unfinished, x_adv)
-            os.replace(unfinished, path)
+    options = {"bounds": bounds, "batch_size": batch_size, "kept": cache, "progress": progress}
+    x_adv = attack(model, x, y, regardless=True, **options).x_adv
     clean = check(model, x, y, bounds)[1]
     moved = (x_adv != clean).reshape(len(clean), -1).any(1)
     return np.concatenate([clean, x_adv]), np.concatenate([np.zeros(len(clean), "int32"), moved.astype("int32")])

@@ -34,9 +34,9 @@ def test_width_narrows_all():
     assert widths(built((8, 8, 1), width=8)) == [8, 16, 16, 16, 2]
 
 
-@pytest.mark.parametrize(("side", "pooled"), [(6, 0), (12, 1), (24, 2)])
-def test_log_odds_are_the_difference_of_the_two_maps_over_all_places(side, pooled):
-    branch = built((side, side, 3), width=4, seed=1)
+@pytest.mark.parametrize(("form", "side", "pooled"), [("cifar", 6, 0), ("cifar", 12, 1), ("cifar", 24, 2), ("imagenet", 24, 1)])
+def test_log_odds_are_the_difference_of_the_two_maps_over_all_places(form, side, pooled):
+    branch = built((side, side, 3), form=form, width=4, seed=1)
     maps = np.random.default_rng(0).random((5, side, side, 3), dtype="float32")
     x = maps
     for number, (convolution, norm) in enumerate(zip(branch.convolutions, branch.norms, strict=False)):

@@ -16,13 +16,15 @@ class DynamicAdversary(Attack):
     """Basic iterative method against classifier and detector at once: (1 - sigma) of a step misleads the one, sigma the other.
 
     In linf both steps go along signs, so that sigma settles every pixel where the two disagree: below 0.5 the classifier's
-    sign wins all of them, above 0.5 the detector's. On a model that rejects nothing only the classifier's part is left.
+    sign wins all of them, above 0.5 the detector's, and at 0.5 they cancel out. On a model that rejects nothing only the
+    classifier's part is left.
     Cross-entropy is the classifier's cost, as in the paper. The detector's has, whatever its scale, the sign of the
     suspicion, so that this attack fits every defense.
 
     Args:
         epsilon: Size of the ball.
-        sigma: From 0 (the classifier alone) to 1 (the detector alone). None draws it for each sample, as training does.
+        sigma: From 0 (the classifier alone) to 1 (the detector alone). None draws it for each sample, which is for training;
+            an attack takes the best of several, `Strongest([DynamicAdversary(0.2, sigma=s) for s in (0.3, 0.4, 0.45, 0.5)])`.
         norm: "linf", which is the paper's, "l2" or "l1".
         steps: Gradient steps; the last point counts, as in the paper, whatever lies on the way.
         step_size: Length of a step; by default epsilon / 4, the paper's 0.25 at an epsilon of 1 (of 255).
@@ -97,12 +99,15 @@ def _direction(view, ball, targeted, x, aim, sigma, free=None):
         cost = CrossEntropy().value(scores, suspicion, aim, aim if targeted else None, (1.0, 1.0))
     gradient = gradient_or_error(view, tape, cost, x, free)
     sigma = sigma[:, None]
-    direction = (1 - sigma) * steepest(x, gradient, ball, view.bounds)
+    direction, zero = (1 - sigma) * steepest(x, gradient, ball, view.bounds), all_zero(gradient) | (sigma[:, 0] == 1)
     if suspicion is not None:
-        direction += sigma * steepest(x, gradient_or_error(view, tape, suspicion, x, free), ball, view.bounds)
+        gradient = gradient_or_error(view, tape, suspicion, x, free)
+        direction += sigma * steepest(x, gradient, ball, view.bounds)
+        zero &= all_zero(gradient) | (sigma[:, 0] == 0)
     del tape
     fooled = is_fooled(label, aim, targeted)
-    return direction, fooled, all_zero(direction) & ~fooled
+    # Of the gradients and not of the direction: two that oppose each other at a sigma of one half are not masked.
+    return direction, fooled, zero & ~fooled
 
 
 def _build_step(view, ball, targeted, early_stop):

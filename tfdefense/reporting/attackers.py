@@ -205,7 +205,10 @@ ATTACKERS = (
         "own",
         lambda s: attacks.Strongest(
             # Close together below a half, where what wins a pixel changes from the classifier's sign to the detector's.
-            [attacks.DynamicAdversary(s.size, sigma=sigma, norm=s.norm, steps=s.steps) for sigma in (0.3, 0.4, 0.45, 0.48, 0.5)]
+            [
+                attacks.DynamicAdversary(s.size, sigma=sigma, norm=s.norm, steps=s.steps, early_stop=True)
+                for sigma in (0.3, 0.4, 0.45, 0.48, 0.5)
+            ]
         ),
         where=_made_of("DetectorBranch"),
         passes=lambda s: 10 * s.steps,
