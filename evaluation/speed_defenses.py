@@ -1,7 +1,8 @@
 """What the defenses cost: their training beside stock Keras `fit`, a step of dynamic training, a decision with 10,000 codes,
 and what oneDNN spares.
 
-Each is a ratio of CPU times, all threads of the process included, to a yardstick measured in turns in the same process:
+Each is a ratio of CPU times, all threads of the process included, to a yardstick of the same process, measured in turns with
+it but for the detector step, whose parts follow each other:
 throughput to that of stock `fit` on the same network (by wall time too), a detector step to a pass of the classifier (one
 compiled forward and backward run), a decision to the classifier's own, work with oneDNN to the same without.
 """

@@ -169,7 +169,7 @@ LINES = (
     _density("rce-cifar10", "0.01"),
     _dnr("dnr-cifar10", 0.2, 0.3),
     _branch("detector branch, on twins", "detector-cifar10", "static", "2/255", "sign 2/255"),
-    _branch("detector branch, dynamic", "detector-cifar10", "dynamic", "2/255", "sign 2/255"),
+    _branch("detector branch, dynamic, trained down to 1/255", "detector-cifar10", "dynamic", "2/255", "sign 2/255"),
     _codes("SafetyNet, one layer", "safetynet-cifar10", "Det A", "2/255", "sign 2/255"),
 )
 

@@ -176,6 +176,15 @@ def test_attack_goes_through_a_surrogate_or_by_labels_alone(classifier, digits, 
     assert all(through[0]) and not any(through[1]) and len(through[0]) == len(through[1]) + 1, "one sees the surrogate alone"
 
 
+def test_attack_by_the_dynamic_adversary_has_its_sigma(files, defended, tmp_path):
+    arguments = ["--data", "digits", "--samples", 20, "--epsilon", 0.2, "--sigma", 0.8, "--output", tmp_path / "adv.npz"]
+    run("attack", files / "defended.keras", "--attack", "dynamic", *arguments)
+    images = td.data.load("digits", "test", limit=20)
+    expected = td.attacks.DynamicAdversary(0.2, sigma=0.8)(defended, images.x, images.y)
+    np.testing.assert_allclose(td.data.load(tmp_path / "adv.npz", "all").x, expected.x_adv, atol=1e-5)
+    assert "The attack 'pgd' has no --sigma" in fails("attack", files / "defended.keras", *arguments)
+
+
 def test_attack_knows_all_starts_of_a_saved_model(files):
     arguments = ["--data", "digits", "--epsilon", 0.15, "--steps", 5, "--samples", 20, "--starts", "all"]
     # A long path breaks the line anywhere.

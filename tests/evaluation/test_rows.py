@@ -91,13 +91,13 @@ def test_worth_is_told_of_each_defense_that_was_measured(tmp_path):
 
 def test_sentences_take_their_numbers_from_the_results(tmp_path):
     before = sentences.bullets(results.RESULTS)
-    assert "(one for all:" in before and "Of held-back letters" in before
+    assert "(one for all:" in " ".join(before.split()) and "Of held-back letters" in before
     assert all(len(line) <= sentences.WIDTH and not line.lstrip().startswith("%") for line in before.splitlines())
     content = json.loads((results.RESULTS / "detector-mnist.json").read_text())
     content["rows"] += [{"what": "least detectability of adversaries that take accuracy under 0.3", "ours": 0.98799}]
     (tmp_path / "detector-mnist.json").write_text(json.dumps(content))
     after = sentences.bullets(tmp_path)
-    assert "told at 98.7 % or better" in after, "a bound is not rounded up"
+    assert "is 98.7 % or more" in " ".join(after.split()), "a bound is not rounded up"
     assert "held-back letters" not in after and "smooth surrogate" in after, "without results there are words alone"
     assert sentences.paragraph("scenes", tmp_path) == ""
 
