@@ -56,14 +56,14 @@ def test_rows_of_transfer_tell_which_was_fitted_and_which_tested(setting, tmp_pa
     assert goal.measured(told) == found["iterative linf 0.1"]["fast 0.2"]
 
 
-def test_rows_of_one_branch_for_all_give_the_least(setting, tmp_path, monkeypatch):
+def test_rows_of_one_branch_for_all_give_the_least(setting, tmp_path):
     names = list(setting.adversaries)
     accuracy = {name: 0.2 if name in ("fast 0.2", "iterative l2 1") else 0.8 for name in names}
     sizes = detector.chosen_sizes(setting, accuracy)
     mixture = {name: 0.9 - 0.01 * i for i, name in enumerate(names)}
     alone = {name: 0.7 + 0.01 * i for i, name in enumerate(names)}
-    monkeypatch.setattr(detector, "on_every_adversary", lambda *_: mixture)
-    detector._mixture_rows(made := context(tmp_path), setting, {sizes["iterative l2"]: alone}, sizes, accuracy)
+    fitted = {sizes["iterative l2"]: alone, detector.MIXTURE: mixture}
+    detector._mixture_rows(made := context(tmp_path), setting, fitted, sizes, accuracy)
     told = {row["what"]: row["ours"] for row in made.rows}
     five, strong = "least detectability of the five", "least detectability of all that take accuracy under 0.3"
     for title, found in (("a mixture of the five", mixture), ("iterative l2 1 alone", alone)):
