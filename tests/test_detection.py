@@ -291,6 +291,25 @@ def test_pipeline_trains_as_arrays_do(classifier, digits):
         np.testing.assert_allclose(received[name], values, rtol=1e-4, err_msg=name)
 
 
+def test_callbacks_act_on_the_defended_model(classifier, digits, held_out):
+    """On the way as at the end, and not on the trainer, which gives log-odds alone."""
+    defended = detector(classifier)
+    aware = A.DynamicAdversary(0.2, sigma=0.45, steps=3)
+    some = held_out.take(slice(100))
+    callbacks = [
+        td.callbacks.CalibrateRejection(held_out.x, 0.1, every_epoch=True),
+        td.callbacks.RobustAccuracy(aware, some.x, some.y),
+    ]
+    trainer = td.DetectorTraining(defended, A.DynamicAdversary(0.2, steps=2))
+    trainer.compile(keras.optimizers.Adam(3e-3))
+    found = trainer.fit(digits.x[:256], digits.y[:256], epochs=2, verbose=0, callbacks=callbacks).history
+    assert [len(found[name]) for name in ("rejection", "robust_accuracy", "robust_rejection")] == [2] * 3
+    rejected = td.evaluate(defended, held_out.x, held_out.y).rejection
+    assert found["rejection"][-1] == pytest.approx(rejected, abs=1e-6) and 0.02 < rejected <= 0.1
+    result = td.evaluate(defended, aware(defended, some.x, some.y), some.y)
+    assert found["robust_accuracy"][-1] == pytest.approx(result.robust_accuracy, abs=1e-6)
+
+
 def test_false_positives_are_those_of_the_clean_samples():
     metric = td.detection.FalsePositiveRate()
     metric.update_state(np.array([0, 0, 0, 1, 1]), np.array([0.5, -1.0, -1.0, 3.0, 3.0], "float32"))

@@ -27,8 +27,12 @@ class DetectorTraining(AdversarialTraining):
     steps. Begin at a larger one: several trainers of one defended model, one after the other, each with a smaller `epsilon`,
     and an optimizer that follows faster than the paper's, `keras.optimizers.Adam(1e-3)`.
 
+    Callbacks of `td.callbacks` act on the defended model: `CalibrateRejection` sets its threshold, `RobustAccuracy` tells after
+    every epoch how it fares against a dynamic adversary on held-out samples.
+
     Args:
-        defended: A model with one `td.AdversaryDetector`; `save` writes this one. Set its threshold after `fit`, by `td.calibrate`.
+        defended: A model with one `td.AdversaryDetector`; `save` writes this one. Its threshold is set after training, by
+            `td.callbacks.CalibrateRejection` or by `td.calibrate`.
         attacks: An attack or a list, of which each perturbed sample gets one.
         share: Probability that a sample is attacked.
         harmless: Changes that are to count as clean, as pairs of kind and size for `td.metrics.harmless`; half of the

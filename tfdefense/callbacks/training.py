@@ -18,6 +18,12 @@ class _Measuring(keras.callbacks.Callback):
         super().__init__()
         self._logged = False
 
+    @property
+    def measured(self):
+        """The model that is trained: what calls this may be a trainer around it, such as `td.DetectorTraining`."""
+        inside = getattr(self.model, "trained", None)
+        return inside if isinstance(inside, keras.Model) else self.model
+
     def step(self):
         """Gives the numbers to log; None where it is too early for them."""
         raise NotImplementedError
@@ -71,18 +77,18 @@ class CalibrateRejection(_Measuring):
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
         _check_samples(self)
-        if not any(isinstance(layer, Threshold) for layer in self.model.layers):
+        if not any(isinstance(layer, Threshold) for layer in self.measured.layers):
             raise ValueError(
-                f"Model '{self.model.name}' has no `td.layers.Threshold` to calibrate: its suspicion has a fixed zero. "
+                f"Model '{self.measured.name}' has no `td.layers.Threshold` to calibrate: its suspicion has a fixed zero. "
                 "Leave CalibrateRejection out."
             )
 
     def step(self):
-        if any(isinstance(layer, AdaptableLayer) and not layer.adapted for layer in self.model.layers):
+        if any(isinstance(layer, AdaptableLayer) and not layer.adapted for layer in self.measured.layers):
             raise ValueError(
-                f"{unready(self.model)} Or put `td.callbacks.AdaptDefense(x_train, y_train)` before CalibrateRejection."
+                f"{unready(self.measured)} Or put `td.callbacks.AdaptDefense(x_train, y_train)` before CalibrateRejection."
             )
-        return {"rejection": calibrate(self.model, self.x, max_rejected=self.max_rejected, batch_size=self.batch_size)}
+        return {"rejection": calibrate(self.measured, self.x, max_rejected=self.max_rejected, batch_size=self.batch_size)}
 
 
 class AdaptDefense(_Measuring):
@@ -111,26 +117,26 @@ class AdaptDefense(_Measuring):
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
         _check_samples(self)
-        learning = [layer.name for layer in self.model.layers if getattr(layer, "needs_adversarial", False)]
+        learning = [layer.name for layer in self.measured.layers if getattr(layer, "needs_adversarial", False)]
         if bool(learning) != (self.attack is not None):
             raise ValueError(
                 f"Layer '{learning[0]}' learns from adversarial samples too. Pass what makes them: `attack=td.attacks.BIM(0.2)`."
                 if learning
-                else f"No layer of '{self.model.name}' learns from adversarial samples. Leave `attack` out."
+                else f"No layer of '{self.measured.name}' learns from adversarial samples. Leave `attack` out."
             )
-        scores = self.model(self.x[:1], training=False)["scores"]
+        scores = self.measured(self.x[:1], training=False)["scores"]
         if self.params.get("epochs") and not np.isfinite(keras.ops.convert_to_numpy(scores)).all():
             raise ValueError(
-                f"The scores of '{self.model.name}' come from machines that are fitted after training, so there is nothing to "
+                f"The scores of '{self.measured.name}' come from machines that are fitted after training, so there is nothing to "
                 "train by yet. Train the classifier alone, then call `td.adapt(defended, x_train, y_train)`."
             )
 
     def step(self):
         adversarial = None
         if self.attack is not None:
-            base, bounds = base_model(self.model), bounds_of(self.model)
+            base, bounds = base_model(self.measured), bounds_of(self.measured)
             adversarial = self.attack(base, self.x, self.y, bounds=bounds, batch_size=self.batch_size).x_adv
-        adapt(self.model, self.x, self.y, adversarial=adversarial, max_rejected=None, batch_size=self.batch_size)
+        adapt(self.measured, self.x, self.y, adversarial=adversarial, max_rejected=None, batch_size=self.batch_size)
 
 
 class RobustAccuracy(_Measuring):
@@ -171,18 +177,18 @@ class RobustAccuracy(_Measuring):
 
     def on_train_end(self, logs=None):
         # A plain model is no other than after its last epoch; a defended one may have got its thresholds since.
-        if is_defended(self.model) or not self._logged:
+        if is_defended(self.measured) or not self._logged:
             super().on_train_end(logs)
 
     def step(self):
         from tfdefense.metrics import Outcomes
 
-        if is_defended(self.model) and unready(self.model):
+        if is_defended(self.measured) and unready(self.measured):
             return None
-        result = self.attack(self.model, self.x, self.y, bounds=self.bounds, batch_size=self.batch_size)
+        result = self.attack(self.measured, self.x, self.y, bounds=self.bounds, batch_size=self.batch_size)
         outcomes = Outcomes.of(result.label, self.y, adversarial=True)
         numbers = {"robust_accuracy": outcomes.robust_accuracy}
-        return numbers | ({"robust_rejection": outcomes.rejection} if is_defended(self.model) else {})
+        return numbers | ({"robust_rejection": outcomes.rejection} if is_defended(self.measured) else {})
 
 
 def _samples(x):
@@ -201,12 +207,12 @@ def _pairs(x, y):
 
 def _check_samples(callback):
     """Before training: a mistake found at its end would cost all of it."""
-    if not is_defended(callback.model):
+    if not is_defended(callback.measured):
         raise ValueError(
-            f"{type(callback).__name__} needs a defended model. Received '{callback.model.name}', which has no rejection. "
+            f"{type(callback).__name__} needs a defended model. Received '{callback.measured.name}', which has no rejection. "
             "Attach a defense first: `td.ThresholdDefense().attach(model)`."
         )
     try:
-        check_images(callback.model, callback.x)
+        check_images(callback.measured, callback.x)
     except ValueError as error:
         raise ValueError(f"{type(callback).__name__}: {error}") from None
