@@ -1,4 +1,4 @@
-"""A detector branch on the second convolution of `mnist_dnr`, trained against the dynamic adversary (PAPERS.md, row M7).
+"""A detector branch on the second convolution of `mnist_carlini`, trained against the dynamic adversary (PAPERS.md, row M7).
 
 Command: python -m training mnist_detector
 Cost: an estimated 6 minutes an epoch on 2 free CPU cores.
@@ -7,18 +7,18 @@ Expected: not measured yet.
 It leaves the network with the branch on it, whose threshold is still to be set: `td.calibrate(model, x, max_rejected=0.05)`.
 """
 
-from training import mnist_dnr
+from training import mnist_carlini
 from training.recipe import Recipe
 
 RECIPE = Recipe(
     dataset="mnist",
-    model=mnist_dnr.RECIPE.model,
-    epochs=10,
+    model=mnist_carlini.RECIPE.model,
+    epochs=5,
     optimizer_options={"learning_rate": 1e-3, "beta_1": 0.9},
     decay=True,
     train_samples=30_000,
     attack={"epsilon": 0.2, "steps": 10},
     attack_share=0.5,
     harmless={"sign": 0.2, "gaussian": 0.1},
-    watched={"recipe": "mnist_dnr", "layer": "conv_2", "width": 24},
+    watched={"recipe": "mnist_carlini", "layer": "conv_2", "width": 24},
 )
