@@ -1,8 +1,9 @@
 """A detector branch on the second convolution of `mnist_carlini`, trained against the dynamic adversary (PAPERS.md, row M7).
 
 Command: python -m training mnist_detector
-Cost: an estimated 6 minutes an epoch on 2 free CPU cores.
-Expected: not measured yet.
+Cost: 19 minutes of CPU time, all cores together, after those of `mnist_carlini`.
+Expected: detectability 0.85 under the adversary that it learns from, where 26 % of the clean samples, half of them with noise, are
+taken for attacked; without noise 1.00 and none, under BIM, which does not know it.
 
 It leaves the network with the branch on it, whose threshold is still to be set: `td.calibrate(model, x, max_rejected=0.05)`.
 """
