@@ -173,8 +173,6 @@ BULLETS = {
         ("detector-mnist", _twins),
         ("detector-cifar10", _twins_of_pictures),
         ("detector-mnist", _labelled_clean),
-        "Its results on MNIST stand from before the searches took the paper's step length and the whole sweep of its adversary; "
-        "they are to be measured again.",
         ("detector-imagenette_small", _ten_classes),
     ],
     "SafetyNet.": [
