@@ -3,9 +3,9 @@
 Rows M2 to M9: detectability against the classifier's accuracy by adversary and size, and by depth; transfer over sizes and
 adversaries; one branch fitted on a mixture; static and dynamic detector under the dynamic adversary for each sigma; all of
 them under the strongest attacks and under harmless changes, fitted with and without such changes labelled clean. A
-classifier, samples and epochs smaller than the paper's: see the settings. With `--workers 2` on two free CPU cores and the options of
-its results one to two hours on MNIST and on CIFAR-10, whose network takes 40 minutes more: the dynamic detectors and the strongest
-attacks take most of them.
+classifier, samples and epochs smaller than the paper's: see the settings. With `--workers 2` on two free CPU cores and the
+options of its results one to two hours on MNIST and on CIFAR-10, whose network takes 40 minutes more: the dynamic detectors and
+the strongest attacks take most of them.
 """
 
 from typing import Annotated
