@@ -3,7 +3,6 @@
 import dataclasses
 import subprocess
 import sys
-import warnings
 
 import keras
 import numpy as np
@@ -246,36 +245,6 @@ def test_sigma_is_drawn_for_each_sample(static, held_out):
         assert sigma.min() < 0.06 and sigma.max() > 0.94 and abs(sigma.mean() - 0.5) < 0.08
 
 
-def masked(steep):
-    """One pixel pulls the scores to a side, and the suspicion to the other, each unless it is flat."""
-    inputs = keras.Input((1,))
-    scores = keras.layers.Dense(2, name="scores_of")(inputs)
-    suspicion = keras.layers.Dense(1, name="suspicion_of")(inputs)
-    model = td.defended.defend(inputs, scores, keras.layers.Reshape(())(suspicion))
-    model.get_layer("scores_of").set_weights([np.array([[0.0, steep[0]]]), np.array([0.0, -0.4])])
-    model.get_layer("suspicion_of").set_weights([np.array([[float(steep[1])]]), np.array([-5.0])])
-    return model
-
-
-@pytest.mark.parametrize(
-    ("steep", "sigma", "expected"),
-    [
-        ((1, 1), 0.5, False),  # the two oppose each other: it does not move, but nothing is masked
-        ((0, 0), 0.5, True),
-        ((0, 1), 0.0, True),
-        ((0, 1), 0.5, False),
-        ((1, 0), 1.0, True),
-        ((1, 0), 0.5, False),
-    ],
-)
-def test_zeros_are_those_of_the_gradients_that_count(steep, sigma, expected):
-    model, attack = masked(steep), A.DynamicAdversary(0.1, sigma=sigma, steps=2)
-    with warnings.catch_warnings(record=True):
-        warnings.simplefilter("always")
-        result = attack(model, np.full((3, 1), 0.2, "float32"), np.zeros(3, int))
-    assert result.zero_gradient.tolist() == [expected] * 3 and not result.success.any()
-
-
 def test_pipeline_trains_as_arrays_do(classifier, digits):
     x, y = digits.x[:96], digits.y[:96]
 
@@ -344,46 +313,6 @@ def test_save_writes_the_defended_model(static, held_out, tmp_path):
     trainer.save(tmp_path / "d.keras")
     for name, value in static(held_out.x).items():
         np.testing.assert_allclose(td.load(tmp_path / "d.keras")(held_out.x)[name], value, atol=1e-5)
-
-
-def test_twins_are_kept_by_content(classifier, held_out, tmp_path, monkeypatch):
-    x, y = held_out.x[:10], held_out.y[:10]
-    calls = []
-    original = A.FGSM.perturb
-    monkeypatch.setattr(A.FGSM, "perturb", lambda *rest: calls.append(1) or original(*rest))
-    samples, is_adversarial = td.twins(classifier, A.FGSM(0.2), x, y, cache=tmp_path)
-    np.testing.assert_array_equal(samples, np.concatenate([x, A.FGSM(0.2)(classifier, x, y, regardless=True).x_adv]))
-    assert is_adversarial.tolist() == [0] * 10 + [1] * 10
-    calls.clear()
-    np.testing.assert_array_equal(td.twins(classifier, A.FGSM(0.2), x, y, cache=tmp_path)[0], samples)
-    assert not calls
-    other = keras.models.clone_model(classifier)
-    other.set_weights([1.01 * weight for weight in classifier.get_weights()])
-    for changed in ((classifier, A.FGSM(0.1), x), (classifier, A.FGSM(0.2), x * 0.9), (other, A.FGSM(0.2), x)):
-        td.twins(*changed, y, cache=tmp_path)
-    assert len(calls) == 3 and len(list(tmp_path.iterdir())) == 4
-    with pytest.raises(ValueError, match="`cache` needs a Keras model"):
-        td.twins(lambda x: x, A.FGSM(0.1), x, y, cache=tmp_path)
-
-
-def test_stopped_twins_go_on_and_show_how_far_they_are(classifier, held_out, tmp_path, monkeypatch, capsys):
-    x, y = held_out.x[:30], held_out.y[:30]
-    calls, original = [], A.FGSM.perturb
-
-    def stopping(*rest):
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return original(*rest)
-
-    monkeypatch.setattr(A.FGSM, "perturb", stopping)
-    options = {"batch_size": 10, "cache": tmp_path, "progress": True}
-    with pytest.raises(KeyboardInterrupt):
-        td.twins(classifier, A.FGSM(0.2), x, y, **options)
-    samples, _ = td.twins(classifier, A.FGSM(0.2), x, y, **options)
-    assert len(calls) == 4, "two batches before it was stopped, one after"
-    np.testing.assert_array_equal(samples[30:], A.FGSM(0.2)(classifier, x, y, regardless=True).x_adv)
-    assert "10/30" in "".join(capsys.readouterr())
 
 
 @pytest.mark.parametrize(

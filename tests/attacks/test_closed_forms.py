@@ -1,5 +1,8 @@
 """On a linear model the answer of each attack is known."""
 
+import warnings
+
+import keras
 import numpy as np
 import pytest
 
@@ -255,3 +258,33 @@ def test_no_query_asks_for_what_is_there_already():
     """On a black image one sign of two is taken back by the bounds."""
     attack, black, rng = A.Square(0.1, queries=100), np.zeros((4, 4, 1), "float32"), np.random.default_rng(0)
     assert all(attack._changed(rng, black, black, 90, (0.0, 1.0)).any() for _ in range(100))
+
+
+def masked(steep):
+    """Of one pixel: what misleads the scores raises the suspicion, each unless it is flat."""
+    inputs = keras.Input((1,))
+    scores = keras.layers.Dense(2, name="scores_of")(inputs)
+    suspicion = keras.layers.Dense(1, name="suspicion_of")(inputs)
+    model = td.defended.defend(inputs, scores, keras.layers.Reshape(())(suspicion))
+    model.get_layer("scores_of").set_weights([np.array([[0.0, steep[0]]]), np.array([0.0, -0.4])])
+    model.get_layer("suspicion_of").set_weights([np.array([[float(steep[1])]]), np.array([-5.0])])
+    return model
+
+
+@pytest.mark.parametrize(
+    ("steep", "sigma", "expected"),
+    [
+        ((1, 1), 0.5, False),  # the two oppose each other: it does not move, but nothing is masked
+        ((0, 0), 0.5, True),
+        ((0, 1), 0.0, True),
+        ((0, 1), 0.5, False),
+        ((1, 0), 1.0, True),
+        ((1, 0), 0.5, False),
+    ],
+)
+def test_zeros_are_those_of_the_gradients_that_count(steep, sigma, expected):
+    model, attack = masked(steep), A.DynamicAdversary(0.1, sigma=sigma, steps=2)
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        result = attack(model, np.full((3, 1), 0.2, "float32"), np.zeros(3, int))
+    assert result.zero_gradient.tolist() == [expected] * 3 and not result.success.any()
