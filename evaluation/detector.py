@@ -18,7 +18,7 @@ from evaluation.controls import shown
 from evaluation.detector_fit import Setting
 from evaluation.detector_plan import DIFFERS, HALF, KINDS, PLANS, SIZED
 
-MIXTURE = "a mixture"
+MIXED = "a mixture"
 DATASETS = ("mnist", "cifar10", "imagenette_small", "digits")
 
 
@@ -33,17 +33,17 @@ def on_every_adversary(setting, fitted_on, layer, names, number=None):
     return found | {"false positives": float((clean > 0).mean())}
 
 
-def fitted_ones(context, setting, sizes):
+def detectabilities(context, setting, sizes):
     """Detectability by branches fitted on each adversary, on a mixture, and at each depth, whichever a process has time for.
 
     The transfer needs each one's of every adversary.
     """
     names, plan = list(setting.adversaries), setting.plan
     jobs = {name: (f"fitted on {name}", (name,), setting.layer(setting.adversaries[name].kind), names) for name in names}
-    jobs[MIXTURE] = (f"fitted on {MIXTURE}", tuple(sizes.values()), setting.layers[plan.usual], names)
+    jobs[MIXED] = (f"fitted on {MIXED}", tuple(sizes.values()), setting.layers[plan.usual], names)
     for kind, depth in _depths(setting):
-        job = (f"AD({depth}), {sizes[kind]}", (sizes[kind],), setting.layers[depth], [sizes[kind]], plan.by_depth)
-        jobs[kind, depth] = job
+        one = sizes[kind]
+        jobs[kind, depth] = (f"AD({depth}), {one}", (one,), setting.layers[depth], [one], plan.by_depth)
     found = {}
     for job in context.turn(jobs):
         title, *arguments = jobs[job]
@@ -121,7 +121,7 @@ def run(
     accuracy = _accuracy_rows(context, setting, test)
     sizes = chosen_sizes(setting, accuracy)
     weak = weak_ones(accuracy, sizes)
-    found = fitted_ones(context, setting, sizes)
+    found = detectabilities(context, setting, sizes)
     _detectability_rows(context, setting, accuracy, found, plots)
     _depth_rows(context, setting, found, sizes, weak, plots)
     _transfer_rows(context, setting, found, sizes, weak, plots)
@@ -218,7 +218,7 @@ def _strong(accuracy):
 def _mixture_rows(context, setting, found, sizes, accuracy):
     """One branch for all: fitted on all five, or on the iterative method in l2 alone."""
     alone = sizes["iterative l2"]
-    for title, by_name in ((f"{MIXTURE} of the five", found[MIXTURE]), (f"{alone} alone", found[alone])):
+    for title, by_name in ((f"{MIXED} of the five", found[MIXED]), (f"{alone} alone", found[alone])):
         for name in setting.adversaries:
             what = f"one branch fitted on {title}: detectability, {name}"
             note = f"leaves an accuracy of {accuracy[name]:.3f}" if accuracy[name] >= 0.3 else ""

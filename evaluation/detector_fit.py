@@ -60,8 +60,7 @@ class Setting:
         import tfdefense as td
 
         x, y, _ = self.samples[part]
-        with alone(self.cache / f"{self.context.dataset}-{part}-{name.replace('/', ' of ')}.twins"):
-            x_adv = td.twins(self.base, self.adversaries[name].attack, x, y, cache=self.cache)[0][len(x) :]
+        x_adv = td.twins(self.base, self.adversaries[name].attack, x, y, cache=self.cache)[0][len(x) :]
         limit = self.plan.clipped if name.startswith("DeepFool") else None
         return x_adv if limit is None else np.clip(x_adv, x - limit, x + limit)
 

@@ -37,8 +37,10 @@ _COMPARED = ("static", "dynamic", "static with harmless changes", "dynamic with 
 
 
 _SMALL = "a third of the paper's maps, a quarter of its samples and a third of its epochs; the larger sizes are told"
-_STAGED = "a third of the paper's maps; of its steps a fifth at this size, against an adversary who makes half of his; the larger "
-_STAGED += "sizes, which it began with, are told"
+_STAGED = (
+    "a third of the paper's maps; of its steps a fifth at this size, against an adversary who makes half of his; the larger sizes, "
+    "which it began with, are told"
+)
 
 
 def _detector(size, noise, compared=_COMPARED, small="", staged=""):

@@ -386,7 +386,7 @@ def test_dynamic_part_is_left_out_where_the_paper_has_none(path, tmp_path, monke
     for module, name in (*((detector, step) for step in steps), (detector_dynamic, "add_rows")):
         monkeypatch.setattr(module, name, lambda *_, name=name: called.append(name))
     monkeypatch.setattr(detector, "_accuracy_rows", lambda _, setting, __: dict.fromkeys(setting.adversaries, 0.1))
-    monkeypatch.setattr(detector, "fitted_ones", lambda *_: {})
+    monkeypatch.setattr(detector, "detectabilities", lambda *_: {})
     made = context(tmp_path)
     made.network = lambda recipe, **options: path
     detector.run(made)

@@ -62,7 +62,7 @@ def test_rows_of_one_branch_for_all_give_the_least(setting, tmp_path):
     sizes = detector.chosen_sizes(setting, accuracy)
     mixture = {name: 0.9 - 0.01 * i for i, name in enumerate(names)}
     alone = {name: 0.7 + 0.01 * i for i, name in enumerate(names)}
-    fitted = {sizes["iterative l2"]: alone, detector.MIXTURE: mixture}
+    fitted = {sizes["iterative l2"]: alone, detector.MIXED: mixture}
     detector._mixture_rows(made := context(tmp_path), setting, fitted, sizes, accuracy)
     told = {row["what"]: row["ours"] for row in made.rows}
     five, strong = "least detectability of the five", "least detectability of all that take accuracy under 0.3"

@@ -11,9 +11,9 @@ class DetectorBranch(keras.layers.Layer):
 
     Gives one number a sample: the log-odds of "adversarial" against "clean". Convolutions of 3x3, each with batch
     normalisation and ReLU; a 1x1 convolution to the two classes (of the form for ImageNet the paper writes ten, which cannot
-    be meant); the mean over all places. A pooling halves maps of at
-    least 12 pixels a side and is left out for smaller ones, which gives the paper's two poolings at 32 pixels, one at 16,
-    none at 8. Differentiable; its weights are trained by `td.DetectorTraining`.
+    be meant); the mean over all places. A pooling halves maps of at least 12 pixels a side and is left out for smaller ones,
+    which gives the paper's two poolings at 32 pixels, one at 16, none at 8. Differentiable; its weights are trained
+    by `td.DetectorTraining`.
 
     Args:
         form: "cifar": convolutions of width, 2, 2 and 2 times width, a pooling behind the first two. "imagenet": five of
