@@ -201,7 +201,16 @@ def _code():
     import tfdefense as td
 
     root, content = Path(td.__file__).parent, []
-    used = ("detection", "adversarial", "decisions", "defended", "graph", "layers/detector_branch", "metrics/controls")
+    used = (
+        "detection",
+        "adversarial",
+        "decisions",
+        "calibration",
+        "contract",
+        "graph",
+        "layers/detector_branch",
+        "metrics/controls",
+    )
     attacks = ("base", "deepfool", "dynamic", "gradients", "norms", "objectives", "projected", "starts")
     files = [root / f"{name}.py" for name in (*used, *(f"attacks/{name}" for name in attacks))]
     for file in (Path(__file__), *files):

@@ -26,7 +26,7 @@ def draw(context, plan, models, samples, sets):
 def _network(model):
     """The classifier inside a defended model, or the plain one."""
     import tfdefense as td
-    from tfdefense.defended import is_defended
+    from tfdefense.contract import is_defended
 
     return td.base_model(model) if is_defended(model) else model
 

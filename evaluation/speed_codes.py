@@ -19,7 +19,7 @@ def measure(model_path, dataset, data_dir, stored=STORED, repeats=10):
     machine = td.layers.AdversaryMachine(vectors=stored)
     codes = td.layers.QuantizedReLU(thresholds=[0.5])(tap)
     suspicion = td.layers.Threshold(0.0)(machine(codes))
-    defended = td.defended.defend(model.inputs[0], model.outputs[0], suspicion)
+    defended = td.contract.defend(model.inputs[0], model.outputs[0], suspicion)
     rng = np.random.default_rng(0)
     # What they are does not change the cost; where they are far from all codes a kernel of 0 might.
     machine.references.assign(rng.integers(0, 2, machine.references.shape).astype("float32"))

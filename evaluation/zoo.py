@@ -207,7 +207,7 @@ def attacked(model, test, norm, sizes, number, steps):
 def write(context, name, entry, model, clean, rows, directory):
     """Weights and card; the card last, so that it never speaks of weights that are not there."""
     from tfdefense import zoo
-    from tfdefense.defended import bounds_of
+    from tfdefense.contract import bounds_of
 
     directory.mkdir(parents=True, exist_ok=True)
     new = directory / f".{os.getpid()}.keras"

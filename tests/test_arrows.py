@@ -17,9 +17,10 @@ ALLOWED = {
 }
 # inside tfdefense: what each of these may not know
 FORBIDDEN = {
-    "layers": {"defended", "defenses", "attacks", "metrics", "data", "callbacks"},
-    "losses": {"defended", "defenses", "attacks", "metrics", "data", "callbacks"},
-    "defended": {"defenses"},
+    "layers": {"contract", "calibration", "defenses", "attacks", "metrics", "data", "callbacks"},
+    "losses": {"contract", "calibration", "defenses", "attacks", "metrics", "data", "callbacks"},
+    "contract": {"calibration", "defenses"},
+    "calibration": {"defenses"},
     "attacks": {"defenses"},
     "metrics": {"defenses"},
 }

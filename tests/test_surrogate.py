@@ -49,7 +49,7 @@ def test_surrogate_has_the_outputs_and_the_weights_of_the_model(safetynet, sampl
     assert np.abs(out["suspicion"] - own["suspicion"]).max() > 1e-3
     added = {weight.name for weight in surrogate.weights if not any(weight is mine for mine in safetynet.weights)}
     assert added == {"slope", "widen"}
-    assert td.defended.bounds_of(surrogate) == td.defended.bounds_of(safetynet)
+    assert td.contract.bounds_of(surrogate) == td.contract.bounds_of(safetynet)
     assert len(safetynet.trainable_weights) == len(surrogate.trainable_weights) == 8
 
 

@@ -37,8 +37,8 @@ def test_every_system_of_the_papers_has_a_model_of_mnist():
 @pytest.mark.parametrize("name", NAMES)
 def test_model_gives_its_golden_outputs(name):
     card, model = zoo.card(name), td.zoo.load(name)
-    assert td.defended.is_defended(model) and td.defended.unready(model) is None
-    assert td.defended.bounds_of(model) == tuple(card.bounds)
+    assert td.contract.is_defended(model) and td.contract.unready(model) is None
+    assert td.contract.bounds_of(model) == tuple(card.bounds)
     outputs = model(zoo.probe(model.input_shape[1:], card.bounds))
     for key, golden in card.golden.items():
         np.testing.assert_allclose(np.asarray(outputs[key]), golden, rtol=1e-3, atol=1e-3)
@@ -105,5 +105,5 @@ def test_command_line_lists_shows_and_writes(tmp_path, capsys):
     path = tmp_path / "model.keras"
     assert runner.invoke(app, ["zoo", NAMES[0], "--output", str(path)]).exit_code == 0
     assert hashlib.sha256(path.read_bytes()).hexdigest() == zoo.card(NAMES[0]).sha256
-    assert td.defended.unready(td.load(path)) is None
+    assert td.contract.unready(td.load(path)) is None
     assert runner.invoke(app, ["zoo", "--output", str(path)]).exit_code != 0

@@ -11,10 +11,11 @@ __version__ = "0.1.0"
 _SUBMODULES = {
     "adversarial",
     "attacks",
+    "calibration",
     "callbacks",
+    "contract",
     "data",
     "decisions",
-    "defended",
     "defenses",
     "detection",
     "export",
@@ -27,14 +28,14 @@ _SUBMODULES = {
     "zoo",
 }
 _NAMES = {
-    "adapt": "defended",
+    "adapt": "calibration",
     "AdversaryDetector": "defenses",
     "AdversarialTraining": "adversarial",
-    "base_model": "defended",
-    "calibrate": "defended",
+    "base_model": "contract",
+    "calibrate": "calibration",
     "capping_error": "defenses",
     "compress": "defenses",
-    "defend": "defended",
+    "defend": "contract",
     "AllOf": "defenses",
     "AnyOf": "defenses",
     "DensityDefense": "defenses",
@@ -49,13 +50,22 @@ _NAMES = {
     "twins": "detection",
     "evaluate": "metrics",
     "graft_dustbin": "defenses",
-    "load": "defended",
+    "load": "contract",
 }
+
+# Names of earlier versions; they go with the next one.
+_RENAMED = {"defended": "contract"}
 
 __all__ = sorted(_SUBMODULES | set(_NAMES))
 
 
 def __getattr__(name):
+    if name in _RENAMED:
+        import warnings
+
+        new = _RENAMED[name]
+        warnings.warn(f"`td.{name}` is now `td.{new}`.", DeprecationWarning, stacklevel=2)
+        return __getattr__(new)
     if name in _SUBMODULES:
         return importlib.import_module(f"tfdefense.{name}")
     if name in _NAMES:

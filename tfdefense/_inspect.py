@@ -20,7 +20,7 @@ def describe(path):
 
 
 def _keras_facts(model):
-    from tfdefense.defended import base_model, bounds_of, is_defended, unready
+    from tfdefense.contract import base_model, bounds_of, is_defended, unready
     from tfdefense.graph import as_functional
 
     if not model.built:

@@ -149,7 +149,7 @@ def attack(
 def _check_base(path, model):
     import keras
 
-    from tfdefense.defended import is_defended
+    from tfdefense.contract import is_defended
 
     if not isinstance(model, keras.Model):
         raise ValueError(f"The undefended model inside the SavedModel {path} can't be reached. Give it: --source classifier.keras")

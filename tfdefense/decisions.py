@@ -71,7 +71,7 @@ class View:
         self.has_base = False
         self.input_shape, declared = None, None
         if self.is_keras:
-            from tfdefense.defended import bounds_of, is_defended
+            from tfdefense.contract import bounds_of, is_defended
 
             self._call = functools.partial(model, training=False)
             if is_defended(model):
@@ -288,6 +288,6 @@ def _view(model, bounds, identities):
 
 @functools.lru_cache(maxsize=8)
 def _base_view(model, bounds, identities):
-    from tfdefense.defended import base_model
+    from tfdefense.contract import base_model
 
     return View(base_model(model), bounds)

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfdefense.adversarial import AdversarialTraining, pick
 from tfdefense.attacks.checks import check
-from tfdefense.defended import base_model, bounds_of, defend
+from tfdefense.contract import base_model, bounds_of, defend
 from tfdefense.graph import walk
 from tfdefense.layers import DetectorBranch
 from tfdefense.metrics.controls import harmless as changed_harmlessly

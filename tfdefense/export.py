@@ -98,7 +98,7 @@ def litert(model, path):
 def _prepared(model, path):
     import keras
 
-    from tfdefense.defended import is_defended, unready
+    from tfdefense.contract import is_defended, unready
 
     if not isinstance(model, keras.Model):
         raise ValueError(

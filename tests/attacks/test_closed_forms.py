@@ -265,7 +265,7 @@ def masked(steep):
     inputs = keras.Input((1,))
     scores = keras.layers.Dense(2, name="scores_of")(inputs)
     suspicion = keras.layers.Dense(1, name="suspicion_of")(inputs)
-    model = td.defended.defend(inputs, scores, keras.layers.Reshape(())(suspicion))
+    model = td.contract.defend(inputs, scores, keras.layers.Reshape(())(suspicion))
     model.get_layer("scores_of").set_weights([np.array([[0.0, steep[0]]]), np.array([0.0, -0.4])])
     model.get_layer("suspicion_of").set_weights([np.array([[float(steep[1])]]), np.array([-5.0])])
     return model

@@ -8,7 +8,7 @@ import pytest
 from keras import ops
 
 import tfdefense as td
-from tfdefense.defended import unready
+from tfdefense.contract import unready
 from tfdefense.defenses import Defense
 from tfdefense.layers import AdaptableLayer, Threshold
 

@@ -103,7 +103,7 @@ def test_unfitted_model_rejects_everything(classifier, held_out):
 
 
 def test_base_model_stays_as_it_was(classifier, dnr, held_out):
-    from tfdefense.defended import base_model
+    from tfdefense.contract import base_model
 
     assert classifier.output_names == ["scores"]
     np.testing.assert_allclose(base_model(dnr)(held_out.x[:5]), classifier(held_out.x[:5]), atol=1e-6)

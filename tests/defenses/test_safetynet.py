@@ -54,7 +54,7 @@ def test_statistic_is_the_decision_value_on_the_codes(classifier, samples):
     # A unit may lie on its threshold to the last digit.
     close = np.isclose(defended(new)["suspicion"], expected, atol=1e-3)
     assert close.mean() > 0.98
-    assert td.defended.unready(defended) is None
+    assert td.contract.unready(defended) is None
 
 
 def test_search_is_handed_to_the_machines(classifier, samples):
@@ -108,7 +108,7 @@ def test_saves_and_loads(classifier, samples, held_out, tmp_path, by_class):
     again = td.load(tmp_path / "d.keras")
     for name, value in defended(samples[3]).items():
         np.testing.assert_allclose(again(samples[3])[name], value, atol=1e-4)
-    assert td.defended.unready(again) is None
+    assert td.contract.unready(again) is None
     defended.export(tmp_path / "serving", verbose=False)
     serving = tf.saved_model.load(str(tmp_path / "serving"))
     np.testing.assert_array_equal(serving.serve(samples[3])["label"], defended(samples[3])["label"])
@@ -126,7 +126,7 @@ def test_unfinished_it_rejects_everything_and_says_what_it_lacks(classifier, sam
     x, y, x_adv, _, _ = samples
     defended = td.SafetyNet(["features"], threshold=0.0).attach(classifier)
     assert rejected(defended, x[:9]) == 1
-    assert "adversarial=x_adv" in td.defended.unready(defended)
+    assert "adversarial=x_adv" in td.contract.unready(defended)
     with pytest.raises(ValueError, match=r"learns from clean and adversarial samples.*Pass `adversarial="):
         td.adapt(defended, x, y)
     with pytest.raises(ValueError, match=r"Expected samples in \(0, 1\)"):
@@ -172,7 +172,7 @@ def test_what_did_not_move_is_no_adversarial_sample():
     """Of the samples of two attacks, one after the other, and of some of them in another order."""
     inputs, layer = keras.Input((3,)), Recorder(needs_adversarial=True)
     scores = keras.layers.Dense(2)(inputs)
-    defended = td.defended.defend(inputs, scores, keras.ops.squeeze(layer(inputs), -1))
+    defended = td.contract.defend(inputs, scores, keras.ops.squeeze(layer(inputs), -1))
     x, y = np.random.default_rng(0).random((10, 3), "float32"), np.repeat([0, 1], 5)
     half, almost = np.where(np.arange(10)[:, None] % 2, 1 - x, x), np.clip(x + 1e-8, 0, 1)
     for given in (
@@ -196,7 +196,7 @@ def test_layers_behind_learn_from_what_was_said_of_unseen_samples(first):
     for layer in layers:
         tensor = layer(tensor)
     scores = keras.layers.Dense(2)(inputs)
-    defended = td.defended.defend(inputs, scores, keras.ops.squeeze(tensor, -1))
+    defended = td.contract.defend(inputs, scores, keras.ops.squeeze(tensor, -1))
     x, x_adv = np.full((4, 3), 0.5, "float32"), np.full((2, 3), 0.25, "float32")
     td.adapt(defended, x, np.array([0, 1, 0, 1]), adversarial=x_adv, max_rejected=None)
     # A layer of clean samples says of adversarial ones what it always does: their sum.

@@ -322,7 +322,7 @@ def test_detector_recipe_trains_a_branch_alone(cache, trained):
     base = tfdefense.base_model(model)
     for expected, received in zip(weights(trained), base.get_weights(), strict=True):
         np.testing.assert_array_equal(received, expected)
-    assert len(model.get_weights()) > len(base.get_weights()) and "calibrate" in tfdefense.defended.unready(model)
+    assert len(model.get_weights()) > len(base.get_weights()) and "calibrate" in tfdefense.contract.unready(model)
     assert 0.4 < json.loads((done / "config.json").read_text())["test_detectability"] <= 1
     recipe = recipes.find("digits_detector")
     other = recipe.changed(watched=recipe.watched | {"settings": {"epochs": 3}})

@@ -96,6 +96,6 @@ def check_number(name, value, low=0.0, whole=False, above=False):
 def _unready(model):
     import keras
 
-    from tfdefense.defended import is_defended, unready
+    from tfdefense.contract import is_defended, unready
 
     return unready(model) if isinstance(model, keras.Model) and is_defended(model) else None

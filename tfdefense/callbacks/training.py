@@ -2,7 +2,8 @@ import keras
 import numpy as np
 
 from tfdefense._arrays import as_array
-from tfdefense.defended import adapt, base_model, bounds_of, calibrate, check_images, is_defended, unready
+from tfdefense.calibration import adapt, calibrate, check_images
+from tfdefense.contract import base_model, bounds_of, is_defended, unready
 from tfdefense.layers import AdaptableLayer, Threshold
 
 

@@ -1,4 +1,4 @@
-from tfdefense.defended import defend
+from tfdefense.contract import defend
 from tfdefense.graph import behind, expose
 from tfdefense.layers import Join, Threshold
 

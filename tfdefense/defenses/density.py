@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 
-from tfdefense.defended import run_batches
+from tfdefense.calibration import run_batches
 from tfdefense.defenses.base import Defense
 from tfdefense.graph import before_last_dense
 from tfdefense.layers import KernelDensity

@@ -81,7 +81,7 @@ def load(name, *, cards=None):
     >>> sorted(model.output)
     ['label', 'scores', 'suspicion']
     """
-    from tfdefense.defended import load as load_defended
+    from tfdefense.contract import load as load_defended
 
     return load_defended(weights(name, cards=cards))
 

@@ -72,9 +72,9 @@ def test_uncalibrated_defense_rejects_everything(classifier, held_out):
     defended = td.ThresholdDefense().attach(classifier)
     out = defended(held_out.x[:5])
     assert (out["label"].numpy() == -1).all() and np.isinf(out["suspicion"]).all()
-    assert "td.calibrate" in td.defended.unready(defended)
+    assert "td.calibrate" in td.contract.unready(defended)
     td.calibrate(defended, held_out.x)
-    assert td.defended.unready(defended) is None
+    assert td.contract.unready(defended) is None
 
 
 def test_save_and_load_keep_decisions_and_thresholds(attached, held_out, tmp_path):
@@ -84,7 +84,7 @@ def test_save_and_load_keep_decisions_and_thresholds(attached, held_out, tmp_pat
     again = td.load(tmp_path / "d.keras")
     for name, value in defended.predict(held_out.x, verbose=0).items():
         np.testing.assert_allclose(again.predict(held_out.x, verbose=0)[name], value, atol=1e-5)
-    assert td.defended.bounds_of(again) == (0.0, 1.0)
+    assert td.contract.bounds_of(again) == (0.0, 1.0)
     td.calibrate(again, held_out.x, max_rejected=0.0)
     assert (again.predict(held_out.x, verbose=0)["label"] >= 0).all()
 
@@ -167,7 +167,7 @@ def test_adapt_sets_states_then_thresholds(classifier, digits, held_out, tmp_pat
     noise = np.random.default_rng(0).uniform(size=(200, 8, 8, 1)).astype("float32")
     assert (defended(noise)["label"].numpy() == -1).mean() > 0.4
     defended.save(tmp_path / "d.keras")
-    assert td.defended.unready(td.load(tmp_path / "d.keras")) is None
+    assert td.contract.unready(td.load(tmp_path / "d.keras")) is None
 
 
 def test_adapt_without_held_out_samples_warns(classifier, digits):
@@ -206,7 +206,7 @@ def test_samples_outside_the_bounds_do_not_set_thresholds(classifier, digits, he
     for call in (lambda: td.calibrate(defended, held_out.x * 255), lambda: td.adapt(defended, digits.x * 255, digits.y)):
         with pytest.raises(ValueError, match=r"Expected samples in \(0, 1\).*\[0, 255\].*bounds=\(0, 255\)"):
             call()
-    assert td.defended.unready(defended)
+    assert td.contract.unready(defended)
 
 
 def test_thresholds_that_were_given_stay(dustbin, held_out):
@@ -229,7 +229,7 @@ def test_defense_inside_a_bigger_model_is_seen(classifier, held_out):
     inner = td.ThresholdDefense().attach(classifier, name="inner")
     inputs = keras.Input((8, 8, 1))
     outer = keras.Model(inputs, inner(keras.layers.Rescaling(1 / 255)(inputs)))
-    assert "no threshold yet" in td.defended.unready(outer)
+    assert "no threshold yet" in td.contract.unready(outer)
     with pytest.raises(ValueError, match="no threshold yet"):
         td.attacks.FGSM(1.0)(outer, held_out.x[:2] * 255, held_out.y[:2], bounds=(0, 255))
     with pytest.raises(ValueError, match="inside the submodel 'inner'"):

@@ -1,8 +1,4 @@
-"""The contract of a defended model: build one, check one, adapt it, calibrate it, load it.
-
-A defended model is a functional Keras model with the outputs `scores`, `suspicion` (above 0 = rejected) and `label`
-(a class, or -1). Everything else in the library knows a defense by these three alone.
-"""
+"""What of a defense is not trained by gradient: `adapt` fits its layers, `calibrate` sets its thresholds."""
 
 import itertools
 import warnings
@@ -11,99 +7,8 @@ import keras
 import numpy as np
 
 from tfdefense._arrays import as_array
-from tfdefense.graph import behind, check_class_output, walk
-from tfdefense.layers import AdaptableLayer, Reject, Threshold
-
-OUTPUTS = ("scores", "suspicion", "label")
-
-
-def defend(input, scores, suspicion, *, base=None, bounds=(0.0, 1.0), name="defended"):
-    """Builds a defended model from symbolic tensors of one graph.
-
-    Args:
-        input: The model's input tensor.
-        scores: Class scores, shape (batch, classes).
-        suspicion: Above 0 means rejected, shape (batch,); usually what a `td.layers.Threshold` gives.
-        base: Scores of the undefended classifier, where the defense has scores of its own.
-        bounds: Lowest and highest value that an input may have; anything else is rejected.
-        name: Name of the model.
-
-    Returns:
-        A functional `keras.Model` with the outputs `scores`, `suspicion` and `label`.
-    """
-    check_class_output(scores.shape, name)
-    if len(suspicion.shape) != 1:
-        raise ValueError(f"Expected one suspicion a sample, shape (batch,). Received shape {tuple(suspicion.shape)}.")
-    undefended = {} if base is None or base is scores else {"base": base}
-    taken = {operation.name for operation, _ in behind([scores, suspicion, *undefended.values()])}
-    reject = Reject(bounds, name="reject_of_defense" if "reject" in taken else "reject")
-    return keras.Model(input, reject(input, scores, suspicion, **undefended), name=name)
-
-
-def is_defended(model):
-    """Whether the outputs of a Keras model are those of the contract."""
-    output = getattr(model, "output", None) if getattr(model, "built", False) else None
-    return isinstance(output, dict) and set(output) == set(OUTPUTS)
-
-
-def _reject_node(model):
-    for operation, node in walk(model):
-        if isinstance(operation, Reject):
-            return operation, node
-    inside = [layer.name for layer in getattr(model, "layers", ()) if is_defended(layer)]
-    if inside:
-        raise ValueError(f"The defense is inside the submodel '{inside[0]}'. Work on that: `model.get_layer('{inside[0]}')`.")
-    raise ValueError(
-        f"Expected a defended model. Received '{getattr(model, 'name', type(model).__name__)}', which has no rejection. "
-        "Attach a defense first: `td.ThresholdDefense().attach(model)`."
-    )
-
-
-def bounds_of(defended):
-    """Lowest and highest value that the defended model accepts; None where it has no `td.layers.Reject` to say so."""
-    return next((operation.bounds for operation, _ in walk(defended) if isinstance(operation, Reject)), None)
-
-
-def base_model(defended):
-    """The undefended classifier inside a defended model: the same weights, class scores (logits) alone."""
-    _, node = _reject_node(defended)
-    scores = node.arguments.kwargs.get("base")
-    if scores is None:
-        scores = node.arguments.args[1]
-    return keras.Model(defended.inputs[0], scores, name=f"{defended.name}_base")
-
-
-def _nodes_of(model, kind):
-    """Calls of layers of one kind, in the order in which data flows."""
-    nodes = {operation.name: (operation, node) for operation, node in walk(model) if isinstance(operation, kind)}
-    return [nodes[layer.name] for layer in model.operations if layer.name in nodes]
-
-
-def _layers_within(model):
-    """All layers, those of submodels too."""
-    for layer in model.layers:
-        yield layer
-        if isinstance(layer, keras.Model):
-            yield from _layers_within(layer)
-
-
-def unready(defended):
-    """One sentence on what a defense still lacks, or None."""
-    layers = list(_layers_within(defended))
-    for layer in layers:
-        if isinstance(layer, AdaptableLayer) and not layer.adapted:
-            attacked = "adversarial=x_adv, " if any(getattr(each, "needs_adversarial", False) for each in layers) else ""
-            return (
-                f"Layer '{layer.name}' is not adapted yet. "
-                f"Call `td.adapt(defended, x_train, y_train, {attacked}calibration=x_held_out)`."
-            )
-    for layer in layers:
-        if isinstance(layer, Threshold) and not layer.calibrated:
-            return (
-                f"Layer '{layer.name}' has no threshold yet, so every sample is rejected. "
-                "Call `td.calibrate(defended, x_held_out, max_rejected=0.05)`."
-            )
-    return None
+from tfdefense.contract import bounds_of, nodes_of, reject_node, unready
+from tfdefense.layers import AdaptableLayer, Threshold
 
 
 def _check_share(max_rejected):
@@ -112,7 +17,7 @@ def _check_share(max_rejected):
 
 
 def check_images(defended, x):
-    _reject_node(defended)
+    reject_node(defended)
     x = as_array(x)
     expected = tuple(defended.inputs[0].shape)
     if x.ndim != len(expected) or any(e not in (None, r) for e, r in zip(expected[1:], x.shape[1:], strict=True)):
@@ -179,7 +84,7 @@ def adapt(defended, x, y, *, adversarial=None, calibration=None, max_rejected=0.
     Returns:
         The same model.
     """
-    _reject_node(defended)
+    reject_node(defended)
     x, y = check_images(defended, x), np.asarray(y)
     if y.shape[:1] != (len(x),):
         raise ValueError(f"Expected as many labels as samples. Received {len(x)} samples and labels of shape {y.shape}.")
@@ -191,7 +96,7 @@ def adapt(defended, x, y, *, adversarial=None, calibration=None, max_rejected=0.
     if calibration is not None:
         calibration = check_images(defended, calibration)
     held_out = []
-    for layer, node in _nodes_of(defended, AdaptableLayer):
+    for layer, node in nodes_of(defended, AdaptableLayer):
         # What a layer said of samples that it was not fitted on stands in for its output further on.
         features = _Inference([defended.inputs[0], *(tensor for tensor, _, _ in held_out)], node.arguments.keras_tensors)
         clean = run_batches(features, [x, *(array for _, array, _ in held_out)], batch_size)
@@ -212,7 +117,7 @@ def adapt(defended, x, y, *, adversarial=None, calibration=None, max_rejected=0.
                 of_attacked = unseen[len(x) :] if layer.needs_adversarial else run_batches(layer, _alone(attacked), batch_size)[0]
             held_out.append((node.output_tensors[0], unseen[: len(x)], of_attacked))
     forget_compiled(defended)
-    own = [layer for layer, _ in _nodes_of(defended, Threshold) if layer.threshold is None]
+    own = [layer for layer, _ in nodes_of(defended, Threshold) if layer.threshold is None]
     # Thresholds that were all given are moved only by who asks for it.
     if max_rejected is not None and (own or calibration is not None):
         if calibration is None:
@@ -234,7 +139,7 @@ def _alone(arrays):
 
 def _check_adversarial(defended, adversarial, x):
     """Adversarial samples where a layer learns from them, else None."""
-    learning = [layer.name for layer, _ in _nodes_of(defended, AdaptableLayer) if layer.needs_adversarial]
+    learning = [layer.name for layer, _ in nodes_of(defended, AdaptableLayer) if layer.needs_adversarial]
     if learning and adversarial is None:
         raise ValueError(
             f"Layer '{learning[0]}' learns from clean and adversarial samples. Expected both, received clean ones alone. Pass "
@@ -270,21 +175,21 @@ def calibrate(defended, x, *, max_rejected=0.05, batch_size=256):
     Returns:
         The share of `x` that is rejected now.
     """
-    _reject_node(defended)
+    reject_node(defended)
     x = check_images(defended, x)
     _check_share(max_rejected)
-    nodes = _nodes_of(defended, Threshold)
+    nodes = nodes_of(defended, Threshold)
     # A threshold that was given stays, where others wait for one.
     nodes = [(layer, node) for layer, node in nodes if layer.threshold is None] or nodes
     if not nodes:
         raise ValueError(f"Model '{defended.name}' has no `td.layers.Threshold` to calibrate: its suspicion has a fixed zero.")
-    for layer, _ in _nodes_of(defended, AdaptableLayer):
+    for layer, _ in nodes_of(defended, AdaptableLayer):
         if not layer.adapted:
             raise ValueError(unready(defended))
     statistics = [node.arguments.keras_tensors[0] for _, node in nodes]
     values = run_batches(keras.Model(defended.inputs[0], statistics), x, batch_size)
-    suspicion = _reject_node(defended)[1].arguments.args[2]
-    fixed = [node.arguments.keras_tensors[0] for layer, node in _nodes_of(defended, Threshold) if (layer, node) not in nodes]
+    suspicion = reject_node(defended)[1].arguments.args[2]
+    fixed = [node.arguments.keras_tensors[0] for layer, node in nodes_of(defended, Threshold) if (layer, node) not in nodes]
     statistics += fixed
     values += run_batches(keras.Model(defended.inputs[0], fixed), x, batch_size) if fixed else []
     # From the statistics on, the graph is a few sums: cheap to run at many thresholds.
@@ -338,10 +243,3 @@ def _highest(rejected_at, low, high, most):
         middle = (low + high + 1) // 2
         low, high = (middle, high) if rejected_at(middle) <= most else (low, middle - 1)
     return low
-
-
-def load(path):
-    """Loads a `.keras` file of a defended model, with the layers of this library known."""
-    model = keras.models.load_model(path)
-    _reject_node(model)
-    return model
