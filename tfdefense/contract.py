@@ -5,11 +5,49 @@ A defended model is a functional Keras model with the outputs `scores`, `suspici
 """
 
 import keras
+import numpy as np
 
-from tfdefense.graph import behind, check_class_output, walk
+from tfdefense.graph import behind, check_class_output, for_inference, walk
 from tfdefense.layers import AdaptableLayer, Reject, Threshold
 
 OUTPUTS = ("scores", "suspicion", "label")
+
+
+@keras.saving.register_keras_serializable(package="tfdefense")
+class InferenceModel(keras.Model):
+    """A functional model whose plain call is one for inference, whatever layers are inside; `fit` trains it as any other.
+
+    Keras calls augmentation layers as in training unless told otherwise: `model(x)` would draw, `model.predict(x)` would not.
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        return super().call(inputs, training=bool(training), mask=mask)
+
+
+@keras.saving.register_keras_serializable(package="tfdefense")
+class DefendedModel(InferenceModel):
+    """What `td.defend` and `attach` give: a functional model with the outputs of the contract."""
+
+    def export(self, filepath, format=None, verbose=False, **options):
+        """Writes what the suffix of the path names, with the rejection inside: see `td.export.export`."""
+        from tfdefense.export import export
+
+        if options:
+            raise ValueError(f"`export` takes a path and a format. Received: {', '.join(options)}.")
+        path = export(self, filepath, None if format is None else {"tf_saved_model": "saved_model"}.get(format, format))
+        if verbose:
+            print(f"{path}: {', '.join(OUTPUTS)}")
+
+
+def as_defended(model):
+    """A model with the outputs of the contract as a `DefendedModel`: one from a file may be of an older version."""
+    if isinstance(model, DefendedModel):
+        return model
+    laid = for_inference(model)
+    defended = DefendedModel(laid.input, laid.output, name=model.name)
+    if model.compiled:
+        defended.compile_from_config(model.get_compile_config())
+    return defended
 
 
 def defend(input, scores, suspicion, *, base=None, bounds=(0.0, 1.0), name="defended"):
@@ -32,7 +70,7 @@ def defend(input, scores, suspicion, *, base=None, bounds=(0.0, 1.0), name="defe
     undefended = {} if base is None or base is scores else {"base": base}
     taken = {operation.name for operation, _ in behind([scores, suspicion, *undefended.values()])}
     reject = Reject(bounds, name="reject_of_defense" if "reject" in taken else "reject")
-    return keras.Model(input, reject(input, scores, suspicion, **undefended), name=name)
+    return as_defended(keras.Model(input, reject(input, scores, suspicion, **undefended), name=name))
 
 
 def is_defended(model):
@@ -65,7 +103,7 @@ def base_model(defended):
     scores = node.arguments.kwargs.get("base")
     if scores is None:
         scores = node.arguments.args[1]
-    return keras.Model(defended.inputs[0], scores, name=f"{defended.name}_base")
+    return InferenceModel(defended.inputs[0], scores, name=f"{defended.name}_base")
 
 
 def nodes_of(model, kind):
@@ -82,8 +120,35 @@ def _layers_within(model):
             yield from _layers_within(layer)
 
 
+def broken(model, apart_from=()):
+    """One sentence on weights that are not finite, or None. What waits to be adapted or calibrated is not broken yet.
+
+    Args:
+        model: A Keras model.
+        apart_from: Types of layers whose state is about to be set.
+    """
+    for layer in _layers_within(model):
+        waits = isinstance(layer, AdaptableLayer) and not layer.adapted
+        waits |= isinstance(layer, Threshold) and (not layer.built or float(layer.value) == -np.inf)
+        if waits or isinstance(layer, (keras.Model, *apart_from)):
+            continue
+        for weight in layer.variables:
+            if not np.isfinite(keras.ops.convert_to_numpy(weight)).all():
+                return (
+                    f"Weight '{weight.path}' holds NaN or infinity, so every sample is rejected. Expected finite weights. "
+                    "Load or train the model again."
+                )
+    return None
+
+
+def check_sound(model, apart_from=()):
+    fault = broken(model, apart_from)
+    if fault:
+        raise ValueError(fault)
+
+
 def unready(defended):
-    """One sentence on what a defense still lacks, or None."""
+    """One sentence on what a defense still lacks, or on what is broken; or None."""
     layers = list(_layers_within(defended))
     for layer in layers:
         if isinstance(layer, AdaptableLayer) and not layer.adapted:
@@ -98,11 +163,15 @@ def unready(defended):
                 f"Layer '{layer.name}' has no threshold yet, so every sample is rejected. "
                 "Call `td.calibrate(defended, x_held_out, max_rejected=0.05)`."
             )
-    return None
+    return broken(defended)
 
 
 def load(path):
-    """Loads a `.keras` file of a defended model, with the layers of this library known."""
+    """Loads a `.keras` file of a defended model, with the layers of this library known.
+
+    A file with weights that are not finite is refused.
+    """
     model = keras.models.load_model(path)
     reject_node(model)
-    return model
+    check_sound(model)
+    return as_defended(model)

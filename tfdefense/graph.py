@@ -1,6 +1,7 @@
 """Looking inside a user's Keras model without changing it: inner layers, and the logits behind a softmax."""
 
 import difflib
+import inspect
 from dataclasses import dataclass
 
 import keras
@@ -68,6 +69,35 @@ def behind(tensors):
             seen.add(id(node))
             waiting.extend(node.arguments.keras_tensors)
             yield history.operation, node
+
+
+def for_inference(model):
+    """The same layers in a graph whose calls say `training=False`, where a plain call might draw; else the model itself.
+
+    Random layers such as `keras.layers.RandomFlip` draw unless told otherwise, also in a `keras.Function` cut from the graph.
+    `fit` tells them all to draw, whatever the graph says.
+    """
+    if not any(_may_draw(operation) for operation in model.operations):
+        return model
+
+    def call(operation, *args, **kwargs):
+        if getattr(operation, "_call_has_training_arg", False):
+            kwargs["training"] = False
+        return operation(*args, **kwargs)
+
+    return keras.models.clone_model(model, model.input, clone_function=lambda layer: layer, call_function=call)
+
+
+def _may_draw(operation):
+    """Whether a plain call of a layer may be one for training: its `call` says so, or it is somebody's own."""
+    if not isinstance(operation, keras.layers.Layer):
+        return False
+    for layer in (operation, *operation._flatten_layers()):
+        training = inspect.signature(layer.call).parameters.get("training")
+        own = type(layer).__module__.split(".")[0] not in ("keras", "tfdefense")
+        if own or (training is not None and training.default not in (None, False, inspect.Parameter.empty)):
+            return True
+    return False
 
 
 def as_functional(model):

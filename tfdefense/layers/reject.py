@@ -1,7 +1,24 @@
+import contextlib
+import contextvars
+
 import keras
+import numpy as np
 from keras import ops
 
 from tfdefense.bounds import checked_bounds
+from tfdefense.graph import behind
+
+_checks_weights = contextvars.ContextVar("checks_weights", default=True)
+
+
+@contextlib.contextmanager
+def weights_are_constants():
+    """Graphs that are built inside do not look at their weights: for formats that freeze them, once they have been checked."""
+    token = _checks_weights.set(False)
+    try:
+        yield
+    finally:
+        _checks_weights.reset(token)
 
 
 @keras.saving.register_keras_serializable(package="tfdefense")
@@ -26,6 +43,8 @@ class Threshold(keras.layers.Layer):
         # float16 can't hold a threshold that keeps a promised rejection rate.
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
+        if threshold is not None and not np.isfinite(threshold):
+            raise ValueError(f"`threshold` must be a finite number, or None, which waits for `calibrate`. Received: {threshold!r}.")
         self.threshold = threshold
 
     def build(self, input_shape):
@@ -40,7 +59,7 @@ class Threshold(keras.layers.Layer):
 
     @property
     def calibrated(self):
-        return self.built and float(ops.convert_to_numpy(self.value)) > -float("inf")
+        return self.built and bool(np.isfinite(ops.convert_to_numpy(self.value)))
 
     def calibrate(self, statistic, max_rejected):
         """Sets a threshold that rejects at most the share `max_rejected` of these samples, and as many as that allows."""
@@ -95,7 +114,9 @@ class Join(keras.layers.Layer):
 
     def call(self, suspicions):
         stacked = ops.stack(suspicions, axis=0)
-        return ops.max(stacked, axis=0) if self.how == "any" else ops.min(stacked, axis=0)
+        joined = ops.max(stacked, axis=0) if self.how == "any" else ops.min(stacked, axis=0)
+        # What is no number may lose against one that is: a broken detector would then be outvoted. Minus log 0 is +inf.
+        return joined - ops.log(ops.cast(ops.logical_not(ops.any(ops.isnan(stacked), axis=0)), joined.dtype))
 
     def compute_output_shape(self, input_shape):
         return input_shape[0]
@@ -109,8 +130,9 @@ class Reject(keras.layers.Layer):
     """Gives the three outputs of a defended model: `scores`, `suspicion`, and the `label` with -1 for rejected.
 
     Always active. A sample with NaN, infinity or values outside `bounds`, or whose scores or suspicion are not numbers,
-    is rejected with suspicion +inf; the others of its batch are untouched. An attacker follows the gradients of `scores`
-    and `suspicion`, which pass unchanged.
+    is rejected with suspicion +inf; the others of its batch are untouched. Every sample is, where a weight of the network or
+    of the defense is not finite: ReLU and max-pooling may swallow a NaN, so that the scores do not show it. An attacker
+    follows the gradients of `scores` and `suspicion`, which pass unchanged.
 
     Args:
         bounds: Lowest and highest value that an input may have.
@@ -132,16 +154,10 @@ class Reject(keras.layers.Layer):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.bounds = checked_bounds(bounds)
+        self._behind = tuple
 
     def call(self, x, scores, suspicion, base=None):
-        low, high = self.bounds
-        # float32 arithmetic of an honest pipeline may end a hair outside.
-        slack = 1e-6 * (high - low)
-        axes = tuple(range(1, len(x.shape)))
-        x = ops.cast(x, "float32")
-        # NaN fails both comparisons.
-        valid = ops.all(ops.logical_and(x >= low - slack, x <= high + slack), axis=axes)
-        valid = ops.logical_and(valid, ops.all(ops.isfinite(scores), axis=-1))
+        valid = ops.logical_and(self.valid_input(x), self.sound(scores))
         valid = ops.logical_and(valid, ops.logical_not(ops.isnan(suspicion)))
         # Minus log 0 is +inf and minus log 1 is 0. A `where` with an infinite branch would do as well, but the converter
         # behind Keras's ONNX export writes it as a product, and 0 * inf is NaN.
@@ -153,7 +169,38 @@ class Reject(keras.layers.Layer):
         label = ops.where(suspicion <= 0, best, ops.full_like(best, -1))
         return {"scores": scores, "suspicion": suspicion, "label": label}
 
+    def valid_input(self, x):
+        """Whether each sample is finite and within the bounds."""
+        low, high = self.bounds
+        # float32 arithmetic of an honest pipeline may end a hair outside.
+        slack = 1e-6 * (high - low)
+        x = ops.cast(x, "float32")
+        # NaN fails both comparisons.
+        return ops.all(ops.logical_and(x >= low - slack, x <= high + slack), axis=tuple(range(1, len(x.shape))))
+
+    def sound(self, scores):
+        """Whether each sample's scores are finite, and with them every weight that they and the suspicion come from."""
+        finite = ops.all(ops.isfinite(scores), axis=-1)
+        weights = list(self._weights_behind()) if _checks_weights.get() else []
+        if weights:
+            finite = ops.logical_and(finite, ops.all(ops.stack([ops.all(ops.isfinite(weight)) for weight in weights])))
+        return finite
+
+    def _weights_behind(self):
+        # Asked for at each call: adapting may give a layer new variables.
+        seen = {}
+        for operation in self._behind():
+            for weight in getattr(operation, "variables", ()):
+                if keras.backend.is_float_dtype(weight.dtype):
+                    seen[id(weight)] = weight
+        return seen.values()
+
     def compute_output_spec(self, x, scores, suspicion, base=None):
+        tensors = [tensor for tensor in (scores, suspicion, base) if hasattr(tensor, "_keras_history")]
+        if tensors:
+            operations = list(dict.fromkeys(operation for operation, _ in behind(tensors)))
+            # In a function: Keras would take what an attribute holds for parts of this layer.
+            self._behind = lambda: operations
         batch = scores.shape[:1]
         return {
             "scores": keras.KerasTensor(scores.shape, dtype="float32"),
