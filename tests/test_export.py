@@ -23,8 +23,20 @@ for name in sys.argv[3].split(","):
     serve = tf.saved_model.load(f"{sys.argv[2]}/{name}").signatures["serving_default"]
     for size in (1, 7):
         parts = [serve(tf.constant(x[i : i + size])) for i in range(0, len(x), size)]
-        for output in ("label", "suspicion", "scores"):
+        for output in ("label", "suspicion", "scores", "reason"):
             found[f"{name}-{size}-{output}"] = np.concatenate([part[output] for part in parts])
+    # As a server does it: through a session, which checks no shapes itself.
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        signature = tf.compat.v1.saved_model.load(session, ["serve"], f"{sys.argv[2]}/{name}").signature_def["serving_default"]
+        image, label = signature.inputs["image"].name, signature.outputs["label"].name
+        for shape in ((4, 8, 8), (4, 8, 8, 3), (4, 9, 8, 1), (4,), ()):
+            try:
+                session.run(label, {image: np.zeros(shape, "float32")})
+            except (ValueError, tf.errors.InvalidArgumentError):
+                continue
+            raise SystemExit(f"{name} took samples of shape {shape}")
+        assert session.run(label, {image: x[:3]}).shape == (3,), "the server goes on"
+        assert session.run(label, {image: x[:0]}).shape == (0,)
 np.savez(sys.argv[2] + "/found.npz", **found)
 assert not any(name.startswith("tfdefense.") for name in sys.modules)
 """
@@ -71,12 +83,17 @@ def check(found, expected, invalid, infinity=np.inf):
     assert (found["label"][invalid] == -1).all() and (found["suspicion"][invalid] == infinity).all()
     # The labels must be worth comparing: many classes, and decisions both ways.
     assert set(range(10)) <= set(found["label"]) and 0 < (found["label"][:200] == -1).mean() < 0.3
+    if "reason" in found:
+        why = np.where(found["label"] >= 0, 0, 1)
+        why[invalid] = 2
+        np.testing.assert_array_equal(found["reason"], why)
     judged = np.isfinite(expected["suspicion"])
     np.testing.assert_allclose(found["suspicion"][judged], expected["suspicion"][judged], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(found["scores"][judged], expected["scores"][judged], rtol=1e-4, atol=1e-4)
 
 
 NAMES = ("threshold", "dustbin", "any")
+OUTPUTS = {"scores", "suspicion", "label", "reason"}
 
 
 @pytest.mark.parametrize("size", [1, 7])
@@ -97,7 +114,7 @@ def test_saved_model_decides_alike_in_a_process_without_tfdefense(models, sample
     found = np.load(tmp_path / "found.npz")
     for name in models:
         for size in (1, 7):
-            outputs = {output: found[f"{name}-{size}-{output}"] for output in ("label", "suspicion", "scores")}
+            outputs = {output: found[f"{name}-{size}-{output}"] for output in ("label", "suspicion", "scores", "reason")}
             check(outputs, expected[name], samples[1])
 
 
@@ -107,7 +124,7 @@ def test_onnx_decides_alike(name, models, samples, expected, tmp_path):
     pytest.importorskip("tf2onnx", reason="pip install tfdefense[export]")
     session = onnxruntime.InferenceSession(td.export.export(models[name], tmp_path / "model.onnx"))
     names = [output.name for output in session.get_outputs()]
-    assert set(names) == {"scores", "suspicion", "label"}
+    assert set(names) == OUTPUTS
     run = {
         size: in_batches(lambda x: dict(zip(names, session.run(None, {"image": x}), strict=True)), samples[0], size)
         for size in (1, 7)
@@ -122,7 +139,7 @@ def test_litert_decides_alike(name, models, samples, expected, tmp_path):
     path = td.export.export(models[name], tmp_path / "model.tflite")
     for size in (1, 7):
         interpreter = litert.Interpreter(model_path=str(path))
-        assert set(interpreter.get_signature_list()["serving_default"]["outputs"]) == {"scores", "suspicion", "label"}
+        assert set(interpreter.get_signature_list()["serving_default"]["outputs"]) == OUTPUTS
         run = interpreter.get_signature_runner("serving_default")
         check(in_batches(lambda x, run=run: run(image=x), samples[0], size), expected[name], samples[1])
 
@@ -205,6 +222,49 @@ def test_what_a_format_lacks_is_said(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_the_suffix_says_is_written(models, tmp_path):
+    for name, begin in (("m.onnx", None), ("m.tflite", b"TFL3"), ("m.keras", b"PK")):
+        models["dustbin"].export(tmp_path / name)
+        content = (tmp_path / name).read_bytes()
+        assert begin is None or begin in content[:8]
+    for name, format in (("m.onnx", "saved_model"), ("m.tflite", "onnx"), ("m.keras", "litert"), ("M.ONNX", "tf_saved_model")):
+        with pytest.raises(ValueError, match=r"ends in \.\w+ is a file of format '\w+'\. Received: .*m\.\w+ with format"):
+            models["dustbin"].export(tmp_path / name.lower(), format=format)
+    with pytest.raises(ValueError, match=r"No format has the suffix \.h5"):
+        models["dustbin"].export(tmp_path / "m.h5")
+    assert all(path.is_file() for path in tmp_path.iterdir())
+    models["dustbin"].export(tmp_path / "served", format="tf_saved_model")
+    assert (tmp_path / "served" / "saved_model.pb").exists()
+
+
+def test_pixels_of_eight_bits_have_a_signature_of_their_own(models, held_out, classifier, tmp_path):
+    pixels = np.round(held_out.x[:50] * 255).astype("uint8")
+    model = models["any"]
+    saved = tf.saved_model.load(str(td.export.export(model, tmp_path / "saved"))).signatures
+    found, expected = saved["serve_uint8"](image=tf.constant(pixels)), model(pixels.astype("float32") / 255)
+    np.testing.assert_array_equal(found["label"], expected["label"])
+    np.testing.assert_allclose(found["suspicion"], expected["suspicion"], rtol=1e-4, atol=1e-5)
+    assert (found["label"].numpy() >= 0).sum() > 30
+    # A plain model does not say what range its pixels have.
+    assert set(tf.saved_model.load(str(td.export.export(classifier, tmp_path / "plain"))).signatures) == {
+        "serve",
+        "serving_default",
+    }
+
+
+def test_an_empty_batch_gives_an_empty_answer_in_every_format(models, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="pip install tfdefense[export]")
+    litert = pytest.importorskip("ai_edge_litert.interpreter", reason="pip install tfdefense[export]")
+    model, nothing = models["any"], np.zeros((0, 8, 8, 1), "float32")
+    lite = litert.Interpreter(model_path=str(td.export.export(model, tmp_path / "m.tflite"))).get_signature_runner(
+        "serving_default"
+    )
+    session = onnxruntime.InferenceSession(td.export.export(model, tmp_path / "m.onnx"))
+    onnx = dict(zip([output.name for output in session.get_outputs()], session.run(None, {"image": nothing}), strict=True))
+    for outputs in (model(nothing), td.decisions.decide(model, nothing).__dict__, onnx, lite(image=nothing)):
+        assert outputs["label"].shape == (0,) and outputs["suspicion"].shape == (0,) and outputs["scores"].shape == (0, 10)
+
+
 def test_bad_arguments_are_named(classifier, tmp_path):
     with pytest.raises(ValueError, match="`format` must be one of 'keras', 'saved_model', 'onnx', 'litert'.*'torch'"):
         td.export.export(classifier, tmp_path / "x", format="torch")
@@ -225,7 +285,7 @@ def test_keras_own_onnx_export_rejects_what_must_be_rejected(models, samples, tm
     onnxruntime = pytest.importorskip("onnxruntime")
     model, x = models["threshold"], samples[0].astype("float32")
     model.predict(x[:1], verbose=0)
-    model.export(tmp_path / "own.onnx", format="onnx", verbose=False)
+    keras.Model.export(model, tmp_path / "own.onnx", format="onnx", verbose=False)
     session = onnxruntime.InferenceSession(tmp_path / "own.onnx")
     names = [output.name for output in session.get_outputs()]
     found = dict(zip(names, session.run(None, {session.get_inputs()[0].name: x}), strict=True))

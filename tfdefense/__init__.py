@@ -4,6 +4,7 @@ Names are loaded when they are first used, so that `import tfdefense` does not l
 """
 
 import importlib
+import importlib.util
 import sys
 
 __version__ = "0.1.0"
@@ -81,6 +82,30 @@ def __dir__():
     return __all__
 
 
+class _AfterKeras:
+    """Makes the layers known to `keras.models.load_model` as soon as Keras is loaded, whoever loads it."""
+
+    @staticmethod
+    def register():
+        importlib.import_module("tfdefense.contract")
+
+    def find_spec(self, name, path=None, target=None):
+        if name != "keras":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is not None:
+            execute = spec.loader.exec_module
+
+            def exec_module(module):
+                execute(module)
+                self.register()
+
+            spec.loader.exec_module = exec_module
+        return spec
+
+
 if "keras" in sys.modules:
-    # Keras is loaded already: make the layers known to `keras.models.load_model`. Otherwise `td.load` does.
-    importlib.import_module("tfdefense.layers")
+    _AfterKeras.register()
+else:
+    sys.meta_path.insert(0, _AfterKeras())

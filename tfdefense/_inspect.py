@@ -47,7 +47,7 @@ def _saved_facts(model):
     if signature is None:
         return {"kind": "SavedModel without the signature serving_default"}
     outputs = signature.structured_outputs
-    defended = set(outputs) == {"scores", "suspicion", "label"}
+    defended = {"scores", "suspicion", "label"} <= set(outputs)
     scores = outputs["scores"] if defended else next(iter(outputs.values()))
     inputs = ", ".join(_shape(spec.shape) for spec in signature.structured_input_signature[1].values())
     kind = f"SavedModel of a {'defended' if defended else 'plain'} classifier"

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from tfdefense._arrays import as_array
-from tfdefense.contract import bounds_of, nodes_of, reject_node, unready
+from tfdefense.contract import bounds_of, check_sound, nodes_of, reject_node, unready
 from tfdefense.layers import AdaptableLayer, Threshold
 
 
@@ -95,6 +95,7 @@ def adapt(defended, x, y, *, adversarial=None, calibration=None, max_rejected=0.
         _check_share(max_rejected)
     if calibration is not None:
         calibration = check_images(defended, calibration)
+    check_sound(defended, (AdaptableLayer, Threshold))
     held_out = []
     for layer, node in nodes_of(defended, AdaptableLayer):
         # What a layer said of samples that it was not fitted on stands in for its output further on.
@@ -186,6 +187,7 @@ def calibrate(defended, x, *, max_rejected=0.05, batch_size=256):
     for layer, _ in nodes_of(defended, AdaptableLayer):
         if not layer.adapted:
             raise ValueError(unready(defended))
+    check_sound(defended, (Threshold,))
     statistics = [node.arguments.keras_tensors[0] for _, node in nodes]
     values = run_batches(keras.Model(defended.inputs[0], statistics), x, batch_size)
     suspicion = reject_node(defended)[1].arguments.args[2]

@@ -1,7 +1,12 @@
 """A model, defended or plain, as one artifact for other programs: the rejection is inside and needs no tfdefense.
 
-Every format has a free batch size; those of a defended model have the outputs `scores`, `suspicion` and `label`, a plain
-model's one output is called `output_0`.
+Every format has a free batch size. A plain model's one output is called `output_0`. Those of a defended model are `scores`,
+`suspicion`, `label` and, but for `.keras`, `reason`: 0 accepted, 1 suspicious, 2 invalid input (NaN, infinity, out of bounds),
+3 broken model (a weight or a score that is not finite).
+
+A SavedModel has the signature `serving_default`, which takes what the model takes, and where the model has bounds
+`serve_uint8`, which takes pixels from 0 to 255. It checks its weights at each request; the other formats hold them as constants,
+which are checked when they are written. A request of the wrong shape is an error, and an empty batch gives an empty answer.
 """
 
 import contextlib
@@ -9,10 +14,12 @@ import importlib.util
 import tempfile
 from pathlib import Path
 
+from tfdefense._files import write_file, write_folder
 from tfdefense._quiet import quiet
 
 FORMATS = ("keras", "saved_model", "onnx", "litert")
 _SUFFIXES = {".keras": "keras", ".onnx": "onnx", ".tflite": "litert"}
+_FOREIGN = (".h5", ".hdf5", ".pb", ".pt", ".pth", ".tf", ".ckpt", ".zip", ".npz", ".json", ".lite", ".mlmodel")
 
 
 def export(model, path, format=None):
@@ -21,20 +28,24 @@ def export(model, path, format=None):
     Args:
         model: A defended model that is calibrated, or a plain Keras model.
         path: `.keras`, `.onnx` and `.tflite` name their formats; anything else becomes a SavedModel directory.
-        format: "keras", "saved_model", "onnx" or "litert", whatever the path says.
+        format: "keras", "saved_model", "onnx" or "litert", where the path does not say it.
 
     Returns:
         The path.
 
     Example: `td.export.export(defended, "defended.onnx")`
     """
-    suffix = Path(path).suffix
-    if format is None and suffix in (".h5", ".hdf5", ".pb", ".pt", ".tf"):
+    suffix = Path(path).suffix.lower()
+    said = _SUFFIXES.get(suffix)
+    if format is None and suffix in _FOREIGN:
         raise ValueError(f"No format has the suffix {suffix}. Use .keras, .onnx or .tflite, or a directory for a SavedModel.")
-    format = _SUFFIXES.get(suffix, "saved_model") if format is None else format
-    if format not in FORMATS:
+    if format is not None and format not in FORMATS:
         raise ValueError(f"`format` must be one of {', '.join(map(repr, FORMATS))}. Received: {format!r}.")
-    return {"keras": keras, "saved_model": saved_model, "onnx": onnx, "litert": litert}[format](model, path)
+    if said and format not in (None, said):
+        raise ValueError(f"A name that ends in {suffix} is a file of format {said!r}. Received: {path} with format {format!r}.")
+    return {"keras": keras, "saved_model": saved_model, "onnx": onnx, "litert": litert}[format or said or "saved_model"](
+        model, path
+    )
 
 
 def keras(model, path):
@@ -42,17 +53,17 @@ def keras(model, path):
     path = _prepared(model, path)
     if path.suffix != ".keras":
         raise ValueError(f"Keras writes files that end in '.keras'. Received: {path}.")
-    model.save(path)
+    write_file(path, model.save)
     return path
 
 
 def saved_model(model, path):
-    """Writes a SavedModel directory with the signature `serving_default`, for TensorFlow and TensorFlow Serving."""
+    """Writes a SavedModel directory, for TensorFlow and TensorFlow Serving."""
     path = _prepared(model, path)
     if path.is_file() or (path.is_dir() and any(path.iterdir()) and not (path / "saved_model.pb").exists()):
         raise ValueError(f"{path} is there already and no SavedModel. Choose another path, or remove it.")
     with quiet():
-        model.export(path, verbose=False)
+        write_folder(path, lambda new: _write_saved_model(model, new, served(model), served_uint8(model)))
     return path
 
 
@@ -68,15 +79,15 @@ def onnx(model, path):
         import onnx as onnx_package
         import tf2onnx
 
-        spec = tf.TensorSpec(model.inputs[0].shape, model.inputs[0].dtype, name=model.inputs[0].name)
-        function = tf.function(lambda x: _outputs(model, x), input_signature=[spec], autograph=False)
-        with _readable("ONNX"):
+        spec = _spec(model)
+        function = tf.function(served(model, checks=False), input_signature=[spec], autograph=False)
+        with _readable("ONNX"), _constants():
             proto, _ = tf2onnx.convert.from_function(
                 function, [spec], custom_op_handlers={"SelectV2": (_where, []), "Select": (_where, [])}
             )
             # tf2onnx goes on past operations that it does not know; no runtime could load the result.
             onnx_package.checker.check_model(proto)
-    path.write_bytes(proto.SerializeToString())
+    write_file(path, lambda new: new.write_bytes(proto.SerializeToString()))
     return path
 
 
@@ -88,17 +99,88 @@ def litert(model, path):
     if not hasattr(tf, "lite"):
         raise ImportError("This TensorFlow has no LiteRT converter. Use one that has: pip install 'tensorflow<2.22'")
     with tempfile.TemporaryDirectory() as folder, quiet():
-        model.export(folder, verbose=False)
-        with _readable("LiteRT"):
-            content = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
-    path.write_bytes(content)
+        with _readable("LiteRT"), _constants():
+            _write_saved_model(model, folder, served(model, checks=False))
+            content = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serving_default"]).convert()
+    write_file(path, lambda new: new.write_bytes(content))
     return path
+
+
+def served(model, checks=True):
+    """What an artifact computes: outputs by name from a batch, for inference.
+
+    Args:
+        checks: Whether it checks the shape of what comes: oneDNN ends the whole process over a convolution of the wrong rank.
+    """
+    import tensorflow as tf
+
+    run, shape = _run(model), model.inputs[0].shape
+
+    def serve(x):
+        return run(tf.ensure_shape(x, shape) if checks else x)
+
+    return serve
+
+
+def served_uint8(model):
+    """The same for pixels from 0 to 255, or None where the model does not say what range they are to be moved to."""
+    import tensorflow as tf
+
+    from tfdefense.contract import bounds_of, is_defended
+
+    bounds = bounds_of(model) if is_defended(model) else None
+    if not bounds:
+        return None
+    serve, (low, high) = served(model), bounds
+
+    def serve_uint8(x):
+        return serve(tf.cast(tf.cast(x, "float32") / 255 * (high - low) + low, model.inputs[0].dtype))
+
+    return serve_uint8
+
+
+def _run(model):
+    """The outputs of a model as a function; of a defended one with the reasons, which its graph leaves out."""
+    from tfdefense.contract import InferenceModel, is_defended, reject_node
+
+    if is_defended(model):
+        reject, node = reject_node(model)
+        _, scores, suspicion = node.arguments.args
+        if all(output._keras_history.operation is reject for output in model.outputs):
+            inner = InferenceModel(model.inputs[0], [scores, suspicion])
+            return lambda x: reject.decide(x, *inner(x))
+    return lambda x: _outputs(model, x)
+
+
+def _spec(model, dtype=None):
+    import tensorflow as tf
+
+    image = model.inputs[0]
+    return tf.TensorSpec(image.shape, dtype or image.dtype, name=image.name)
+
+
+def _write_saved_model(model, folder, serve, serve_uint8=None):
+    from keras.export import ExportArchive
+
+    archive = ExportArchive()
+    archive.track(model)
+    # The first is `serving_default` too.
+    archive.add_endpoint("serve", serve, input_signature=[_spec(model)])
+    if serve_uint8:
+        archive.add_endpoint("serve_uint8", serve_uint8, input_signature=[_spec(model, "uint8")])
+    archive.write_out(str(folder), verbose=False)
+
+
+def _constants():
+    from tfdefense.layers.reject import weights_are_constants
+
+    return weights_are_constants()
 
 
 def _prepared(model, path):
     import keras
 
-    from tfdefense.contract import is_defended, unready
+    from tfdefense.contract import broken, is_defended, unready
 
     if not isinstance(model, keras.Model):
         raise ValueError(
@@ -110,7 +192,7 @@ def _prepared(model, path):
             f"Model '{model.name}' has no known input shape. Start it with `keras.Input(shape)`, or wrap it: "
             "`inputs = keras.Input(shape); keras.Model(inputs, model(inputs))`."
         )
-    lack = unready(model) if is_defended(model) else None
+    lack = unready(model) if is_defended(model) else broken(model)
     if lack:
         raise ValueError(lack)
     path = Path(path)

@@ -8,6 +8,9 @@ from keras import ops
 from tfdefense.bounds import checked_bounds
 from tfdefense.graph import behind
 
+# Why a sample is accepted or rejected.
+REASONS = ("accepted", "suspicious", "invalid input", "broken model")
+
 _checks_weights = contextvars.ContextVar("checks_weights", default=True)
 
 
@@ -157,17 +160,26 @@ class Reject(keras.layers.Layer):
         self._behind = tuple
 
     def call(self, x, scores, suspicion, base=None):
-        valid = ops.logical_and(self.valid_input(x), self.sound(scores))
-        valid = ops.logical_and(valid, ops.logical_not(ops.isnan(suspicion)))
+        outputs = self.decide(x, scores, suspicion)
+        del outputs["reason"]
+        return outputs
+
+    def decide(self, x, scores, suspicion):
+        """The outputs, and the `reason` of each: its place in `REASONS`."""
+        valid, sound = self.valid_input(x), self.sound(scores, suspicion)
         # Minus log 0 is +inf and minus log 1 is 0. A `where` with an infinite branch would do as well, but the converter
         # behind Keras's ONNX export writes it as a product, and 0 * inf is NaN.
         suspicion = ops.where(ops.isnan(suspicion), ops.zeros_like(suspicion), suspicion)
-        suspicion = suspicion - ops.log(ops.cast(valid, suspicion.dtype))
+        suspicion = suspicion - ops.log(ops.cast(ops.logical_and(valid, sound), suspicion.dtype))
         # top_k instead of argmax: ONNX and LiteRT converters fail on argmax of floats.
         best = ops.cast(ops.top_k(scores, 1)[1][:, 0], "int32")
         # Asked this way round a suspicion that is no number, such as a converter's 0 * inf, rejects too.
-        label = ops.where(suspicion <= 0, best, ops.full_like(best, -1))
-        return {"scores": scores, "suspicion": suspicion, "label": label}
+        accepted = suspicion <= 0
+        label = ops.where(accepted, best, ops.full_like(best, -1))
+        # Whole numbers in place of choices: the place in REASONS.
+        invalid, broken = (ops.cast(ops.logical_not(good), "int32") for good in (valid, sound))
+        reason = ops.cast(ops.logical_not(accepted), "int32") + invalid + 2 * broken * (1 - invalid)
+        return {"scores": scores, "suspicion": suspicion, "label": label, "reason": reason}
 
     def valid_input(self, x):
         """Whether each sample is finite and within the bounds."""
@@ -178,13 +190,13 @@ class Reject(keras.layers.Layer):
         # NaN fails both comparisons.
         return ops.all(ops.logical_and(x >= low - slack, x <= high + slack), axis=tuple(range(1, len(x.shape))))
 
-    def sound(self, scores):
-        """Whether each sample's scores are finite, and with them every weight that they and the suspicion come from."""
-        finite = ops.all(ops.isfinite(scores), axis=-1)
+    def sound(self, scores, suspicion):
+        """Whether what the network and the detector say of each sample are numbers, and every weight behind them is finite."""
+        numbers = ops.logical_and(ops.all(ops.isfinite(scores), axis=-1), ops.logical_not(ops.isnan(suspicion)))
         weights = list(self._weights_behind()) if _checks_weights.get() else []
-        if weights:
-            finite = ops.logical_and(finite, ops.all(ops.stack([ops.all(ops.isfinite(weight)) for weight in weights])))
-        return finite
+        if not weights:
+            return numbers
+        return ops.logical_and(numbers, ops.all(ops.stack([ops.all(ops.isfinite(weight)) for weight in weights])))
 
     def _weights_behind(self):
         # Asked for at each call: adapting may give a layer new variables.

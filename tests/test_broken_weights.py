@@ -1,0 +1,131 @@
+"""A weight that is not finite: the model rejects everything, and whoever would work with it is told."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfdefense as td
+
+
+@pytest.fixture(scope="module")
+def models(classifier, dustbin, digits, held_out):
+    """One defense of each kind of arithmetic, on networks with ReLU and max-pooling, which swallow NaN."""
+    copy = keras.models.clone_model(classifier)
+    copy.set_weights(classifier.get_weights())
+    branch = td.AdversaryDetector("conv", width=4, seed=0).attach(copy)
+    density, coded = td.DensityDefense(sigma=1.0, max_points=300).attach(copy), td.SafetyNet(["features"]).attach(copy)
+    rejection, joined = (
+        td.DeepNeuralRejection(["features", "conv_1"]).attach(copy),
+        td.AllOf(td.OutDistribution(threshold=None), td.ThresholdDefense()).attach(dustbin),
+    )
+    x, y = digits.x[:300], digits.y[:300]
+    td.adapt(density, x, y, max_rejected=None), td.adapt(rejection, x, y, max_rejected=None)
+    td.adapt(coded, x, y, adversarial=td.attacks.FGSM(0.2)(copy, x, y).x_adv, max_rejected=None)
+    found = {"branch": branch, "density": density, "coded": coded, "rejection": rejection, "all of two": joined}
+    for model in found.values():
+        td.calibrate(model, held_out.x[:100], max_rejected=0.2)
+    return found
+
+
+NAMES = ("branch", "density", "coded", "rejection", "all of two")
+
+
+@pytest.fixture
+def poisoned():
+    """`poisoned(variable, value)` spoils one number of a variable until the test is over."""
+    before = []
+
+    def poison(variable, value):
+        values = np.array(variable)
+        before.append((variable, values.copy()))
+        values.flat[values.size // 2] = value
+        variable.assign(values)
+
+    yield poison
+    for variable, values in before:
+        variable.assign(values)
+
+
+def floats(variables):
+    return [variable for variable in variables if np.issubdtype(np.array(variable).dtype, np.floating)]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", NAMES)
+def test_one_broken_number_rejects_every_sample(name, value, models, held_out, tmp_path):
+    model, x = models[name], held_out.x[100:120]
+    served = tf.saved_model.load(str(td.export.export(model, tmp_path / "saved")))
+    serve, graph = served.signatures["serving_default"], tf.function(model)
+    # One trace for all: what it checks must be the variables, not what they were.
+    assert all((ask(tf.constant(x))["label"].numpy() >= 0).sum() > 10 for ask in (serve, graph))
+    passed, faults = [], [(graph, variable) for variable in floats(model.variables)]
+    faults += [(serve, variable) for variable in floats(served.variables)]
+    assert len(faults) > 20
+    for ask, variable in faults:
+        whole = np.array(variable)
+        broken = whole.copy()
+        broken.flat[broken.size // 2] = value
+        variable.assign(broken)
+        outputs = ask(tf.constant(x))
+        if not ((outputs["label"].numpy() == -1).all() and (outputs["suspicion"].numpy() == np.inf).all()):
+            passed.append(variable.name)
+        if ask is serve and not (outputs["reason"].numpy() == 3).all():
+            passed.append(f"{variable.name}: wrong reason")
+        variable.assign(whole)
+    assert not passed
+
+
+@pytest.mark.parametrize("suffix", [".keras", "", ".onnx", ".tflite"])
+def test_a_broken_model_is_not_exported(suffix, models, poisoned, tmp_path):
+    kernel = models["branch"].get_layer("conv").kernel
+    poisoned(kernel, np.nan)
+    with pytest.raises(ValueError, match=r"Weight '\S*conv/kernel' holds NaN or infinity.*Load or train"):
+        models["branch"].export(tmp_path / f"model{suffix}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_broken_plain_model_is_not_exported(classifier, poisoned, tmp_path):
+    poisoned(classifier.get_layer("features").bias, np.inf)
+    with pytest.raises(ValueError, match="features/bias' holds NaN or infinity"):
+        td.export.export(classifier, tmp_path / "model")
+
+
+def test_who_would_work_with_a_broken_model_is_told(models, digits, held_out, poisoned, tmp_path):
+    model = models["density"]
+    keras.Model.save(model, tmp_path / "whole.keras")
+    poisoned(model.get_layer("conv").kernel, np.nan)
+    keras.Model.save(model, tmp_path / "broken.keras")
+    for act in (
+        lambda: td.load(tmp_path / "broken.keras"),
+        lambda: td.calibrate(model, held_out.x[:100]),
+        lambda: td.adapt(model, digits.x[:100], digits.y[:100], max_rejected=None),
+    ):
+        with pytest.raises(ValueError, match="conv/kernel' holds NaN or infinity, so every sample is rejected"):
+            act()
+    assert "conv/kernel" in td.contract.unready(model)
+    assert td.contract.unready(td.load(tmp_path / "whole.keras")) is None
+
+
+def test_what_is_to_be_set_anew_may_be_broken(models, digits, held_out, poisoned):
+    model = models["density"]
+    threshold = next(layer for layer in model.layers if isinstance(layer, td.layers.Threshold))
+    poisoned(threshold.value, np.inf)
+    assert (model(held_out.x[100:120])["label"].numpy() == -1).all()
+    td.calibrate(model, held_out.x[:100], max_rejected=0.2)
+    assert (model(held_out.x[100:120])["label"].numpy() >= 0).any()
+
+
+@pytest.mark.parametrize("threshold", [np.inf, -np.inf, np.nan])
+def test_a_threshold_that_is_no_number_is_refused(threshold):
+    with pytest.raises(ValueError, match="`threshold` must be a finite number, or None"):
+        td.layers.Threshold(threshold)
+
+
+def test_a_broken_detector_is_not_outvoted():
+    suspicions = [np.array([-1.0, np.nan, np.inf], "float32"), np.array([-2.0, -2.0, -2.0], "float32")]
+    for how in ("any", "all"):
+        for order in (suspicions, suspicions[::-1]):
+            joined = td.layers.Join(how)(order).numpy()
+            assert joined[1] == np.inf and joined[0] == (-1.0 if how == "any" else -2.0)
+    assert td.layers.Join("all")(suspicions).numpy()[2] == -2.0
