@@ -4,9 +4,13 @@ A defended model is a functional Keras model with the outputs `scores`, `suspici
 (a class, or -1). Everything else in the library knows a defense by these three alone.
 """
 
+import functools
+from pathlib import Path
+
 import keras
 import numpy as np
 
+from tfdefense._files import write_file
 from tfdefense.graph import behind, check_class_output, for_inference, walk
 from tfdefense.layers import AdaptableLayer, Reject, Threshold
 
@@ -21,12 +25,25 @@ class InferenceModel(keras.Model):
     """
 
     def call(self, inputs, training=None, mask=None):
-        return super().call(inputs, training=bool(training), mask=mask)
+        call = functools.partial(super().call, training=bool(training), mask=mask)
+        if getattr(inputs, "shape", (None,))[0] != 0:
+            return call(inputs)
+        # Convolutions of TensorFlow know no empty batch: a sample is put in its place, and its answer is left out.
+        return keras.tree.map_structure(lambda output: output[:0], call(keras.ops.zeros((1, *inputs.shape[1:]), inputs.dtype)))
 
 
 @keras.saving.register_keras_serializable(package="tfdefense")
 class DefendedModel(InferenceModel):
     """What `td.defend` and `attach` give: a functional model with the outputs of the contract."""
+
+    def save(self, filepath, overwrite=True, zipped=None, **options):
+        """Saves the model as Keras does; a `.keras` file that is there already is replaced by a whole one or not at all."""
+        save = functools.partial(super().save, overwrite=overwrite, zipped=zipped, **options)
+        # Keras asks before it overwrites where it was told to, and names what it can't write.
+        if overwrite and str(filepath).endswith(".keras") and Path(filepath).parent.is_dir():
+            write_file(filepath, save)
+        else:
+            save(filepath)
 
     def export(self, filepath, format=None, verbose=False, **options):
         """Writes what the suffix of the path names, with the rejection inside: see `td.export.export`."""

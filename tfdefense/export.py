@@ -11,6 +11,7 @@ which are checked when they are written. A request of the wrong shape is an erro
 
 import contextlib
 import importlib.util
+import math
 import tempfile
 from pathlib import Path
 
@@ -53,7 +54,10 @@ def keras(model, path):
     path = _prepared(model, path)
     if path.suffix != ".keras":
         raise ValueError(f"Keras writes files that end in '.keras'. Received: {path}.")
-    write_file(path, model.save)
+    from keras import Model
+
+    # Not a model's own `save`, which may write whole files itself.
+    write_file(path, lambda new: Model.save(model, new))
     return path
 
 
@@ -80,7 +84,7 @@ def onnx(model, path):
         import tf2onnx
 
         spec = _spec(model)
-        function = tf.function(served(model, checks=False), input_signature=[spec], autograph=False)
+        function = tf.function(served(model, frozen=True), input_signature=[spec], autograph=False)
         with _readable("ONNX"), _constants():
             proto, _ = tf2onnx.convert.from_function(
                 function, [spec], custom_op_handlers={"SelectV2": (_where, []), "Select": (_where, [])}
@@ -100,24 +104,35 @@ def litert(model, path):
         raise ImportError("This TensorFlow has no LiteRT converter. Use one that has: pip install 'tensorflow<2.22'")
     with tempfile.TemporaryDirectory() as folder, quiet():
         with _readable("LiteRT"), _constants():
-            _write_saved_model(model, folder, served(model, checks=False))
+            _write_saved_model(model, folder, served(model, frozen=True))
             content = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serving_default"]).convert()
     write_file(path, lambda new: new.write_bytes(content))
     return path
 
 
-def served(model, checks=True):
+def served(model, frozen=False):
     """What an artifact computes: outputs by name from a batch, for inference.
 
+    A batch of the wrong shape is an error: oneDNN ends the whole process over a convolution of the wrong rank. TensorFlow's
+    convolutions know no empty batch either, so a sample is put in its place and its answer is left out.
+
     Args:
-        checks: Whether it checks the shape of what comes: oneDNN ends the whole process over a convolution of the wrong rank.
+        frozen: For formats that know no operation that checks a shape. One that gives a shape fails where it can't.
     """
     import tensorflow as tf
 
     run, shape = _run(model), model.inputs[0].shape
+    frozen = frozen and None not in shape[1:]
 
     def serve(x):
-        return run(tf.ensure_shape(x, shape) if checks else x)
+        count = tf.shape(x)[0]
+        empty = tf.cast(count == 0, "int32")
+        if frozen:
+            x = tf.pad(tf.reshape(x, [count, math.prod(shape[1:])]), [[0, empty], [0, 0]])
+            x = tf.reshape(x, [count + empty, *shape[1:]])
+        else:
+            x = tf.pad(tf.ensure_shape(x, shape), [[0, empty], *[[0, 0]] * (len(shape) - 1)])
+        return {name: output[:count] for name, output in run(x).items()}
 
     return serve
 

@@ -167,10 +167,11 @@ class Reject(keras.layers.Layer):
     def decide(self, x, scores, suspicion):
         """The outputs, and the `reason` of each: its place in `REASONS`."""
         valid, sound = self.valid_input(x), self.sound(scores, suspicion)
+        good = ops.logical_and(valid, sound)
         # Minus log 0 is +inf and minus log 1 is 0. A `where` with an infinite branch would do as well, but the converter
         # behind Keras's ONNX export writes it as a product, and 0 * inf is NaN.
-        suspicion = ops.where(ops.isnan(suspicion), ops.zeros_like(suspicion), suspicion)
-        suspicion = suspicion - ops.log(ops.cast(ops.logical_and(valid, sound), suspicion.dtype))
+        number = suspicion > -float("inf")
+        suspicion = ops.where(number, suspicion, ops.zeros_like(suspicion)) - ops.log(ops.cast(good, suspicion.dtype))
         # top_k instead of argmax: ONNX and LiteRT converters fail on argmax of floats.
         best = ops.cast(ops.top_k(scores, 1)[1][:, 0], "int32")
         # Asked this way round a suspicion that is no number, such as a converter's 0 * inf, rejects too.
@@ -191,8 +192,11 @@ class Reject(keras.layers.Layer):
         return ops.all(ops.logical_and(x >= low - slack, x <= high + slack), axis=tuple(range(1, len(x.shape))))
 
     def sound(self, scores, suspicion):
-        """Whether what the network and the detector say of each sample are numbers, and every weight behind them is finite."""
-        numbers = ops.logical_and(ops.all(ops.isfinite(scores), axis=-1), ops.logical_not(ops.isnan(suspicion)))
+        """Whether what the network and the detector say of each sample are numbers, and every weight behind them is finite.
+
+        A suspicion of minus infinity would be certainty: no detector has that.
+        """
+        numbers = ops.logical_and(ops.all(ops.isfinite(scores), axis=-1), suspicion > -float("inf"))
         weights = list(self._weights_behind()) if _checks_weights.get() else []
         if not weights:
             return numbers
