@@ -14,11 +14,12 @@ ifneq ($(wildcard ../shared/data),)
 export TFDEFENSE_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help demo test test-fast lint clean
+.PHONY: help demo test test-fast torture lint clean
 help:
 	@echo "make demo       train, defend, attack and export a small classifier (about a minute after the install)"
 	@echo "make test       lint and run all tests"
 	@echo "make test-fast  the tests that take seconds"
+	@echo "make torture    kills, full disks and hostile input at full length (half an hour); writes its table into docs/reliability.md"
 	@echo "make clean      remove the virtual environment and what the demo wrote"
 
 .venv/.demo: setup.py requirements.txt
@@ -43,6 +44,10 @@ test: lint
 
 test-fast: lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow"
+
+torture: .venv/.test
+	TFDEFENSE_TORTURE=1 $(BIN)/python -m pytest tests/reliability -m torture -n $(WORKERS) --dist loadfile --durations 10 \
+		--table docs/reliability.md
 
 clean:
 	rm -rf .venv demo-output
