@@ -79,10 +79,9 @@ def write_folder(path, write):
 
 
 def _target(path):
-    """Where the bytes go: links are followed. What may not be written, or is a device or a pipe, is refused."""
+    """Where the bytes go, in a folder that is made if it is missing. Links are followed; a device or a pipe is refused."""
     target = Path(os.path.realpath(path))
-    if not target.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "There is no such folder to write to", str(target.parent))
+    target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
         if not (target.is_file() or target.is_dir()):
             raise OSError(errno.EINVAL, "Expected a file or a folder, and this is a device or a pipe", str(path))

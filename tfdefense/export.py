@@ -9,6 +9,7 @@ import importlib.util
 import tempfile
 from pathlib import Path
 
+from tfdefense._files import write_file, write_folder
 from tfdefense._quiet import quiet
 
 FORMATS = ("keras", "saved_model", "onnx", "litert")
@@ -42,7 +43,7 @@ def keras(model, path):
     path = _prepared(model, path)
     if path.suffix != ".keras":
         raise ValueError(f"Keras writes files that end in '.keras'. Received: {path}.")
-    model.save(path)
+    write_file(path, model.save)
     return path
 
 
@@ -52,7 +53,7 @@ def saved_model(model, path):
     if path.is_file() or (path.is_dir() and any(path.iterdir()) and not (path / "saved_model.pb").exists()):
         raise ValueError(f"{path} is there already and no SavedModel. Choose another path, or remove it.")
     with quiet():
-        model.export(path, verbose=False)
+        write_folder(path, lambda new: model.export(new, verbose=False))
     return path
 
 
@@ -76,7 +77,7 @@ def onnx(model, path):
             )
             # tf2onnx goes on past operations that it does not know; no runtime could load the result.
             onnx_package.checker.check_model(proto)
-    path.write_bytes(proto.SerializeToString())
+    write_file(path, lambda new: new.write_bytes(proto.SerializeToString()))
     return path
 
 
@@ -91,7 +92,7 @@ def litert(model, path):
         model.export(folder, verbose=False)
         with _readable("LiteRT"):
             content = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
-    path.write_bytes(content)
+    write_file(path, lambda new: new.write_bytes(content))
     return path
 
 
