@@ -96,13 +96,15 @@ def _errors_of(path):
     try:
         yield
     except Exception as error:
-        number, place = _number(error), getattr(error, "filename", None)
-        if place is None or _PREFIX in str(place):
-            place = str(path)
+        number = _number(error)
+        # Copying names two files, of which the second is ours.
+        places = [name for name in (getattr(error, "filename", None), getattr(error, "filename2", None)) if name is not None]
+        ours = any(_PREFIX in str(name) for name in places)
+        place = str(path) if ours or not places else places[0]
         if number in (errno.ENOSPC, errno.EDQUOT):
             raise OSError(number, f"{os.strerror(number)}. What was there before is unchanged", place) from error
-        if isinstance(error, OSError) and _PREFIX in str(error.filename):
-            raise OSError(number, error.strerror, place) from error
+        if isinstance(error, OSError) and ours:
+            raise OSError(error.errno, error.strerror, place) from error
         raise
 
 

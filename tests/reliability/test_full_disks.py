@@ -72,7 +72,7 @@ class Filler:
         about = f"disk {self.tried}, {self.path.name}: "
         if content(self.path) != self.old:
             self.failures.append(about + "the old content is lost or truncated")
-        if code != 2 or len(said.strip().splitlines()) != 1 or "No space left" not in said or str(self.path) not in said:
+        if code != 2 or said.strip() != f"error: {self.path}: No space left on device. What was there before is unchanged.":
             self.failures.append(about + f"exit code {code}, said {said!r}")
         hidden = [name for name in os.listdir(self.path.parent) if name.startswith(".")]
         if hidden:
