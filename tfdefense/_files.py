@@ -166,7 +166,8 @@ def _close(lock):
 
 def _clean(folder):
     """Removes what killed writers left, and puts a folder back that one of them had moved aside."""
-    with os.scandir(folder) as entries:
+    found = []
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
         found = [Path(entry.path) for entry in entries if entry.name.startswith(_PREFIX)]
     for workspace in found:
         # What can't be read, or is held by a living process, stays.
@@ -231,11 +232,10 @@ def _flush(path):
     folder = path.is_dir()
     if folder and os.name == "nt":
         return
-    opened = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    except OSError:
-        if not folder:  # network disks may flush no folders
-            raise
-    finally:
-        os.close(opened)
+    # Network disks may flush no folders, and a folder for dropping files into can't be opened.
+    with contextlib.suppress(OSError) if folder else contextlib.nullcontext():
+        opened = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
