@@ -12,6 +12,7 @@ from pathlib import Path
 
 from evaluation import results
 from evaluation.workers import alone
+from tfdefense._files import write_file, write_text
 from tfdefense.kept import everything
 
 
@@ -87,7 +88,7 @@ class Context:
 
     def part(self, name, measure, *arguments):
         """`measure(*arguments)`, or its JSON from another process or an interrupted run with the same code and settings."""
-        path = self._once(name, ".json", lambda path: results.write_atomically(path, json.dumps(measure(*arguments))))
+        path = self._once(name, ".json", lambda path: write_text(path, json.dumps(measure(*arguments))))
         return json.loads(path.read_text())
 
     def model(self, name, make, *arguments):
@@ -97,9 +98,7 @@ class Context:
         import tfdefense.layers  # noqa: F401 - the model may end in one of them
 
         def write(path):
-            new = path.with_name(f".{os.getpid()}.{path.name}")
-            make(*arguments).save(new)
-            os.replace(new, path)
+            write_file(path, make(*arguments).save)
 
         return keras.models.load_model(self._once(name, ".keras", write), compile=False)
 
@@ -116,13 +115,12 @@ class Context:
                 about = f"taken from {path}"
             else:
                 started = time.perf_counter()
-                path.parent.mkdir(parents=True, exist_ok=True)
                 # A part that is interrupted goes on with the batches of its attacks that are there.
                 with everything(path.with_suffix(".batches")):
                     write(path)
                 shutil.rmtree(path.with_suffix(".batches"), ignore_errors=True)
                 took = time.perf_counter() - started
-                results.write_atomically(path.with_suffix(".seconds"), f"{took:.1f}")
+                write_text(path.with_suffix(".seconds"), f"{took:.1f}")
                 about = f"{took:.0f} s"
             with contextlib.suppress(FileNotFoundError):  # whoever measured it was stopped just then
                 self.parts[name] = float(path.with_suffix(".seconds").read_text())

@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from evaluation.workers import alone
+from tfdefense._files import write_file
 
 LIBRARY = Path(__file__).parents[1] / "tfdefense"
 
@@ -46,9 +46,8 @@ def crafted(context, name, attack, model, x, y, target=None, **options):
         else:
             context.say(f"{name}: crafting on {len(x)} samples")
             result = attack(model, x, y, target, **options)
-            with open(path.with_suffix(".new"), "wb") as file:
-                np.savez_compressed(file, x_adv=result.x_adv, success=result.success)
-            os.replace(path.with_suffix(".new"), path)
+            found = {"x_adv": result.x_adv, "success": result.success}
+            write_file(path, lambda new: np.savez_compressed(new, **found))
         with np.load(path) as found:
             return Crafted(x, y, found["x_adv"], found["success"])
 

@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 
+from tfdefense._files import write_file, write_text
 from tfdefense._quiet import quiet
 
 DATASETS = ("digits",)
@@ -64,7 +65,7 @@ def run(context):
     with steps("Export a SavedModel and ask it in a fresh process without tfdefense"):
         files.append(_export(context.output, defended, np.concatenate([test.x[:50], foreign[:20], shown.x_adv[:50]])))
     _print(console, table, files, time.perf_counter() - started)
-    (context.output / "table.json").write_text(json.dumps(table, indent=1) + "\n")
+    write_text(context.output / "table.json", json.dumps(table, indent=1) + "\n")
 
 
 class _Steps:
@@ -185,8 +186,8 @@ def _export(output, defended, x):
     # What no honest client sends is asked too: it must come back rejected, not as an error.
     x = np.concatenate([x, np.full((1, *x.shape[1:]), np.nan), np.full((1, *x.shape[1:]), 7.0)]).astype("float32")
     path, samples = output / "serving" / "1", output / "samples.npy"
-    defended.export(path, verbose=False)
-    np.save(samples, x)
+    td.export.export(defended, path)
+    write_file(samples, lambda new: np.save(new, x))
     command = [sys.executable, "-c", SERVE, str(path), str(samples)]
     answer = subprocess.run(command, capture_output=True, text=True)
     line = next((line for line in answer.stdout.splitlines() if line.startswith("labels")), None)

@@ -11,6 +11,7 @@ import numpy as np
 
 from evaluation.detector_plan import adversaries
 from evaluation.workers import alone
+from tfdefense._files import write_file
 
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef)
 # Bytes that the maps of all samples may take to be kept while a branch is fitted.
@@ -131,9 +132,9 @@ class Setting:
                 # Of one that goes on nobody knows what it took before.
                 resumed, began = backup.exists(), time.process_time()
                 steps = before["steps"] + self._fit(made, x, y, () if static else attacks[-1], layer, changes, epochs, backup)
-                unfinished, spent = path.with_suffix(".new.npz"), before["seconds"] + time.process_time() - began
-                np.savez(unfinished, *_branch(made).get_weights(), steps=steps, seconds=np.nan if resumed else spent)
-                unfinished.replace(path)
+                spent = before["seconds"] + time.process_time() - began
+                found = {"steps": steps, "seconds": np.nan if resumed else spent}
+                write_file(path, lambda new: np.savez(new, *_branch(made).get_weights(), **found))
         return path
 
     @functools.cached_property

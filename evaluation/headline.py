@@ -4,7 +4,8 @@ import json
 import re
 from pathlib import Path
 
-from evaluation import results, sentences, worth
+from evaluation import sentences, worth
+from tfdefense._files import write_text
 
 CURVE = "evaluation/figures/ranking-mnist.svg"
 SHOWN = 8
@@ -99,6 +100,6 @@ def write(directory):
     readme, content = root / "README.md", board(directory)
     if not readme.exists():
         return
-    results.write_atomically(readme, rendered(readme.read_text(), directory))
+    write_text(readme, rendered(readme.read_text(), directory))
     if content is not None and any(row.get("rank") for row in content["rows"]):
-        results.write_atomically(root / CURVE, curve(content))
+        write_text(root / CURVE, curve(content))

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from evaluation import goals, headline, results, rows
+from tfdefense._files import write_text
 
 _INTRODUCTION = """# Results
 
@@ -81,6 +82,6 @@ def render(directory):
 
 def write():
     """RESULTS.md, and what the README shows of the results."""
-    results.write_atomically(results.PAGE, render(results.RESULTS))
+    write_text(results.PAGE, render(results.RESULTS))
     headline.write(results.RESULTS)
     return results.PAGE

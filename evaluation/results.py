@@ -8,6 +8,7 @@ import platform
 import subprocess
 from pathlib import Path
 
+from tfdefense._files import write_text
 from tfdefense._json import plain
 
 ROOT = Path(__file__).parents[1]
@@ -72,14 +73,6 @@ def versions():
     return found
 
 
-def write_atomically(path, text):
-    """A reader, or a run that is interrupted here, finds the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    new.write_text(text)
-    os.replace(new, path)
-
-
 def check(content, name):
     """Fails on a result that the page could not show."""
     missing = _KEYS - set(content)
@@ -119,5 +112,5 @@ def write(context, seconds, directory):
             content[name] = getattr(context, name)
     path = _place(context, directory)
     check(content, path.name)
-    write_atomically(path, json.dumps(plain(content), indent=1, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(plain(content), indent=1, ensure_ascii=False) + "\n")
     return path

@@ -15,6 +15,7 @@ import typer
 
 from evaluation import sceneproof_paper as paper
 from evaluation.sceneproof_fit import ATTACKS, FAR, STRONGEST, SYSTEMS, TYPE_ONE, TYPE_TWO, Setting, flags, rates
+from tfdefense._files import write_file
 
 DATASETS = ("nyu_depth_v2_small",)
 MEANS = {"type I": TYPE_ONE, "type II": TYPE_TWO, "type I transfers": TYPE_ONE[1:], "type II transfers": TYPE_TWO[1:]}
@@ -70,7 +71,7 @@ def run(
     for system in context.turn(SYSTEMS):
         setting.system(system)
     if save and not context.worker:
-        setting.system("Det ABC").save(save)
+        write_file(save, setting.system("Det ABC").save)
     _clean_rows(context, setting)
     _harmless_rows(context, setting)
     _kind_rows(context, setting)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from evaluation.sceneproof_fit import STRONGEST
+from tfdefense._files import write_file
 
 
 def _shown(pairs):
@@ -21,7 +22,7 @@ def kinds_of(setting, folder, columns=8):
     made = {kind: scenes.forge(real, kind, predicted=guessed, seed=7) for kind in (*scenes.FAMILIAR, *scenes.UNFAMILIAR)}
     for kind, pairs in {"real": real, **made}.items():
         picture = np.concatenate(list(_shown(pairs)), axis=1)
-        Image.fromarray(scenes.whole(picture)).save(folder / f"{kind.replace(' ', '-')}.png")
+        write_file(folder / f"{kind.replace(' ', '-')}.png", Image.fromarray(scenes.whole(picture)).save)
 
 
 SHOWN = (("type I", "plain"), ("type II", "Det ABC"), (STRONGEST, "Det ABC"))

@@ -22,6 +22,7 @@ from typing import Annotated
 import typer
 
 from evaluation.networks import ROOT, environment
+from tfdefense._files import write_file
 
 DATASETS = ("mnist", "digits")
 RECIPES = {"mnist": "mnist_carlini", "digits": "digits"}
@@ -145,7 +146,8 @@ def choose_samples(model_path, dataset, number, data_dir, path):
         raise ValueError(f"`--samples` must be at most {len(right)} on {dataset}. Received {number}.")
     classes = model.outputs[0].shape[-1]
     target = (y[right] + np.random.default_rng(0).integers(1, classes, number)) % classes
-    np.savez(path, x=x[right].astype("float32"), y=y[right].astype("int32"), target=target.astype("int32"))
+    chosen = {"x": x[right].astype("float32"), "y": y[right].astype("int32"), "target": target.astype("int32")}
+    write_file(path, lambda new: np.savez(new, **chosen))
 
 
 def in_turns(libraries, attack, settings, samples, say, repeats=REPEATS):

@@ -7,8 +7,9 @@ each sample counts.
 import dataclasses
 import hashlib
 import json
-import os
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -16,6 +17,7 @@ import typer
 
 from evaluation import results
 from evaluation.fitting import Fitting
+from tfdefense._files import write_file, write_text
 
 DATASETS = ("digits", "mnist", "cifar10")
 SIZES = {
@@ -209,14 +211,12 @@ def write(context, name, entry, model, clean, rows, directory):
     from tfdefense import zoo
     from tfdefense.contract import bounds_of
 
-    directory.mkdir(parents=True, exist_ok=True)
-    new = directory / f".{os.getpid()}.keras"
-    model.save(new)
-    content = new.read_bytes()
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(Path(folder) / "model.keras")
+        content = Path(folder, "model.keras").read_bytes()
     small = len(content) <= LIMIT
     path = (directory if small else results.UNTRACKED / "zoo") / f"{name}.keras"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(new, path)
+    write_file(path, lambda new: new.write_bytes(content))
     if not small:
         context.say(f"{name}: {len(content) / 2**20:.1f} MiB are too large for the repository; they are in {path}")
     bounds = bounds_of(model)
@@ -239,7 +239,7 @@ def write(context, name, entry, model, clean, rows, directory):
         commit=context.commit,
         versions=results.versions(),
     )
-    results.write_atomically(directory / f"{name}.json", json.dumps(dataclasses.asdict(card), indent=1) + "\n")
+    write_text(directory / f"{name}.json", json.dumps(dataclasses.asdict(card), indent=1) + "\n")
 
 
 def run(

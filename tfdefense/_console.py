@@ -62,6 +62,8 @@ def command(function):
 
 
 def one_line(error):
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {' '.join(error.strerror.split())}."
     return " ".join(str(error).split()) or type(error).__name__
 
 

@@ -79,10 +79,9 @@ def write_folder(path, write):
 
 
 def _target(path):
-    """Where the bytes go: links are followed. What may not be written, or is a device or a pipe, is refused."""
+    """Where the bytes go, in a folder that is made if it is missing. Links are followed; a device or a pipe is refused."""
     target = Path(os.path.realpath(path))
-    if not target.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "There is no such folder to write to", str(target.parent))
+    target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
         if not (target.is_file() or target.is_dir()):
             raise OSError(errno.EINVAL, "Expected a file or a folder, and this is a device or a pipe", str(path))
@@ -97,13 +96,15 @@ def _errors_of(path):
     try:
         yield
     except Exception as error:
-        number, place = _number(error), getattr(error, "filename", None)
-        if place is None or _PREFIX in str(place):
-            place = str(path)
+        number = _number(error)
+        # Copying names two files, of which the second is ours.
+        places = [name for name in (getattr(error, "filename", None), getattr(error, "filename2", None)) if name is not None]
+        ours = any(_PREFIX in str(name) for name in places)
+        place = str(path) if ours or not places else places[0]
         if number in (errno.ENOSPC, errno.EDQUOT):
             raise OSError(number, f"{os.strerror(number)}. What was there before is unchanged", place) from error
-        if isinstance(error, OSError) and _PREFIX in str(error.filename):
-            raise OSError(number, error.strerror, place) from error
+        if isinstance(error, OSError) and ours:
+            raise OSError(error.errno, error.strerror, place) from error
         raise
 
 
@@ -165,7 +166,8 @@ def _close(lock):
 
 def _clean(folder):
     """Removes what killed writers left, and puts a folder back that one of them had moved aside."""
-    with os.scandir(folder) as entries:
+    found = []
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
         found = [Path(entry.path) for entry in entries if entry.name.startswith(_PREFIX)]
     for workspace in found:
         # What can't be read, or is held by a living process, stays.
@@ -230,11 +232,10 @@ def _flush(path):
     folder = path.is_dir()
     if folder and os.name == "nt":
         return
-    opened = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    except OSError:
-        if not folder:  # network disks may flush no folders
-            raise
-    finally:
-        os.close(opened)
+    # Network disks may flush no folders, and a folder for dropping files into can't be opened.
+    with contextlib.suppress(OSError) if folder else contextlib.nullcontext():
+        opened = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)

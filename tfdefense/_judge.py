@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfdefense import __version__, _console, attacks, metrics
+from tfdefense._files import write_text
 from tfdefense.attacks.checks import check_number
 from tfdefense.attacks.norms import norm_named
 from tfdefense.decisions import View
@@ -186,4 +187,4 @@ def write(path, about, settings, rows, curves):
         for name, c in curves.items()
     ]
     content = {"tfdefense": __version__, **about, "settings": chosen, "rows": table, "curves": series}
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    write_text(path, json.dumps(content, indent=2) + "\n")

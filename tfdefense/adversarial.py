@@ -1,11 +1,13 @@
 """Training against an attacker who sees the model as it is at that step."""
 
 import types
+from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from tfdefense._files import write_file
 from tfdefense.attacks import Attack, Strongest, Transfer
 from tfdefense.attacks.checks import check_values
 from tfdefense.decisions import View
@@ -128,9 +130,11 @@ class AdversarialTraining(keras.Model):
         drawn = tf.random.stateless_uniform((5 * count * samples,), tf.stack([self.seed, step]))
         return tf.reshape(drawn, [5, -1])[:, place * samples : (place + 1) * samples]
 
-    def save(self, filepath, **options):
-        """Saves the model that is trained, without the attack."""
-        self.trained.save(filepath, **options)
+    def save(self, filepath, overwrite=True, **options):
+        """Saves the model that is trained, without the attack. The file appears whole or not at all."""
+        if not overwrite and Path(filepath).exists():
+            raise FileExistsError(f"{filepath} is there already. Choose another path, or leave `overwrite=False` out.")
+        write_file(filepath, lambda new: self.trained.save(new, **options))
 
 
 def synchronize(model, on=True):

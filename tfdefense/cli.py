@@ -9,6 +9,7 @@ import typer
 
 from tfdefense import __version__
 from tfdefense import _console as console
+from tfdefense._files import write_file
 
 app = typer.Typer(
     rich_markup_mode="rich",
@@ -189,7 +190,8 @@ def _save(path, images, result, goal):
     x, x_clean = (np.clip((v - low) / (high - low), 0, 1).astype("float32") for v in (result.x_adv, images.x))
     extra = {"classes": np.array(images.classes)} if images.classes else {}
     found = {"label": result.label, "success": result.success, "distance": result.distance}
-    np.savez_compressed(path, x=x, y=images.y, x_clean=x_clean, **found, **extra)
+    arrays = dict(x=x, y=images.y, x_clean=x_clean, **found, **extra)
+    write_file(path, lambda new: np.savez_compressed(new, **arrays))
 
 
 @app.command(epilog="Example:  tfdefense evaluate defended.keras --data mnist --epsilon 0.2 --curve curve.png --json results.json")
@@ -350,7 +352,7 @@ def zoo(
     card = models.card(name)
     if output is not None:
         output = console.writable(output, (".keras",))
-        shutil.copyfile(models.weights(name), output)
+        write_file(output, lambda new: shutil.copyfile(models.weights(name), new))
         print(output)
         return
     console.out().print(console.card_table(card))

@@ -54,10 +54,7 @@ def keras(model, path):
     path = _prepared(model, path)
     if path.suffix != ".keras":
         raise ValueError(f"Keras writes files that end in '.keras'. Received: {path}.")
-    from keras import Model
-
-    # Not a model's own `save`, which may write whole files itself.
-    write_file(path, lambda new: Model.save(model, new))
+    write_file(path, model.save)
     return path
 
 

@@ -4,11 +4,12 @@ import contextlib
 import contextvars
 import dataclasses
 import hashlib
-import os
 import sys
 from pathlib import Path
 
 import numpy as np
+
+from tfdefense._files import write_file
 
 _directory = contextvars.ContextVar("directory", default=None)
 
@@ -86,15 +87,6 @@ def _settings(model):
         ) from None
 
 
-def write(path, arrays):
-    """Arrays as a file that appears whole, under a name of this process until then: others may be reading."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{os.getpid()}.{path.name}")
-    with open(new, "wb") as file:
-        np.savez(file, **arrays)
-    os.replace(new, path)
-
-
 def parts(directory, make, count, done=None):
     """`make(number)`, a dict of arrays, for each number below `count`; what lies in the directory is read from there.
 
@@ -120,7 +112,8 @@ def parts(directory, make, count, done=None):
         for number in list(missing):
             with _claimed(paths[number], wait=patient) as mine:
                 if mine and not paths[number].exists():
-                    write(paths[number], make(number))
+                    made = make(number)
+                    write_file(paths[number], lambda new, made=made: np.savez(new, **made))
             if paths[number].exists():
                 missing.remove(number)
                 done(count - len(missing))

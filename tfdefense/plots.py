@@ -4,8 +4,11 @@ Nothing here touches pyplot, so that it works in threads, servers and notebooks 
 """
 
 import contextlib
+from pathlib import Path
 
 import numpy as np
+
+from tfdefense._files import write_file
 
 # Okabe and Ito's palette without its yellow, which is lost on white. All tell apart with any colour vision.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -354,7 +357,8 @@ def _figure(size, path):
         figure = Figure(figsize=size, layout="constrained")
         yield figure
         if path is not None:
-            figure.savefig(path, bbox_inches="tight", pad_inches=0.04)
+            path = Path(path) if Path(path).suffix else Path(f"{path}.png")
+            write_file(path, lambda new: figure.savefig(new, bbox_inches="tight", pad_inches=0.04))
 
 
 def _axes(figure, xlabel, ylabel):

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from tfdefense._files import write_file
 from training import recipe as recipes
 
 # Before TensorFlow is imported, which without AVX-512 computes without oneDNN, up to twice as slowly.
@@ -63,12 +64,11 @@ def command(
         finally:
             sys.stdout = shown
         if output:
-            output.parent.mkdir(parents=True, exist_ok=True)
-            model = shutil.copyfile(model, output)
+            write_file(output, lambda new: shutil.copyfile(model, new))
     except (ValueError, FileNotFoundError) as error:  # the second: data that are not here
         print(error, file=sys.stderr)
         raise typer.Exit(2) from None
-    print(model)
+    print(output or model)
 
 
 def _read(name, text, kind):

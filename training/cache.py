@@ -10,6 +10,7 @@ import sys
 import uuid
 from pathlib import Path
 
+from tfdefense._files import write_folder
 from training.recipe import find
 
 
@@ -91,7 +92,7 @@ def _forget(path):
 
 
 def _train(name, recipe, done, place, report, **options):
-    work, result = (done.with_name(f"{done.name}.{state}") for state in ("partial", "new"))
+    work = done.with_name(f"{done.name}.partial")
     verb = "Resuming" if any(work.glob("epoch-*")) else "Training"
     print(f"{verb} {name}: {recipe.epochs} epochs of {recipe.dataset} into {done}", file=report, flush=True)
     work.mkdir(exist_ok=True)
@@ -102,15 +103,17 @@ def _train(name, recipe, done, place, report, **options):
     starts = started(work) if place.chief else []
     last, best, numbers = fit(recipe, work, place=place, **options)
     if place.chief:
-        shutil.rmtree(result, ignore_errors=True)
-        result.mkdir()
-        last.save(result / "model.keras")
-        best.save(result / "best.keras")
-        shutil.copyfile(work / "history.csv", result / "history.csv")
-        if (work / "tensorboard").exists():
-            shutil.copytree(work / "tensorboard", result / "tensorboard")
         config = {"recipe": name, **dataclasses.asdict(recipe), **numbers, "versions": starts[-1], "starts": starts}
-        (result / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        os.replace(result, done)
+        write_folder(done, lambda new: _write_result(new, work, last, best, config))
         shutil.rmtree(work)
     place.wait()
+
+
+def _write_result(new, work, last, best, config):
+    new.mkdir()
+    last.save(new / "model.keras")
+    best.save(new / "best.keras")
+    shutil.copyfile(work / "history.csv", new / "history.csv")
+    if (work / "tensorboard").exists():
+        shutil.copytree(work / "tensorboard", new / "tensorboard")
+    (new / "config.json").write_text(json.dumps(config, indent=2) + "\n")

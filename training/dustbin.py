@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from tfdefense import data
-from training.keep import write_whole
+from tfdefense._files import write_file
 from training.recipe import source
 
 
@@ -21,7 +21,7 @@ def _kept(path, make):
     """An interrupted run goes on with the very same samples, and need not look for neighbours again."""
     if not path.exists():
         samples = make()
-        write_whole(path, lambda new: np.save(new, samples))
+        write_file(path, lambda new: np.save(new, samples))
     return np.load(path)
 
 

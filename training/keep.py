@@ -3,24 +3,16 @@
 import csv
 import hashlib
 import json
-import os
 import platform
 import shutil
 import subprocess
 import sys
-import uuid
 from pathlib import Path
 
 import keras
 import numpy as np
 
-
-def write_whole(path, write):
-    """`write(new)` makes the file under another name of the same suffixes; then it takes its place."""
-    # Workers on several machines may have one process number and one directory.
-    new = path.with_name(f".new.{uuid.uuid4().hex[:12]}.{path.name}")
-    write(new)
-    os.replace(new, path)
+from tfdefense._files import write_file, write_text
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -39,8 +31,6 @@ class Checkpoints(keras.callbacks.Callback):
         return int(min(self.rows, key=lambda row: float(row["loss"]))["epoch"])
 
     def on_train_begin(self, logs=None):
-        for path in self.work.glob(".new.*") if self.writes else ():
-            path.unlink()  # what a killed run was writing
         states = sorted(self.work.glob("epoch-*.weights.h5"))
         if not states:
             return
@@ -64,23 +54,23 @@ class Checkpoints(keras.callbacks.Callback):
         if not self.writes:
             return
         # The history first: it may tell of an epoch that has to be repeated, but no state is without its history.
-        write_whole(self.work / "history.csv", self._write_history)
+        write_file(self.work / "history.csv", self._write_history)
         state = self.work / f"epoch-{epoch + 1:06d}.weights.h5"
         older = list(self.work.glob("epoch-*.weights.h5"))
-        write_whole(state, self.model.save_weights)
+        write_file(state, self.model.save_weights)
         self._keep_best(state, epoch)
         for path in older:
             path.unlink()
 
-    def _write_history(self, path):
-        with open(path, "w", newline="") as file:
+    def _write_history(self, new):
+        with open(new, "w", newline="") as file:
             writer = csv.DictWriter(file, list(self.rows[0]))
             writer.writeheader()
             writer.writerows(self.rows)
 
     def _keep_best(self, state, epoch):
         if self.writes and self.best == epoch:
-            write_whole(self.work / "best.weights.h5", lambda path: shutil.copyfile(state, path))
+            write_file(self.work / "best.weights.h5", lambda new: shutil.copyfile(state, new))
 
 
 class Board(keras.callbacks.Callback):
@@ -115,7 +105,7 @@ def same_data(work, found):
     """A run that was interrupted must go on with the samples that it began with."""
     path = work / "data.json"
     if not path.exists():
-        write_whole(path, lambda new: new.write_text(json.dumps(found)))
+        write_text(path, json.dumps(found))
     before = json.loads(path.read_text())
     if before != found:
         raise ValueError(f"Expected the data that the run in {work} began with, {before}. Received {found}. Begin anew: --fresh")
@@ -141,5 +131,5 @@ def started(work):
     """Adds the versions of this start to those before, and gives all: a run may be resumed by newer code than it began with."""
     path = work / "starts.json"
     starts = [*(json.loads(path.read_text()) if path.exists() else []), versions()]
-    write_whole(path, lambda new: new.write_text(json.dumps(starts)))
+    write_text(path, json.dumps(starts))
     return starts

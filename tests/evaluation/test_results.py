@@ -107,16 +107,3 @@ def test_machine_names_no_one():
     text = results.machine()
     assert f"{os.cpu_count()} CPUs" in text
     assert platform.node() not in text and os.sep not in text
-
-
-def test_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "a.json"
-    results.write_atomically(path, "old")
-
-    def fail(*arguments):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(KeyboardInterrupt):
-        results.write_atomically(path, "new")
-    assert path.read_text() == "old"

@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tfdefense._files import write_text
+
 __all__ = ["Report", "report"]
 
 
@@ -39,9 +41,8 @@ class Report:
 
         directory = Path(directory)
         page = render(self.content)
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / "report.json").write_text(json.dumps(self.content, indent=1) + "\n")
-        (directory / "index.html").write_text(page)
+        write_text(directory / "report.json", json.dumps(self.content, indent=1) + "\n")
+        write_text(directory / "index.html", page)
         return directory / "index.html"
 
 
