@@ -13,6 +13,7 @@ _SUBMODULES = {
     "attacks",
     "calibration",
     "callbacks",
+    "conformal",
     "contract",
     "data",
     "decisions",
