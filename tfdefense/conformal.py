@@ -112,8 +112,9 @@ def thresholds(scores, decide=None, max_rejected=0.05, confidence=None):
     else:
         found = _halves(scores, lambda rejects: decide(rejects) | lost, max_rejected, confidence)
     if not (found < np.inf).all():
+        lost = always | np.isinf(scores).any(axis=0)
         raise NoRoom(
-            f"{always.mean():.1%} of these samples have no finite statistic in one of the detectors and are rejected at any "
+            f"{lost.mean():.1%} of these samples have no finite statistic in one of the detectors and are rejected at any "
             f"threshold. Received `max_rejected={max_rejected}`. Check that they are valid inputs and that the defense is adapted."
         )
     # Below the lowest there is nothing to tell apart; -inf would be no threshold.
