@@ -18,7 +18,7 @@ class Threshold(keras.layers.Layer):
     Example:
 
     >>> layer = Threshold()
-    >>> layer.calibrate([0.0, 1.0, 2.0, 3.0], max_rejected=0.25)
+    >>> layer.calibrate([0.0, 1.0, 2.0, 3.0], max_rejected=0.4)
     >>> float(layer(np.array([3.0]))[0])
     0.5
     """
