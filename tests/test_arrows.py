@@ -17,6 +17,7 @@ ALLOWED = {
 }
 # inside tfdefense: what each of these may not know
 FORBIDDEN = {
+    "conformal": {"layers", "losses", "contract", "calibration", "defenses", "attacks", "metrics", "data", "callbacks"},
     "layers": {"contract", "calibration", "defenses", "attacks", "metrics", "data", "callbacks"},
     "losses": {"contract", "calibration", "defenses", "attacks", "metrics", "data", "callbacks"},
     "contract": {"calibration", "defenses"},
@@ -24,7 +25,7 @@ FORBIDDEN = {
     "attacks": {"defenses"},
     "metrics": {"defenses"},
 }
-WITHOUT_TENSORFLOW = ("tfdefense/layers", "tfdefense/losses", "models")
+WITHOUT_TENSORFLOW = ("tfdefense/conformal", "tfdefense/layers", "tfdefense/losses", "models")
 
 
 def imports(path, root=ROOT):

@@ -263,6 +263,13 @@ def test_calibrate_writes_a_finished_model(files, tmp_path):
     images = td.data.load("digits", "test")
     rejected = td.evaluate(td.load(output), images.x, images.y).rejection
     assert 0.09 < rejected <= 0.1 and f"rejects {rejected:.1%} of 397" in text
+    assert "on average at most 10 % of fresh clean samples are rejected" in " ".join(text.split())
+    sure = ("--data", "digits", "--confidence", 0.95, "--output", output)
+    text = " ".join(run("calibrate", files / "raw.keras", *sure).stdout.split())
+    # The 13th largest of 397 statistics is the threshold.
+    assert "rejects 3.0% of 397" in text and "with 95 % confidence at most 5 % of fresh clean samples" in text
+    too_few = fails("calibrate", files / "raw.keras", *sure, "--samples", 58)
+    assert "58 samples are too few" in too_few and "at least 59" in too_few
     assert "no threshold yet" in fails("attack", files / "raw.keras", "--data", "digits", "--epsilon", 0.1)
 
 

@@ -14,6 +14,7 @@ _SUBMODULES = {
     "attacks",
     "calibration",
     "callbacks",
+    "conformal",
     "contract",
     "data",
     "decisions",

@@ -6,14 +6,10 @@ import warnings
 import keras
 import numpy as np
 
+from tfdefense import conformal
 from tfdefense._arrays import as_array
 from tfdefense.contract import bounds_of, check_sound, nodes_of, reject_node, unready
 from tfdefense.layers import AdaptableLayer, Threshold
-
-
-def _check_share(max_rejected):
-    if not 0 <= max_rejected < 1:
-        raise ValueError(f"`max_rejected` must be a share in [0, 1), such as 0.05. Received: {max_rejected}.")
 
 
 def check_images(defended, x):
@@ -65,7 +61,7 @@ def run_batches(model, x, batch_size):
     return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
 
-def adapt(defended, x, y, *, adversarial=None, calibration=None, max_rejected=0.05, batch_size=256):
+def adapt(defended, x, y, *, adversarial=None, calibration=None, max_rejected=0.05, confidence=None, batch_size=256):
     """Sets all of a defense that is not trained by gradient, then its thresholds.
 
     Args:
@@ -77,8 +73,8 @@ def adapt(defended, x, y, *, adversarial=None, calibration=None, max_rejected=0.
             left out.
         calibration: Held-out samples for the thresholds. Without them `x` is used, with a warning: the rate on new
             samples is then higher than promised.
-        max_rejected: Share of clean samples that may be rejected. None leaves the thresholds alone. So do thresholds of your
-            own where no `calibration` is given.
+        max_rejected, confidence: Share of fresh clean samples that may be rejected, as in `td.calibrate`. None leaves the
+            thresholds alone. So do thresholds of your own where no `calibration` is given.
         batch_size: Samples at once through the network.
 
     Returns:
@@ -92,7 +88,7 @@ def adapt(defended, x, y, *, adversarial=None, calibration=None, max_rejected=0.
     adversarial = _check_adversarial(defended, adversarial, x)
     # What is wrong with them is told before anything is changed.
     if max_rejected is not None:
-        _check_share(max_rejected)
+        conformal.check_promise(max_rejected, confidence)
     if calibration is not None:
         calibration = check_images(defended, calibration)
     check_sound(defended, (AdaptableLayer, Threshold))
@@ -129,7 +125,7 @@ def adapt(defended, x, y, *, adversarial=None, calibration=None, max_rejected=0.
                 stacklevel=2,
             )
             calibration = x
-        calibrate(defended, calibration, max_rejected=max_rejected, batch_size=batch_size)
+        calibrate(defended, calibration, max_rejected=max_rejected, confidence=confidence, batch_size=batch_size)
     return defended
 
 
@@ -168,20 +164,28 @@ def forget_compiled(model):
             getattr(model, f"make_{name}_function")(force=True)
 
 
-def calibrate(defended, x, *, max_rejected=0.05, batch_size=256):
-    """Sets the thresholds so that at most a share `max_rejected` of the clean samples `x` is rejected, by all detectors together.
+def calibrate(defended, x, *, max_rejected=0.05, confidence=None, batch_size=256):
+    """Sets the thresholds so that at most a share `max_rejected` of fresh clean samples is rejected, by all detectors together.
 
-    Several detectors get the same rate each, the highest at which they stay within `max_rejected` as they are joined.
+    The promise is one on samples to come that are drawn as `x` was, independently. By default the rate keeps it on average over
+    draws of `x`; after one draw it may well be above. With `confidence=0.95` 95 of 100 draws give thresholds whose rate on fresh
+    samples is at most `max_rejected`. `tfdefense/conformal.py` has the rule and its proof, also for joined detectors, which get
+    about the same rate each.
+
+    Args:
+        defended: A defended model, adapted.
+        x: Clean samples that it has not seen. At 5 % one detector needs 19 of them, 59 with `confidence=0.95`.
+        max_rejected: The share promised. 0 promises nothing of fresh samples: none of `x` is rejected.
+        confidence: How sure the promise must be, such as 0.95; None promises the mean.
+        batch_size: Samples at once through the network.
 
     Returns:
         The share of `x` that is rejected now.
     """
     reject_node(defended)
     x = check_images(defended, x)
-    _check_share(max_rejected)
+    conformal.check_promise(max_rejected, confidence)
     nodes = nodes_of(defended, Threshold)
-    # A threshold that was given stays, where others wait for one.
-    nodes = [(layer, node) for layer, node in nodes if layer.threshold is None] or nodes
     if not nodes:
         raise ValueError(f"Model '{defended.name}' has no `td.layers.Threshold` to calibrate: its suspicion has a fixed zero.")
     for layer, _ in nodes_of(defended, AdaptableLayer):
@@ -190,58 +194,44 @@ def calibrate(defended, x, *, max_rejected=0.05, batch_size=256):
     check_sound(defended, (Threshold,))
     statistics = [node.arguments.keras_tensors[0] for _, node in nodes]
     values = run_batches(keras.Model(defended.inputs[0], statistics), x, batch_size)
-    suspicion = reject_node(defended)[1].arguments.args[2]
-    fixed = [node.arguments.keras_tensors[0] for layer, node in nodes_of(defended, Threshold) if (layer, node) not in nodes]
-    statistics += fixed
-    values += run_batches(keras.Model(defended.inputs[0], fixed), x, batch_size) if fixed else []
-    # From the statistics on, the graph is a few sums: cheap to run at many thresholds.
-    decide = keras.Model(statistics if len(statistics) > 1 else statistics[0], suspicion)
-
-    def rejected_at(count):
-        for (layer, _), value in zip(nodes, values, strict=False):
-            layer.calibrate(value, count / len(x))
-        joined = decide(values if len(values) > 1 else values[0], training=False)
-        return float(np.mean(~(keras.ops.convert_to_numpy(joined) <= 0)))
-
-    # The highest rate is at least the share promised divided by the detectors (any), and may be near 1 (all).
-    # What has no finite statistic a detector rejects at any.
-    high = len(x) - 1
-    lost = low = min(high, max(int(np.sum(~(value < np.inf))) for value in values[: len(nodes)]))
-    if len(statistics) == 1:
-        lost = low = high = int(max_rejected * len(x) + 1e-9)
-    before = [keras.ops.convert_to_numpy(layer.value) for layer, _ in nodes]
+    # A threshold that was given stays, where others wait for one.
+    free = [index for index, (layer, _) in enumerate(nodes) if layer.threshold is None] or list(range(len(nodes)))
+    decide = _joined(defended, nodes, values, free)
+    scores = np.stack([values[index] for index in free])
+    given = decide(np.zeros(scores.shape, bool))
     try:
-        count = _highest(rejected_at, low, high, max_rejected)
-        rejected = rejected_at(count)
-        if rejected > max_rejected and count == lost > 0 and not fixed:
-            raise ValueError(
-                f"{rejected:.1%} of these samples have no finite statistic in one of the detectors and are rejected at any "
-                f"threshold. Received `max_rejected={max_rejected}`. Check that they are valid inputs and that the defense is "
-                "adapted."
-            )
-    except ValueError:
-        for (layer, _), value in zip(nodes, before, strict=True):
-            layer.value.assign(value)
-        raise
-    if rejected > max_rejected:
+        found = conformal.thresholds(scores, decide, max_rejected, confidence)
+    except conformal.NoRoom:
+        if not given.any():
+            raise
         warnings.warn(
-            f"The thresholds that were given reject {rejected:.1%} of these samples alone, more than {max_rejected:.1%}. "
-            "Leave them to `td.calibrate` (`threshold=None`), or allow more.",
+            f"The thresholds that were given reject {given.mean():.1%} of these samples alone: it can't be promised that "
+            f"{conformal.promise(max_rejected, confidence)}. Leave them to `td.calibrate` (`threshold=None`), or allow more.",
             UserWarning,
             stacklevel=2,
         )
-    elif 0 < max_rejected * len(x) < 1:
-        warnings.warn(
-            f"{max_rejected:.1%} of {len(x)} samples is less than one, so none is rejected. Calibrate on more samples.",
-            UserWarning,
-            stacklevel=2,
-        )
-    return rejected
+        # The others add nothing to it.
+        found = np.where(np.isfinite(scores), scores, -np.inf).max(axis=1)
+    for index, value in zip(free, found, strict=True):
+        nodes[index][0].place(value, values[index])
+    return float(np.mean(decide(np.stack([_rejects(nodes[index][0], values[index]) for index in free]))))
 
 
-def _highest(rejected_at, low, high, most):
-    """The highest count between two at which no more than a share is rejected; the lowest where there is none."""
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if rejected_at(middle) <= most else (low, middle - 1)
-    return low
+def _rejects(layer, statistic):
+    """Whether a detector rejects each sample; what is no number is rejected."""
+    return ~(keras.ops.convert_to_numpy(layer(statistic)) <= 0)
+
+
+def _joined(defended, nodes, values, free):
+    """The function from what each of the detectors `free` rejects to what the whole model rejects."""
+    tensors = [node.output_tensors[0] for _, node in nodes]
+    # From the thresholds on, the graph is a few comparisons: cheap to run.
+    join = keras.Function(tensors, reject_node(defended)[1].arguments.args[2])
+    rejects = [_rejects(layer, value) for (layer, _), value in zip(nodes, values, strict=True)]
+
+    def decide(of_free):
+        decisions = dict(enumerate(rejects)) | dict(zip(free, of_free, strict=True))
+        joined = join([np.where(decisions[index], 1.0, -1.0).astype("float32") for index in range(len(nodes))])
+        return keras.ops.convert_to_numpy(joined) > 0
+
+    return decide

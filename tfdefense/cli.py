@@ -301,7 +301,8 @@ def calibrate(
     model: Model,
     data: Data,
     output: Annotated[str, typer.Option(metavar="KERAS", help="Where to write the calibrated model.")],
-    max_rejected: Annotated[float, typer.Option(help="Share of these samples that may be rejected.")] = 0.05,
+    max_rejected: Annotated[float, typer.Option(help="Share of fresh clean samples that may be rejected, on average.")] = 0.05,
+    confidence: Annotated[float | None, typer.Option(help="Promise that share with so much confidence, such as 0.95.")] = None,
     samples: Annotated[int | None, typer.Option(min=1, help="Number of samples; by default all.")] = None,
     split: Split = "test",
     seed: Seed = 0,
@@ -312,12 +313,12 @@ def calibrate(
     import tfdefense as td
 
     output, loaded = console.writable(output, (".keras",)), _keras_only(model, "calibrated")
-    images = console.load_data(
-        data, split, samples, console.bounds_for(loaded, None), seed=seed, data_dir=data_dir, download=download
-    )
-    rejected = td.calibrate(loaded, images.x, max_rejected=max_rejected)
+    bounds = console.bounds_for(loaded, None)
+    images = console.load_data(data, split, samples, bounds, seed=seed, data_dir=data_dir, download=download)
+    rejected = td.calibrate(loaded, images.x, max_rejected=max_rejected, confidence=confidence)
     td.export.export(loaded, output)
-    print(f"{output}: rejects {rejected:.1%} of {len(images)} samples of {data} ({split}). Judge it on others: it knows these.")
+    promised = f"Promised: {td.conformal.promise(max_rejected, confidence)}. Judge it on others: it knows these."
+    print(f"{output}: rejects {rejected:.1%} of {len(images)} samples of {data} ({split}). {promised}")
 
 
 @app.command(epilog="Example:  tfdefense export defended.keras defended.onnx")

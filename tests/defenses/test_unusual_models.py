@@ -113,7 +113,7 @@ def test_thresholds_stay_where_no_others_are_found(plain, held_out):
         td.calibrate(defended, np.full_like(broken, np.nan), max_rejected=0.1)
     np.testing.assert_array_equal(defended(held_out.x)["label"], label)
     # Where there is room for them, they take their part of it.
-    assert 0.15 <= td.calibrate(defended, broken, max_rejected=0.2) <= 0.2
+    assert 0.15 <= td.calibrate(defended, broken, max_rejected=0.25) <= 0.25
 
 
 def test_an_exported_model_takes_samples_of_its_own_kind(plain, held_out, tmp_path):

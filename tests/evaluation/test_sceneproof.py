@@ -47,8 +47,9 @@ def setting(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sceneproof")
     keras.utils.set_random_seed(0)
     networks = {"depth": depth_net((64, 64, 3), width=1)}
-    rooms = np.stack([render_scene(np.random.default_rng(number), (64, 64)) for number in range(44)])
-    pairs = {"train": rooms[:30], "test": rooms[30:]}
+    rooms = np.stack([render_scene(np.random.default_rng(number), (64, 64)) for number in range(64)])
+    # Three detectors, joined, are calibrated on no fewer than 29.
+    pairs = {"train": rooms[:50], "test": rooms[50:]}
     for name in ("classifier", "other"):
         networks[name] = vgg_scene((64, 64, 4), width=2)
     for name, model in networks.items():
@@ -66,11 +67,11 @@ def setting(tmp_path_factory):
 
 def test_parts_are_of_their_own_scenes(setting):
     real, guessed = setting.pairs["train"]
-    assert len(setting.scenes("fitted").x) == 20 and len(setting.scenes("held out").x) == 20
+    assert len(setting.scenes("fitted").x) == 20 and len(setting.scenes("held out").x) == 60
     np.testing.assert_allclose(setting.scenes("fitted").x[:10], real[10:20], atol=1e-6)
-    np.testing.assert_allclose(setting.scenes("held out").x[:10], real[20:], atol=1e-6)
+    np.testing.assert_allclose(setting.scenes("held out").x[:30], real[20:], atol=1e-6)
     x, y = setting.attacked
-    assert y.tolist() == [1] * 5 + [0] * 5 and guessed.shape == (30, 64, 64, 1)
+    assert y.tolist() == [1] * 5 + [0] * 5 and guessed.shape == (50, 64, 64, 1)
 
 
 SLOW = [pytest.param(attack, marks=pytest.mark.slow) for attack in ATTACKS if attack.startswith("type II")]
@@ -138,9 +139,11 @@ def test_detectors_reject_as_many_real_pairs_as_was_asked(setting):
     real = held_out.x[held_out.y == 1]
     for name in ("branch", "Det A", "Det ABC"):
         outcomes = td.evaluate(setting.system(name), real, np.ones(len(real), int))
-        # One of the ten; none where the two most suspicious have the same codes.
-        second, first = np.sort(outcomes.suspicion)[-2:]
-        assert outcomes.rejection == pytest.approx(0.1 if first - second > 1e-6 else 0), name
+        # Of 30 the third is the threshold, or the last of three; fewer lie above where several have the same codes.
+        falling = np.sort(outcomes.suspicion)[::-1]
+        assert len(real) == 30 and outcomes.rejected.sum() <= 2, name
+        if name == "branch" and falling[1] - falling[2] > 1e-4:
+            assert outcomes.rejected.sum() == 2
 
 
 @pytest.mark.slow

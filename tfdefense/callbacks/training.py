@@ -3,6 +3,7 @@ import numpy as np
 
 from tfdefense._arrays import as_array
 from tfdefense.calibration import adapt, calibrate, check_images
+from tfdefense.conformal import check_promise
 from tfdefense.contract import base_model, bounds_of, is_defended, unready
 from tfdefense.layers import AdaptableLayer, Threshold
 
@@ -59,19 +60,19 @@ class CalibrateRejection(_Measuring):
 
     Args:
         x: Held-out clean samples: those trained on look less suspicious than new ones will.
-        max_rejected: Share of them that may be rejected.
+        max_rejected, confidence: Share of fresh clean samples that may be rejected, on average or with confidence.
         every_epoch: Also after every epoch, so that the validation of the next one sees thresholds that fit.
         batch_size: Samples at once.
 
     Example: `defended.fit(x_train, y_train, callbacks=[CalibrateRejection(x_held_out, max_rejected=0.05)])`
     """
 
-    def __init__(self, x, max_rejected=0.05, *, every_epoch=False, batch_size=256):
+    def __init__(self, x, max_rejected=0.05, *, confidence=None, every_epoch=False, batch_size=256):
         super().__init__()
-        if not 0 <= max_rejected < 1:
-            raise ValueError(f"`max_rejected` must be a share in [0, 1), such as 0.05. Received: {max_rejected}.")
+        check_promise(max_rejected, confidence)
         self.x = _samples(x)
         self.max_rejected = max_rejected
+        self.confidence = confidence
         self.every_epoch = every_epoch
         self.batch_size = batch_size
 
@@ -89,7 +90,8 @@ class CalibrateRejection(_Measuring):
             raise ValueError(
                 f"{unready(self.measured)} Or put `td.callbacks.AdaptDefense(x_train, y_train)` before CalibrateRejection."
             )
-        return {"rejection": calibrate(self.measured, self.x, max_rejected=self.max_rejected, batch_size=self.batch_size)}
+        promised = {"max_rejected": self.max_rejected, "confidence": self.confidence}
+        return {"rejection": calibrate(self.measured, self.x, **promised, batch_size=self.batch_size)}
 
 
 class AdaptDefense(_Measuring):

@@ -111,7 +111,7 @@ class DeepNeuralRejection(_Machines):
         return scores, BestScore()(scores)
 
 
-def compress(defended, vectors, x, *, layers=None, calibration=None, max_rejected=0.05, batch_size=256):
+def compress(defended, vectors, x, *, layers=None, calibration=None, max_rejected=0.05, confidence=None, batch_size=256):
     """Makes the RBF machines of a defended model faster: fewer reference vectors each, refitted to keep the scores on `x`.
 
     Args:
@@ -120,7 +120,7 @@ def compress(defended, vectors, x, *, layers=None, calibration=None, max_rejecte
         x: Samples, such as those it was adapted on.
         layers: Names of the layers of machines to compress; None means all.
         calibration: Held-out samples to set the thresholds anew, as the scores change a little. None leaves them.
-        max_rejected: Share of these that may be rejected.
+        max_rejected, confidence: Share of fresh clean samples that may be rejected, as in `td.calibrate`.
         batch_size: Samples at once through the network.
 
     Returns:
@@ -140,5 +140,5 @@ def compress(defended, vectors, x, *, layers=None, calibration=None, max_rejecte
         layer.compress(vectors, features, scores)
     forget_compiled(defended)
     if calibration is not None:
-        calibrate(defended, calibration, max_rejected=max_rejected, batch_size=batch_size)
+        calibrate(defended, calibration, max_rejected=max_rejected, confidence=confidence, batch_size=batch_size)
     return defended

@@ -6,6 +6,7 @@ import numpy as np
 from keras import ops
 
 from tfdefense.bounds import checked_bounds
+from tfdefense.conformal import check_promise, thresholds
 from tfdefense.graph import behind
 
 # Why a sample is accepted or rejected.
@@ -37,7 +38,7 @@ class Threshold(keras.layers.Layer):
     Example:
 
     >>> layer = Threshold()
-    >>> layer.calibrate([0.0, 1.0, 2.0, 3.0], max_rejected=0.25)
+    >>> layer.calibrate([0.0, 1.0, 2.0, 3.0], max_rejected=0.4)
     >>> float(layer(np.array([3.0]))[0])
     0.5
     """
@@ -64,27 +65,22 @@ class Threshold(keras.layers.Layer):
     def calibrated(self):
         return self.built and bool(np.isfinite(ops.convert_to_numpy(self.value)))
 
-    def calibrate(self, statistic, max_rejected):
-        """Sets a threshold that rejects at most the share `max_rejected` of these samples, and as many as that allows."""
-        statistic = keras.ops.convert_to_numpy(statistic).astype("float32")
+    def calibrate(self, statistic, max_rejected=0.05, confidence=None):
+        """Sets the threshold from clean samples, so that fresh ones are rejected as rarely as `td.calibrate` promises."""
+        statistic = ops.convert_to_numpy(statistic).astype("float32")
         if statistic.size == 0:
             raise ValueError("Expected at least one sample to calibrate on. Received none.")
+        check_promise(max_rejected, confidence)
+        self.place(thresholds(statistic[None], None, max_rejected, confidence)[0], statistic)
+
+    def place(self, value, statistic):
+        """Sets a threshold that tells apart the samples up to a value and those above it."""
+        statistic = ops.convert_to_numpy(statistic).astype("float32")
         if not self.built:
             self.build(statistic.shape)
-        # A sample without a finite statistic is rejected whatever the threshold, and takes its place in the share.
-        statistic = keras.ops.convert_to_numpy(ops.nan_to_num(statistic, nan=float("inf"), posinf=float("inf")))
-        statistic.sort()
-        # The tolerance keeps 0.07 * 100 = 7.000000000000001 and its like from costing a sample.
-        allowed = int(max_rejected * statistic.size + 1e-9)
-        if allowed >= statistic.size:
-            raise ValueError(f"Expected a share below 1. Received `max_rejected={max_rejected}`.")
-        value = float(statistic[statistic.size - 1 - allowed])
-        if value == float("inf"):
-            raise ValueError(
-                f"More than {max_rejected:.1%} of the calibration samples have no finite statistic, so no threshold "
-                "keeps that rate. Check that they are valid inputs and that the defense is adapted."
-            )
+        value = float(value)
         # In the middle of the gap: a sample on the threshold itself, or others alike, would fall to either side by rounding.
+        # It is never below the value, so what was promised with that as the threshold is kept.
         gap = 1e-5 * max(1.0, abs(value))
         above = float(statistic[statistic > value + gap / 10].min(initial=float("inf")))
         self.value.assign((value + above) / 2 if above < float("inf") else value + gap)

@@ -80,7 +80,7 @@ def report(
             by default those that go with the data set.
         source: The undefended model where it can't be reached inside, as in a SavedModel.
         bounds: Lowest and highest pixel value of a plain model; by default (0, 1). The data is moved there.
-        max_rejected: The share of clean samples that the model was calibrated to reject.
+        max_rejected: The share of fresh clean samples that calibration promised to reject at most.
         seed: Of the choice of samples and of everything random: equal seeds give equal pages, but for the times.
         data_dir, download: Where data sets are looked for first, and whether one that is not there is fetched.
         progress: Whether to show how far it is.

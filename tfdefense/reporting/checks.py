@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from tfdefense import conformal
+
 # Shares of the samples. Small ones of chance are forgiven: a check in red stands for a doubt that is worth a person's time.
 LEFT = 0.1
 MORE = 0.05
@@ -99,16 +101,29 @@ def _more(name, measured, what, text="The search was not long enough to say wher
 
 
 def _calibration(clean, promised, calibrated):
-    # The threshold came from a sample as well as this number: twice the variance of one.
-    slack = 2.5 * np.sqrt(2 * promised * (1 - promised) / clean["samples"]) + 0.005
-    high, low = promised + slack, max(0.0, promised - slack) if calibrated else 0.0
+    low, high = _allowed(clean["samples"], promised)
+    low = low if calibrated else 0.0
     return _check(
         "rejects clean samples as calibrated",
         low <= clean["rejected"] <= high,
         clean["rejected"],
-        f"{low:.1%} to {high:.1%}, for the {promised:.0%} promised",
+        f"{low:.1%} to {high:.1%}, for at most {promised:.0%} promised",
         "A threshold that has moved buys robustness with clean samples, or gives it away.",
     )
+
+
+def _allowed(samples, promised, doubt=0.01):
+    """Between which shares the rejected ones of so many samples lie, if as many others set the threshold.
+
+    How many did is not known, nor whether the promise was on average or with confidence: the lower limit is that of the latter.
+    """
+    from scipy.stats import betabinom
+
+    def limit(rank, tail):
+        return float(betabinom.ppf(tail, samples, max(1, rank), samples + 1 - max(1, rank))) / samples
+
+    strict, mean = conformal.rank(samples, promised, 0.95), conformal.rank(samples, promised)
+    return limit(strict, doubt / 2), limit(mean, 1 - doubt / 2)
 
 
 def _check(name, passed, measured, limit, text):

@@ -1,0 +1,41 @@
+"""The protocol that measures the promise of calibrated thresholds."""
+
+import json
+
+import numpy as np
+import pytest
+
+import tfdefense as td
+from evaluation import __main__ as runner
+from evaluation import calibration as protocol
+from evaluation import results
+from tfdefense.conformal import thresholds
+
+
+def test_whole_protocol(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "UNTRACKED", tmp_path / "runs")
+    monkeypatch.setattr(results, "commit", lambda: "abc")
+    common = {"dataset": "digits", "quick": True, "samples": None, "data_dir": None, "output": None}
+    content = json.loads(runner.execute("calibration", protocol, **common).read_text())
+    rows = {row["what"]: row for row in content["rows"]}
+    # Of 397 samples 20, 50 and 100 leave more than they are; the plain share is a rule for one detector.
+    assert len(rows) == 3 * (3 * len(protocol.SYSTEMS) - (len(protocol.SYSTEMS) - 1))
+    for size in (20, 50, 100):
+        plain, mean = (rows[f"DNR, {size} samples, {rule}"] for rule in ("share of these samples", "mean"))
+        assert plain["ours"] > mean["ours"] and plain["draws above"] >= mean["draws above"]
+    sure = rows["DNR, 100 samples, confidence 0.95"]
+    assert sure["ours"] < rows["DNR, 100 samples, mean"]["ours"] and sure["draws above"] < 0.3
+    assert rows["DNR, 50 samples, confidence 0.95"]["note"] == "too few: at least 59"
+
+
+def test_what_is_measured_is_what_calibrate_sets(held_out):
+    """The scores of each detector that the protocol works on, and the function it calls, against the model."""
+    scores = np.array(protocol.scores_of("digits_cnn.dnr", held_out.x), "float32")
+    base = td.base_model(td.zoo.load("digits_cnn.dnr"))
+    any_of = td.AnyOf(td.ThresholdDefense(), td.ThresholdDefense("non-me")).attach(base)
+    told = td.calibrate(any_of, held_out.x[:200])
+    found = thresholds(scores[1:, :200])
+    above = (scores[1:] > found[:, None]).any(axis=0)
+    assert told == pytest.approx(above[:200].mean())
+    # Between the sample at a threshold and the next, where the model puts its own, fresh ones may lie.
+    assert (td.evaluate(any_of, held_out.x, held_out.y).rejected <= above).all()

@@ -1,0 +1,198 @@
+"""Thresholds that keep their promise on fresh clean samples: split conformal prediction, for one detector or several.
+
+**The promise.** With n clean samples to calibrate on, drawn independently from what will come, a fresh clean sample is rejected
+with probability P. P depends on the n samples. `thresholds` keeps it at most a (`max_rejected`)
+
+- on average over draws of the n samples, or
+- with `confidence`: in at least that share of the draws.
+
+**One detector.** The threshold is the r-th largest of the n scores, and what lies strictly above it is rejected. Then P follows
+Beta(r, n + 1 - r), or is smaller where scores are tied. Its mean is r / (n + 1), so r = floor(a (n + 1)) keeps the mean: the rank
+ceil((n + 1)(1 - a)) of split conformal prediction, counted from below. P <= a as often as Binomial(n, a) >= r; with `confidence`
+r is the largest for which that probability suffices.
+
+**Several detectors.** The same r, by statistically equivalent blocks. Cut samples off one after the other. Each time choose a
+detector by nothing but what is cut off already, cut the sample that it scores highest among those left, and let that score be
+its threshold. Given what is cut off, the k samples left are independent draws from what is left of the distribution. So the
+next cut leaves a share of it that follows Beta(k, 1), independent of the cuts before. After r cuts the mass left is a product of
+Beta(n, 1), Beta(n - 1, 1), ..., Beta(n + 1 - r, 1), which is Beta(n + 1 - r, r); the mass cut off follows Beta(r, n + 1 - r),
+whatever the detectors are and however they depend on each other.
+
+- Any: a fresh sample that a detector scores above its threshold lies in the mass cut off. So P is at most that.
+- All: cut n + 1 - r samples from below instead. The mass left, which again follows Beta(r, n + 1 - r), is where all detectors are
+  above their thresholds.
+- Any of all, all of any: no order of cuts fits both. One half of the samples, drawn at random, gives every detector its score
+  at one common count. Given that half, the least count at which a sample is rejected is one number a sample, of independent
+  samples: the other half sets the count as for one detector.
+
+The detector with the fewest samples behind it cuts next, so all have about the same rate. Ties: were they broken by lot, the proof
+would hold to the letter; what lies strictly above a threshold is a part of what is cut off then. For the same reason any higher
+threshold keeps the promise too. A sample with no finite score is the most suspicious one: it is rejected at any threshold.
+
+References: Tukey, 1947, and Fraser, 1951, on statistically equivalent blocks; Vovk, 2012, Conditional validity of inductive
+conformal predictors.
+"""
+
+import numpy as np
+
+# Keeps 0.07 * 100 = 7.000000000000001, 0.29 * 100 = 28.999999999999996 and their like from costing a sample.
+_EPSILON = 1e-9
+
+
+class NoRoom(ValueError):
+    """More samples are rejected at any threshold than the promise allows."""
+
+
+def check_promise(max_rejected, confidence=None):
+    if not 0 <= max_rejected < 1:
+        raise ValueError(f"`max_rejected` must be a share in [0, 1), such as 0.05. Received: {max_rejected}.")
+    if confidence is None:
+        return
+    if not 0 < confidence < 1:
+        raise ValueError(f"`confidence` must be None or lie in (0, 1), such as 0.95. Received: {confidence}.")
+    if max_rejected == 0:
+        raise ValueError("No number of samples shows that none will be rejected. Pass `max_rejected` above 0, or no `confidence`.")
+
+
+def promise(max_rejected, confidence=None):
+    """What is promised, in words."""
+    if max_rejected == 0:
+        return "none of these samples is rejected"
+    sure = "on average" if confidence is None else f"with {100 * confidence:.4g} % confidence"
+    return f"{sure} at most {100 * max_rejected:.4g} % of fresh clean samples are rejected"
+
+
+def rank(samples, max_rejected, confidence=None):
+    """The r for which the r-th largest of so many scores keeps the promise; 0 where they are too few."""
+    if confidence is None:
+        return int(max_rejected * (samples + 1) + _EPSILON)
+    ranks = np.arange(1, samples + 1)
+    return int(np.sum(_in_doubt(ranks, samples, max_rejected) <= 1 - confidence + 1e-12))
+
+
+def _in_doubt(ranks, samples, max_rejected):
+    """How often the threshold of that rank rejects more: Binomial(samples, max_rejected) < rank."""
+    from scipy.special import bdtr
+
+    return bdtr(ranks - 1.0, samples, max_rejected)
+
+
+def fewest(max_rejected, confidence=None, ranks=1):
+    """The smallest number of samples for which `rank` is at least `ranks`."""
+    low, high = 0, 1
+    while rank(high, max_rejected, confidence) < ranks:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if rank(middle, max_rejected, confidence) >= ranks else (middle, high)
+    return high
+
+
+def thresholds(scores, decide=None, max_rejected=0.05, confidence=None):
+    """The threshold of each detector, above which it rejects, so that joined they keep the promise.
+
+    `max_rejected=0` promises nothing of fresh samples: none of these is rejected.
+
+    Args:
+        scores: Detector scores of clean samples, shape (detectors, samples). NaN is rejected at any threshold.
+        decide: Which samples are rejected, from which detectors reject which, both boolean; monotone. None joins by "any".
+    """
+    decide = decide or (lambda rejects: rejects.any(axis=0))
+    scores = np.array(scores)
+    lost = np.isnan(scores).any(axis=0)
+    scores[:, lost] = np.inf
+    none = np.zeros(scores.shape, bool)
+    always, never = decide(none) | lost, ~decide(~none) & ~lost
+    alone, needed = _decisive(decide, none)
+    # Where a detector decides nothing, it neither cuts a sample off nor keeps it.
+    if np.array_equal(decide(alone) | lost, ~never) and np.array_equal(decide(~alone) | lost, always):
+        found = _any(np.where(always, np.inf, np.where(alone, scores, -np.inf)), always, max_rejected, confidence)
+    elif np.array_equal(decide(needed) | lost, ~never):
+        found = _all(np.where(always, np.inf, np.where(never, -np.inf, np.where(needed, scores, np.inf))), max_rejected, confidence)
+    else:
+        found = _halves(scores, lambda rejects: decide(rejects) | lost, max_rejected, confidence)
+    if not (found < np.inf).all():
+        lost = always | np.isinf(scores).any(axis=0)
+        raise NoRoom(
+            f"{lost.mean():.1%} of these samples have no finite statistic in one of the detectors and are rejected at any "
+            f"threshold. Received `max_rejected={max_rejected}`. Check that they are valid inputs and that the defense is adapted."
+        )
+    # Below the lowest there is nothing to tell apart; -inf would be no threshold.
+    return np.maximum(found, scores.min(axis=1))
+
+
+def _decisive(decide, none):
+    """For each detector, the samples that it rejects alone, and those that all others together do not."""
+    alone, needed = np.zeros_like(none), np.zeros_like(none)
+    for index in range(len(none)):
+        only = none.copy()
+        only[index] = True
+        alone[index], needed[index] = decide(only), ~decide(~only)
+    return alone, needed
+
+
+def _any(scores, always, max_rejected, confidence):
+    detectors, samples = scores.shape
+    if max_rejected == 0:
+        return _cut(scores, 0)
+    allowed = rank(samples, max_rejected, confidence)
+    # A detector that cuts nothing off has no threshold.
+    if allowed < detectors:
+        raise _too_few(samples, max_rejected, confidence, fewest(max_rejected, confidence, detectors))
+    return _cut(scores, allowed) if always.sum() + detectors <= allowed else np.full(detectors, np.inf)
+
+
+def _all(scores, max_rejected, confidence):
+    samples = scores.shape[1]
+    allowed = rank(samples, max_rejected, confidence) if max_rejected else 1
+    if allowed < 1:
+        raise _too_few(samples, max_rejected, confidence, fewest(max_rejected, confidence))
+    return -_cut(-scores, samples + 1 - allowed)
+
+
+def _cut(scores, number):
+    """The scores at which each detector cut last, after so many cuts; its highest where it cut nothing."""
+    order = np.argsort(-scores, axis=1, kind="stable")
+    gone, behind = np.zeros(scores.shape[1], bool), [0] * len(scores)
+    for _ in range(number):
+        detector = behind.index(min(behind))
+        while gone[order[detector, behind[detector]]]:
+            behind[detector] += 1
+        gone[order[detector, behind[detector]]] = True
+        behind[detector] += 1
+    return np.array([one[places[max(count, 1) - 1]] for one, places, count in zip(scores, order, behind, strict=True)])
+
+
+def _halves(scores, decide, max_rejected, confidence):
+    samples = scores.shape[1]
+    half = counted = np.ones(samples, bool)
+    allowed = 1
+    if max_rejected:
+        # In the order in which they came, one half may be other classes than the other.
+        half = np.random.default_rng(0).permutation(samples) < samples // 2
+        counted, allowed = ~half, rank(samples - samples // 2, max_rejected, confidence)
+    falling = -np.sort(-scores[:, half], axis=1)
+    low = np.isinf(falling).sum(axis=1).max(initial=0)
+
+    def rejected(count):
+        return decide(scores > falling[:, count, None])[counted].sum()
+
+    given = decide(np.zeros(scores.shape, bool))[counted].sum()
+    if allowed < 1 or (low == 0 and given < allowed <= rejected(0)):
+        # How many suffice depends on the scores.
+        least = 2 * fewest(max_rejected, confidence, len(scores) + 1)
+        raise _too_few(samples, max_rejected, confidence, f"about {max(least, 2 * samples)}")
+    if low >= falling.shape[1] or rejected(low) >= allowed:
+        return np.full(len(scores), np.inf)
+    high = falling.shape[1] - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if rejected(middle) < allowed else (low, middle - 1)
+    return falling[:, low]
+
+
+def _too_few(samples, max_rejected, confidence, least):
+    return ValueError(
+        f"{samples} samples are too few to promise that {promise(max_rejected, confidence)}. Expected at least {least}. "
+        "Calibrate on more, or allow more."
+    )
