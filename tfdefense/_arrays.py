@@ -64,9 +64,9 @@ def _parts(batch, dataset):
     """The samples of a batch, or its samples and labels, as arrays."""
     parts = batch if isinstance(batch, tuple | list) else (batch,)
     if isinstance(batch, dict) or not 1 <= len(parts) <= 2:
-        received = f"a dict of {', '.join(map(repr, batch))}" if isinstance(batch, dict) else f"{len(parts)} parts"
+        gives = f"a dict of {', '.join(map(repr, batch))}" if isinstance(batch, dict) else f"{len(parts)} parts"
         raise ValueError(
-            f"Expected batches of samples or of pairs (samples, labels). Received a {type(dataset).__name__} that gives {received}. "
+            f"Expected batches of samples or of pairs (samples, labels). Received a {type(dataset).__name__} that gives {gives}. "
             "Map it to pairs: `dataset.map(lambda ...: (samples, labels))`."
         )
     arrays = [np.asarray(part) for part in parts]

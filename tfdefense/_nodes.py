@@ -4,7 +4,7 @@ import contextlib
 
 import keras
 
-from tfdefense.graph import walk
+from tfdefense.graph import behind, walk
 
 
 @contextlib.contextmanager
@@ -14,13 +14,19 @@ def unnoted(model):
     Keras lists on every operation the calls that use its outputs, and reads that list nowhere: saving, cloning and running go
     from a call back to its inputs.
     """
-    operations = list(_operations(model))
-    before = [len(operation._outbound_nodes) for operation in operations]
+    known = {id(operation): operation for operation in _operations(model)}
+    before = [(operation, len(operation._inbound_nodes), len(operation._outbound_nodes)) for operation in known.values()]
     try:
         yield
     finally:
-        for operation, count in zip(operations, before, strict=True):
-            del operation._outbound_nodes[count:]
+        again = []
+        for operation, calls, uses in before:
+            del operation._outbound_nodes[uses:]
+            again += [tensor for node in operation._inbound_nodes[calls:] for tensor in node.arguments.keras_tensors]
+        # Where the layers were called again, as in the copy of a graph, they hold what these calls came from, such as its input.
+        for operation, _ in behind(again):
+            if id(operation) not in known:
+                operation._outbound_nodes.clear()
 
 
 def _operations(model):

@@ -46,8 +46,8 @@ class View:
     """A model as attacks and metrics see it: scores, suspicion and label of a batch, and the bounds of its inputs.
 
     Compiled functions are kept with the view, one for every kind of step: `View.of` gives the same view for the same
-    model, so that a sweep over sizes compiles once; views are kept with their model and end with it. What a function stands for may change from call to call: its view is
-    made anew, but for whoever passes the view in place of the function.
+    model, so that a sweep over sizes compiles once. It is kept with the model and ends with it. What a function stands for may
+    change from call to call: its view is made anew, but for whoever passes the view in place of the function.
     """
 
     # Whether `label` comes from another model than scores and suspicion: these then prove nothing.
