@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 import tfdefense as td
-from tfdefense._batches import MOST, ROOM, batches, samples_at_once
+from tfdefense._batches import MOST, ROOM, samples_at_once
+from tfdefense._progress import batches
 from tfdefense.calibration import run_batches
 from tfdefense.contract import nodes_of
 
@@ -80,37 +81,43 @@ def test_long_work_says_how_far_it_is_and_short_work_nothing(monkeypatch, capsys
     assert [part.start for part in batches(700, 256)] == [0, 256, 512]
     assert capsys.readouterr().err == ""
     now = iter(range(0, 10_000, 100))
-    monkeypatch.setattr("tfdefense._batches.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("tfdefense._progress.time.monotonic", lambda: next(now))
     assert len(list(batches(1000, 100))) == 10
     told = capsys.readouterr().err
     assert "1,000 samples, 100 at once" in told and "left" in told
 
 
-@pytest.fixture(scope="module")
-def safetynet(classifier, digits):
-    noise = np.random.default_rng(1).choice([-0.2, 0.2], (200, 8, 8, 1))
-    x_adv = np.clip(digits.x[:200] + noise, 0, 1).astype("float32")
-    defended = td.SafetyNet(["conv_1"], C=100.0).attach(classifier)
-    return td.adapt(defended, digits.x[:200], digits.y[:200], adversarial=x_adv, max_rejected=None)
+def coded(classifier, x, y):
+    noise = np.random.default_rng(1).choice([-0.2, 0.2], x.shape)
+    x_adv = np.clip(x + noise, 0, 1).astype("float32")
+    return td.adapt(td.SafetyNet(["conv_1"], C=100.0).attach(classifier), x, y, adversarial=x_adv, max_rejected=None)
 
 
-def test_neighbours_in_a_batch_change_no_decision(safetynet, held_out):
+def rejecting(classifier, x, y):
+    return td.adapt(td.NeuralRejection("features", C=100.0).attach(classifier), x, y, max_rejected=None)
+
+
+@pytest.mark.parametrize("defense", [coded, rejecting])
+def test_neighbours_in_a_batch_change_no_decision(classifier, digits, held_out, defense):
     """Matrix products round by the size of the batch; no threshold stands where that would show."""
-    # Each digit thrice, changed a little: statistics that are nearer to each other than rounding moves them.
-    noise = np.random.default_rng(0).uniform(-1e-5, 1e-5, (3, 20, 8, 8, 1))
+    defended = defense(classifier, digits.x[:200], digits.y[:200])
+    # Each digit thrice, changed by less than a step of float16: statistics as near to each other as rounding moves them.
+    noise = np.random.default_rng(0).uniform(-1e-6, 1e-6, (3, 20, 8, 8, 1))
     x = np.clip(held_out.x[:20] + noise, 0, 1).reshape(-1, 8, 8, 1).astype("float32")
-    ((layer, node),) = nodes_of(safetynet, td.layers.Threshold)
-    statistic = keras.Model(safetynet.inputs[0], node.arguments.keras_tensors)
-    values = {size: run_batches(statistic, x, size)[0] for size in (1, 7, 256)}
-    assert any((values[256] != values[size]).any() for size in (1, 7))
-    for allowed in range(30):
-        layer.calibrate(values[256], allowed / len(x))
-        rejected = [np.asarray(layer(value)) > 0 for value in values.values()]
-        assert all((one == rejected[-1]).all() for one in rejected), f"{allowed} allowed"
-        assert rejected[-1].sum() <= allowed
-    td.calibrate(safetynet, x, max_rejected=0.1)
-    labels = [td.decisions.decide(safetynet, x, batch_size=size).label for size in (1, 7, 256)]
-    assert (labels[0] == labels[2]).all() and (labels[1] == labels[2]).all()
+    ((layer, node),) = nodes_of(defended, td.layers.Threshold)
+    statistic = keras.Model(defended.inputs[0], node.arguments.keras_tensors[0])
+    alone, sevens, together = (run_batches(statistic, x, size)[0] for size in (1, 7, 256))
+    assert (alone != together).any()
+    for allowed in range(len(x)):
+        layer.calibrate(together, allowed / len(x))
+        rejected = np.asarray(layer(together)) > 0
+        assert rejected.sum() <= allowed
+        np.testing.assert_array_equal(np.asarray(layer(alone)) > 0, rejected)
+        np.testing.assert_array_equal(np.asarray(layer(sevens)) > 0, rejected)
+    td.calibrate(defended, x, max_rejected=0.2)
+    alone, sevens, together = (td.decisions.decide(defended, x, batch_size=size).label for size in (1, 7, 256))
+    np.testing.assert_array_equal(alone, together)
+    np.testing.assert_array_equal(sevens, together)
 
 
 def test_threshold_passes_over_gaps_that_rounding_crosses():

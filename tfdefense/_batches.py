@@ -1,7 +1,4 @@
-"""How many samples go through a network at once, and how far a long run of them is."""
-
-import contextlib
-import time
+"""How many samples go through a network at once."""
 
 import keras
 
@@ -10,8 +7,6 @@ from tfdefense.graph import walk
 # Bytes of activations that a batch may take, and samples that it has at most.
 ROOM = 2**28
 MOST = 256
-# Seconds of work that nobody is told of.
-QUIET = 5
 
 
 def samples_at_once(model, x):
@@ -36,18 +31,3 @@ def _bytes_a_sample(model, shape):
         if isinstance(operation, keras.Model):
             total += _bytes_a_sample(operation, shape)
     return total
-
-
-def batches(count, size):
-    """Slices of `size` samples. What takes longer than a few seconds shows how far it is, and `size`."""
-    begun, shown, first = time.monotonic(), None, 0
-    with contextlib.ExitStack() as stack:
-        for start in range(0, count, size):
-            yield slice(start, start + size)
-            done = min(start + size, count)
-            if shown is None and done < count and time.monotonic() - begun > QUIET:
-                from tfdefense._console import estimate
-
-                shown, first = stack.enter_context(estimate()), done
-            if shown is not None:
-                shown(f"{count:,} samples, {size} at once", done - first, count - first)

@@ -7,7 +7,8 @@ import keras
 import numpy as np
 
 from tfdefense._arrays import pairs, samples
-from tfdefense._batches import batches, samples_at_once
+from tfdefense._batches import samples_at_once
+from tfdefense._progress import batches
 from tfdefense.contract import bounds_of, nodes_of, reject_node, unready
 from tfdefense.layers import AdaptableLayer, Threshold
 
