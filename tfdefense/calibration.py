@@ -7,14 +7,16 @@ import keras
 import numpy as np
 
 from tfdefense import conformal
-from tfdefense._arrays import as_array
+from tfdefense._arrays import pairs, samples
+from tfdefense._batches import samples_at_once
+from tfdefense._progress import batches
 from tfdefense.contract import bounds_of, check_sound, nodes_of, reject_node, unready
 from tfdefense.layers import AdaptableLayer, Threshold
 
 
 def check_images(defended, x):
     reject_node(defended)
-    x = as_array(x)
+    x = samples(x)
     expected = tuple(defended.inputs[0].shape)
     if x.ndim != len(expected) or any(e not in (None, r) for e, r in zip(expected[1:], x.shape[1:], strict=True)):
         raise ValueError(f"Expected samples of shape {expected}. Received {x.shape}.")
@@ -49,11 +51,13 @@ def _without_training(operation):
     return lambda *args, **kwargs: operation(*args, **kwargs | {"training": False})
 
 
-def run_batches(model, x, batch_size):
-    """The outputs of a model as a list of arrays, for an array or a list of them. Unlike `predict` it compiles nothing."""
-    parts = []
-    for start in range(0, len(x[0] if isinstance(x, list) else x), batch_size):
-        part = slice(start, start + batch_size)
+def run_batches(model, x, batch_size=None):
+    """The outputs of a model as a list of arrays, for an array or a list of them. Unlike `predict` it compiles nothing.
+
+    Without `batch_size` as many samples go through at once as memory allows; see `samples_at_once`.
+    """
+    parts, first = [], x[0] if isinstance(x, list) else x
+    for part in batches(len(first), batch_size or samples_at_once(model, first)):
         batch = [array[part] for array in x] if isinstance(x, list) else x[part]
         options = {"training": False} if isinstance(model, keras.Model) else {}
         outputs = keras.tree.flatten(model(batch, **options))
@@ -61,13 +65,13 @@ def run_batches(model, x, batch_size):
     return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
 
-def adapt(defended, x, y, *, adversarial=None, calibration=None, max_rejected=0.05, confidence=None, batch_size=256):
+def adapt(defended, x, y=None, *, adversarial=None, calibration=None, max_rejected=0.05, confidence=None, batch_size=None):
     """Sets all of a defense that is not trained by gradient, then its thresholds.
 
     Args:
         defended: A defended model.
-        x: Training samples.
-        y: Their classes.
+        x: Training samples, or a data set of batches (samples, classes) such as a `tf.data.Dataset`, which is read into memory.
+        y: Their classes; None where the data set has them.
         adversarial: Adversarial samples, for layers that learn to tell them from `x`; how many of them, of which attacks, is
             yours to choose. Those that are `x` as it was, which an attack leaves alone where the model is wrong already, are
             left out.
@@ -75,13 +79,14 @@ def adapt(defended, x, y, *, adversarial=None, calibration=None, max_rejected=0.
             samples is then higher than promised.
         max_rejected, confidence: Share of fresh clean samples that may be rejected, as in `td.calibrate`. None leaves the
             thresholds alone. So do thresholds of your own where no `calibration` is given.
-        batch_size: Samples at once through the network.
+        batch_size: Samples at once through the network; None takes as many as keep its activations within 256 MiB, at most 256.
 
     Returns:
         The same model.
     """
     reject_node(defended)
-    x, y = check_images(defended, x), np.asarray(y)
+    x, y = pairs(x, y)
+    x = check_images(defended, x)
     if y.shape[:1] != (len(x),):
         raise ValueError(f"Expected as many labels as samples. Received {len(x)} samples and labels of shape {y.shape}.")
     y = y[:, 0] if y.shape[1:] == (1,) else y
@@ -164,7 +169,7 @@ def forget_compiled(model):
             getattr(model, f"make_{name}_function")(force=True)
 
 
-def calibrate(defended, x, *, max_rejected=0.05, confidence=None, batch_size=256):
+def calibrate(defended, x, *, max_rejected=0.05, confidence=None, batch_size=None):
     """Sets the thresholds so that at most a share `max_rejected` of fresh clean samples is rejected, by all detectors together.
 
     The promise is one on samples to come that are drawn as `x` was, independently. By default the rate keeps it on average over
@@ -174,10 +179,11 @@ def calibrate(defended, x, *, max_rejected=0.05, confidence=None, batch_size=256
 
     Args:
         defended: A defended model, adapted.
-        x: Clean samples that it has not seen. At 5 % one detector needs 19 of them, 59 with `confidence=0.95`.
+        x: Clean samples that it has not seen, or a data set of batches, as for `td.adapt`; labels in it are left out. At 5 % one
+            detector needs 19 samples, 59 with `confidence=0.95`.
         max_rejected: The share promised. 0 promises nothing of fresh samples: none of `x` is rejected.
         confidence: How sure the promise must be, such as 0.95; None promises the mean.
-        batch_size: Samples at once through the network.
+        batch_size: Samples at once through the network; None as for `td.adapt`.
 
     Returns:
         The share of `x` that is rejected now.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfdefense._arrays import as_array
+from tfdefense._arrays import as_array, samples
 from tfdefense.bounds import checked_bounds
 
 
@@ -18,7 +18,7 @@ class Decisions:
     label: np.ndarray
 
 
-def decide(model, x, *, batch_size=256):
+def decide(model, x, *, batch_size=None):
     """Runs a model on samples and gives its scores, suspicion and labels (-1 = rejected).
 
     Scores are those that attacks work on: of a Keras model what is behind its softmax, of a function that gives probabilities
@@ -27,10 +27,13 @@ def decide(model, x, *, batch_size=256):
     Args:
         model: A defended model, a plain classifier, a loaded SavedModel, or a `View`.
         x: Samples, any values: what a defended model does not accept it rejects.
-        batch_size: Samples at once.
+        batch_size: Samples at once; None takes as many as keep the activations of a Keras model within 256 MiB, at most 256.
     """
+    from tfdefense._batches import samples_at_once
+
     view = View.of(model)
-    x = view.check_shape(x).astype("float32", copy=False)
+    x = view.check_shape(samples(x)).astype("float32", copy=False)
+    batch_size = batch_size or samples_at_once(view.model, x)
     view.learn(x[:batch_size])
     parts = [view.run(x[start : start + batch_size]) for start in range(0, len(x), batch_size)]
     scores, suspicion, label = (
@@ -43,8 +46,8 @@ class View:
     """A model as attacks and metrics see it: scores, suspicion and label of a batch, and the bounds of its inputs.
 
     Compiled functions are kept with the view, one for every kind of step: `View.of` gives the same view for the same
-    model, so that a sweep over sizes compiles once. What a function stands for may change from call to call: its view is
-    made anew, but for whoever passes the view in place of the function.
+    model, so that a sweep over sizes compiles once. It is kept with the model and ends with it. What a function stands for may
+    change from call to call: its view is made anew, but for whoever passes the view in place of the function.
     """
 
     # Whether `label` comes from another model than scores and suspicion: these then prove nothing.
@@ -55,7 +58,7 @@ class View:
         if isinstance(model, View):
             return model
         bounds = None if bounds is None else checked_bounds(bounds)
-        return _view(model, bounds, _identities(model)) if _lasts(model) else View(model, bounds)
+        return _kept_view(model, ("itself", bounds), lambda: View(model, bounds)) if _lasts(model) else View(model, bounds)
 
     def __init__(self, model, bounds=None):
         import keras
@@ -103,10 +106,12 @@ class View:
         """Attacks on softmax outputs stall where they saturate: use the logits behind them where they can be reached."""
         import keras
 
+        from tfdefense._nodes import unnoted
         from tfdefense.graph import expose
 
         try:
-            exposed = expose(model)
+            with unnoted(model):
+                exposed = expose(model)
         except ValueError:
             return None
         return functools.partial(keras.Model(exposed.input, exposed.logits), training=False)
@@ -217,7 +222,9 @@ class View:
                 f"The undefended model inside a {type(self.model).__name__} can't be reached. Say which model to take instead: "
                 "`td.attacks.Transfer(attack, source=model)`, or the start `td.attacks.Of(model)`."
             )
-        return _base_view(self.model, self.bounds, _identities(self.model))
+        from tfdefense.contract import base_model
+
+        return _kept_view(self.model, ("base", self.bounds), lambda: View(base_model(self.model), self.bounds))
 
 
 def _lasts(model):
@@ -280,14 +287,15 @@ def scaled_gradient(call):
     return scaled
 
 
-# Few models are attacked at once; a sweep over many must not keep them all alive.
-@functools.lru_cache(maxsize=8)
-def _view(model, bounds, identities):
-    return View(model, bounds)
+def _kept_view(model, key, build):
+    """The view of a model under `key`, built once for the variables that it has now.
 
-
-@functools.lru_cache(maxsize=8)
-def _base_view(model, bounds, identities):
-    from tfdefense.contract import base_model
-
-    return View(base_model(model), bounds)
+    It is an attribute of the model, which it refers to in turn: both go when nobody else holds the model. A table beside them
+    would keep the models of a long sweep alive.
+    """
+    # Not by `setattr`: Keras tracks what is set on its models.
+    kept = vars(model).setdefault("_tfdefense_views", {})
+    identities = _identities(model)
+    if key not in kept or kept[key][0] != identities:
+        kept[key] = identities, build()
+    return kept[key][1]

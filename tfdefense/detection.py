@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfdefense._nodes import unnoted
 from tfdefense.adversarial import AdversarialTraining, pick
 from tfdefense.attacks.checks import check
 from tfdefense.contract import base_model, bounds_of, defend
@@ -58,8 +59,9 @@ class DetectorTraining(AdversarialTraining):
         image = keras.Input(defended.inputs[0].shape[1:], dtype=defended.inputs[0].dtype, name="image")
         # At a threshold of one half: that of the defended model is set when the branch is trained.
         scores = base_model(defended).outputs[0]
-        attacked = defend(defended.inputs[0], scores, branch(maps), bounds=bounds_of(defended), name="attacked")
-        head = keras.Model(image, branch(frozen(image)), name=f"{defended.name}_detector")
+        with unnoted(defended):
+            attacked = defend(defended.inputs[0], scores, branch(maps), bounds=bounds_of(defended), name="attacked")
+            head = keras.Model(image, branch(frozen(image)), name=f"{defended.name}_detector")
         super().__init__(head, attacks, share=share, target=attacked, seed=seed)
         self.harmless = [_Harmless(kind, size) for kind, size in harmless]
         self._hidden.trained = defended

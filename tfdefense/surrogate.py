@@ -2,6 +2,7 @@
 
 import keras
 
+from tfdefense._nodes import unnoted
 from tfdefense.graph import as_functional
 from tfdefense.layers import Smoothed
 
@@ -68,7 +69,8 @@ def smoothed(model, slope=10.0, widen=1.0, *, straight_through=False):
             stand_ins[layer.name] = smooth(layer)
         return stand_ins[layer.name](*args, **kwargs)
 
-    return keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=call)
+    with unnoted(model):
+        return keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=call)
 
 
 def anneal(surrogate, slope, widen):

@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 import tfdefense as td
 from tfdefense.layers import RBFSVM, Threshold
@@ -192,14 +191,3 @@ def test_arrays_on_disk_are_arrays():
     model, lazy = network(), type("Dataset", (Lazy,), {})()
     assert td.evaluate(model, lazy, Y).accuracy == td.evaluate(model, X, Y).accuracy
     np.testing.assert_array_equal(td.decisions.decide(model, lazy).label, td.decisions.decide(model, X).label)
-
-
-def test_data_set_of_batches_says_how_to_collect_it():
-    defended = td.NeuralRejection("hidden").attach(network())
-    batches = tf.data.Dataset.from_tensor_slices((X, Y)).batch(32)
-    for call in (lambda: td.adapt(defended, batches, None), lambda: td.evaluate(network(), batches, Y)):
-        with pytest.raises(ValueError, match="Expected an array of samples. Received a _BatchDataset. Collect what it gives"):
-            call()
-    x, y = (np.concatenate(parts) for parts in zip(*batches, strict=True))
-    np.testing.assert_array_equal(x, X)
-    np.testing.assert_array_equal(y, Y)

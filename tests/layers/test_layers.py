@@ -102,7 +102,7 @@ def test_ties_at_the_threshold_are_kept():
 def test_samples_without_a_statistic_use_up_the_rate():
     layer = L.Threshold()
     layer.calibrate(np.array([np.nan, np.inf, 0.0, 1.0]), 0.6)
-    assert float(flat(layer.value)[0]) == pytest.approx(1.0, abs=1e-4)
+    assert 1.0 < float(flat(layer.value)[0]) < 1.01
     with pytest.raises(ValueError, match="50.0% of these samples have no finite statistic"):
         layer.calibrate(np.array([np.nan, np.inf, 0.0, 1.0]), 0.4)
 

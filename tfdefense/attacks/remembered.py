@@ -6,7 +6,7 @@ import numpy as np
 
 from tfdefense.kept import content
 
-# Bytes of samples that are remembered in this process; the oldest go first.
+# Bytes of samples that are remembered in this process; the oldest go first. Samples alone: models are known by their content.
 ROOM = 2**28
 _found = {}
 

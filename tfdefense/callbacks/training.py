@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 
-from tfdefense._arrays import as_array
+from tfdefense._arrays import pairs, samples
 from tfdefense.calibration import adapt, calibrate, check_images
 from tfdefense.conformal import check_promise
 from tfdefense.contract import base_model, bounds_of, is_defended, unready
@@ -59,15 +59,15 @@ class CalibrateRejection(_Measuring):
     List it behind `EarlyStopping(restore_best_weights=True)`, which would bring back the thresholds of an earlier epoch.
 
     Args:
-        x: Held-out clean samples: those trained on look less suspicious than new ones will.
+        x: Held-out clean samples, or a data set of batches of them: those trained on look less suspicious than new ones will.
         max_rejected, confidence: Share of fresh clean samples that may be rejected, on average or with confidence.
         every_epoch: Also after every epoch, so that the validation of the next one sees thresholds that fit.
-        batch_size: Samples at once.
+        batch_size: Samples at once; None as for `td.calibrate`.
 
     Example: `defended.fit(x_train, y_train, callbacks=[CalibrateRejection(x_held_out, max_rejected=0.05)])`
     """
 
-    def __init__(self, x, max_rejected=0.05, *, confidence=None, every_epoch=False, batch_size=256):
+    def __init__(self, x, max_rejected=0.05, *, confidence=None, every_epoch=False, batch_size=None):
         super().__init__()
         check_promise(max_rejected, confidence)
         self.x = _samples(x)
@@ -101,16 +101,16 @@ class AdaptDefense(_Measuring):
     follows from the samples, so those of an earlier epoch need not fit.
 
     Args:
-        x: Training samples.
-        y: Their classes.
+        x: Training samples, or a data set of batches (samples, classes).
+        y: Their classes; None where the data set has them.
         attack: For defenses that learn from adversarial samples: what makes them, on the undefended model of that moment.
         every_epoch: Also after every epoch.
-        batch_size: Samples at once.
+        batch_size: Samples at once; None as for `td.adapt`.
 
     Example: `defended.fit(x, y, callbacks=[AdaptDefense(x, y), CalibrateRejection(x_held_out)])`
     """
 
-    def __init__(self, x, y, *, attack=None, every_epoch=False, batch_size=256):
+    def __init__(self, x, y=None, *, attack=None, every_epoch=False, batch_size=None):
         super().__init__()
         self.x, self.y = _pairs(x, y)
         self.attack = attack
@@ -138,7 +138,7 @@ class AdaptDefense(_Measuring):
         adversarial = None
         if self.attack is not None:
             base, bounds = base_model(self.measured), bounds_of(self.measured)
-            adversarial = self.attack(base, self.x, self.y, bounds=bounds, batch_size=self.batch_size).x_adv
+            adversarial = self.attack(base, self.x, self.y, bounds=bounds, batch_size=self.batch_size or 128).x_adv
         adapt(self.measured, self.x, self.y, adversarial=adversarial, max_rejected=None, batch_size=self.batch_size)
 
 
@@ -150,8 +150,8 @@ class RobustAccuracy(_Measuring):
 
     Args:
         attack: Such as `td.attacks.FGSM(0.1)`.
-        x: Samples, a few hundred.
-        y: Their classes.
+        x: Samples, a few hundred, or a data set of batches (samples, classes).
+        y: Their classes; None where the data set has them.
         every: Attack after every so many epochs.
         bounds: Lowest and highest pixel value, for a plain model; by default (0, 1).
         batch_size: Samples at once.
@@ -161,7 +161,7 @@ class RobustAccuracy(_Measuring):
 
     every_epoch = True
 
-    def __init__(self, attack, x, y, *, every=1, bounds=None, batch_size=128):
+    def __init__(self, attack, x, y=None, *, every=1, bounds=None, batch_size=128):
         super().__init__()
         if not callable(attack):
             raise ValueError(f"Expected an attack, such as `td.attacks.FGSM(0.1)`. Received: {type(attack).__name__}.")
@@ -195,14 +195,15 @@ class RobustAccuracy(_Measuring):
 
 
 def _samples(x):
-    x = as_array(x)
+    x = samples(x)
     if x.ndim == 0 or len(x) == 0:
         raise ValueError(f"Expected at least one sample. Received an array of shape {x.shape}.")
     return x
 
 
 def _pairs(x, y):
-    x, y = _samples(x), np.asarray(y)
+    x, y = pairs(x, y)
+    x = _samples(x)
     if y.shape[:1] != (len(x),):
         raise ValueError(f"Expected as many labels as samples. Received {len(x)} samples and labels of shape {y.shape}.")
     return x, y

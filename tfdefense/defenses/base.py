@@ -1,3 +1,4 @@
+from tfdefense._nodes import unnoted
 from tfdefense.contract import defend
 from tfdefense.graph import behind, expose
 from tfdefense.layers import Join, Threshold
@@ -33,12 +34,13 @@ class Defense:
             bounds: Lowest and highest value of its inputs.
             name: Name of the defended model.
         """
-        exposed = expose(model, self.layers)
-        scores, suspicion = self.suspect(exposed.logits, exposed.taps)
-        # A dustbin is no class of the undefended classifier: an attack that starts from its examples would end in there.
-        base = exposed.logits[:, :-1] if self.has_dustbin else exposed.logits
-        _give_free_names([exposed.logits, *exposed.taps.values()], [scores, suspicion, base])
-        return defend(exposed.input, scores, suspicion, base=base, bounds=bounds, name=name)
+        with unnoted(model):
+            exposed = expose(model, self.layers)
+            scores, suspicion = self.suspect(exposed.logits, exposed.taps)
+            # A dustbin is no class of the undefended classifier: an attack that starts from its examples would end in there.
+            base = exposed.logits[:, :-1] if self.has_dustbin else exposed.logits
+            _give_free_names([exposed.logits, *exposed.taps.values()], [scores, suspicion, base])
+            return defend(exposed.input, scores, suspicion, base=base, bounds=bounds, name=name)
 
 
 def _give_free_names(theirs, ours):

@@ -41,14 +41,14 @@ class DensityDefense(Defense):
         return logits, KernelDensity(**self.options)(features, logits)
 
 
-def capping_error(defended, x, y, probes, *, batch_size=256):
+def capping_error(defended, x, y, probes, *, batch_size=None):
     """What a density that stores fewer points than there are training samples says of others, less what all would say.
 
     Args:
         defended: An adapted model with a `td.layers.KernelDensity` in it.
         x, y: The training samples that it was adapted on, and their classes.
         probes: Samples at which to compare, none of them among the training samples.
-        batch_size: Samples at once through the network.
+        batch_size: Samples at once through the network; None as for `td.adapt`.
 
     Returns:
         One difference of log densities for each probe: zeros where every point is stored.

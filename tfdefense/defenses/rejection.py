@@ -111,7 +111,7 @@ class DeepNeuralRejection(_Machines):
         return scores, BestScore()(scores)
 
 
-def compress(defended, vectors, x, *, layers=None, calibration=None, max_rejected=0.05, confidence=None, batch_size=256):
+def compress(defended, vectors, x, *, layers=None, calibration=None, max_rejected=0.05, confidence=None, batch_size=None):
     """Makes the RBF machines of a defended model faster: fewer reference vectors each, refitted to keep the scores on `x`.
 
     Args:
@@ -121,7 +121,7 @@ def compress(defended, vectors, x, *, layers=None, calibration=None, max_rejecte
         layers: Names of the layers of machines to compress; None means all.
         calibration: Held-out samples to set the thresholds anew, as the scores change a little. None leaves them.
         max_rejected, confidence: Share of fresh clean samples that may be rejected, as in `td.calibrate`.
-        batch_size: Samples at once through the network.
+        batch_size: Samples at once through the network; None as for `td.adapt`.
 
     Returns:
         The same model.

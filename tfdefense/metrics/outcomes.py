@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from tfdefense._arrays import as_array
+from tfdefense._arrays import pairs
 from tfdefense.metrics import _check
 
 
@@ -141,14 +141,15 @@ class Outcomes:
         return self.guess
 
 
-def evaluate(model, x, y, *, batch_size=256, adversarial=None):
+def evaluate(model, x, y=None, *, batch_size=None, adversarial=None):
     """Right, rejected or wrong, for each sample.
 
     Args:
         model: A defended model, or a plain classifier (which rejects nothing).
-        x: Samples, or the result of an attack.
-        y: True classes of shape (n,).
-        batch_size: Samples a step.
+        x: Samples, the result of an attack, or a data set of batches (samples, classes) such as a `tf.data.Dataset`, which is
+            read into memory.
+        y: True classes of shape (n,); None where the data set has them.
+        batch_size: Samples a step; None as for `td.adapt`.
         adversarial: Whether the samples are perturbed; by default, whether `x` is the result of an attack.
 
     Example:
@@ -162,7 +163,7 @@ def evaluate(model, x, y, *, batch_size=256, adversarial=None):
     from tfdefense.decisions import decide
 
     perturbed = hasattr(x, "x_adv")
-    x = x.x_adv if perturbed else as_array(x)
+    x, y = pairs(x.x_adv if perturbed else x, y)
     y = _check.labels(y)
     _check.same_length(x=x, y=y)
     decisions = decide(model, x, batch_size=batch_size)
