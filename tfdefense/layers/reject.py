@@ -2,6 +2,7 @@ import keras
 from keras import ops
 
 from tfdefense.bounds import checked_bounds
+from tfdefense.class_names import checked_names
 
 
 @keras.saving.register_keras_serializable(package="tfdefense")
@@ -114,6 +115,7 @@ class Reject(keras.layers.Layer):
 
     Args:
         bounds: Lowest and highest value that an input may have.
+        class_names: Names of the classes in the order of the scores, kept for those who ask: `td.contract.class_names`.
 
     Call arguments:
         x: The model's input.
@@ -128,10 +130,11 @@ class Reject(keras.layers.Layer):
     [1, -1]
     """
 
-    def __init__(self, bounds=(0.0, 1.0), **kwargs):
+    def __init__(self, bounds=(0.0, 1.0), class_names=None, **kwargs):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.bounds = checked_bounds(bounds)
+        self.class_names = checked_names(class_names)
 
     def call(self, x, scores, suspicion, base=None):
         low, high = self.bounds
@@ -162,4 +165,4 @@ class Reject(keras.layers.Layer):
         }
 
     def get_config(self):
-        return {**super().get_config(), "bounds": self.bounds}
+        return {**super().get_config(), "bounds": self.bounds, "class_names": self.class_names}
