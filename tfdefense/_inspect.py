@@ -95,10 +95,12 @@ def _output(layer):
 
 
 def _state(layer):
-    from tfdefense.layers import AdaptableLayer, Threshold
+    from tfdefense.layers import AdaptableLayer, KernelDensity, Threshold
 
     if isinstance(layer, Threshold):
         return f"rejects above {float(layer.value.numpy()):.4g}" if layer.calibrated else "not calibrated"
+    if isinstance(layer, KernelDensity) and layer.adapted:
+        return f"adapted, sigma {float(layer.current_sigma):.4g}"
     if isinstance(layer, AdaptableLayer):
         return "adapted" if layer.adapted else "not adapted"
     return ""

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from tfdefense._arrays import as_array
+from tfdefense._constant import check_varies
 from tfdefense.contract import bounds_of, nodes_of, reject_node, unready
 from tfdefense.layers import AdaptableLayer, Threshold
 
@@ -188,6 +189,8 @@ def calibrate(defended, x, *, max_rejected=0.05, batch_size=256):
             raise ValueError(unready(defended))
     statistics = [node.arguments.keras_tensors[0] for _, node in nodes]
     values = run_batches(keras.Model(defended.inputs[0], statistics), x, batch_size)
+    for statistic, value in zip(statistics, values, strict=True):
+        check_varies(statistic._keras_history.operation.name, value)
     suspicion = reject_node(defended)[1].arguments.args[2]
     fixed = [node.arguments.keras_tensors[0] for layer, node in nodes_of(defended, Threshold) if (layer, node) not in nodes]
     statistics += fixed
