@@ -14,6 +14,10 @@ class DensityDefense(Defense):
     `td.adapt` stores the training samples and chooses the bandwidth. The paper's numbers are those of its networks: on features of
     another scale they can be so wide that all samples look alike, or so narrow that only the nearest training sample counts.
 
+    The likeliest bandwidth is chosen without any sample that is out of distribution, and may not be the best against those. Try
+    the defense on some: in the last features of two small networks for ten classes of ImageNet no bandwidth from 0.03 to 100
+    rejected more of the photos of rooms than of clean ones.
+
     Args:
         sigma: Bandwidth, see `td.layers.KernelDensity`: "auto" is chosen in `td.adapt`; the paper has (1 / 0.26) ** 0.5 after
             cross-entropy, (0.1 / 0.26) ** 0.5 after reverse cross-entropy.
