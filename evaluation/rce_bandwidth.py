@@ -32,7 +32,7 @@ class Densities:
 
         self.network = keras.models.load_model(path, compile=False)
         self.hidden = keras.Model(self.network.inputs[0], [self.network.get_layer("pool").output, self.network.outputs[0]])
-        self.layer = td.layers.KernelDensity(max_points=len(train.x))
+        self.layer = td.layers.KernelDensity(sigma=1.0, max_points=len(train.x))
         self.layer.adapt(self.outputs(train.x), train.y)
 
     def outputs(self, x):

@@ -177,9 +177,12 @@ def build(context, entry, fitted, calibrated):
     import keras
 
     import tfdefense.layers  # noqa: F401 - the network may end in one of them
+    from tfdefense import contract
 
     network = keras.models.load_model(context.network(entry.recipe, **entry.settings), compile=False)
-    return entry.fitting.fit(entry.make(network), fitted, calibrated)
+    defended = entry.make(network)
+    contract.name_classes(defended, fitted.classes)
+    return entry.fitting.fit(defended, fitted, calibrated)
 
 
 def clean(model, test):
@@ -209,7 +212,7 @@ def attacked(model, test, norm, sizes, number, steps):
 def write(context, name, entry, model, clean, rows, directory):
     """Weights and card; the card last, so that it never speaks of weights that are not there."""
     from tfdefense import zoo
-    from tfdefense.contract import bounds_of
+    from tfdefense.contract import bounds_of, class_names
 
     with tempfile.TemporaryDirectory() as folder:
         model.save(Path(folder) / "model.keras")
@@ -238,6 +241,7 @@ def write(context, name, entry, model, clean, rows, directory):
         licence="Apache-2.0",
         commit=context.commit,
         versions=results.versions(),
+        classes=list(class_names(model) or ()),
     )
     write_text(directory / f"{name}.json", json.dumps(dataclasses.asdict(card), indent=1) + "\n")
 

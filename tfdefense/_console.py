@@ -119,11 +119,18 @@ def _loaded(path, read):
         raise ValueError(f"{path} can't be loaded as a model: {one_line(error)[:300]}") from error
 
 
-def load_data(name, split, samples, bounds, *, seed=0, data_dir=None, download=False):
-    """Images by name or path, with their values moved into the bounds of a model."""
-    from tfdefense.data import load
+def load_data(model, name, split, samples, bounds, classes, *, seed=0, data_dir=None, download=False):
+    """Images by name or path, with their values moved into the bounds of a model and their classes numbered as its are."""
+    from tfdefense._data_for import load_for
 
-    return load(name, split, limit=samples, seed=seed, data_dir=data_dir, download=download).moved(bounds)
+    options = {"limit": samples, "seed": seed, "data_dir": data_dir, "download": download}
+    bounds = bounds_for(model, bounds)
+    return load_for(model, name, split, classes=class_list(classes), **options).moved(bounds)
+
+
+def class_list(text):
+    """Class names from a list with commas."""
+    return None if text is None else [part.strip() for part in text.split(",")]
 
 
 def bounds_for(model, bounds):
@@ -242,12 +249,25 @@ def card_table(card):
     for label in ("summary", "architecture", "defense", "recipe", "data", "bounds", "licence", "sha256", "commit"):
         value = getattr(card, label)
         table.add_row(label, f"{value[0]:g} to {value[1]:g}" if label == "bounds" else str(value))
+    if card.classes:
+        table.add_row("classes", f"{len(card.classes)}: {', '.join(card.classes)}")
     clean = card.clean
     table.add_row("clean", f"{clean['accuracy']:.1%} right, {clean['rejection']:.1%} rejected of {clean['samples']:,} test samples")
     for row in card.attacked:
         held = f"{row['not_fooled']:.1%} of {row['samples']} not fooled"
         table.add_row(f"{row['norm']} {row['size']:g}", f"{held}: {row['attack']}")
     return table
+
+
+def strength(result, goal):
+    """One line on how often an attack succeeded, how far it went and how long it took."""
+    import numpy as np
+
+    what = "not rejected and " + ("misclassified" if goal is None else "taken for the target")
+    text = f"{result.success.mean():.1%} {what}"
+    if result.success.any():
+        text += f", at {result.norm} distance {np.median(result.distance[result.success]):.4g} (median)"
+    return f"{text}, {result.steps.mean():.0f} steps"
 
 
 def writable(path, suffixes=()):

@@ -20,7 +20,8 @@ def describe(path):
 
 
 def _keras_facts(model):
-    from tfdefense.contract import base_model, bounds_of, is_defended, unready
+    from tfdefense.class_names import listed
+    from tfdefense.contract import base_model, bounds_of, class_names, is_defended, unready
     from tfdefense.graph import as_functional
 
     if not model.built:
@@ -29,11 +30,13 @@ def _keras_facts(model):
     if is_defended(model):
         facts["kind"] = "defended classifier"
         facts["classes"] = str(model.output["scores"].shape[-1])
+        if class_names(model):
+            facts["classes"] += f": {listed(class_names(model))}"
         # A defended model inside a bigger one declares its own pixel values, not those of the whole.
         if bounds_of(model):
             facts["pixel values"] = "{:g} to {:g}; anything else is rejected".format(*bounds_of(model))
             undefended = base_model(model).outputs[0].shape[-1]
-            if str(undefended) != facts["classes"]:
+            if undefended != model.output["scores"].shape[-1]:
                 facts["scores of the base"] = str(undefended)
         facts["defense"] = unready(model) or "finished"
     elif len(model.outputs) == 1:
@@ -92,10 +95,12 @@ def _output(layer):
 
 
 def _state(layer):
-    from tfdefense.layers import AdaptableLayer, Threshold
+    from tfdefense.layers import AdaptableLayer, KernelDensity, Threshold
 
     if isinstance(layer, Threshold):
         return f"rejects above {float(layer.value.numpy()):.4g}" if layer.calibrated else "not calibrated"
+    if isinstance(layer, KernelDensity) and layer.adapted:
+        return f"adapted, sigma {float(layer.current_sigma):.4g}"
     if isinstance(layer, AdaptableLayer):
         return "adapted" if layer.adapted else "not adapted"
     return ""

@@ -9,6 +9,7 @@ import numpy as np
 from tfdefense import conformal
 from tfdefense._arrays import pairs, samples
 from tfdefense._batches import samples_at_once
+from tfdefense._constant import check_varies
 from tfdefense._progress import batches
 from tfdefense.contract import bounds_of, check_sound, nodes_of, reject_node, unready
 from tfdefense.layers import AdaptableLayer, Threshold
@@ -200,6 +201,8 @@ def calibrate(defended, x, *, max_rejected=0.05, confidence=None, batch_size=Non
     check_sound(defended, (Threshold,))
     statistics = [node.arguments.keras_tensors[0] for _, node in nodes]
     values = run_batches(keras.Model(defended.inputs[0], statistics), x, batch_size)
+    for statistic, value in zip(statistics, values, strict=True):
+        check_varies(statistic._keras_history.operation.name, value)
     # A threshold that was given stays, where others wait for one.
     free = [index for index, (layer, _) in enumerate(nodes) if layer.threshold is None] or list(range(len(nodes)))
     decide = _joined(defended, nodes, values, free)

@@ -28,6 +28,10 @@ Bounds = Annotated[
     tuple[float, float] | None,
     typer.Option(metavar="LOW HIGH", help="Pixel values of a plain model, such as 0 255; by default 0 1. The data is rescaled."),
 ]
+Classes = Annotated[
+    str | None,
+    typer.Option(metavar="A,B,C", help="Names of the model's classes in the order of its scores, where it does not know them."),
+]
 Norm = Annotated[str | None, typer.Option(help="Norm of the ball: linf, l2 or l1.")]
 Source = Annotated[
     str | None, typer.Option(metavar="MODEL", help="The undefended model, where it can't be reached inside MODEL (a SavedModel).")
@@ -102,6 +106,7 @@ def attack(
     samples: Annotated[int, typer.Option(min=1, help="Number of samples, equally many of each class.")] = 100,
     split: Split = "test",
     bounds: Bounds = None,
+    classes: Classes = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples at once.")] = 128,
     seed: Seed = 0,
     output: Annotated[str | None, typer.Option(metavar="NPZ", help="Where to write the adversarial samples.")] = None,
@@ -121,8 +126,8 @@ def attack(
     chosen = {"epsilon": epsilon, "norm": norm, "steps": steps, "step_size": step_size, "restarts": restarts, "queries": queries}
     chosen |= {"objective": console.objective_named(objective), "starts": None, "seed": seed or None, "sigma": sigma}
     console.build_attack(attack, **chosen)
-    bounds = console.bounds_for(loaded, bounds)
-    images = console.load_data(data, split, samples, bounds, seed=seed, data_dir=data_dir, download=download)
+    images = console.load_data(loaded, data, split, samples, bounds, classes, seed=seed, data_dir=data_dir, download=download)
+    bounds = images.bounds
     if unaware and source is None:
         _check_base(model, loaded)
     goal, images = _target(target, images)
@@ -137,7 +142,7 @@ def attack(
 
     title = f"{attack} on {model}, {len(images)} samples of {data}{', unaware of the defense' if unaware else ''}"
     console.out().print(console.outcome_table(title, [("clean", clean), ("adversarial", attacked)]))
-    print(f"  {_strength(result, goal)}")
+    print(f"  {console.strength(result, goal)}")
     if output:
         _save(output, images, result, goal)
         print(f"  {output}: read it with --data {output} --split all")
@@ -172,16 +177,6 @@ def _target(target, images):
     return np.full(len(images), int(target)), images
 
 
-def _strength(result, goal):
-    import numpy as np
-
-    what = "not rejected and " + ("misclassified" if goal is None else "taken for the target")
-    text = f"{result.success.mean():.1%} {what}"
-    if result.success.any():
-        text += f", at {result.norm} distance {np.median(result.distance[result.success]):.4g} (median)"
-    return f"{text}, {result.steps.mean():.0f} steps"
-
-
 def _save(path, images, result, goal):
     """Adversarial samples as a data set, beside the clean ones; pixels in [0, 1] as data sets have them."""
     import numpy as np
@@ -210,6 +205,7 @@ def evaluate(
     ] = None,
     split: Split = "test",
     bounds: Bounds = None,
+    classes: Classes = None,
     seed: Seed = 0,
     report: Annotated[
         str | None,
@@ -245,7 +241,8 @@ def evaluate(
     if report is not None:
         settings = {"samples": samples, "steps": steps, "linf": linf_sizes, "l2": l2_sizes}
         options = {"bounds": bounds, "split": split, "seed": seed, "data_dir": data_dir, "download": download, "kept": keep}
-        options |= {"quick": quick, "max_rejected": 0.05 if max_rejected is None else max_rejected}
+        options |= {"quick": quick, "classes": console.class_list(classes)}
+        options["max_rejected"] = 0.05 if max_rejected is None else max_rejected
         _write_report(model, data, report, source, settings, **options)
         return
     norm, steps, samples = norm or "linf", steps or 40, samples or 500
@@ -253,8 +250,8 @@ def evaluate(
     loaded, source = console.load_model(model), None if source is None else console.load_model(source)
     from tfdefense import _judge
 
-    bounds = console.bounds_for(loaded, bounds)
-    images = console.load_data(data, split, samples, bounds, seed=seed, data_dir=data_dir, download=download)
+    images = console.load_data(loaded, data, split, samples, bounds, classes, seed=seed, data_dir=data_dir, download=download)
+    bounds = images.bounds
     epsilon = (bounds[1] - bounds[0]) / 10 if epsilon is None else epsilon
     settings = _judge.Settings(epsilon, norm, steps, seed, source, keep)
     points = _judge.sizes(sizes, epsilon) if curve or sizes else None
@@ -305,6 +302,7 @@ def calibrate(
     confidence: Annotated[float | None, typer.Option(help="Promise that share with so much confidence, such as 0.95.")] = None,
     samples: Annotated[int | None, typer.Option(min=1, help="Number of samples; by default all.")] = None,
     split: Split = "test",
+    classes: Classes = None,
     seed: Seed = 0,
     data_dir: DataDir = None,
     download: Download = False,
@@ -313,8 +311,7 @@ def calibrate(
     import tfdefense as td
 
     output, loaded = console.writable(output, (".keras",)), _keras_only(model, "calibrated")
-    bounds = console.bounds_for(loaded, None)
-    images = console.load_data(data, split, samples, bounds, seed=seed, data_dir=data_dir, download=download)
+    images = console.load_data(loaded, data, split, samples, None, classes, seed=seed, data_dir=data_dir, download=download)
     rejected = td.calibrate(loaded, images.x, max_rejected=max_rejected, confidence=confidence)
     td.export.export(loaded, output)
     promised = f"Promised: {td.conformal.promise(max_rejected, confidence)}. Judge it on others: it knows these."

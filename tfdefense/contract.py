@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from tfdefense._files import write_file
+from tfdefense.class_names import checked_names
 from tfdefense.graph import behind, check_class_output, for_inference, walk
 from tfdefense.layers import AdaptableLayer, Reject, Threshold
 
@@ -67,7 +68,7 @@ def as_defended(model):
     return defended
 
 
-def defend(input, scores, suspicion, *, base=None, bounds=(0.0, 1.0), name="defended"):
+def defend(input, scores, suspicion, *, base=None, bounds=(0.0, 1.0), name="defended", class_names=None):
     """Builds a defended model from symbolic tensors of one graph.
 
     Args:
@@ -77,6 +78,7 @@ def defend(input, scores, suspicion, *, base=None, bounds=(0.0, 1.0), name="defe
         base: Scores of the undefended classifier, where the defense has scores of its own.
         bounds: Lowest and highest value that an input may have; anything else is rejected.
         name: Name of the model.
+        class_names: Names of the classes, in the order of the scores.
 
     Returns:
         A functional `keras.Model` with the outputs `scores`, `suspicion` and `label`.
@@ -86,7 +88,8 @@ def defend(input, scores, suspicion, *, base=None, bounds=(0.0, 1.0), name="defe
         raise ValueError(f"Expected one suspicion a sample, shape (batch,). Received shape {tuple(suspicion.shape)}.")
     undefended = {} if base is None or base is scores else {"base": base}
     taken = {operation.name for operation, _ in behind([scores, suspicion, *undefended.values()])}
-    reject = Reject(bounds, name="reject_of_defense" if "reject" in taken else "reject")
+    names = checked_names(class_names, scores.shape[-1])
+    reject = Reject(bounds, names, name="reject_of_defense" if "reject" in taken else "reject")
     return as_defended(keras.Model(input, reject(input, scores, suspicion, **undefended), name=name))
 
 
@@ -112,6 +115,27 @@ def reject_node(model):
 def bounds_of(defended):
     """Lowest and highest value that the defended model accepts; None where it has no `td.layers.Reject` to say so."""
     return next((operation.bounds for operation, _ in walk(defended) if isinstance(operation, Reject)), None)
+
+
+def class_names(defended):
+    """Names of the classes in the order of the scores, as a tuple; None where the model was not told any."""
+    if not is_defended(defended):
+        return None
+    return next((operation.class_names for operation, _ in walk(defended) if isinstance(operation, Reject)), None)
+
+
+def name_classes(defended, names):
+    """Gives names to the classes of a defended model, in the order of its scores; its next file keeps them.
+
+    Example:
+
+    >>> defended = td.ThresholdDefense().attach(model)
+    >>> name_classes(defended, ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
+    >>> class_names(defended)[3]
+    'three'
+    """
+    reject, _ = reject_node(defended)
+    reject.class_names = checked_names(names, defended.output["scores"].shape[-1])
 
 
 def base_model(defended):

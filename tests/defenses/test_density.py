@@ -139,3 +139,27 @@ def test_what_capping_changes_is_told(classifier, digits, held_out):
 
 def _inputs(model, x):
     return keras.Model(model.inputs[0], density_layer(model).input)(x)
+
+
+def _with_small_features(classifier, factor):
+    """The same classifier, whose last hidden features are on another scale."""
+    features = keras.layers.Rescaling(factor)(classifier.get_layer("features").output)
+    head = keras.layers.Dense(10)
+    model = keras.Model(classifier.inputs[0], head(features))
+    kernel, bias = classifier.get_layer("scores").get_weights()
+    head.set_weights([kernel / factor, bias])
+    return model
+
+
+def test_bandwidth_follows_the_scale_of_the_features(classifier, digits, held_out):
+    letters = td.data.load("letters8", "test", limit=300).x
+
+    def rejected(network, **options):
+        model = td.DensityDefense(**options).attach(network)
+        td.adapt(model, digits.x, digits.y, calibration=held_out.x, max_rejected=0.05)
+        return np.mean(model(letters)["label"].numpy() == -1)
+
+    chosen, small = rejected(classifier), _with_small_features(classifier, 0.01)
+    assert chosen > 0.75 and rejected(small) == pytest.approx(chosen, abs=0.02)
+    # The paper's number is for features of the size of its own: here all samples look alike to it.
+    assert rejected(small, sigma=(1 / 0.26) ** 0.5) < chosen - 0.1

@@ -145,12 +145,11 @@ def test_saved_files_give_the_same_density(data, tmp_path, monkeypatch, block):
 
 def test_function_compiled_before_adapt_sees_the_points(data):
     model = model_of(KernelDensity(max_points=900))
-    first = model.predict([data[2], data[3]], verbose=0)
-    model.layers[-1].adapt(data[0], data[1])
+    first, layer = model.predict([data[2], data[3]], verbose=0), model.layers[-1]
+    layer.adapt(data[0], data[1])
     assert np.isinf(first).all()
-    np.testing.assert_allclose(
-        model.predict([data[2], data[3]], verbose=0), expected(data, (1 / 0.26) ** 0.5), rtol=1e-3, atol=1e-3
-    )
+    want = expected(data, float(layer.current_sigma))
+    np.testing.assert_allclose(model.predict([data[2], data[3]], verbose=0), want, rtol=1e-3, atol=1e-3)
 
 
 def test_adapting_again_forgets_the_first_points(data):
@@ -158,7 +157,7 @@ def test_adapting_again_forgets_the_first_points(data):
     few = np.concatenate([np.flatnonzero(data[1] == label)[:5] for label in range(CLASSES - 1)])
     layer.adapt(data[0][few], data[1][few])
     small = (data[0][few], data[1][few], data[2], data[3])
-    np.testing.assert_allclose(layer(data[2], data[3]), expected(small, layer.sigma), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(layer(data[2], data[3]), expected(small, float(layer.current_sigma)), rtol=1e-3, atol=1e-3)
 
 
 def test_capped_density_tells_its_error(data):

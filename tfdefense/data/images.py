@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tfdefense.class_names import listed, numbered
+
 
 # eq=False: comparing arrays field by field has no single truth value.
 @dataclass(frozen=True, eq=False, repr=False)
@@ -35,12 +37,17 @@ class Images:
         text = f"Images({self.name!r}, split={self.split!r}, {len(self)} of {shape}, {self.x.dtype} in [{low}, {high}]"
         if not self.classes:
             return text + ", no classes)"
-        shown = ", ".join(self.classes[:10]) + (", ..." if len(self.classes) > 10 else "")
-        return f"{text}, {len(self.classes)} classes: {shown})"
+        return f"{text}, {len(self.classes)} classes: {listed(self.classes)})"
 
     def take(self, indices):
         """The images at `indices` (integers or a boolean mask), in that order."""
         return replace(self, x=self.x[indices], y=self.y[indices])
+
+    def numbered(self, classes):
+        """The same images with their classes numbered by these names, such as `td.contract.class_names(model)`."""
+        if not self.classes:
+            return self
+        return replace(self, y=numbered(self.y, self.classes, tuple(classes), self.name), classes=tuple(classes))
 
     def moved(self, bounds):
         """The same images with their values moved into other bounds, as float32."""

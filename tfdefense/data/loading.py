@@ -1,5 +1,6 @@
 """`load`: images by name or from the user's own files."""
 
+import dataclasses
 import difflib
 import functools
 import os
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfdefense.class_names import are_numbers, checked_names
 from tfdefense.data import embedded, own, prepared
 from tfdefense.data.images import Images, balanced_order
 
@@ -76,7 +78,7 @@ def available(name, data_dir=None):
     return find is None or find(data_dir) is not None
 
 
-def load(name, split="train", *, data_dir=None, download=False, limit=None, seed=0, dtype="float32"):
+def load(name, split="train", *, data_dir=None, download=False, limit=None, seed=0, dtype="float32", classes=None):
     """Loads images by name, or from a file or folder of your own.
 
     Args:
@@ -90,6 +92,9 @@ def load(name, split="train", *, data_dir=None, download=False, limit=None, seed
             smaller subset of the same seed is the beginning of a larger one.
         seed: Integer, for the choice of the subset alone: splits never depend on it.
         dtype: `"float32"` for values in [0, 1] or `"uint8"` for 0 to 255.
+        classes: Names by which the classes are numbered, such as `td.contract.class_names(model)`. Some may be missing from the
+            images; a class of theirs that is none of the names is an error. None leaves a set's own order; folders have that of
+            the alphabet.
 
     Returns:
         `Images` with `x`, `y`, `classes` and `bounds`.
@@ -108,14 +113,24 @@ def load(name, split="train", *, data_dir=None, download=False, limit=None, seed
         raise ValueError(f"`limit` must be a positive integer, or None for all images. Received: limit={limit!r}.")
 
     if _is_own(name):
-        name, (x, y, classes) = str(name), own.read(Path(name), split)
+        name, (x, y, found) = str(name), own.read(Path(name), split)
     else:
-        x, y, classes = _known(name).read(split=split, data_dir=data_dir, download=download)
+        x, y, found = _known(name).read(split=split, data_dir=data_dir, download=download)
     if limit is not None and limit < len(x):
         chosen = balanced_order(y, seed)[:limit]
         x, y = x[chosen], y[chosen]
     bounds = (0.0, 1.0) if dtype == "float32" else (0, 255)
-    return Images(_convert(x, dtype), y.astype("int32"), tuple(classes), name, split, bounds)
+    images = Images(_convert(x, dtype), y.astype("int32"), tuple(found), name, split, bounds)
+    return images if classes is None else _numbered_by(checked_names(classes), images)
+
+
+def _numbered_by(names, images):
+    if images.name in _SETS or Path(images.name).is_dir() or not are_numbers(images.classes):
+        return images.numbered(names)
+    # An .npz without names has numbers: the model's, as far as anyone can tell.
+    if len(images.classes) > len(names):
+        raise ValueError(f"{images.name} has a class {len(images.classes) - 1}, counted from 0. The model has {len(names)}.")
+    return dataclasses.replace(images, classes=names)
 
 
 def _known(name):

@@ -26,13 +26,15 @@ class Defense:
         scores, statistic = self.connect(logits, taps)
         return scores, Threshold(self.threshold)(statistic)
 
-    def attach(self, model, *, bounds=(0.0, 1.0), name="defended"):
+    def attach(self, model, *, bounds=(0.0, 1.0), name="defended", class_names=None):
         """Gives a defended model that shares the weights of `model`, which stays as it is.
 
         Args:
             model: A functional or Sequential Keras classifier, with or without a softmax.
             bounds: Lowest and highest value of its inputs.
             name: Name of the defended model.
+            class_names: Names of the classes in the order of its scores, a dustbin left out. They are kept in its files; data
+                of named classes, such as folders of images, are numbered by them.
         """
         with unnoted(model):
             exposed = expose(model, self.layers)
@@ -40,7 +42,7 @@ class Defense:
             # A dustbin is no class of the undefended classifier: an attack that starts from its examples would end in there.
             base = exposed.logits[:, :-1] if self.has_dustbin else exposed.logits
             _give_free_names([exposed.logits, *exposed.taps.values()], [scores, suspicion, base])
-            return defend(exposed.input, scores, suspicion, base=base, bounds=bounds, name=name)
+            return defend(exposed.input, scores, suspicion, base=base, bounds=bounds, name=name, class_names=class_names)
 
 
 def _give_free_names(theirs, ours):

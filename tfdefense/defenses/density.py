@@ -11,15 +11,21 @@ class DensityDefense(Defense):
     """Rejects where the training samples of the predicted class are sparse in a hidden layer: the K-density detector.
 
     Made for networks trained with `td.losses.ReverseCrossEntropy`, and of use on others; how far, the project's results say.
-    `td.adapt` stores the training samples. A bandwidth smaller than the paper's can tell more: choose it on held-out samples.
+    `td.adapt` stores the training samples and chooses the bandwidth. The paper's numbers are those of its networks: on features of
+    another scale they can be so wide that all samples look alike, or so narrow that only the nearest training sample counts.
+
+    The likeliest bandwidth is chosen without any sample that is out of distribution, and may not be the best against those. Try
+    the defense on some: in the last features of two small networks for ten classes of ImageNet no bandwidth from 0.03 to 100
+    rejected more of the photos of rooms than of clean ones.
 
     Args:
-        sigma: Bandwidth: the paper has (1 / 0.26) ** 0.5 after cross-entropy, (0.1 / 0.26) ** 0.5 after reverse cross-entropy.
+        sigma: Bandwidth, see `td.layers.KernelDensity`: "auto" is chosen in `td.adapt`; the paper has (1 / 0.26) ** 0.5 after
+            cross-entropy, (0.1 / 0.26) ** 0.5 after reverse cross-entropy.
         layer: Name of the hidden layer; None takes what the last Dense layer takes.
         max_points: Training samples that are stored; as many as there are makes the density exact. With fewer,
             `td.capping_error` tells the difference.
         threshold: A threshold of your own on minus the log density; None waits for `td.calibrate`.
-        seed: Of the choice of stored samples where there are more.
+        seed: Of the choice of stored samples where there are more, and of those that the bandwidth is chosen by.
 
     Example:
 
@@ -29,7 +35,7 @@ class DensityDefense(Defense):
     Reference: Pang et al., 2018, Towards robust detection of adversarial examples.
     """
 
-    def __init__(self, sigma=(1 / 0.26) ** 0.5, layer=None, max_points=10_000, threshold=None, seed=0):
+    def __init__(self, sigma="auto", layer=None, max_points=10_000, threshold=None, seed=0):
         self.layers = () if layer is None else (layer,)
         self.threshold = threshold
         # Built anew for each model; made here too, so that a wrong argument is named at once.

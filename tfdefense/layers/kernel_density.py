@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from tfdefense.layers.adaptable import AdaptableLayer
+from tfdefense.layers.bandwidth import equal_shares, likeliest_sigma
 
 BLOCK = 2048
 # Stands for log 0 inside the sums, where -inf minus -inf would be NaN.
@@ -21,12 +22,13 @@ class KernelDensity(AdaptableLayer):
     is everything before `adapt`.
 
     Args:
-        sigma: Bandwidth, in the units of the features; the paper has sigma^2 = 1 / 0.26 after cross-entropy and 0.1 / 0.26
-            after reverse cross-entropy. scikit-learn's `bandwidth` is sigma / sqrt(2).
+        sigma: Bandwidth, in the units of the features. "auto" chooses the likeliest in `adapt`, leaving out one point at a time,
+            and keeps it in a weight. The paper has sigma^2 = 1 / 0.26 after cross-entropy and 0.1 / 0.26 after reverse
+            cross-entropy, on its own networks. scikit-learn's `bandwidth` is sigma / sqrt(2).
         max_points: Room for points. With as much room as training samples the density is exact; with less, each class keeps
             an equal share of the room, drawn at random, and `capping_error` tells the difference. The room is taken when
             the layer is built, whatever is stored, so that weights keep their shape in files and compiled functions.
-        seed: Of that draw.
+        seed: Of that draw, and of the points that the bandwidth is chosen by.
 
     Call arguments:
         features: What a hidden layer gives; flattened.
@@ -42,21 +44,16 @@ class KernelDensity(AdaptableLayer):
     Reference: Feinman et al., 2017, Detecting adversarial samples from artifacts; Pang et al., 2018.
     """
 
-    def __init__(self, sigma=(1 / 0.26) ** 0.5, max_points=10_000, seed=0, **kwargs):
+    def __init__(self, sigma="auto", max_points=10_000, seed=0, **kwargs):
         # Differences of large squares: float16 would lose the density.
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
-        number = isinstance(sigma, int | float | np.integer | np.floating) and not isinstance(sigma, bool)
-        if not number or not 0 < sigma < float("inf"):
-            raise ValueError(f"`sigma` must be a finite number above 0. Received: {sigma!r}.")
-        if not 1e-37 < float(sigma) ** 2 < 1e38:
-            raise ValueError(f"`sigma` must have a square that float32 can hold. Received: {sigma!r}. Rescale the features.")
+        self.sigma = _checked_sigma(sigma)
         if not isinstance(max_points, int | np.integer) or max_points < 2:
             raise ValueError(
                 f"`max_points` must be a whole number of at least 2. Received: {max_points!r}. "
                 "For the exact density pass the number of training samples."
             )
-        self.sigma = float(sigma)
         self.max_points = int(max_points)
         self.seed = seed
 
@@ -76,6 +73,14 @@ class KernelDensity(AdaptableLayer):
         # Points are kept relative to their mean: |a|^2 + |b|^2 - 2ab loses the digits of whatever all have in common.
         self.center = state("center", (width,))
         self.used = state("used", (), "int32")
+        # A number has no weight of its own: files that were written with one keep fitting.
+        if self.sigma == "auto":
+            self._chosen = self.add_weight(name="sigma", shape=(), initializer="ones", trainable=False, dtype="float32")
+
+    @property
+    def current_sigma(self):
+        """The bandwidth in use: the number given, or the one that `adapt` chose."""
+        return ops.convert_to_tensor(self._chosen) if self.sigma == "auto" else self.sigma
 
     def call(self, features, scores):
         # top_k instead of argmax: ONNX and LiteRT converters fail on argmax of floats.
@@ -83,7 +88,7 @@ class KernelDensity(AdaptableLayer):
         predicted = ops.cast(ops.top_k(scores, 1)[1][:, 0], "int32")
         features = ops.reshape(features, (-1, self.points.shape[-1])) - self.center
         stored = (self.points, self.owners, self.log_shares)
-        value, slope = _log_density(ops.stop_gradient(features), predicted + 1, *stored, self.used, self.sigma)
+        value, slope = _log_density(ops.stop_gradient(features), predicted + 1, *stored, self.used, self.current_sigma)
         # A loop's own gradient would keep every block in memory. The slope is known in closed form, so only a term that is
         # 0 and has this slope is left for the gradient.
         moved = ops.sum(slope * (features - ops.stop_gradient(features)), axis=-1)
@@ -108,7 +113,9 @@ class KernelDensity(AdaptableLayer):
         self._check_width(features.shape[1])
         if self.max_points < len(np.unique(labels)):
             raise ValueError(f"`max_points` must be at least the {len(np.unique(labels))} classes. Received: {self.max_points}.")
-        kept = _kept(labels, self.max_points, self.seed)
+        if self.sigma == "auto":
+            self._chosen.assign(self._likeliest(features, labels))
+        kept = equal_shares(labels, self.max_points, self.seed)
         if len(kept) < len(labels):
             warnings.warn(
                 f"Layer '{self.name}' stores {len(kept):,} of {len(labels):,} training points, an equal share of each class. "
@@ -120,6 +127,15 @@ class KernelDensity(AdaptableLayer):
         for weight, value in zip(self._state(), _blocks(features[kept], labels[kept], center, self.points.shape[:2]), strict=True):
             weight.assign(value)
         self.mark_adapted()
+
+    def _likeliest(self, features, labels):
+        found = likeliest_sigma(features, labels, self.seed)
+        if found is None:
+            raise ValueError(
+                f"Layer '{self.name}' can't choose its bandwidth: no two training samples of a class differ in the features that "
+                "it watches. Watch another layer, or give `sigma=` a number."
+            )
+        return _checked_sigma(found)
 
     def capping_error(self, features, labels, probes, classes):
         """Log density with the stored points minus that with all of them: zeros when none were left out.
@@ -141,8 +157,8 @@ class KernelDensity(AdaptableLayer):
         classes = np.asarray(classes, "int32") + 1
         blocks = -(-len(features) // BLOCK)
         points, owners, log_shares, center, used = _blocks(features, labels, features.mean(axis=0), (blocks, BLOCK))
-        exact = _log_density(probes - center, classes, points, owners, log_shares, used, self.sigma)[0]
-        stored = (self.points, self.owners, self.log_shares, self.used, self.sigma)
+        exact = _log_density(probes - center, classes, points, owners, log_shares, used, self.current_sigma)[0]
+        stored = (self.points, self.owners, self.log_shares, self.used, self.current_sigma)
         capped = _log_density(probes - ops.convert_to_numpy(self.center), classes, *stored)[0]
         with np.errstate(invalid="ignore"):
             return ops.convert_to_numpy(capped) - ops.convert_to_numpy(exact)
@@ -195,6 +211,17 @@ def _log_density(features, owner, points, owners, log_shares, used, sigma):
     return ops.stop_gradient(value), ops.stop_gradient(slope)
 
 
+def _checked_sigma(sigma):
+    if isinstance(sigma, str) and sigma == "auto":
+        return sigma
+    number = isinstance(sigma, int | float | np.integer | np.floating) and not isinstance(sigma, bool)
+    if not number or not 0 < sigma < float("inf"):
+        raise ValueError(f"`sigma` must be a finite number above 0. Received: {sigma!r}. 'auto' chooses one in `adapt`.")
+    if not 1e-37 < float(sigma) ** 2 < 1e38:
+        raise ValueError(f"`sigma` must have a square that float32 can hold. Received: {sigma!r}. Rescale the features.")
+    return float(sigma)
+
+
 def _width(shape):
     if len(shape) < 2 or any(size is None for size in shape[1:]):
         raise ValueError(
@@ -228,20 +255,6 @@ def _checked(features, labels, classes=None):
         top = "" if classes is None else f" to {classes - 1}"
         raise ValueError(f"`labels` must be classes from 0{top}. Received values from {found[0]:g} to {found[-1]:g}.")
     return features, labels.astype("int32")
-
-
-def _kept(labels, room, seed):
-    """Indices of the points that are stored: all, or for each class an equal share of the room."""
-    if len(labels) <= room:
-        return np.arange(len(labels))
-    rng = np.random.default_rng(seed)
-    classes, sizes = np.unique(labels, return_counts=True)
-    kept = []
-    # What a small class leaves of its share goes to the larger ones.
-    for turn, position in enumerate(np.argsort(sizes, kind="stable")):
-        share = (room - sum(map(len, kept))) // (len(classes) - turn)
-        kept.append(rng.permutation(np.flatnonzero(labels == classes[position]))[:share])
-    return np.sort(np.concatenate(kept))
 
 
 def _blocks(features, labels, center, shape):

@@ -6,6 +6,7 @@ import numpy as np
 from keras import ops
 
 from tfdefense.bounds import checked_bounds
+from tfdefense.class_names import checked_names
 from tfdefense.conformal import check_promise, thresholds
 from tfdefense.graph import behind
 
@@ -151,6 +152,7 @@ class Reject(keras.layers.Layer):
 
     Args:
         bounds: Lowest and highest value that an input may have.
+        class_names: Names of the classes in the order of the scores, kept for those who ask: `td.contract.class_names`.
 
     Call arguments:
         x: The model's input.
@@ -165,11 +167,12 @@ class Reject(keras.layers.Layer):
     [1, -1]
     """
 
-    def __init__(self, bounds=(0.0, 1.0), **kwargs):
+    def __init__(self, bounds=(0.0, 1.0), class_names=None, **kwargs):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.bounds = checked_bounds(bounds)
         self._behind = tuple
+        self.class_names = checked_names(class_names)
 
     def call(self, x, scores, suspicion, base=None):
         outputs = self.decide(x, scores, suspicion)
@@ -237,4 +240,4 @@ class Reject(keras.layers.Layer):
         }
 
     def get_config(self):
-        return {**super().get_config(), "bounds": self.bounds}
+        return {**super().get_config(), "bounds": self.bounds, "class_names": self.class_names}

@@ -57,6 +57,7 @@ def report(
     foreign=None,
     source=None,
     bounds=None,
+    classes=None,
     max_rejected=0.05,
     seed=0,
     data_dir=None,
@@ -80,6 +81,7 @@ def report(
             by default those that go with the data set.
         source: The undefended model where it can't be reached inside, as in a SavedModel.
         bounds: Lowest and highest pixel value of a plain model; by default (0, 1). The data is moved there.
+        classes: Names of the model's classes in the order of its scores, where it does not know them.
         max_rejected: The share of fresh clean samples that calibration promised to reject at most.
         seed: Of the choice of samples and of everything random: equal seeds give equal pages, but for the times.
         data_dir, download: Where data sets are looked for first, and whether one that is not there is fetched.
@@ -109,17 +111,18 @@ def report(
         page.environment()
     begun = time.perf_counter()
     view = View.of(model, bounds)
-    images, known = _images(data, split, data_dir, download, view.bounds)
+    options = {"classes": classes, "data_dir": data_dir, "download": download}
+    images, known = _images(view, data, split, options)
     plan = plan_for(known, images.x.shape[1:], quick=quick, **settings)
     images = _chosen(images, max(plan.clean, plan.samples), seed).moved(view.bounds)
     plan = dataclasses.replace(plan, samples=min(plan.samples, len(images)), clean=len(images))
     check(view, images.x[: plan.samples], images.y[: plan.samples], None)
     if train is not None:
-        train, _ = _images(train, "train", data_dir, download, view.bounds, "train")
+        train, _ = _images(view, train, "train", options, "train")
     if foreign is not None:
         foreign = _given(view, foreign)
     if known is not None:
-        train = _training(known, split, data_dir) if train is None else train
+        train = _training(view, known, split, options) if train is None else train
         foreign = _foreign(plan, images, data_dir, seed) if foreign is None else foreign
     protocol = Protocol(
         view.model,
@@ -147,21 +150,22 @@ def report(
     return found
 
 
-def _images(data, split, data_dir, download, bounds, called="data"):
+def _images(view, data, split, options, called="data"):
     """Samples as `Images`, and the name of the set where it has one; a pair of arrays is in the bounds of the model."""
     import numpy as np
 
-    from tfdefense.data import Images, load
+    from tfdefense._data_for import load_for, names_for, numbered_for
+    from tfdefense.data import Images
 
     if isinstance(data, str | Path):
-        images = load(data, split, data_dir=data_dir, download=download)
-        return images, str(data)
+        return load_for(view.model, data, split, **options), str(data)
     if isinstance(data, Images):
-        return data, None
+        return numbered_for(view.model, data, options["classes"]), None
     if isinstance(data, tuple) and len(data) == 2:
         x, y = np.asarray(data[0]), np.asarray(data[1])
         if len(x) == len(y):
-            return Images(x, y.reshape(-1).astype("int32"), (), "samples given", split, bounds), None
+            names = names_for(view.model, options["classes"]) or ()
+            return Images(x, y.reshape(-1).astype("int32"), names, "samples given", split, view.bounds), None
     raise ValueError(
         f"`{called}` must be the name of a data set, `td.data.load(...)`, or a pair of samples and classes. "
         f"Received: {type(data).__name__}."
@@ -175,10 +179,10 @@ def _chosen(images, number, seed):
     return dataclasses.replace(chosen, x=chosen.x.astype("float32"))
 
 
-def _training(name, split, data_dir):
-    from tfdefense.data import load
+def _training(view, name, split, options):
+    from tfdefense._data_for import load_for
 
-    return load(name, "train", data_dir=data_dir) if split == "test" else None
+    return load_for(view.model, name, "train", **options | {"download": False}) if split == "test" else None
 
 
 def _foreign(plan, images, data_dir, seed):

@@ -8,7 +8,7 @@ import builtins
 import difflib
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 CARDS = Path(__file__).parent
@@ -31,6 +31,7 @@ class Card:
         file: The weights beside the card; None for a model that its recipe has to train.
         bytes, sha256: Of that file.
         licence: Of the weights.
+        classes: Their names, in the order of the scores.
         commit, versions: Of the code that fitted the defense and measured the model; an older one may have trained the network.
     """
 
@@ -50,6 +51,7 @@ class Card:
     licence: str
     commit: str
     versions: dict
+    classes: builtins.list = field(default_factory=builtins.list)
 
 
 def list(*, cards=None):
@@ -81,9 +83,14 @@ def load(name, *, cards=None):
     >>> sorted(model.output)
     ['label', 'scores', 'suspicion']
     """
+    from tfdefense.contract import class_names, name_classes
     from tfdefense.contract import load as load_defended
 
-    return load_defended(weights(name, cards=cards))
+    model, names = load_defended(weights(name, cards=cards)), card(name, cards=cards).classes
+    # Files of earlier versions have no names: the card does.
+    if names and class_names(model) is None:
+        name_classes(model, names)
+    return model
 
 
 def weights(name, *, cards=None):
