@@ -103,10 +103,12 @@ class View:
         """Attacks on softmax outputs stall where they saturate: use the logits behind them where they can be reached."""
         import keras
 
-        from tfdefense.graph import expose
+        from tfdefense.graph import SeveralLabels, expose
 
         try:
             exposed = expose(model)
+        except SeveralLabels:
+            raise
         except ValueError:
             return None
         return functools.partial(keras.Model(exposed.input, exposed.logits), training=False)
@@ -151,7 +153,10 @@ class View:
             return outputs["scores"], outputs["suspicion"], outputs["label"]
         if isinstance(outputs, list | tuple) or len(outputs.shape) != 2 or outputs.shape[-1] < 2:
             found = [tuple(o.shape) for o in outputs] if isinstance(outputs, list | tuple) else tuple(outputs.shape)
-            raise ValueError(f"Expected class scores of shape (batch, classes), at least 2 classes. Received shape {found}.")
+            hint = ""
+            if found[1:] == (1,):
+                hint = " If that is the probability of class 1: `lambda x: tf.concat([1 - model(x), model(x)], -1)`."
+            raise ValueError(f"Expected class scores of shape (batch, classes), at least 2 classes. Received shape {found}.{hint}")
         scores = tf.cast(outputs, tf.float32)
         if self._probabilities:
             scores = tf.math.log(tf.maximum(scores, 1e-37))

@@ -2,6 +2,7 @@ import keras
 from keras import ops
 
 from tfdefense.graph import as_functional, expose
+from tfdefense.layers import BinaryScores
 
 
 def graft_dustbin(model, name="dustbin_score"):
@@ -33,6 +34,11 @@ def graft_dustbin(model, name="dustbin_score"):
     exposed = expose(copy)
     history = exposed.logits._keras_history
     dense = history.operation
+    if isinstance(dense, BinaryScores):
+        raise ValueError(
+            "Expected a classifier with one unit a class. Received one that ends in one unit with a sigmoid. Give it two, "
+            "`Dense(2)`, and train that with `SparseCategoricalCrossentropy(from_logits=True)`."
+        )
     if not isinstance(dense, keras.layers.Dense):
         raise ValueError(
             f"Expected a classifier whose scores come from a Dense layer. Received one that ends in '{dense.name}' "
