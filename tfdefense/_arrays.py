@@ -11,3 +11,9 @@ def as_array(x):
             "`x, y = (np.concatenate(parts) for parts in zip(*dataset))`."
         )
     return np.asarray(x)
+
+
+def batch_hint(shape, expected):
+    """What to type where an array is one sample of the shape expected, without the axis of the batch; else nothing."""
+    one = len(shape) == len(expected) - 1 and all(e in (None, s) for e, s in zip(expected[1:], shape, strict=True))
+    return " Add the batch axis: `x[None]`." if one else ""

@@ -126,9 +126,16 @@ def load_data(name, split, samples, bounds, *, seed=0, data_dir=None, download=F
 
 def bounds_for(model, bounds):
     """The bounds of a defended model, or those given, or (0, 1)."""
+    from tfdefense.bounds import is_bounded
     from tfdefense.decisions import View
 
-    return View.of(model, bounds).bounds
+    found = View.of(model, bounds).bounds
+    if not is_bounded(found):
+        raise ValueError(
+            "This model takes any finite number (`bounds=None`), so data has no range to be scaled to. Give one where the "
+            "command has --bounds, such as --bounds -3 3, or work in Python, on samples as they are: `td.calibrate(model, x)`."
+        )
+    return found
 
 
 def build_attack(name, **options):

@@ -20,6 +20,7 @@ def describe(path):
 
 
 def _keras_facts(model):
+    from tfdefense.bounds import is_bounded
     from tfdefense.contract import base_model, bounds_of, is_defended, unready
     from tfdefense.graph import as_functional
 
@@ -31,7 +32,9 @@ def _keras_facts(model):
         facts["classes"] = str(model.output["scores"].shape[-1])
         # A defended model inside a bigger one declares its own pixel values, not those of the whole.
         if bounds_of(model):
-            facts["pixel values"] = "{:g} to {:g}; anything else is rejected".format(*bounds_of(model))
+            low, high = bounds_of(model)
+            known = f"{low:g} to {high:g}; anything else is rejected"
+            facts["pixel values"] = known if is_bounded((low, high)) else "any finite number"
             undefended = base_model(model).outputs[0].shape[-1]
             if str(undefended) != facts["classes"]:
                 facts["scores of the base"] = str(undefended)

@@ -6,7 +6,8 @@ import warnings
 import keras
 import numpy as np
 
-from tfdefense._arrays import as_array
+from tfdefense._arrays import as_array, batch_hint
+from tfdefense.bounds import is_bounded
 from tfdefense.contract import bounds_of, nodes_of, reject_node, unready
 from tfdefense.layers import AdaptableLayer, Threshold
 
@@ -21,7 +22,7 @@ def check_images(defended, x):
     x = as_array(x)
     expected = tuple(defended.inputs[0].shape)
     if x.ndim != len(expected) or any(e not in (None, r) for e, r in zip(expected[1:], x.shape[1:], strict=True)):
-        raise ValueError(f"Expected samples of shape {expected}. Received {x.shape}.")
+        raise ValueError(f"Expected samples of shape {expected}. Received {x.shape}.{batch_hint(x.shape, expected)}")
     if len(x) == 0:
         raise ValueError("Expected at least one sample. Received an empty array.")
     low, high = bounds_of(defended)
@@ -30,7 +31,7 @@ def check_images(defended, x):
         raise ValueError(
             f"Expected samples in ({low:g}, {high:g}), outside of which the model rejects. Received values in "
             f"[{np.nanmin(x):g}, {np.nanmax(x):g}]. Rescale them, or attach the defense with the bounds of your data: "
-            "`attach(model, bounds=(0, 255))`."
+            "`attach(model, bounds=(0, 255))`, or `bounds=None` for features without a range."
         )
     return x
 
@@ -152,7 +153,7 @@ def _check_adversarial(defended, adversarial, x):
     adversarial = check_images(defended, adversarial)
     low, high = bounds_of(defended)
     # They may be those of several attacks on the same samples, or of some of them.
-    known, near = {one.tobytes() for one in x}, 1e-6 * (high - low)
+    known, near = {one.tobytes() for one in x}, 1e-6 * (high - low if is_bounded((low, high)) else np.nanmax(x) - np.nanmin(x))
     pairs = zip(adversarial, itertools.cycle(x))
     changed = np.array([one.tobytes() not in known and not np.allclose(one, other, 0, near) for one, other in pairs])
     if not changed.any():

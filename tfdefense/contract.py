@@ -20,7 +20,7 @@ def defend(input, scores, suspicion, *, base=None, bounds=(0.0, 1.0), name="defe
         scores: Class scores, shape (batch, classes).
         suspicion: Above 0 means rejected, shape (batch,); usually what a `td.layers.Threshold` gives.
         base: Scores of the undefended classifier, where the defense has scores of its own.
-        bounds: Lowest and highest value that an input may have; anything else is rejected.
+        bounds: Lowest and highest value that an input may have; anything else is rejected. None is any finite number.
         name: Name of the model.
 
     Returns:
@@ -55,7 +55,10 @@ def reject_node(model):
 
 
 def bounds_of(defended):
-    """Lowest and highest value that the defended model accepts; None where it has no `td.layers.Reject` to say so."""
+    """Lowest and highest value that the defended model accepts, (-inf, inf) where it accepts any finite number.
+
+    None where it has no `td.layers.Reject` to say so.
+    """
     return next((operation.bounds for operation, _ in walk(defended) if isinstance(operation, Reject)), None)
 
 

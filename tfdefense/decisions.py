@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfdefense._arrays import as_array
-from tfdefense.bounds import checked_bounds
+from tfdefense._arrays import as_array, batch_hint
+from tfdefense.bounds import checked_bounds, is_bounded
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,9 @@ class View:
             self._call = model
         else:
             raise ValueError(f"Expected a Keras model, a loaded SavedModel or a function. Received {type(model).__name__}.")
+        if bounds and declared and not is_bounded(declared):
+            # Where the model takes any number, who attacks it may stay in a range.
+            declared = bounds
         if declared and bounds and tuple(declared) != tuple(bounds):
             raise ValueError(
                 f"The model rejects what is outside its bounds {declared}. Received `bounds={bounds}`: leave them out."
@@ -209,8 +212,7 @@ class View:
         if shape is not None and (
             x.ndim != len(shape) or any(e not in (None, r) for e, r in zip(shape[1:], x.shape[1:], strict=True))
         ):
-            hint = " Add the batch axis: `x[None]`." if x.shape == tuple(shape[1:]) else ""
-            raise ValueError(f"Expected samples of shape {tuple(shape)}. Received {x.shape}.{hint}")
+            raise ValueError(f"Expected samples of shape {tuple(shape)}. Received {x.shape}.{batch_hint(x.shape, shape)}")
         if x.dtype.kind not in "fiub":
             raise ValueError(f"Expected numbers. Received an array of dtype {x.dtype}.")
         return x

@@ -30,7 +30,8 @@ class Defense:
 
         Args:
             model: A functional or Sequential Keras classifier, with or without a softmax.
-            bounds: Lowest and highest value of its inputs.
+            bounds: Lowest and highest value of its inputs; anything else is rejected. None, for tabular or standardised
+                features: any finite number is valid.
             name: Name of the defended model.
         """
         exposed = expose(model, self.layers)

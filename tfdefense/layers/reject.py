@@ -1,7 +1,7 @@
 import keras
 from keras import ops
 
-from tfdefense.bounds import checked_bounds
+from tfdefense.bounds import checked_bounds, is_bounded
 
 
 @keras.saving.register_keras_serializable(package="tfdefense")
@@ -113,7 +113,7 @@ class Reject(keras.layers.Layer):
     and `suspicion`, which pass unchanged.
 
     Args:
-        bounds: Lowest and highest value that an input may have.
+        bounds: Lowest and highest value that an input may have; None where any finite number is valid.
 
     Call arguments:
         x: The model's input.
@@ -140,7 +140,8 @@ class Reject(keras.layers.Layer):
         axes = tuple(range(1, len(x.shape)))
         x = ops.cast(x, "float32")
         # NaN fails both comparisons.
-        valid = ops.all(ops.logical_and(x >= low - slack, x <= high + slack), axis=axes)
+        within = ops.logical_and(x >= low - slack, x <= high + slack) if is_bounded(self.bounds) else ops.isfinite(x)
+        valid = ops.all(within, axis=axes)
         valid = ops.logical_and(valid, ops.all(ops.isfinite(scores), axis=-1))
         valid = ops.logical_and(valid, ops.logical_not(ops.isnan(suspicion)))
         # Minus log 0 is +inf and minus log 1 is 0. A `where` with an infinite branch would do as well, but the converter
@@ -162,4 +163,5 @@ class Reject(keras.layers.Layer):
         }
 
     def get_config(self):
-        return {**super().get_config(), "bounds": self.bounds}
+        # JSON has no infinity.
+        return {**super().get_config(), "bounds": self.bounds if is_bounded(self.bounds) else None}

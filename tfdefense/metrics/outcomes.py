@@ -4,7 +4,6 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from tfdefense._arrays import as_array
 from tfdefense.metrics import _check
 
 
@@ -159,10 +158,10 @@ def evaluate(model, x, y, *, batch_size=256, adversarial=None):
     >>> evaluate(model, np.eye(3), [0, 1, 1])
     Outcomes(3 samples: 66.7 % right, 0.0 % rejected, 33.3 % wrong)
     """
-    from tfdefense.decisions import decide
+    from tfdefense.decisions import View, decide
 
-    perturbed = hasattr(x, "x_adv")
-    x = x.x_adv if perturbed else as_array(x)
+    perturbed, model = hasattr(x, "x_adv"), View.of(model)
+    x = model.check_shape(x.x_adv if perturbed else x)
     y = _check.labels(y)
     _check.same_length(x=x, y=y)
     decisions = decide(model, x, batch_size=batch_size)

@@ -98,6 +98,7 @@ def report(
     from tfdefense import _console
     from tfdefense._json import plain
     from tfdefense.attacks.checks import check
+    from tfdefense.bounds import range_of
     from tfdefense.decisions import View
     from tfdefense.reporting import page
     from tfdefense.reporting.plan import plan_for
@@ -108,6 +109,7 @@ def report(
         page.environment()
     begun = time.perf_counter()
     view = View.of(model, bounds)
+    range_of(view.bounds, "A report")
     images, known = _images(data, split, data_dir, download, view.bounds)
     plan = plan_for(known, images.x.shape[1:], quick=quick, **settings)
     images = _chosen(images, max(plan.clean, plan.samples), seed).moved(view.bounds)
