@@ -12,6 +12,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
+from tfdefense._formats import check_format
 from tfdefense._quiet import quiet
 
 ATTACKS = {
@@ -105,6 +106,8 @@ def _check_model(path):
         raise FileNotFoundError(f"There is no model {path}.{hint}")
     if path.is_dir() and not (path / "saved_model.pb").exists():
         raise ValueError(f"{path} is no SavedModel: it has no saved_model.pb. Expected such a directory, or a .keras file.")
+    if path.is_file():
+        check_format(path)
     if path.is_file() and path.suffix != ".keras":
         raise ValueError(f"Expected a .keras file or a SavedModel directory. Received: {path}.")
 

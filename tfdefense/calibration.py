@@ -90,6 +90,8 @@ def adapt(defended, x, y, *, adversarial=None, calibration=None, max_rejected=0.
     if y.shape[:1] != (len(x),):
         raise ValueError(f"Expected as many labels as samples. Received {len(x)} samples and labels of shape {y.shape}.")
     y = y[:, 0] if y.shape[1:] == (1,) else y
+    if y.ndim != 1:
+        raise ValueError(f"Expected one class a sample. Received labels of shape {y.shape}. For one-hot labels: `y.argmax(-1)`.")
     adversarial = _check_adversarial(defended, adversarial, x)
     # What is wrong with them is told before anything is changed.
     if max_rejected is not None:

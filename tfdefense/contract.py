@@ -6,6 +6,7 @@ A defended model is a functional Keras model with the outputs `scores`, `suspici
 
 import keras
 
+from tfdefense._formats import check_format
 from tfdefense.graph import behind, check_class_output, walk
 from tfdefense.layers import AdaptableLayer, Reject, Threshold
 
@@ -104,8 +105,15 @@ def unready(defended):
     return None
 
 
-def load(path):
-    """Loads a `.keras` file of a defended model, with the layers of this library known."""
-    model = keras.models.load_model(path)
+def load(path, *, safe_mode=True):
+    """Loads a `.keras` file of a defended model, with the layers of this library known.
+
+    Args:
+        path: A `.keras` file.
+        safe_mode: False also runs code that the file holds: the Python lambdas of `Lambda` layers, the SavedModel of a
+            `TFSMLayer`. Only for files that you have made yourself.
+    """
+    check_format(path)
+    model = keras.models.load_model(path, safe_mode=safe_mode)
     reject_node(model)
     return model

@@ -2,11 +2,10 @@
 
 import difflib
 import math
+import warnings
 from dataclasses import dataclass
 
 import keras
-
-from tfdefense.layers.binary_scores import BinaryScores
 
 # By their names as functions, TensorFlow's own among them, and as operations: `keras.ops.softmax` makes one without a layer.
 _SQUASHING = dict.fromkeys(("softmax", "log_softmax", "softmax_v2", "log_softmax_v2"), "softmax") | {"sigmoid": "sigmoid"}
@@ -201,7 +200,7 @@ def _open(model, wanted, logits):
             taps.update(zip(tapped, found, strict=True))
             return whole[layer.name]
 
-        model = keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=call)
+        model = laid_again(model, call)
     for name, path in wanted.items():
         if "/" not in path:
             calls = [node for operation, node in walk(model) if operation.name == path]
@@ -223,6 +222,9 @@ class SeveralLabels(ValueError):
 
 
 def _of_sigmoid(logits, name):
+    # Layers look into graphs themselves.
+    from tfdefense.layers import BinaryScores
+
     if len(logits.shape) == 2 and logits.shape[-1] == 1:
         return BinaryScores()(logits)
     raise SeveralLabels(
@@ -231,6 +233,38 @@ def _of_sigmoid(logits, name):
         "each sample has exactly one class, attach to that: no decision changes. If not, defend each label as a binary "
         "classifier: `keras.Model(model.inputs[0], keras.layers.Activation('sigmoid')(model.outputs[0][:, :1]))`."
     )
+
+
+def laid_again(model, call_function):
+    """The graph of a functional model anew, on the same layers, each called by `call_function(layer, *args, **kwargs)`.
+
+    It is not compiled.
+    """
+    return keras.models.clone_model(uncompiled(model), clone_function=lambda layer: layer, call_function=call_function)
+
+
+def uncompiled(model):
+    """The same functional model without what `compile` left: a clone copies that too, and fails at a loss that is a lambda."""
+    return keras.Model(model.input, model.output, name=model.name) if model.compiled else model
+
+
+def tell_unloadable(model):
+    """Warns of layers that Keras writes into a file and does not read again, because they would run code from it."""
+    for layer in model._flatten_layers():
+        function = getattr(layer, "function", None)
+        if isinstance(layer, keras.layers.Lambda) and getattr(function, "__name__", "") == "<lambda>":
+            code = "a Python lambda"
+        elif type(layer).__name__ == "TFSMLayer" and type(layer).__module__.startswith("keras."):
+            code = "a SavedModel"
+        else:
+            continue
+        warnings.warn(
+            f"Layer '{layer.name}' ({type(layer).__name__}) holds {code}: a file with it can't be loaded again, since that would "
+            "run code from the file. Write it as a layer: `@keras.saving.register_keras_serializable()` above a class that derives "
+            "from `keras.layers.Layer`; or load files of your own with `td.load(path, safe_mode=False)`.",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def before_last_dense(tensor):

@@ -2,7 +2,7 @@
 
 import keras
 
-from tfdefense.graph import as_functional
+from tfdefense.graph import as_functional, laid_again
 from tfdefense.layers import Smoothed
 
 
@@ -68,7 +68,7 @@ def smoothed(model, slope=10.0, widen=1.0, *, straight_through=False):
             stand_ins[layer.name] = smooth(layer)
         return stand_ins[layer.name](*args, **kwargs)
 
-    return keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=call)
+    return laid_again(model, call)
 
 
 def anneal(surrogate, slope, widen):

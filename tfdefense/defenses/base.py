@@ -1,5 +1,5 @@
 from tfdefense.contract import defend
-from tfdefense.graph import behind, expose
+from tfdefense.graph import behind, expose, tell_unloadable
 from tfdefense.layers import Join, Threshold
 
 
@@ -33,8 +33,11 @@ class Defense:
             bounds: Lowest and highest value of its inputs; anything else is rejected. None, for tabular or standardised
                 features: any finite number is valid.
             name: Name of the defended model.
+
+        Warns of a `Lambda` of a Python lambda and of a `TFSMLayer`: a file with them is loaded with `safe_mode=False` alone.
         """
         exposed = expose(model, self.layers)
+        tell_unloadable(model)
         scores, suspicion = self.suspect(exposed.logits, exposed.taps)
         # A dustbin is no class of the undefended classifier: an attack that starts from its examples would end in there.
         base = exposed.logits[:, :-1] if self.has_dustbin else exposed.logits

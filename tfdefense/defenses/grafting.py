@@ -1,7 +1,7 @@
 import keras
 from keras import ops
 
-from tfdefense.graph import as_functional, expose
+from tfdefense.graph import as_functional, expose, uncompiled
 from tfdefense.layers import BinaryScores
 
 
@@ -25,7 +25,7 @@ def graft_dustbin(model, name="dustbin_score"):
     >>> grafted.output_shape
     (None, 11)
     """
-    copy = keras.models.clone_model(as_functional(model))
+    copy = keras.models.clone_model(uncompiled(as_functional(model)))
     copy.set_weights(model.get_weights())
     for layer in copy._flatten_layers():
         if isinstance(layer, keras.layers.Normalization):
