@@ -1,5 +1,7 @@
 """Attaching to models as users have them, without changing these."""
 
+import tempfile
+
 import keras
 import numpy as np
 import pytest
@@ -159,6 +161,18 @@ class Subclassed(keras.Model):
         return self.dense(keras.ops.reshape(x, (-1, 64)))
 
 
+def of_text():
+    text = keras.Input((1,), dtype="string")
+    counts = keras.layers.TextVectorization(max_tokens=4, output_mode="count", vocabulary=["good", "bad"])(text)
+    return keras.Model(text, keras.layers.Dense(2)(counts), name="words")
+
+
+def exported():
+    with tempfile.TemporaryDirectory() as folder:
+        sequential().export(folder, verbose=False)
+        return tf.saved_model.load(folder)
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -166,14 +180,72 @@ class Subclassed(keras.Model):
         (lambda: keras.Sequential([keras.layers.Dense(3)]), "no known input shape yet"),
         (lambda: keras.layers.Dense(3), "Expected a Keras model. Received an object of type Dense"),
         (lambda: keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3)]), "one score for each"),
-        (lambda: keras.Sequential([keras.Input((8,)), keras.layers.Dense(1, "sigmoid")]), r"For two classes use `Dense\(2\)`"),
+        (
+            lambda: keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)]),
+            r"`Dense\(1\)` with a sigmoid, without which it may",
+        ),
+        (exported, "Received an object of type _UserObject. A loaded SavedModel has no layers"),
+        (of_text, "Expected a classifier of numbers. Model 'words' takes text"),
         (lambda: keras.Model((i := keras.Input((4,))), [keras.layers.Dense(2)(i), keras.layers.Dense(3)(i)]), "2 outputs"),
     ],
-    ids=["subclassed", "unbuilt", "layer", "no-classes", "one-score", "two-outputs"],
+    ids=["subclassed", "unbuilt", "layer", "no-classes", "one-score", "saved-model", "text", "two-outputs"],
 )
 def test_models_that_can_not_be_opened_say_why(make, words):
     with pytest.raises(ValueError, match=words):
         td.ThresholdDefense().attach(make())
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["list", "dict"])
+def test_advice_for_two_inputs_works_as_it_is_typed(named):
+    image, facts = keras.Input((8, 8, 1), name="image"), keras.Input((3,), name="facts")
+    joined = keras.layers.Concatenate()([keras.layers.Flatten()(image), facts])
+    hidden = keras.layers.Dense(4, activation="relu", name="hidden")(joined)
+    model = keras.Model({"image": image, "facts": facts} if named else [image, facts], keras.layers.Dense(3)(hidden))
+    with pytest.raises(ValueError, match="Expected a classifier with one input. Received a model with 2 inputs") as told:
+        td.ThresholdDefense().attach(model)
+    names = {"keras": keras, "model": model}
+    exec(str(told.value).split("\n", 1)[1], names)
+    more = np.random.default_rng(1).normal(size=(6, 3)).astype("float32")
+    want = model({"image": X, "facts": more} if named else [X, more])
+    order = [X.reshape(6, -1), more]
+    together = np.concatenate(order if model.inputs[0] is image else order[::-1], 1)
+    np.testing.assert_allclose(names["model"](together), want, atol=1e-6)
+    defended = td.ThresholdDefense(threshold=10.0).attach(names["model"], bounds=(-9, 9))
+    np.testing.assert_allclose(defended(together)["scores"], want, atol=1e-6)
+    watched = td.NeuralRejection("hidden").attach(names["model"], bounds=(-9, 9))
+    td.adapt(watched, together, np.arange(6) % 3, max_rejected=None)
+    assert watched(together)["scores"].shape == (6, 3)
+
+
+def flat(*head):
+    return keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), *head])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: flat(keras.layers.Dense(3, activation="sigmoid")),
+        lambda: flat(keras.layers.Dense(3), keras.layers.Activation("sigmoid")),
+        lambda: keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Rescaling(1.0), flat(keras.layers.Dense(3, "sigmoid"))]),
+    ],
+    ids=["dense", "activation", "submodel"],
+)
+def test_several_labels_a_sample_are_no_classes(make):
+    model = make()
+    for call in (td.ThresholdDefense().attach, lambda model: td.evaluate(model, X, np.zeros(6, int))):
+        with pytest.raises(ValueError, match="sigmoid over 3 units: a sample may have several labels, or none"):
+            call(model)
+
+
+def test_advice_for_several_labels_works_as_it_is_typed():
+    model = flat(keras.layers.Dense(3, activation="sigmoid"))
+    before = model(X).numpy()
+    model.layers[-1].activation = keras.activations.linear
+    defended = td.ThresholdDefense(threshold=10.0).attach(model)
+    np.testing.assert_array_equal(defended(X)["label"], before.argmax(-1))
+    second = keras.Model(model.inputs[0], keras.layers.Activation("sigmoid")(model.outputs[0][:, 1:2]))
+    defended = td.ThresholdDefense(threshold=10.0).attach(second)
+    np.testing.assert_array_equal(defended(X)["label"], before[:, 1] > 0.5)
 
 
 @pytest.mark.slow

@@ -121,6 +121,60 @@ def test_training_improves_accuracy_by_arg_max(digits, held_out, one_hot):
     assert history["accuracy"][-1] == pytest.approx(0.97, abs=0.03), "Keras's own metric sees ordinary logits"
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class SoftmaxWrittenOut(keras.layers.Layer):
+    """Nobody can tell that this is a softmax."""
+
+    def call(self, scores):
+        shares = keras.ops.exp(scores - keras.ops.max(scores, -1, keepdims=True))
+        return shares / keras.ops.sum(shares, -1, keepdims=True)
+
+
+ENDINGS = {
+    "logits": keras.layers.Identity,
+    "activation": lambda: keras.layers.Activation("softmax"),
+    "half precision": lambda: keras.layers.Activation("softmax", dtype="float16"),
+    "written out": SoftmaxWrittenOut,
+}
+
+
+@pytest.mark.parametrize("kind", [ReverseCrossEntropy, SmoothedCrossEntropy])
+def test_what_is_sure_of_a_wrong_class_learns_through_its_softmax(digits, kind):
+    """It begins with 1e-8 at every true class: clipped at 1e-7, as in most losses, that has no gradient at all."""
+    x, y = digits.x[digits.y > 0], digits.y[digits.y > 0]
+
+    def accuracy(ending):
+        keras.utils.set_random_seed(0)
+        image = keras.Input((8, 8, 1))
+        last = keras.layers.Dense(10)
+        scores = last(keras.layers.Dense(64, activation="relu")(keras.layers.Flatten()(image)))
+        model = keras.Model(image, ENDINGS[ending]()(scores))
+        last.bias.assign(18.0 * np.eye(10)[0])
+        model.compile(keras.optimizers.Adam(0.02), loss=kind(from_logits=ending == "logits"))
+        model.fit(x, y, epochs=16, batch_size=64, verbose=0)
+        return np.mean(model(x).numpy().argmax(-1) == y)
+
+    wanted = accuracy("logits")
+    assert wanted > 0.7
+    for ending in ("activation", "half precision", "written out"):
+        assert accuracy(ending) == pytest.approx(wanted, abs=0.05), ending
+
+
+def test_gradient_of_probabilities_is_that_of_their_logits():
+    import tensorflow as tf
+
+    logits = tf.constant([[60.0, 0.0, -20.0], [0.0, 3.0, 1.0], [0.0, 40.0, 0.0]])
+    for loss in (ReverseCrossEntropy, SmoothedCrossEntropy):
+        gradients = []
+        for softmax in (None, tf.nn.softmax, keras.activations.softmax, SoftmaxWrittenOut()):
+            with tf.GradientTape() as tape:
+                tape.watch(logits)
+                value = loss(from_logits=softmax is None)(np.array([1, 0, 2]), logits if softmax is None else softmax(logits))
+            gradients.append(tape.gradient(value, logits))
+        for found in gradients[1:]:
+            np.testing.assert_allclose(found, gradients[0], atol=1e-5)
+
+
 def test_reverse_logits_negates_and_is_saved(tmp_path):
     image = keras.Input((3,))
     model = keras.Model(image, td.layers.ReverseLogits()(image))

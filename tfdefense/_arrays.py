@@ -76,3 +76,9 @@ def _parts(batch, dataset):
             f"{', '.join(str(array.shape) for array in arrays)}. Batch single samples first: `dataset.batch(256)`."
         )
     return arrays
+
+
+def batch_hint(shape, expected):
+    """What to type where an array is one sample of the shape expected, without the axis of the batch; else nothing."""
+    one = len(shape) == len(expected) - 1 and all(e in (None, s) for e, s in zip(expected[1:], shape, strict=True))
+    return " Add the batch axis: `x[None]`." if one else ""

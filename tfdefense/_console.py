@@ -12,6 +12,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
+from tfdefense._formats import check_format
 from tfdefense._quiet import quiet
 
 ATTACKS = {
@@ -107,6 +108,8 @@ def _check_model(path):
         raise FileNotFoundError(f"There is no model {path}.{hint}")
     if path.is_dir() and not (path / "saved_model.pb").exists():
         raise ValueError(f"{path} is no SavedModel: it has no saved_model.pb. Expected such a directory, or a .keras file.")
+    if path.is_file():
+        check_format(path)
     if path.is_file() and path.suffix != ".keras":
         raise ValueError(f"Expected a .keras file or a SavedModel directory. Received: {path}.")
 
@@ -135,9 +138,16 @@ def class_list(text):
 
 def bounds_for(model, bounds):
     """The bounds of a defended model, or those given, or (0, 1)."""
+    from tfdefense.bounds import is_bounded
     from tfdefense.decisions import View
 
-    return View.of(model, bounds).bounds
+    found = View.of(model, bounds).bounds
+    if not is_bounded(found):
+        raise ValueError(
+            "This model takes any finite number (`bounds=None`), so data has no range to be scaled to. Give one where the "
+            "command has --bounds, such as --bounds -3 3, or work in Python, on samples as they are: `td.calibrate(model, x)`."
+        )
+    return found
 
 
 def build_attack(name, **options):

@@ -20,6 +20,7 @@ def describe(path):
 
 
 def _keras_facts(model):
+    from tfdefense.bounds import is_bounded
     from tfdefense.class_names import listed
     from tfdefense.contract import base_model, bounds_of, class_names, is_defended, unready
     from tfdefense.graph import as_functional
@@ -34,7 +35,9 @@ def _keras_facts(model):
             facts["classes"] += f": {listed(class_names(model))}"
         # A defended model inside a bigger one declares its own pixel values, not those of the whole.
         if bounds_of(model):
-            facts["pixel values"] = "{:g} to {:g}; anything else is rejected".format(*bounds_of(model))
+            low, high = bounds_of(model)
+            known = f"{low:g} to {high:g}; anything else is rejected"
+            facts["pixel values"] = known if is_bounded((low, high)) else "any finite number"
             undefended = base_model(model).outputs[0].shape[-1]
             if undefended != model.output["scores"].shape[-1]:
                 facts["scores of the base"] = str(undefended)

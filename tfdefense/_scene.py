@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfdefense.bounds import range_of
 from tfdefense.data.scenes import CLASSES, FORGED, REAL, whole
 
 FAR = 10_000  # millimetres that a depth of 1 stands for
@@ -78,7 +79,7 @@ def check(model, image, depth, path):
         )
     picture, millimetres = read_pair(image, depth)
     millimetres, share = filled(millimetres)
-    low, high = view.bounds
+    low, high = range_of(view.bounds, "A picture with depth")
     decided = decide(model, low + as_sample(picture, millimetres, shape[1:3]) * (high - low))
     if decided.scores.shape[-1] != len(CLASSES):
         raise ValueError(f"Expected a model of two classes, forged and real. {path} has {decided.scores.shape[-1]}.")

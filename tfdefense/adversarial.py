@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfdefense._files import write_file
 from tfdefense.attacks import Attack, Strongest, Transfer
 from tfdefense.attacks.checks import check_values
+from tfdefense.bounds import middle
 from tfdefense.decisions import View
 from tfdefense.graph import as_functional
 
@@ -30,6 +31,7 @@ class AdversarialTraining(keras.Model):
         share: Probability that a sample is perturbed.
         target: The model that is attacked, where it is another than the one trained, such as one with both heads.
         bounds: Lowest and highest pixel value; a defended model knows its own, otherwise (0, 1).
+            `(-np.inf, np.inf)` where any number is valid.
         seed: Of the choice of samples and of random starts.
 
     Example:
@@ -101,8 +103,7 @@ class AdversarialTraining(keras.Model):
             )
         view = View.of(self._hidden.target, self.attacked_bounds)
         with tf.init_scope():
-            low, high = view.bounds
-            view.learn(tf.fill([1, *x.shape[1:]], (low + high) / 2).numpy())
+            view.learn(tf.fill([1, *x.shape[1:]], float(middle(view.bounds))).numpy())
         x, y = tf.cast(x, tf.float32), tf.cast(tf.reshape(y, [-1]), tf.int32)
         drawn = self.draw(tf.shape(x)[0])
         changes = self.changes()

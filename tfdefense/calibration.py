@@ -7,10 +7,11 @@ import keras
 import numpy as np
 
 from tfdefense import conformal
-from tfdefense._arrays import pairs, samples
+from tfdefense._arrays import batch_hint, pairs, samples
 from tfdefense._batches import samples_at_once
 from tfdefense._constant import check_varies
 from tfdefense._progress import batches
+from tfdefense.bounds import is_bounded
 from tfdefense.contract import bounds_of, check_sound, nodes_of, reject_node, unready
 from tfdefense.layers import AdaptableLayer, Threshold
 
@@ -20,7 +21,7 @@ def check_images(defended, x):
     x = samples(x)
     expected = tuple(defended.inputs[0].shape)
     if x.ndim != len(expected) or any(e not in (None, r) for e, r in zip(expected[1:], x.shape[1:], strict=True)):
-        raise ValueError(f"Expected samples of shape {expected}. Received {x.shape}.")
+        raise ValueError(f"Expected samples of shape {expected}. Received {x.shape}.{batch_hint(x.shape, expected)}")
     if len(x) == 0:
         raise ValueError("Expected at least one sample. Received an empty array.")
     low, high = bounds_of(defended)
@@ -29,7 +30,7 @@ def check_images(defended, x):
         raise ValueError(
             f"Expected samples in ({low:g}, {high:g}), outside of which the model rejects. Received values in "
             f"[{np.nanmin(x):g}, {np.nanmax(x):g}]. Rescale them, or attach the defense with the bounds of your data: "
-            "`attach(model, bounds=(0, 255))`."
+            "`attach(model, bounds=(0, 255))`, or `bounds=None` for features without a range."
         )
     return x
 
@@ -91,6 +92,8 @@ def adapt(defended, x, y=None, *, adversarial=None, calibration=None, max_reject
     if y.shape[:1] != (len(x),):
         raise ValueError(f"Expected as many labels as samples. Received {len(x)} samples and labels of shape {y.shape}.")
     y = y[:, 0] if y.shape[1:] == (1,) else y
+    if y.ndim != 1:
+        raise ValueError(f"Expected one class a sample. Received labels of shape {y.shape}. For one-hot labels: `y.argmax(-1)`.")
     adversarial = _check_adversarial(defended, adversarial, x)
     # What is wrong with them is told before anything is changed.
     if max_rejected is not None:
@@ -155,7 +158,7 @@ def _check_adversarial(defended, adversarial, x):
     adversarial = check_images(defended, adversarial)
     low, high = bounds_of(defended)
     # They may be those of several attacks on the same samples, or of some of them.
-    known, near = {one.tobytes() for one in x}, 1e-6 * (high - low)
+    known, near = {one.tobytes() for one in x}, 1e-6 * (high - low if is_bounded((low, high)) else np.nanmax(x) - np.nanmin(x))
     pairs = zip(adversarial, itertools.cycle(x))
     changed = np.array([one.tobytes() not in known and not np.allclose(one, other, 0, near) for one, other in pairs])
     if not changed.any():

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from tfdefense._files import write_file
+from tfdefense._formats import check_format
 from tfdefense.class_names import checked_names
 from tfdefense.graph import behind, check_class_output, for_inference, walk
 from tfdefense.layers import AdaptableLayer, Reject, Threshold
@@ -76,7 +77,7 @@ def defend(input, scores, suspicion, *, base=None, bounds=(0.0, 1.0), name="defe
         scores: Class scores, shape (batch, classes).
         suspicion: Above 0 means rejected, shape (batch,); usually what a `td.layers.Threshold` gives.
         base: Scores of the undefended classifier, where the defense has scores of its own.
-        bounds: Lowest and highest value that an input may have; anything else is rejected.
+        bounds: Lowest and highest value that an input may have; anything else is rejected. None is any finite number.
         name: Name of the model.
         class_names: Names of the classes, in the order of the scores.
 
@@ -113,7 +114,10 @@ def reject_node(model):
 
 
 def bounds_of(defended):
-    """Lowest and highest value that the defended model accepts; None where it has no `td.layers.Reject` to say so."""
+    """Lowest and highest value that the defended model accepts, (-inf, inf) where it accepts any finite number.
+
+    None where it has no `td.layers.Reject` to say so.
+    """
     return next((operation.bounds for operation, _ in walk(defended) if isinstance(operation, Reject)), None)
 
 
@@ -207,12 +211,18 @@ def unready(defended):
     return broken(defended)
 
 
-def load(path):
+def load(path, *, safe_mode=True):
     """Loads a `.keras` file of a defended model, with the layers of this library known.
 
-    A file with weights that are not finite is refused.
+    One with weights that are not finite is refused.
+
+    Args:
+        path: A `.keras` file.
+        safe_mode: False also runs code that the file holds: the Python lambdas of `Lambda` layers, the SavedModel of a
+            `TFSMLayer`. Only for files that you have made yourself.
     """
-    model = keras.models.load_model(path)
+    check_format(path)
+    model = keras.models.load_model(path, safe_mode=safe_mode)
     reject_node(model)
     check_sound(model)
     return as_defended(model)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfdefense._arrays import as_array, samples
-from tfdefense.bounds import checked_bounds
+from tfdefense._arrays import as_array, batch_hint, samples
+from tfdefense.bounds import checked_bounds, is_bounded
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,9 @@ class View:
             self._call = model
         else:
             raise ValueError(f"Expected a Keras model, a loaded SavedModel or a function. Received {type(model).__name__}.")
+        if bounds and declared and not is_bounded(declared):
+            # Where the model takes any number, who attacks it may stay in a range.
+            declared = bounds
         if declared and bounds and tuple(declared) != tuple(bounds):
             raise ValueError(
                 f"The model rejects what is outside its bounds {declared}. Received `bounds={bounds}`: leave them out."
@@ -107,11 +110,13 @@ class View:
         import keras
 
         from tfdefense._nodes import unnoted
-        from tfdefense.graph import expose
+        from tfdefense.graph import SeveralLabels, expose
 
         try:
             with unnoted(model):
                 exposed = expose(model)
+        except SeveralLabels:
+            raise
         except ValueError:
             return None
         return functools.partial(keras.Model(exposed.input, exposed.logits), training=False)
@@ -156,7 +161,10 @@ class View:
             return outputs["scores"], outputs["suspicion"], outputs["label"]
         if isinstance(outputs, list | tuple) or len(outputs.shape) != 2 or outputs.shape[-1] < 2:
             found = [tuple(o.shape) for o in outputs] if isinstance(outputs, list | tuple) else tuple(outputs.shape)
-            raise ValueError(f"Expected class scores of shape (batch, classes), at least 2 classes. Received shape {found}.")
+            hint = ""
+            if found[1:] == (1,):
+                hint = " If that is the probability of class 1: `lambda x: tf.concat([1 - model(x), model(x)], -1)`."
+            raise ValueError(f"Expected class scores of shape (batch, classes), at least 2 classes. Received shape {found}.{hint}")
         scores = tf.cast(outputs, tf.float32)
         if self._probabilities:
             scores = tf.math.log(tf.maximum(scores, 1e-37))
@@ -209,8 +217,7 @@ class View:
         if shape is not None and (
             x.ndim != len(shape) or any(e not in (None, r) for e, r in zip(shape[1:], x.shape[1:], strict=True))
         ):
-            hint = " Add the batch axis: `x[None]`." if x.shape == tuple(shape[1:]) else ""
-            raise ValueError(f"Expected samples of shape {tuple(shape)}. Received {x.shape}.{hint}")
+            raise ValueError(f"Expected samples of shape {tuple(shape)}. Received {x.shape}.{batch_hint(x.shape, shape)}")
         if x.dtype.kind not in "fiub":
             raise ValueError(f"Expected numbers. Received an array of dtype {x.dtype}.")
         return x

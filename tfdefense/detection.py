@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfdefense._nodes import unnoted
 from tfdefense.adversarial import AdversarialTraining, pick
 from tfdefense.attacks.checks import check
+from tfdefense.bounds import range_of
 from tfdefense.contract import base_model, bounds_of, defend
 from tfdefense.graph import walk
 from tfdefense.layers import DetectorBranch
@@ -162,7 +163,8 @@ class _Harmless:
             return np.concatenate(one) if one else x
 
         # Named wrongly, it is told here and not from inside the graph.
-        change(np.full((1, *view.input_shape[1:]), view.bounds[0], "float32"), [0])
+        low, _ = range_of(view.bounds, "A harmless change")
+        change(np.full((1, *view.input_shape[1:]), low, "float32"), [0])
         return lambda x, y, seeds: tf.ensure_shape(tf.numpy_function(change, [x, seeds], tf.float32), x.shape)
 
 

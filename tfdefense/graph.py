@@ -2,18 +2,23 @@
 
 import difflib
 import inspect
+import math
+import warnings
 from dataclasses import dataclass
 
 import keras
 
 # By their names as functions, TensorFlow's own among them, and as operations: `keras.ops.softmax` makes one without a layer.
-_SQUASHING = ("softmax", "sigmoid", "log_softmax", "softmax_v2", "log_softmax_v2")
-_SQUASHING_OPERATIONS = ("Softmax", "Sigmoid", "LogSoftmax")
+_SQUASHING = dict.fromkeys(("softmax", "log_softmax", "softmax_v2", "log_softmax_v2"), "softmax") | {"sigmoid": "sigmoid"}
+_SQUASHING_OPERATIONS = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
 
 
 @dataclass(frozen=True)
 class Exposed:
-    """Symbolic tensors of one model: its input, the scores before any softmax, and the layers asked for."""
+    """Symbolic tensors of one model: its input, the scores before any softmax, and the layers asked for.
+
+    A binary classifier, one unit with a sigmoid, has two scores: 0 and what is behind the sigmoid.
+    """
 
     input: object
     logits: object
@@ -33,22 +38,57 @@ def expose(model, layers=()):
     (None, 8)
     """
     model = as_functional(model)
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise ValueError(
-            f"Expected a classifier with one input and one output. Received a model with {len(model.inputs)} inputs and "
-            f"{len(model.outputs)} outputs. Pick them: `keras.Model(model.inputs[0], model.outputs[0])`."
-        )
-    check_class_output(model.outputs[0].shape, model.name)
+    _check_ends(model)
     input, output, taps = _open(model, {name: _find(model, name) for name in layers}, logits=True)
+    check_class_output(output.shape, model.name)
     return Exposed(input, output, taps)
+
+
+def _check_ends(model):
+    """One input of numbers and one output, or an error that says how to get there."""
+    if len(model.outputs) != 1:
+        raise ValueError(
+            f"Expected a classifier with one output. Received a model with {len(model.outputs)} outputs. Pick the class "
+            f"scores: `keras.Model(model.inputs, model.outputs[0])`."
+        )
+    if len(model.inputs) != 1:
+        raise ValueError(
+            f"Expected a classifier with one input. Received a model with {len(model.inputs)} inputs. Make one of them, and "
+            f"pass the samples in that form:\n{_in_one_input(model)}"
+        )
+    if model.inputs[0].dtype == "string":
+        raise ValueError(
+            f"Expected a classifier of numbers. Model '{model.name}' takes text. Attach to the part behind its text layer, and "
+            "pass it what that layer gives: `inputs = keras.Input(shape); keras.Model(inputs, layers_after_it(inputs))`."
+        )
+
+
+def _in_one_input(model):
+    """Code that puts the inputs of a model side by side in one."""
+    sizes = [math.prod(tensor.shape[1:]) if None not in tensor.shape[1:] else 0 for tensor in model.inputs]
+    if not all(sizes):
+        return "`x = keras.Input(shape); keras.Model(x, model([first_part(x), second_part(x)]))`"
+    starts = [sum(sizes[:number]) for number in range(len(sizes))]
+    parts = [
+        f"keras.ops.reshape(x[:, {start}:{start + size}], {(-1, *tensor.shape[1:])})"
+        for start, size, tensor in zip(starts, sizes, model.inputs, strict=True)
+    ]
+    # A model of named inputs takes a dict of them.
+    names = model.input if isinstance(model.input, dict) else None
+    together = f"[{', '.join(parts)}]"
+    if names:
+        parts = dict(zip((id(tensor) for tensor in model.inputs), parts, strict=True))
+        together = "{" + ", ".join(f"{name!r}: {parts[id(tensor)]}" for name, tensor in names.items()) + "}"
+    return f"x = keras.Input(({sum(sizes)},))\nmodel = keras.Model(x, model({together}))"
 
 
 def check_class_output(shape, name):
     if len(shape) != 2 or shape[-1] is None or shape[-1] < 2:
         raise ValueError(
             f"Expected a classifier that gives one score for each of at least 2 classes, shape (batch, classes). "
-            f"Received model '{name}' with output shape {tuple(shape)}. For two classes use `Dense(2)`; "
-            "for a feature extractor add pooling and a Dense layer with one unit a class."
+            f"Received model '{name}' with output shape {tuple(shape)}. For two classes use `Dense(2)`, or `Dense(1)` with a "
+            "sigmoid, without which it may as well be a regression; for a feature extractor add pooling and a Dense layer "
+            "with one unit a class."
         )
 
 
@@ -85,7 +125,7 @@ def for_inference(model):
             kwargs["training"] = False
         return operation(*args, **kwargs)
 
-    return keras.models.clone_model(model, model.input, clone_function=lambda layer: layer, call_function=call)
+    return laid_again(model, call, model.input)
 
 
 def _may_draw(operation):
@@ -110,7 +150,10 @@ def as_functional(model):
             )
         return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     if not isinstance(model, keras.Model):
-        raise ValueError(f"Expected a Keras model. Received an object of type {type(model).__name__}.")
+        hint = ""
+        if hasattr(model, "signatures"):
+            hint = " A loaded SavedModel has no layers any more: load the `.keras` file that it was exported from."
+        raise ValueError(f"Expected a Keras model. Received an object of type {type(model).__name__}.{hint}")
     if not hasattr(model, "operations"):
         raise ValueError(
             f"Expected a functional or Sequential model. Received the subclassed model '{type(model).__name__}', whose inner "
@@ -168,10 +211,10 @@ def _open(model, wanted, logits):
             raise ValueError(
                 f"Submodel '{head}' is called {len(calls)} times in '{model.name}', so the output of a layer in it is ambiguous."
             )
-        if _is_submodel(submodel) and (len(submodel.inputs), len(submodel.outputs)) != (1, 1):
+        if _is_submodel(submodel) and len(submodel.outputs) != 1:
             raise ValueError(
-                f"Submodel '{head}' of '{model.name}' has {len(submodel.inputs)} inputs and {len(submodel.outputs)} outputs. To "
-                "look at a layer in it, one of each is needed: watch a layer beside it, or write its layers out."
+                f"Submodel '{head}' of '{model.name}' has {len(submodel.outputs)} outputs. To look at a layer in it, one is "
+                "needed: watch a layer beside it, or write its layers out."
             )
     if inside:
         # Tapping the submodel beside the original call would run it twice, so the outer graph is laid again with a
@@ -187,19 +230,71 @@ def _open(model, wanted, logits):
             taps.update(zip(tapped, found, strict=True))
             return whole[layer.name]
 
-        model = keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=call)
+        model = laid_again(model, call)
     for name, path in wanted.items():
         if "/" not in path:
             calls = [node for operation, node in walk(model) if operation.name == path]
             if len(calls) > 1:
                 raise ValueError(f"Layer '{name}' is called {len(calls)} times in '{model.name}', so its output is ambiguous.")
             taps[name] = whole.get(path, calls[0].output_tensors[0])
-    output = model.outputs[0]
+    output, input = model.outputs[0], model.inputs[0] if len(model.inputs) == 1 else model.input
     if not logits:
-        return model.inputs[0], output, taps
+        return input, output, taps
     # The output layer is watched where it is not saturated: probabilities of 1 tell samples apart no more.
-    scores = _before_squashing(output)
-    return model.inputs[0], scores, {name: scores if tap is output else tap for name, tap in taps.items()}
+    scores, taken_off = _before_squashing(output)
+    if taken_off == "sigmoid":
+        scores = _of_sigmoid(scores, model.name)
+    return input, scores, {name: scores if tap is output else tap for name, tap in taps.items()}
+
+
+class SeveralLabels(ValueError):
+    """A model whose classes do not exclude one another: no arg max is its decision."""
+
+
+def _of_sigmoid(logits, name):
+    # Layers look into graphs themselves.
+    from tfdefense.layers import BinaryScores
+
+    if len(logits.shape) == 2 and logits.shape[-1] == 1:
+        return BinaryScores()(logits)
+    raise SeveralLabels(
+        f"Model '{name}' ends in a sigmoid over {logits.shape[-1]} units: a sample may have several labels, or none, and a "
+        "defended model gives one class. Take the sigmoid off: `model.layers[-1].activation = keras.activations.linear`. If "
+        "each sample has exactly one class, attach to that: no decision changes. If not, defend each label as a binary "
+        "classifier: `keras.Model(model.inputs[0], keras.layers.Activation('sigmoid')(model.outputs[0][:, :1]))`."
+    )
+
+
+def laid_again(model, call_function, inputs=None):
+    """The graph of a functional model anew, on the same layers, each called by `call_function(layer, *args, **kwargs)`.
+
+    It is not compiled. Its inputs are new, unless symbolic tensors are given.
+    """
+    return keras.models.clone_model(uncompiled(model), inputs, clone_function=lambda layer: layer, call_function=call_function)
+
+
+def uncompiled(model):
+    """The same functional model without what `compile` left: a clone copies that too, and fails at a loss that is a lambda."""
+    return keras.Model(model.input, model.output, name=model.name) if model.compiled else model
+
+
+def tell_unloadable(model):
+    """Warns of layers that Keras writes into a file and does not read again, because they would run code from it."""
+    for layer in model._flatten_layers():
+        function = getattr(layer, "function", None)
+        if isinstance(layer, keras.layers.Lambda) and getattr(function, "__name__", "") == "<lambda>":
+            code = "a Python lambda"
+        elif type(layer).__name__ == "TFSMLayer" and type(layer).__module__.startswith("keras."):
+            code = "a SavedModel"
+        else:
+            continue
+        warnings.warn(
+            f"Layer '{layer.name}' ({type(layer).__name__}) holds {code}: a file with it can't be loaded again, since that would "
+            "run code from the file. Write it as a layer: `@keras.saving.register_keras_serializable()` above a class that derives "
+            "from `keras.layers.Layer`; or load files of your own with `td.load(path, safe_mode=False)`.",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def before_last_dense(tensor):
@@ -218,7 +313,10 @@ def before_last_dense(tensor):
 
 
 def _before_squashing(output):
-    """The scores behind a softmax, also where operations that change nothing follow it; else the output as it is."""
+    """The scores behind a softmax or sigmoid, also where operations that change nothing follow it, and which of them it was.
+
+    Without one the output as it is, and None.
+    """
     tensor = output
     while True:
         history = tensor._keras_history
@@ -227,29 +325,29 @@ def _before_squashing(output):
         if not linear and not isinstance(layer, keras.layers.Identity | keras.layers.Dropout):
             break
         tensor = node.arguments.keras_tensors[0]
-    scores = _without_squashing(tensor)
-    return output if scores is tensor else scores
+    squashing = _squashing(layer)
+    if squashing is None:
+        return output, None
+    before = node.arguments.keras_tensors[0]
+    return (_linear_twin(layer, squashing)(before) if isinstance(layer, keras.layers.Dense) else before), squashing
 
 
-def _without_squashing(output):
-    layer = output._keras_history.operation
-    node = layer._inbound_nodes[output._keras_history.node_index]
-    activation = getattr(getattr(layer, "activation", None), "__name__", "")
-    own = not isinstance(layer, keras.layers.Layer) and type(layer).__name__ in _SQUASHING_OPERATIONS
-    if own or isinstance(layer, keras.layers.Softmax) or (isinstance(layer, keras.layers.Activation) and activation in _SQUASHING):
-        return node.arguments.keras_tensors[0]
-    if isinstance(layer, keras.layers.Dense) and activation in _SQUASHING:
-        if layer.lora_enabled or layer.quantization_mode or type(layer).call is not keras.layers.Dense.call:
-            raise ValueError(
-                f"The {activation} inside layer '{layer.name}' can't be taken off: the layer is quantized, has LoRA weights or a "
-                "`call` of its own. Give it no activation, and put a `keras.layers.Softmax` behind it."
-            )
-        return _linear_twin(layer)(node.arguments.keras_tensors[0])
-    return output
+def _squashing(operation):
+    """ "softmax" or "sigmoid" where that is what an operation does last, else None."""
+    if isinstance(operation, keras.layers.Softmax):
+        return "softmax"
+    if isinstance(operation, keras.layers.Activation | keras.layers.Dense):
+        return _SQUASHING.get(getattr(operation.activation, "__name__", ""))
+    return None if isinstance(operation, keras.layers.Layer) else _SQUASHING_OPERATIONS.get(type(operation).__name__)
 
 
-def _linear_twin(dense):
+def _linear_twin(dense, activation):
     """The same Dense layer without its activation, on the same variables."""
+    if dense.lora_enabled or dense.quantization_mode or type(dense).call is not keras.layers.Dense.call:
+        raise ValueError(
+            f"The {activation} inside layer '{dense.name}' can't be taken off: the layer is quantized, has LoRA weights or a "
+            f"`call` of its own. Give it no activation, and put a `keras.layers.Activation('{activation}')` behind it."
+        )
     twin = keras.layers.Dense(dense.units, use_bias=dense.use_bias, name=dense.name, dtype=dense.dtype_policy)
     twin.input_spec = dense.input_spec
     twin._kernel = dense._kernel

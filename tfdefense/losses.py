@@ -3,6 +3,9 @@
 import keras
 from keras import ops
 
+# The smallest number above which float32 keeps its precision.
+_TINY = 1.2e-38
+
 
 class _ClassLoss(keras.losses.Loss):
     """A loss of class scores; a subclass writes `of(shares, scores)` for shares of the classes that sum to 1."""
@@ -13,9 +16,11 @@ class _ClassLoss(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         scores = ops.convert_to_tensor(y_pred)
-        scores = ops.cast(scores, keras.backend.result_type(scores.dtype, "float32"))
-        if not self.from_logits:
-            scores = ops.log(ops.clip(scores, keras.config.epsilon(), 1.0))
+        logits = scores if self.from_logits else _before_softmax(scores)
+        scores = _in_float32(scores) if logits is None else _in_float32(logits)
+        if logits is None:
+            # Not at Keras's epsilon: below 1e-7 a model that is sure of a wrong class would have no gradient.
+            scores = ops.log(ops.maximum(scores, _TINY))
         return self.of(_shares(y_true, scores), scores)
 
     def of(self, shares, scores):
@@ -23,6 +28,26 @@ class _ClassLoss(keras.losses.Loss):
 
     def get_config(self):
         return {**super().get_config(), "from_logits": self.from_logits}
+
+
+def _in_float32(tensor):
+    return ops.cast(tensor, keras.backend.result_type(tensor.dtype, "float32"))
+
+
+def _before_softmax(probabilities):
+    """The logits that a softmax was taken of, as Keras's own losses find them; None where they can't be reached.
+
+    Keras leaves them on what its softmax gives, where the backend's tensors can hold more than numbers. In a TensorFlow graph
+    they are the input of the operation; the loss may have cast what came out of it.
+    """
+    if hasattr(probabilities, "_keras_logits"):
+        return probabilities._keras_logits
+    # An eager tensor has no operation and says so by an AttributeError.
+    operation = getattr(probabilities, "op", None)
+    kind = getattr(operation, "type", None)
+    if kind == "Softmax":
+        return operation.inputs[0]
+    return _before_softmax(operation.inputs[0]) if kind in ("Cast", "Identity") else None
 
 
 def _shares(y_true, scores):

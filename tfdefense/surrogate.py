@@ -3,7 +3,7 @@
 import keras
 
 from tfdefense._nodes import unnoted
-from tfdefense.graph import as_functional
+from tfdefense.graph import as_functional, laid_again
 from tfdefense.layers import Smoothed
 
 
@@ -70,7 +70,7 @@ def smoothed(model, slope=10.0, widen=1.0, *, straight_through=False):
         return stand_ins[layer.name](*args, **kwargs)
 
     with unnoted(model):
-        return keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=call)
+        return laid_again(model, call)
 
 
 def anneal(surrogate, slope, widen):

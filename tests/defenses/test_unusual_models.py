@@ -146,7 +146,7 @@ def test_what_cannot_be_seen_in_a_submodel_is_told():
     inputs = keras.Input((4,))
     several, twice = encoder(2), encoder(1)
     models = {
-        "Submodel 'encoder' of 'one' has 1 inputs and 2 outputs": several(inputs)[0],
+        "Submodel 'encoder' of 'one' has 2 outputs": several(inputs)[0],
         "Submodel 'encoder' is called 2 times in 'one'": keras.layers.Add()([twice(inputs), twice(-inputs)]),
     }
     for words, tensor in models.items():

@@ -103,6 +103,23 @@ def test_labels_in_a_column_are_labels():
     np.testing.assert_array_equal(*found)
     with pytest.raises(ValueError, match=r"as many labels as samples. Received 120 samples and labels of shape \(119,\)"):
         td.adapt(defended, X, Y[1:])
+    with pytest.raises(ValueError, match=r"one class a sample. Received labels of shape \(120, 3\). For one-hot labels: `y.argmax"):
+        td.adapt(defended, X, np.eye(3)[Y])
+
+
+def test_one_image_is_told_to_get_a_batch_axis():
+    defended = td.NeuralRejection("hidden").attach(network())
+    td.adapt(defended, X, Y, calibration=X, max_rejected=0.1)
+    one = X[0]
+    for call in (
+        lambda: td.adapt(defended, one, Y[:1]),
+        lambda: td.calibrate(defended, one),
+        lambda: td.evaluate(defended, one, Y[:1]),
+        lambda: td.decisions.decide(defended, one),
+        lambda: td.attacks.FGSM(0.1)(defended, one, Y[:1]),
+    ):
+        with pytest.raises(ValueError, match=r"Received \(8, 8, 1\). Add the batch axis: `x\[None\]`"):
+            call()
 
 
 @pytest.mark.parametrize(

@@ -46,11 +46,14 @@ tried = {
     "MatchedMachines": (lambda: matched([codes(new), scores[:, :2]])),
     "DetectorBranch": (lambda: layers.DetectorBranch(width=4, seed=1)(ops.zeros((2, 12, 12, 3)))),
     "ReverseLogits": (lambda: layers.ReverseLogits()(scores)),
+    "BinaryScores": (lambda: layers.BinaryScores()(scores[:, :1])),
     "Dustbin": (lambda: layers.Dustbin()(ops.concatenate([scores, ops.ones((len(scores), 1))], -1))[1]),
     "Confidence": (lambda: layers.Confidence()(scores)),
     "Reject": (lambda: layers.Reject()(new, scores, layers.Threshold(0.0)(layers.Confidence()(scores)))["label"]),
     "Reject, NaN": (lambda: layers.Reject()(new * np.nan, scores, scores[:, 0])["label"]),
     "ReverseCrossEntropy": (lambda: losses.ReverseCrossEntropy()(labels[:20], scores)),
+    "ReverseCrossEntropy, sure": (lambda: losses.ReverseCrossEntropy(from_logits=False)(labels[:20], ops.softmax(9 * scores))),
+    "Reject, unbounded": (lambda: layers.Reject(None)(new * 99, scores, -ops.ones(len(scores)))["label"]),
     "OneVsAllHinge": (lambda: losses.OneVsAllHinge()(labels[:20], scores)),
 }
 found = {name: np.asarray(ops.convert_to_numpy(make())).ravel().tolist() for name, make in tried.items()}

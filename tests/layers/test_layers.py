@@ -16,6 +16,7 @@ TABLE = {
     "confidence": (L.Confidence, (SCORES,)),
     "non-me": (L.NonMaximalEntropy, (SCORES,)),
     "dustbin": (L.Dustbin, (SCORES,)),
+    "binary": (L.BinaryScores, (SCORES[:, :1],)),
     "best-score": (L.BestScore, (SCORES,)),
     "detector-branch": (lambda: L.DetectorBranch(width=2, seed=0), (IMAGES,)),
     "quantized": (lambda: L.QuantizedReLU(thresholds=[0.0, 0.5]), (SCORES,)),

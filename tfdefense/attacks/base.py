@@ -228,7 +228,7 @@ class Attack:
                 those attacked fares as if all were: the others remain samples that a start may move towards.
             regardless: Whether to go on where the model is wrong already, for samples that are meant for another one. Searches that
                 end with the first success, and those for the smallest change, have nothing to change there all the same.
-            bounds: Lowest and highest pixel value. A defended model knows its own; otherwise (0, 1).
+            bounds: Lowest and highest pixel value, `(-np.inf, np.inf)` for none. A defended model knows its own; otherwise (0, 1).
             batch_size: Samples at once.
             progress: Whether to show a bar with an estimate of the time left.
             kept: A directory for finished batches: a call that was stopped goes on, and several processes share one. Needs a

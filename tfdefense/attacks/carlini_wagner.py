@@ -8,6 +8,7 @@ from tfdefense.attacks.checks import check_number
 from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.objectives import CrossEntropy, Evade, LogSumExp, Margin, Objective
 from tfdefense.attacks.projected import all_zero, is_fooled
+from tfdefense.bounds import range_of
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class CarliniWagner(Attack):
 
 
 def _build_step(view, objective, targeted):
-    low, high = view.bounds
+    low, high = range_of(view.bounds, "CarliniWagner")
 
     def step(state, fixed, index, check_progress):
         x, aim = state["x"], state["aim"]

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tfdefense.attacks.base import Attack, AttackResult, Batch
 from tfdefense.attacks.checks import check, check_labels, check_only
+from tfdefense.bounds import middle
 from tfdefense.decisions import View
 
 
@@ -81,7 +82,7 @@ class Transfer:
             )
         source = view.base() if self.source is None else View.of(self.source, view.bounds)
         with tf.init_scope():
-            source.learn(np.full((1, *view.input_shape[1:]), np.mean(view.bounds), "float32"))
+            source.learn(np.full((1, *view.input_shape[1:]), middle(view.bounds), "float32"))
         return self.attack.online(source)
 
     def __call__(self, model, x, y, target=None, *, only=None, regardless=True, bounds=None, batch_size=128, **options):

@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from tfdefense.bounds import middle
 from tfdefense.graph import as_functional
 
 
@@ -40,7 +41,7 @@ def no_gradient(view):
     if model is not None:
         layers = [layer for layer in model.operations if not isinstance(layer, keras.layers.InputLayer)]
         inside = keras.Model(model.inputs[0], [keras.tree.flatten(layer.output)[0] for layer in layers])
-        x = tf.constant(np.full((1, *model.inputs[0].shape[1:]), np.mean(view.bounds), "float32"))
+        x = tf.constant(np.full((1, *model.inputs[0].shape[1:]), middle(view.bounds), "float32"))
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(x)
             outputs = keras.tree.flatten(inside(x, training=False))

@@ -6,6 +6,7 @@ from tfdefense.attacks.base import Attack, Found
 from tfdefense.attacks.checks import check_number
 from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.starts import nearest_others
+from tfdefense.bounds import range_of
 
 # Where no point is given that is taken: so many images of other classes are tried, then so many of noise.
 _IMAGES, _NOISES = 16, 32
@@ -54,6 +55,7 @@ class HopSkipJump(Attack):
         check_number("queries", self.queries, low=150 + self.points, whole=True)
 
     def perturb(self, batch, start):
+        range_of(batch.view.bounds, "HopSkipJump")
         walk = _Walk(self, batch)
         at, ready = walk.begin(np.array(start, "float32"))
         rows = np.flatnonzero(ready)

@@ -8,6 +8,7 @@ from tfdefense.attacks.checks import check_number
 from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.objectives import split
 from tfdefense.attacks.projected import all_zero, is_fooled
+from tfdefense.bounds import range_of
 
 PAIRS_OF = 10_000  # the pairs of so many values take half a gigabyte
 
@@ -49,7 +50,7 @@ class JSMA(Attack):
 
     def perturb(self, batch, start):
         view, up = batch.view, self.theta > 0
-        low, high = view.bounds
+        low, high = range_of(view.bounds, "JSMA")
         features = int(np.prod(start.shape[1:]))
         # As many single steps of two pixels as the changed pixels and their way to the bounds allow.
         steps = int(np.ceil(features * self.gamma / 2 + 1e-9)) * int(np.ceil(1 / abs(self.theta)))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfdefense.attacks.remembered import from_samples
+from tfdefense.bounds import range_of
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,6 @@ class Random:
     index: int = 0
 
     def points(self, attack, batch):
-        low, high = batch.view.bounds
         noise = np.zeros((len(batch.x), int(np.prod(batch.x.shape[1:]))), "float32")
         for row, number in enumerate(batch.number):
             rng = np.random.default_rng([attack.seed, self.index, number])
@@ -36,6 +36,7 @@ class Random:
             if hasattr(attack, "epsilon"):
                 noise[row, free] = attack.ball.random(rng, (1, features), attack.epsilon)[0]
             else:
+                low, high = range_of(batch.view.bounds, "The start 'random' of an attack without a ball")
                 noise[row, free] = rng.uniform(-0.1, 0.1, features) * (high - low)
         return batch.x + noise.reshape(batch.x.shape)
 

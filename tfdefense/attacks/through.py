@@ -4,6 +4,7 @@ from functools import lru_cache
 import numpy as np
 
 from tfdefense.attacks.base import Attack, Found
+from tfdefense.bounds import middle
 from tfdefense.decisions import View
 
 # From a smooth landscape that leads far to one that is nearly the real one: pairs of slope and width.
@@ -109,7 +110,7 @@ class Through(Attack):
             # One of its own: attacks beside the training go through stages of theirs.
             through = _through(view, self.straight_through, self.schedule[-1])
             through.anneal(*self.schedule[-1])
-            through.learn(np.full((1, *view.input_shape[1:]), np.mean(view.bounds), "float32"))
+            through.learn(np.full((1, *view.input_shape[1:]), middle(view.bounds), "float32"))
         return self.attack.online(through)
 
 

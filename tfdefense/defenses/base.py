@@ -1,6 +1,6 @@
 from tfdefense._nodes import unnoted
 from tfdefense.contract import defend
-from tfdefense.graph import behind, expose
+from tfdefense.graph import behind, expose, tell_unloadable
 from tfdefense.layers import Join, Threshold
 
 
@@ -31,13 +31,17 @@ class Defense:
 
         Args:
             model: A functional or Sequential Keras classifier, with or without a softmax.
-            bounds: Lowest and highest value of its inputs.
+            bounds: Lowest and highest value of its inputs; anything else is rejected. None, for tabular or standardised
+                features: any finite number is valid.
             name: Name of the defended model.
             class_names: Names of the classes in the order of its scores, a dustbin left out. They are kept in its files; data
                 of named classes, such as folders of images, are numbered by them.
+
+        Warns of a `Lambda` of a Python lambda and of a `TFSMLayer`: a file with them is loaded with `safe_mode=False` alone.
         """
         with unnoted(model):
             exposed = expose(model, self.layers)
+            tell_unloadable(model)
             scores, suspicion = self.suspect(exposed.logits, exposed.taps)
             # A dustbin is no class of the undefended classifier: an attack that starts from its examples would end in there.
             base = exposed.logits[:, :-1] if self.has_dustbin else exposed.logits

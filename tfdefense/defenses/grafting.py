@@ -1,7 +1,8 @@
 import keras
 from keras import ops
 
-from tfdefense.graph import as_functional, expose
+from tfdefense.graph import as_functional, expose, uncompiled
+from tfdefense.layers import BinaryScores
 
 
 def graft_dustbin(model, name="dustbin_score"):
@@ -24,7 +25,7 @@ def graft_dustbin(model, name="dustbin_score"):
     >>> grafted.output_shape
     (None, 11)
     """
-    copy = keras.models.clone_model(as_functional(model))
+    copy = keras.models.clone_model(uncompiled(as_functional(model)))
     copy.set_weights(model.get_weights())
     for layer in copy._flatten_layers():
         if isinstance(layer, keras.layers.Normalization):
@@ -33,6 +34,11 @@ def graft_dustbin(model, name="dustbin_score"):
     exposed = expose(copy)
     history = exposed.logits._keras_history
     dense = history.operation
+    if isinstance(dense, BinaryScores):
+        raise ValueError(
+            "Expected a classifier with one unit a class. Received one that ends in one unit with a sigmoid. Give it two, "
+            "`Dense(2)`, and train that with `SparseCategoricalCrossentropy(from_logits=True)`."
+        )
     if not isinstance(dense, keras.layers.Dense):
         raise ValueError(
             f"Expected a classifier whose scores come from a Dense layer. Received one that ends in '{dense.name}' "

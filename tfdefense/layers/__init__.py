@@ -2,6 +2,7 @@
 
 from tfdefense.layers.adaptable import AdaptableLayer
 from tfdefense.layers.adversary_machine import AdversaryMachine
+from tfdefense.layers.binary_scores import BinaryScores
 from tfdefense.layers.detector_branch import DetectorBranch
 from tfdefense.layers.kernel_density import KernelDensity
 from tfdefense.layers.matched_machines import MatchedMachines
@@ -17,6 +18,7 @@ __all__ = [
     "AdaptableLayer",
     "AdversaryMachine",
     "BestScore",
+    "BinaryScores",
     "Confidence",
     "DetectorBranch",
     "Dustbin",

@@ -5,7 +5,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfdefense.bounds import checked_bounds
+from tfdefense.bounds import checked_bounds, is_bounded
 from tfdefense.class_names import checked_names
 from tfdefense.conformal import check_promise, thresholds
 from tfdefense.graph import behind
@@ -151,7 +151,7 @@ class Reject(keras.layers.Layer):
     follows the gradients of `scores` and `suspicion`, which pass unchanged.
 
     Args:
-        bounds: Lowest and highest value that an input may have.
+        bounds: Lowest and highest value that an input may have; None where any finite number is valid.
         class_names: Names of the classes in the order of the scores, kept for those who ask: `td.contract.class_names`.
 
     Call arguments:
@@ -204,7 +204,8 @@ class Reject(keras.layers.Layer):
         slack = 1e-6 * (high - low)
         x = ops.cast(x, "float32")
         # NaN fails both comparisons.
-        return ops.all(ops.logical_and(x >= low - slack, x <= high + slack), axis=tuple(range(1, len(x.shape))))
+        within = ops.logical_and(x >= low - slack, x <= high + slack) if is_bounded(self.bounds) else ops.isfinite(x)
+        return ops.all(within, axis=tuple(range(1, len(x.shape))))
 
     def sound(self, scores, suspicion):
         """Whether what the network and the detector say of each sample are numbers, and every weight behind them is finite.
@@ -240,4 +241,6 @@ class Reject(keras.layers.Layer):
         }
 
     def get_config(self):
-        return {**super().get_config(), "bounds": self.bounds, "class_names": self.class_names}
+        # JSON has no infinity.
+        bounds = self.bounds if is_bounded(self.bounds) else None
+        return {**super().get_config(), "bounds": bounds, "class_names": self.class_names}

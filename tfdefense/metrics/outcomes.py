@@ -160,10 +160,11 @@ def evaluate(model, x, y=None, *, batch_size=None, adversarial=None):
     >>> evaluate(model, np.eye(3), [0, 1, 1])
     Outcomes(3 samples: 66.7 % right, 0.0 % rejected, 33.3 % wrong)
     """
-    from tfdefense.decisions import decide
+    from tfdefense.decisions import View, decide
 
-    perturbed = hasattr(x, "x_adv")
+    perturbed, model = hasattr(x, "x_adv"), View.of(model)
     x, y = pairs(x.x_adv if perturbed else x, y)
+    x = model.check_shape(x)
     y = _check.labels(y)
     _check.same_length(x=x, y=y)
     decisions = decide(model, x, batch_size=batch_size)

@@ -101,6 +101,7 @@ def report(
     from tfdefense import _console
     from tfdefense._json import plain
     from tfdefense.attacks.checks import check
+    from tfdefense.bounds import range_of
     from tfdefense.decisions import View
     from tfdefense.reporting import page
     from tfdefense.reporting.plan import plan_for
@@ -111,6 +112,7 @@ def report(
         page.environment()
     begun = time.perf_counter()
     view = View.of(model, bounds)
+    range_of(view.bounds, "A report")
     options = {"classes": classes, "data_dir": data_dir, "download": download}
     images, known = _images(view, data, split, options)
     plan = plan_for(known, images.x.shape[1:], quick=quick, **settings)
