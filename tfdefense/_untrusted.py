@@ -1,6 +1,6 @@
 """Files that anybody may have written: checked for what they are, and how large, before a parser believes them.
 
-Each check raises one sentence that names the file. Nothing here needs TensorFlow or Keras.
+Each check raises one sentence that names the file. Importing this loads nothing else.
 """
 
 import contextlib
@@ -13,8 +13,6 @@ import warnings
 import zipfile
 import zlib
 from pathlib import Path
-
-import numpy as np
 
 # More classes than any data set has; a list of names that is made for each must end.
 MOST_CLASSES = 1_000_000
@@ -169,6 +167,8 @@ def memory():
 
 
 def _read_array(path, archive, info):
+    import numpy as np
+
     name = info.filename.removesuffix(".npy")
     with archive.open(info) as member:
         shape, dtype = _header(path, name, member)
@@ -189,6 +189,8 @@ def _read_array(path, archive, info):
 
 
 def _header(path, name, member):
+    import numpy as np
+
     try:
         version = np.lib.format.read_magic(member)
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]

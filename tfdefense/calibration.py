@@ -7,8 +7,9 @@ import keras
 import numpy as np
 
 from tfdefense._arrays import as_array
-from tfdefense.contract import bounds_of, nodes_of, reject_node, unready
+from tfdefense.contract import base_model, bounds_of, nodes_of, reject_node, unready
 from tfdefense.layers import AdaptableLayer, Threshold
+from tfdefense.metrics._check import labels as check_labels
 
 
 def _check_share(max_rejected):
@@ -88,7 +89,7 @@ def adapt(defended, x, y, *, adversarial=None, calibration=None, max_rejected=0.
     x, y = check_images(defended, x), np.asarray(y)
     if y.shape[:1] != (len(x),):
         raise ValueError(f"Expected as many labels as samples. Received {len(x)} samples and labels of shape {y.shape}.")
-    y = y[:, 0] if y.shape[1:] == (1,) else y
+    y = check_labels(y, classes=_classes(defended))
     adversarial = _check_adversarial(defended, adversarial, x)
     # What is wrong with them is told before anything is changed.
     if max_rejected is not None:
@@ -130,6 +131,11 @@ def adapt(defended, x, y, *, adversarial=None, calibration=None, max_rejected=0.
             calibration = x
         calibrate(defended, calibration, max_rejected=max_rejected, batch_size=batch_size)
     return defended
+
+
+def _classes(defended):
+    """As many as the classifier tells apart, with a dustbin that the defense takes away."""
+    return max(int(tensor.shape[-1]) for tensor in (defended.output["scores"], base_model(defended).outputs[0]))
 
 
 def _alone(arrays):
