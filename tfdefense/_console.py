@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from tfdefense._quiet import quiet
-from tfdefense._untrusted import check_file, check_keras_file, check_saved_model, readable
+from tfdefense._untrusted import check_file, check_keras_file, check_model, check_saved_model, readable
 
 ATTACKS = {
     "fgsm": "FGSM",
@@ -116,7 +116,9 @@ def load_model(path):
     import tfdefense.layers  # noqa: F401 - registers the layers that a defended model holds
 
     with readable(path, "a model"), quiet():
-        return keras.models.load_model(path)
+        model = keras.models.load_model(path)
+    check_model(model, path)
+    return model
 
 
 def _check_model(path):

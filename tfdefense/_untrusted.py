@@ -94,8 +94,13 @@ def read_arrays(path, names=None):
 
 
 def check_keras_file(path):
-    """That a `.keras` file is whole and holds a model, as far as its list of contents says; nothing of it is run."""
+    """That a `.keras` file is whole and holds a model, as far as its list of contents says; nothing of it is run.
+
+    Of files of older formats, which Keras takes or refuses itself, that they are files.
+    """
     path = check_file(path)
+    if path.suffix in (".h5", ".hdf5"):
+        return
     if not zipfile.is_zipfile(path):
         raise ValueError(
             f"{path} is damaged, or no Keras file: a .keras file is a zip archive. Received: {_held(path)}. "
@@ -113,6 +118,16 @@ def check_keras_file(path):
         # Reading a member compares its checksum; Keras passes over a damaged one until the weights don't fit.
         if damaged := archive.testzip():
             raise ValueError(f"{path} is damaged, in its part {damaged}. Copy it again, or save the model again.")
+
+
+def check_model(found, path):
+    """That what Keras made of a file is a model: a file may hold a layer alone."""
+    import keras
+
+    if not isinstance(found, keras.Model):
+        raise ValueError(
+            f"{path} holds no model. Received an object of type {type(found).__name__}. Save the model that it is part of."
+        )
 
 
 def check_saved_model(path):

@@ -6,7 +6,7 @@ A defended model is a functional Keras model with the outputs `scores`, `suspici
 
 import keras
 
-from tfdefense._untrusted import check_keras_file, readable
+from tfdefense._untrusted import check_keras_file, check_model, readable
 from tfdefense.graph import behind, check_class_output, walk
 from tfdefense.layers import AdaptableLayer, Reject, Threshold
 
@@ -104,10 +104,10 @@ def unready(defended):
 
 def load(path):
     """Loads a `.keras` file of a defended model, with the layers of this library known."""
-    # Other formats, and those of other places, are Keras's own.
-    if str(path).endswith(".keras") and "://" not in str(path):
+    if "://" not in str(path):  # Other places are Keras's own.
         check_keras_file(path)
     with readable(path, "a model"):
         model = keras.models.load_model(path)
+    check_model(model, path)
     reject_node(model)
     return model

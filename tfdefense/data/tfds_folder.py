@@ -12,6 +12,7 @@ import numpy as np
 from tfdefense._untrusted import MOST_CLASSES, check_file, check_folder, memory, read_json, readable
 
 _FEATURES = "tensorflow_datasets.core.features."
+_RECORD = 16  # bytes: the length of what follows and its checksum, and behind it another
 _WHAT = "a data set of TensorFlow Datasets"
 
 
@@ -34,6 +35,7 @@ def read(folder, split):
     lengths = lengths if split == "all" else {split: lengths[split]}
     samples = sum(map(sum, lengths.values()))
     check_folder(folder)
+    _check_total(folder, samples)
     _check_features(folder / "features.json", samples)
     with readable(folder, _WHAT):
         # tfds.load asks the network about a set that its code knows; this reads the folder and nothing else.
@@ -63,6 +65,13 @@ def _lengths(folder, split):
     return lengths
 
 
+def _check_total(folder, samples):
+    """What reading would make room for, before any file is looked into; `_check_records` counts exactly."""
+    held = sum(file.stat().st_size for file in folder.iterdir() if file.is_file()) // _RECORD
+    if samples > held:
+        raise ValueError(f"{folder} is damaged: dataset_info.json promises {samples:,} records, more than its files can hold.")
+
+
 def _check_features(path, samples):
     """That only features of TensorFlow Datasets itself are named, which are imported, and none is too large."""
     waiting = [read_json(path)]
@@ -85,12 +94,10 @@ def _check_size(path, part, samples):
     for key in ("numClasses", "num_classes"):
         if not 0 <= _whole(part.get(key, 0)) <= MOST_CLASSES:
             raise ValueError(f"{path} must have at most {MOST_CLASSES:,} classes. Received {key}: {str(part[key])[:100]}.")
-    sides = part.get("dimensions", [])
-    sides = [_whole(side) for side in (sides if isinstance(sides, list) else [math.inf])]
-    if math.prod(abs(side) for side in sides) * max(samples, 1) > memory():
-        raise ValueError(
-            f"{path} claims samples of shape {str(part['dimensions'])[:100]}; {samples:,} of them are larger than the memory."
-        )
+    if "dimensions" in part:
+        shape = part["dimensions"] if isinstance(part["dimensions"], list) else [math.inf]
+        if math.prod(abs(_whole(side)) for side in shape) * samples > memory():
+            raise ValueError(f"{path} claims samples of shape {str(shape)[:100]}: {samples:,} of them are larger than the memory.")
 
 
 def _whole(value):
@@ -106,8 +113,7 @@ def _check_records(path, count):
     with open(path, "rb") as file:
         while place < size and found <= count:
             file.seek(place)
-            # A record is its length, a checksum, its bytes, and a checksum.
-            place += 16 + int.from_bytes(file.read(12)[:8], "little")
+            place += _RECORD + int.from_bytes(file.read(12)[:8], "little")
             found += 1
     if place > size or found != count:
         have = f"record {found} is cut off or damaged" if place > size else f"it holds {'more' if found > count else found}"
