@@ -287,7 +287,7 @@ EVALUATE = ["evaluate", "{m}/plain.keras", "--data", "digits"]
 MISTAKES = {
     "no file": (["attack", "{m}/plane.keras", "--data", "digits"], "There is no model .*Did you mean .*plain.keras"),
     "no model": (["info", "{t}"], "no saved_model.pb"),
-    "no weights": (["info", "{t}/broken.keras"], "can't be loaded as a model"),
+    "no weights": (["info", "{t}/broken.keras"], "broken.keras is damaged, or no Keras file"),
     "no set": (["attack", "{m}/plain.keras", "--data", "dgits", "--epsilon", "1"], "Did you mean 'digits'"),
     "no npz": (["evaluate", "{m}/plain.keras", "--data", "{t}/gone.npz"], "no file or folder"),
     "no attack": ([*ATTACK, "--attack", "pgdd"], "Did you mean 'pgd'"),

@@ -6,6 +6,7 @@ import difflib
 import functools
 import os
 import time
+import traceback
 import warnings
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from tfdefense._formats import check_format
 from tfdefense._quiet import quiet
+from tfdefense._untrusted import check_file, check_keras_file, check_model, check_saved_model, readable
 
 ATTACKS = {
     "fgsm": "FGSM",
@@ -52,14 +54,31 @@ def command(function):
                 warnings.simplefilter("always", UserWarning)
                 warnings.showwarning = _show_warning
                 return function(*args, **kwargs)
-        except (ValueError, OSError, ImportError) as error:
-            tell(f"error: {one_line(error)}")
-            raise typer.Exit(2) from None
         except KeyboardInterrupt:
             tell("Stopped. What was not finished has not been written.")
             raise typer.Exit(130) from None
+        except (typer.Exit, typer.Abort, typer.BadParameter.__base__):
+            raise
+        except Exception as error:
+            if os.environ.get("TFDEFENSE_TRACEBACK") == "1":
+                traceback.print_exc()
+            tell(f"error: {_explained(error, kwargs.values())}")
+            raise typer.Exit(2) from None
 
     return guarded
+
+
+def _explained(error, values):
+    """The sentence of an error that was foreseen. Any other is a parser's own: its kind, and the files that it may be about."""
+    if isinstance(error, ValueError | OSError | ImportError) and not isinstance(error, UnicodeError):
+        return one_line(error)
+    files = [value for value in values if isinstance(value, str) and os.path.exists(value)]
+    about = f" Files: {', '.join(files)}." if files else ""
+    if isinstance(error, MemoryError):
+        return f"the memory does not suffice.{about} Take fewer or smaller samples."
+    kind = type(error).__name__
+    said = "" if one_line(error) == kind else f": {one_line(error)[:300]}"
+    return f"unexpected {kind}{said}.{about} This is a bug: please report it with the traceback that TFDEFENSE_TRACEBACK=1 shows."
 
 
 def one_line(error):
@@ -93,12 +112,16 @@ def load_model(path):
     if path.is_dir():
         import tensorflow as tf
 
-        return _loaded(path, lambda: tf.saved_model.load(str(path)))
+        with readable(path, "a SavedModel"), quiet():
+            return tf.saved_model.load(str(path))
     import keras
 
     import tfdefense.layers  # noqa: F401 - registers the layers that a defended model holds
 
-    return _loaded(path, lambda: keras.models.load_model(path))
+    with readable(path, "a model"), quiet():
+        model = keras.models.load_model(path)
+    check_model(model, path)
+    return model
 
 
 def _check_model(path):
@@ -106,20 +129,14 @@ def _check_model(path):
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else [], n=1)
         hint = f" Did you mean {path.parent / near[0]}?" if near else ""
         raise FileNotFoundError(f"There is no model {path}.{hint}")
-    if path.is_dir() and not (path / "saved_model.pb").exists():
-        raise ValueError(f"{path} is no SavedModel: it has no saved_model.pb. Expected such a directory, or a .keras file.")
     if path.is_file():
         check_format(path)
-    if path.is_file() and path.suffix != ".keras":
+    if path.is_dir():
+        check_saved_model(path)
+    elif check_file(path).suffix != ".keras":
         raise ValueError(f"Expected a .keras file or a SavedModel directory. Received: {path}.")
-
-
-def _loaded(path, read):
-    try:
-        with quiet():
-            return read()
-    except Exception as error:
-        raise ValueError(f"{path} can't be loaded as a model: {one_line(error)[:300]}") from error
+    else:
+        check_keras_file(path)
 
 
 def load_data(model, name, split, samples, bounds, classes, *, seed=0, data_dir=None, download=False):
@@ -289,6 +306,8 @@ def writable(path, suffixes=()):
         raise ValueError(f"Expected a path that ends in {' or '.join(suffixes)}. Received: {path}.")
     if path.is_dir():
         raise ValueError(f"{path} is a directory. Give the name of a file in it.")
+    if path.exists():
+        check_file(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 

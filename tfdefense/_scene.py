@@ -1,9 +1,8 @@
 """What `tfdefense check-scene` does: a picture and its depth map from files, as a model of pairs takes them."""
 
-from pathlib import Path
-
 import numpy as np
 
+from tfdefense._untrusted import read_image
 from tfdefense.bounds import range_of
 from tfdefense.data.scenes import CLASSES, FORGED, REAL, whole
 
@@ -14,7 +13,7 @@ _HOLES = "{share:.0%} of {path} has no depth (0). It is filled from the nearest 
 
 def read_pair(image, depth):
     """A picture (height, width, 3), uint8, and its depth in millimetres, (height, width), from 16 bits."""
-    picture, map_ = _open(image), _open(depth)
+    picture, map_ = read_image(image), read_image(depth)
     if picture.mode in (*_DEEP, "F"):
         raise ValueError(
             f"Expected a picture of 8 bits a colour first. Received {image}, which is a map of more: all above 255 would be white. "
@@ -87,20 +86,6 @@ def check(model, image, depth, path):
     scores = dict(zip(CLASSES, decided.scores[0].tolist(), strict=True))
     suspicion = None if decided.suspicion is None else float(decided.suspicion[0])
     return said, scores, suspicion, _HOLES.format(share=share, path=depth) if share else None
-
-
-def _open(path):
-    from PIL import Image, UnidentifiedImageError
-
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}.")
-    try:
-        image = Image.open(path)
-        image.load()
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"{path} can't be read as an image: {error}") from error
-    return image
 
 
 def _by(size):

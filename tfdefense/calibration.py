@@ -12,8 +12,9 @@ from tfdefense._batches import samples_at_once
 from tfdefense._constant import check_varies
 from tfdefense._progress import batches
 from tfdefense.bounds import is_bounded
-from tfdefense.contract import bounds_of, check_sound, nodes_of, reject_node, unready
+from tfdefense.contract import base_model, bounds_of, check_sound, nodes_of, reject_node, unready
 from tfdefense.layers import AdaptableLayer, Threshold
+from tfdefense.metrics._check import labels as check_labels
 
 
 def check_images(defended, x):
@@ -94,6 +95,7 @@ def adapt(defended, x, y=None, *, adversarial=None, calibration=None, max_reject
     y = y[:, 0] if y.shape[1:] == (1,) else y
     if y.ndim != 1:
         raise ValueError(f"Expected one class a sample. Received labels of shape {y.shape}. For one-hot labels: `y.argmax(-1)`.")
+    y = check_labels(y, classes=_classes(defended))
     adversarial = _check_adversarial(defended, adversarial, x)
     # What is wrong with them is told before anything is changed.
     if max_rejected is not None:
@@ -136,6 +138,11 @@ def adapt(defended, x, y=None, *, adversarial=None, calibration=None, max_reject
             calibration = x
         calibrate(defended, calibration, max_rejected=max_rejected, confidence=confidence, batch_size=batch_size)
     return defended
+
+
+def _classes(defended):
+    """As many as the classifier tells apart, with a dustbin that the defense takes away."""
+    return max(int(tensor.shape[-1]) for tensor in (defended.output["scores"], base_model(defended).outputs[0]))
 
 
 def _alone(arrays):

@@ -169,7 +169,7 @@ def _target(target, images):
 
     if target is None or target in ("least_likely", "most_likely"):
         return target, images
-    if not target.isdigit():
+    if not target.isdecimal():
         raise ValueError(f"--target must be a class number, least_likely or most_likely. Received: {target!r}.")
     images = images.take(images.y != int(target))
     if len(images) == 0:

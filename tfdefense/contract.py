@@ -12,6 +12,7 @@ import numpy as np
 
 from tfdefense._files import write_file
 from tfdefense._formats import check_format
+from tfdefense._untrusted import check_keras_file, check_model, readable
 from tfdefense.class_names import checked_names
 from tfdefense.graph import behind, check_class_output, for_inference, walk
 from tfdefense.layers import AdaptableLayer, Reject, Threshold
@@ -222,7 +223,11 @@ def load(path, *, safe_mode=True):
             `TFSMLayer`. Only for files that you have made yourself.
     """
     check_format(path)
-    model = keras.models.load_model(path, safe_mode=safe_mode)
+    if "://" not in str(path):  # Other places are Keras's own.
+        check_keras_file(path)
+    with readable(path, "a model"):
+        model = keras.models.load_model(path, safe_mode=safe_mode)
+    check_model(model, path)
     reject_node(model)
     check_sound(model)
     return as_defended(model)

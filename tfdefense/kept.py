@@ -3,13 +3,16 @@
 import contextlib
 import contextvars
 import dataclasses
+import functools
 import hashlib
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 
 from tfdefense._files import write_file
+from tfdefense._untrusted import read_arrays
 
 _directory = contextvars.ContextVar("directory", default=None)
 
@@ -87,14 +90,15 @@ def _settings(model):
         ) from None
 
 
-def parts(directory, make, count, done=None):
+def parts(directory, make, count, done=None, names=None):
     """`make(number)`, a dict of arrays, for each number below `count`; what lies in the directory is read from there.
 
     Without a directory nothing is kept. Several processes may do this at once: each takes what no other has begun, and waits
-    for the rest. A part whose process was killed is made by another.
+    for the rest. A part whose process was killed is made by another. A damaged one is made again, with a warning.
 
     Args:
         done: Called with the number of parts that are there: at first, and whenever it grows.
+        names: The arrays that each part has; what has others counts as damaged.
     """
     done = done or (lambda number: None)
     if directory is None:
@@ -119,12 +123,30 @@ def parts(directory, make, count, done=None):
                 done(count - len(missing))
                 patient = False
         patient = len(missing) == before
-    return [_read(path) for path in paths]
+    return [_read_or_make(path, functools.partial(make, number), names) for number, path in enumerate(paths)]
 
 
-def _read(path):
-    with np.load(path) as file:
-        return {name: file[name] for name in file.files}
+def _read_or_make(path, make, names):
+    """A part as it lies there. What can't be a part costs no more than its making: nobody has to look for it."""
+    try:
+        return _read(path, names)
+    except ValueError as error:
+        warnings.warn(f"{error} This kept batch is made again.", UserWarning, stacklevel=3)
+    with _claimed(path, wait=True):
+        with contextlib.suppress(ValueError):
+            return _read(path, names)  # Another process was faster.
+        arrays = make()
+        write_file(path, lambda new: np.savez(new, **arrays))
+    return arrays
+
+
+def _read(path, names):
+    arrays, found = read_arrays(path)
+    if names is not None and set(found) != set(names):
+        raise ValueError(f"{path} must hold the arrays {', '.join(names)}. Received: {', '.join(found) or 'none'}.")
+    if len({array.shape[:1] for array in arrays.values()}) > 1:
+        raise ValueError(f"{path} must hold arrays of one length. Received: {[array.shape for array in arrays.values()]}.")
+    return arrays
 
 
 @contextlib.contextmanager

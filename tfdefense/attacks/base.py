@@ -257,7 +257,7 @@ class Attack:
         told = (view.model, view.bounds, self, x, y, target is not None, targets, free, rows, regardless, batch_size, __version__)
         kept = place(kept, *told)
         show = _progress_bar(len(rows), batch_size) if progress or watched() else None
-        found = parts(kept, attacked, -(-len(rows) // batch_size), show)
+        found = parts(kept, attacked, -(-len(rows) // batch_size), show, [field.name for field in _ARRAYS])
         if only is not None:
             found.append(_left_alone(whole.rows(~only), batch_size))
         order = np.argsort(np.concatenate([rows, np.flatnonzero(~only)])) if only is not None else rows

@@ -1,10 +1,8 @@
 """The user's own images: an .npz file, or a folder with one sub-folder for each class."""
 
-import zipfile
-import zlib
-
 import numpy as np
 
+from tfdefense._untrusted import MOST_CLASSES, read_arrays, read_image
 from tfdefense.data.images import stratified_order
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
@@ -21,36 +19,35 @@ def read(path, split):
 
 
 def _read_npz(path, split):
-    try:
-        file = np.load(path)
-        keys = set(file.files)
-    except (zipfile.BadZipFile, ValueError, AttributeError, EOFError) as error:
-        raise ValueError(f"{path} is not a readable .npz file. Write one with np.savez(path, x=x, y=y).") from error
-    with file:
-        try:
-            arrays = {key: file[key] for key in keys}
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise ValueError(f"{path} is damaged: {error}. Write it again with np.savez(path, x=x, y=y).") from error
-        except ValueError as error:
-            raise ValueError(f"{path} holds Python objects. Save plain arrays, as np.savez(path, x=x, y=y).") from error
-    divided = {"x_train", "y_train", "x_test", "y_test"} <= keys
-    pair = next((pair for pair in (("x", "y"), ("images", "labels")) if set(pair) <= keys), None)
+    arrays, keys = read_arrays(path, ("x", "y", "images", "labels", "x_train", "y_train", "x_test", "y_test", "classes"))
+    divided = {"x_train", "y_train", "x_test", "y_test"} <= set(keys)
+    pair = next((pair for pair in (("x", "y"), ("images", "labels")) if set(pair) <= set(keys)), None)
     if divided:
         parts = ("train", "test") if split == "all" else (split,)
-        x, y = (np.concatenate([arrays[f"{array}_{part}"] for part in parts]) for array in "xy")
+        x, y = (_joined([arrays[f"{array}_{part}"] for part in parts], array, path) for array in "xy")
         # Class numbers come from both splits, or a class that one of them lacks would shift the others.
-        known = np.concatenate([np.ravel(arrays["y_train"]), np.ravel(arrays["y_test"])])
+        known = _joined([np.ravel(arrays["y_train"]), np.ravel(arrays["y_test"])], "y", path)
     elif pair:
         x, y = (arrays[key] for key in pair)
         known = np.ravel(y)
     else:
         raise ValueError(
             f"{path} must hold the arrays x and y, or images and labels, or x_train, y_train, x_test and y_test. "
-            f"Received: {', '.join(sorted(keys)) or 'no arrays'}."
+            f"Received: {', '.join(sorted(keys)[:10]) or 'no arrays'}."
         )
-    x, y = _check_x(x, path), _check_y(y, len(x), path)
+    x = _check_x(x, path)
+    y = _check_y(y, len(x), path)
     y, classes = _number(y, known, arrays.get("classes"), path)
     return (x, y, classes) if divided else (*_divide(x, y, split), classes)
+
+
+def _joined(parts, name, path):
+    if len({(part.dtype.kind in "SU", part.shape[1:], part.ndim) for part in parts}) > 1:
+        found = " and ".join(f"{part.dtype} of shape {part.shape}" for part in parts)
+        raise ValueError(f"{path} must hold {name}_train and {name}_test of one kind and shape. Received: {found}.")
+    if not parts[0].ndim:
+        raise ValueError(f"{path} must hold one entry of {name} for each sample. Received a single value.")
+    return np.concatenate(parts)
 
 
 def _check_x(x, path):
@@ -58,8 +55,10 @@ def _check_x(x, path):
         x = x[..., None]
     if x.ndim != 4:
         raise ValueError(f"Images in {path} must have shape (N, H, W) or (N, H, W, C). Received: shape={x.shape}.")
-    if not len(x):
+    if not x.size:
         raise ValueError(f"{path} holds no images.")
+    if x.dtype.kind not in "iuf":
+        raise ValueError(f"Images in {path} must be integers in [0, 255] or floats in [0, 1]. Received: {x.dtype}.")
     low, high = x.min(), x.max()
     if np.issubdtype(x.dtype, np.integer) and 0 <= low and high <= 255:
         return x.astype("uint8")
@@ -83,17 +82,34 @@ def _check_y(y, count, path):
 
 def _number(y, known, classes, path):
     """Classes as 0, 1, ... and their names."""
-    if y.dtype.kind == "S":
-        y, known = np.char.decode(y), np.char.decode(known)
-    if y.dtype.kind == "U":
-        classes, y = np.unique(known), np.searchsorted(np.unique(known), y)
+    names = None if classes is None else _names(classes, path)
+    if y.dtype.kind in "SU":
+        y, known = _decoded(y, path), _decoded(known, path)
+        names, y = np.unique(known), np.searchsorted(np.unique(known), y)
     elif not np.issubdtype(y.dtype, np.integer) or known.min() < 0:
         raise ValueError(f"Classes in {path} must be integers from 0 or names. Received: {y.dtype} from {known.min()}.")
-    elif classes is None:
-        classes = range(known.max() + 1)
-    elif len(classes) <= known.max():
-        raise ValueError(f"{path} names {len(classes)} classes. Received: a class {known.max()}, counted from 0.")
-    return y, tuple(str(name) for name in classes)
+    elif known.max() >= MOST_CLASSES:
+        raise ValueError(f"Classes in {path} must be numbers below {MOST_CLASSES:,}. Received: a class {known.max()}.")
+    elif names is None:
+        names = range(int(known.max()) + 1)
+    elif len(names) <= known.max():
+        raise ValueError(f"{path} names {len(names)} classes. Received: a class {known.max()}, counted from 0.")
+    return y, tuple(str(name) for name in names)
+
+
+def _names(classes, path):
+    if classes.ndim != 1 or len(classes) > MOST_CLASSES:
+        raise ValueError(f"`classes` in {path} must be a list of names. Received shape {classes.shape}.")
+    return _decoded(classes, path)
+
+
+def _decoded(names, path):
+    if names.dtype.kind != "S":
+        return names
+    try:
+        return np.char.decode(names, "utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"Names of classes in {path} must be UTF-8. Received: {error.object!r}.") from error
 
 
 def _divide(x, y, split):
@@ -137,14 +153,12 @@ def _existing(path, names):
 
 
 def _read_images(files):
-    from PIL import Image
-
     images = []
     for file in files:
-        with Image.open(file) as image:
-            if image.mode.startswith(("I", "F")):
-                raise ValueError(f"Images must have 8 bits a channel. Received: {file} of mode {image.mode}. Convert it first.")
-            images.append(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+        image = read_image(file)
+        if image.mode.startswith(("I", "F")):
+            raise ValueError(f"Images must have 8 bits a channel. Received: {file} of mode {image.mode}. Convert it first.")
+        images.append(image.convert("L" if image.mode in ("1", "L") else "RGB"))
         if images[-1].size != images[0].size:
             raise ValueError(
                 f"All images must have one size. Received: {images[0].size} in {files[0]} and {images[-1].size} in "

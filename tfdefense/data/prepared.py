@@ -6,6 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tfdefense._untrusted import read_arrays
+from tfdefense.data import tfds_folder
+
 # Without a builder in TensorFlow Datasets: read from their metadata, never downloaded.
 _NO_BUILDER = ("imagenette_small", "nyu_depth_v2_small")
 
@@ -28,6 +31,8 @@ def read(name, *, split, data_dir, download, test="test", without=()):
     if "depth" in arrays:
         x = np.concatenate([x, arrays["depth"]], axis=-1)
     if without:
+        if "coarse_label" not in arrays or not set(without) <= set(coarse):
+            raise ValueError(f"{here} must have a coarse_label with the classes {', '.join(without)}, which are left out.")
         # Fine labels have gaps once classes are left out, and a gap is a class that no sample belongs to.
         kept = ~np.isin(arrays["coarse_label"], [coarse.index(name) for name in without])
         old, y = np.unique(y[kept], return_inverse=True)
@@ -54,9 +59,15 @@ def read_notmnist(*, split, data_dir, download):
             f"`notmnist` was not found. Looked for {looked}. It cannot be downloaded: put notmnist.npz there, with the "
             "arrays images (N, 28, 28) uint8 and labels (N,) 0-9 for A-J. `letters` looks alike and needs no file."
         )
-    with np.load(path) as file:
-        x, y = file["images"][..., None], file["labels"]
-    return *_divided(x, y, split), tuple("ABCDEFGHIJ")
+    arrays, found = read_arrays(path, ("images", "labels"))
+    if len(arrays) < 2:
+        raise ValueError(f"{path} must hold the arrays images and labels. Received: {', '.join(found) or 'none'}.")
+    x, y = arrays["images"], arrays["labels"]
+    if x.dtype != np.uint8 or x.shape[1:] != (28, 28) or not len(x):
+        raise ValueError(f"Images in {path} must be uint8 of shape (N, 28, 28). Received: {x.dtype} of shape {x.shape}.")
+    if y.dtype.kind not in "iu" or y.shape != x.shape[:1] or y.min() < 0 or y.max() > 9:
+        raise ValueError(f"Labels in {path} must be {len(x)} numbers from 0 to 9. Received: {y.dtype} of shape {y.shape}.")
+    return *_divided(x[..., None], y, split), tuple("ABCDEFGHIJ")
 
 
 def find_notmnist(data_dir=None):
@@ -102,30 +113,15 @@ def _folder_with(name, split, data_dir):
     """The first folder with that split, and the splits of the folders that lack it."""
     lacking = {}
     for folder in _folders(name, data_dir):
-        splits = tuple(_builder(folder).info.splits)
+        splits = tuple(tfds_folder.splits(folder))
         if split == "all" or split in splits:
             return folder, lacking
         lacking[folder] = splits
     return None, lacking
 
 
-def _builder(folder):
-    import tensorflow_datasets as tfds
-
-    # tfds.load asks the network about a set that its code knows; this reads the folder and nothing else.
-    return tfds.builder_from_directory(str(folder))
-
-
 # Decoding 50,000 PNGs takes seconds; two splits kept make a second `load` of train and test free.
-@functools.lru_cache(maxsize=2)
-def _decode(folder, split):
-    import tensorflow_datasets as tfds
-
-    builder = _builder(folder)
-    arrays = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
-    features = builder.info.features
-    classes, coarse = (tuple(features[key].names) if key in features else () for key in ("label", "coarse_label"))
-    return {key: array for key, array in arrays.items() if array.dtype != object}, classes, coarse
+_decode = functools.lru_cache(maxsize=2)(tfds_folder.read)
 
 
 def _download(name, data_dir):

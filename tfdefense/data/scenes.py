@@ -251,7 +251,7 @@ def _jpeg(pair, other, guess, rng):
     for plane in (pair[..., :DEPTH], pair[..., DEPTH]):
         file = io.BytesIO()
         Image.fromarray(np.ascontiguousarray(plane)).save(file, "JPEG", quality=quality)
-        planes.append(np.asarray(Image.open(file)))
+        planes.append(np.asarray(Image.open(file, formats=["JPEG"])))
     return np.concatenate([planes[0], planes[1][..., None]], -1)
 
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from tfdefense._untrusted import MOST_CLASSES
+
 
 def labels(y, name="y", *, classes=None, rejection=False):
     """Whole numbers of shape (n,), from 0 (or from -1, where a sample may be rejected) to `classes - 1`."""
@@ -20,15 +22,14 @@ def labels(y, name="y", *, classes=None, rejection=False):
             f"`{name}` must hold whole class numbers. Received dtype {y.dtype} with values such as {y[:3].tolist()}. "
             "Map class names or probabilities to numbers 0, 1, 2, ... first."
         )
-    y = y.astype("int64")
-    lowest, too_high = (-1 if rejection else 0), (classes is not None and y.max() >= classes)
-    if y.min() < lowest or too_high:
-        top = "" if classes is None else f" to {classes - 1}"
+    # Compared as they came: in int64 the largest of uint64 is -1, which would mean rejected.
+    lowest, top = (-1 if rejection else 0), (MOST_CLASSES if classes is None else classes) - 1
+    if y.min() < lowest or y.max() > top:
         raise ValueError(
-            f"`{name}` must lie in {lowest}{top or ' or above'}. Received values in [{y.min()}, {y.max()}]. "
+            f"`{name}` must lie in {lowest} to {top}. Received values in [{y.min()}, {y.max()}]. "
             "Leave out the samples without a class, or number the classes from 0."
         )
-    return y
+    return y.astype("int64")
 
 
 def numbers(values, name, *, ndim=1):

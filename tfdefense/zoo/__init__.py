@@ -5,11 +5,15 @@ by `python -m evaluation zoo`, from measurements alone.
 """
 
 import builtins
+import dataclasses
 import difflib
 import hashlib
-import json
+import math
+import typing
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from tfdefense._untrusted import check_file, read_json
 
 CARDS = Path(__file__).parent
 
@@ -67,7 +71,49 @@ def card(name, *, cards=None):
         near = difflib.get_close_matches(str(name), known, n=1)
         hint = f" Did you mean `{near[0]}`?" if near else ""
         raise ValueError(f"A model of the zoo is one of {', '.join(known) or '(none)'}. Received {name!r}.{hint}")
-    return Card(**json.loads(path.read_text()))
+    return _read(path)
+
+
+def _read(path):
+    """A card, each of whose fields is what `Card` says that it is."""
+    content = read_json(path)
+    fields = {field.name: field for field in dataclasses.fields(Card)}
+    wrong = [f"{name} is missing" for name, field in fields.items() if name not in content and _is_needed(field)]
+    wrong += [f"{name[:60]!r} is unknown" for name in content if name not in fields]
+    if wrong:
+        raise ValueError(f"{path} is no card of a model: {', '.join(wrong[:5])}. Install tfdefense anew.")
+    for name, value in content.items():
+        kind = fields[name].type
+        if isinstance(value, builtins.list) and tuple in (kind, *typing.get_args(kind)):
+            content[name] = value = tuple(value)
+        _check(path, name, value, isinstance(value, kind) and not isinstance(value, bool))
+    _check(path, "name", content["name"], content["name"] == path.stem)
+    _check(path, "file", content["file"], content["file"] is None or Path(content["file"]).name == content["file"])
+    _check(path, "bounds", content["bounds"], len(content["bounds"]) == 2 and all(map(_is_number, content["bounds"])))
+    _check(path, "clean", content["clean"], _has_numbers(content["clean"], ("accuracy", "rejection", "samples")))
+    rows = content["attacked"]
+    right = all(isinstance(row, dict) and _has_numbers(row, ("size", "not_fooled", "samples")) for row in rows)
+    texts = right and all(isinstance(row.get(key), str) for row in rows for key in ("attack", "norm"))
+    _check(path, "attacked", rows, bool(rows) and texts)
+    return Card(**content)
+
+
+def _is_needed(field):
+    return field.default is field.default_factory is dataclasses.MISSING
+
+
+def _check(path, name, value, right):
+    if not right:
+        shown = str(value)[:60]
+        raise ValueError(f"{path} is damaged: its field {name} can't be {shown!r}. Install tfdefense anew.")
+
+
+def _is_number(value):
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _has_numbers(row, names):
+    return all(_is_number(row.get(name)) for name in names)
 
 
 def load(name, *, cards=None):
@@ -105,7 +151,7 @@ def weights(name, *, cards=None):
     path = Path(cards or CARDS) / about.file
     if not path.exists():
         raise ValueError(f"Expected the weights of '{name}' at {path}. They are missing: install tfdefense anew.")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = hashlib.sha256(check_file(path).read_bytes()).hexdigest()
     if found != about.sha256:
         raise ValueError(
             f"Expected the weights of '{name}' with the sha256 {about.sha256[:12]}... Received {path} with {found[:12]}... "

@@ -1,0 +1,72 @@
+"""A process of its own that reads what may be malformed: one that ends or hangs takes no test with it.
+
+Reads lines of JSON, [kind, path], and answers each with one line: the type of the error and what it says, or what was read.
+"""
+
+import hashlib
+import json
+import os
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from tfdefense import _console, data, kept, zoo
+from tfdefense._scene import read_pair
+
+
+def _model(path):
+    import tfdefense as td
+
+    return td.load(path / "model.keras").get_weights()
+
+
+def _saved_model(path):
+    return [variable.numpy() for variable in _console.load_model(path / "saved").weights]
+
+
+def _kept(path):
+    """What `kept` gives in place of a damaged part: the part made again, with a warning that names the file."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        (part,) = kept.parts(path, lambda number: {"x": np.arange(4.0)}, 1, names=["x"])
+    if told:
+        raise ValueError(str(told[0].message))
+    return list(part.values())
+
+
+def _images(images):
+    return [images.x, images.y, np.array(images.classes)]
+
+
+READ = {
+    "npz": lambda path: _images(data.load(path / "mine.npz", "all")),
+    "folder": lambda path: _images(data.load(path, "all")),
+    "tfds": lambda path: _images(data.load("mnist", "all", data_dir=path)),
+    "notmnist": lambda path: _images(data.load("notmnist", "all", data_dir=path)),
+    "keras": _model,
+    "command's keras": lambda path: _console.load_model(path / "model.keras").get_weights(),
+    "SavedModel": _saved_model,
+    "scene": lambda path: read_pair(path / "image.png", path / "depth.png"),
+    "card": lambda path: [np.array(str(zoo.card("some.model", cards=path)))],
+    "kept": _kept,
+}
+
+
+def main():
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # What TensorFlow prints is no answer.
+    for line in sys.stdin:
+        kind, path = json.loads(line)
+        try:
+            read = READ[kind](Path(path))
+            answer = {"read": hashlib.sha256(b"".join(np.asarray(array).tobytes() for array in read)).hexdigest()}
+        except Exception as error:
+            answer = {"error": type(error).__name__, "foreseen": isinstance(error, ValueError | OSError), "said": str(error)}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()
