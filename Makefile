@@ -14,11 +14,12 @@ ifneq ($(wildcard ../shared/data),)
 export TFDEFENSE_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help demo test test-fast lint clean
+.PHONY: help demo test test-fast test-settings lint clean
 help:
 	@echo "make demo       train, defend, attack and export a small classifier (about a minute after the install)"
 	@echo "make test       lint and run all tests"
 	@echo "make test-fast  the tests that take seconds"
+	@echo "make test-settings  all tests four times: oneDNN on and off, one thread and two"
 	@echo "make clean      remove the virtual environment and what the demo wrote"
 
 .venv/.demo: setup.py requirements.txt
@@ -43,6 +44,9 @@ test: lint
 
 test-fast: lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow"
+
+test-settings: lint
+	$(BIN)/python tests/four_settings.py -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 clean:
 	rm -rf .venv demo-output

@@ -120,7 +120,9 @@ def test_dynamic_training_makes_the_detector_hard_to_fool(classifier, digits, he
         clean, attacked = (one(x)["suspicion"].numpy() for x in (held_out.x, attack(one, held_out.x, held_out.y).x_adv))
         return td.metrics.auc(clean, attacked)
 
-    assert told(dynamic) > 0.93 and told(static) < 0.87
+    # Ten seeds and settings of oneDNN and threads gave 0.93 with a deviation of 0.03, and 0.69 of 0.06: 0.24 more of 0.07.
+    on_the_fly, on_twins = told(dynamic), told(static)
+    assert on_the_fly > 0.85 and on_the_fly > on_twins + 0.04, (on_the_fly, on_twins)
 
 
 def test_batches_hold_attacked_harmless_and_untouched_samples(classifier, held_out):
