@@ -1,4 +1,4 @@
-"""The tests with oneDNN on and off, on one thread and on two, one after the other: `python tests/four_settings.py [pytest's arguments]`.
+"""The tests with oneDNN on and off, on one thread and on two: `python tests/four_settings.py [arguments of pytest]`.
 
 Each rounds its sums in another order. A test whose limit lies within the spread of what it measures fails under one of them.
 """
@@ -12,7 +12,7 @@ import time
 SETTINGS = {
     f"oneDNN {'on' if onednn == '1' else 'off'}, threads {threads}": {
         "TF_ENABLE_ONEDNN_OPTS": onednn,
-        # Within an operation; operations beside one another are `tests/conftest.py`'s two at least, which attacks beside a step need.
+        # Within an operation. Of operations beside one another there are two: attacks beside a step need them.
         "TF_NUM_INTRAOP_THREADS": threads,
         "OMP_NUM_THREADS": threads,
     }
