@@ -14,12 +14,13 @@ ifneq ($(wildcard ../shared/data),)
 export TFDEFENSE_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help demo test test-fast torture lint clean
+.PHONY: help demo test test-fast test-settings torture lint clean
 help:
 	@echo "make demo       train, defend, attack and export a small classifier (about a minute after the install)"
 	@echo "make test       lint and run all tests"
 	@echo "make test-fast  the tests that take seconds"
 	@echo "make torture    kills, full disks and hostile input at full length (half an hour); writes its table into docs/reliability.md"
+	@echo "make test-settings  all tests four times: oneDNN on and off, one thread and two"
 	@echo "make clean      remove the virtual environment and what the demo wrote"
 
 .venv/.demo: setup.py requirements.txt
@@ -44,6 +45,9 @@ test: lint
 
 test-fast: lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow"
+
+test-settings: lint
+	$(BIN)/python tests/four_settings.py -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 torture: .venv/.test
 	TFDEFENSE_TORTURE=1 $(BIN)/python -m pytest tests/reliability -m torture -n $(WORKERS) --dist loadfile --durations 10 \

@@ -162,6 +162,7 @@ class Setting:
         # The paper's 0.99 remembers what moved the branch a hundred steps ago: an adversary who moves with it is elsewhere by then.
         optimizer = keras.optimizers.Adam(rate, beta_1=0.9 if attacks else 0.99, beta_2=0.999)
         trainer.compile(optimizer, keras.losses.BinaryCrossentropy(from_logits=True), jit_compile=False)
+        optimizer.build(trainer.trainable_variables)  # or Keras traces the first step twice
         trainer.fit(x, y, batch_size=128, epochs=epochs, verbose=0, callbacks=[
             keras.callbacks.BackupAndRestore(str(backup), double_checkpoint=True),
             keras.callbacks.LambdaCallback(on_epoch_end=functools.partial(self._tell, epochs=epochs)),

@@ -90,8 +90,9 @@ def test_static_detector_detects_the_attack_it_was_fitted_on(static, classifier,
 def test_dynamic_adversary_gets_past_a_static_detector(static, held_out):
     x, y = held_out.x[:150], held_out.y[:150]
     fixed = A.DynamicAdversary(0.2, sigma=0.0)(static, x, y)
-    both = A.DynamicAdversary(0.2, sigma=0.4)(static, x, y)
-    assert fixed.success.mean() < 0.2 and both.success.mean() > fixed.success.mean() + 0.2
+    both = A.DynamicAdversary(0.2, sigma=0.5)(static, x, y)
+    # Of five seeds 0.04 with a deviation of 0.01, and 0.27 of 0.03; at other sigmas the second depends far more on the seed.
+    assert fixed.success.mean() < 0.1 and both.success.mean() > fixed.success.mean() + 0.1
     # Sigma 1 leaves the classifier alone, and lowers the suspicion as nothing else does.
     alone = A.DynamicAdversary(0.2, sigma=1.0)(static, x, y)
     suspicion = [static(result.x_adv)["suspicion"].numpy().mean() for result in (alone, both, fixed)]
@@ -120,7 +121,9 @@ def test_dynamic_training_makes_the_detector_hard_to_fool(classifier, digits, he
         clean, attacked = (one(x)["suspicion"].numpy() for x in (held_out.x, attack(one, held_out.x, held_out.y).x_adv))
         return td.metrics.auc(clean, attacked)
 
-    assert told(dynamic) > 0.93 and told(static) < 0.87
+    # Ten seeds and settings of oneDNN and threads gave 0.93 with a deviation of 0.03, and 0.69 of 0.06: 0.24 more of 0.07.
+    on_the_fly, on_twins = told(dynamic), told(static)
+    assert on_the_fly > 0.85 and on_the_fly > on_twins + 0.04, (on_the_fly, on_twins)
 
 
 def test_batches_hold_attacked_harmless_and_untouched_samples(classifier, held_out):

@@ -74,6 +74,10 @@ class AdversarialTraining(keras.Model):
         # An attack keeps to the bounds: of samples beyond them it would make others altogether. A pipeline would have to be run.
         if isinstance(x, (np.ndarray, list, tf.Tensor)):
             check_values(View.of(self._hidden.target, self.attacked_bounds), x)
+        # Keras traces the first step a second time where the first trace made the optimizer's variables.
+        if getattr(self, "optimizer", None) is not None:
+            with self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)
         return super().fit(x, *args, **options)
 
     def train_step(self, data):

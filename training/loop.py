@@ -97,6 +97,8 @@ def _compiled(recipe, steps, shape, classes, watched):
         # On a CPU XLA takes minutes to compile and is slower after; JAX knows no other compiler.
         jit_compile=keras.backend.backend() == "jax",
     )
+    # Keras traces the first step a second time where the first trace made the optimizer's variables.
+    model.optimizer.build(model.trainable_variables)
     return model
 
 

@@ -22,6 +22,7 @@ def network(seed=0):
 def compiled(model, scores="scores"):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(0.01), loss={scores: loss} if scores else loss)
+    model.optimizer.build(model.trainable_variables)  # or Keras traces the first step twice
     return model
 
 

@@ -68,7 +68,7 @@ def test_whole_protocol(path, tmp_path, monkeypatch):
     monkeypatch.setattr(results, "UNTRACKED", tmp_path / "runs")
     monkeypatch.setattr(results, "commit", lambda: "abc")
     monkeypatch.setattr(Context, "network", lambda self, name, **options: path)
-    short = {"steps": 20, "binary_search_steps": 2}
+    short = {"steps": 6, "binary_search_steps": 2}
     monkeypatch.setattr(protocol.measured, "search", lambda quick, **options: CarliniWagner(**short, **options))
     common = {"dataset": "digits", "quick": True, "samples": 40, "data_dir": None, "output": None}
     content = json.loads(runner.execute("rce_bandwidth", protocol, **common, depth=None, epochs=None, cw_samples=4).read_text())

@@ -204,7 +204,7 @@ def test_hardened_nets_stand_on_the_network_that_was_attacked_in_training(path, 
 def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.setitem(safetynet.PLANS, "digits", PLAN)
     monkeypatch.setitem(safetynet.CODES, "digits", dataclasses.replace(CODES, hardened="the same one here"))
-    monkeypatch.setattr(safetynet, "FEWER_GUARDS", (*safetynet_fit.PLAIN, safetynet_fit.CONFIDENCE, "branch", "Det A"))
+    monkeypatch.setattr(safetynet, "FEWER_GUARDS", (*safetynet_fit.PLAIN, "branch", "Det A"))
     monkeypatch.setattr(safetynet, "FEWER_DETECTORS", ("branch", "Det A"))
     monkeypatch.setattr(safetynet, "BESIDE", ("Det A, binary",))
 
@@ -221,7 +221,7 @@ def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch):  # noqa: F
     hardened = [what for what in ours if what.endswith(", plain, attacked in training")]
     assert len(hardened) > 10 and all(ours[what] == ours[what.removesuffix(", attacked in training")] for what in hardened[1:])
     verdicts = [row["note"] for row in first.rows if row["what"].startswith("missed, white box less black box")]
-    assert len(verdicts) == 3 and all("the black box alone" in words for words in verdicts), "the plain one has none"
+    assert len(verdicts) == 2 and all("the black box alone" in words for words in verdicts), "the plain one has none"
     assert "median l2 distance by Carlini-Wagner through the surrogate where there is one, Det A" in {r["what"] for r in first.rows}
     content = json.loads(results.write(first, 1.0, tmp_path).read_text())
     assert all(row["ours"] is None or np.isfinite(row["ours"]) for row in content["rows"])

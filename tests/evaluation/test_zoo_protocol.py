@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,30 +14,39 @@ from evaluation.fitting import Fitting
 from tfdefense import zoo as shipped
 
 
-@pytest.fixture
-def places(classifier, tmp_path, monkeypatch):
-    classifier.save(tmp_path / "model.keras")
-    monkeypatch.setattr(results, "UNTRACKED", tmp_path / "runs")
-    monkeypatch.setattr(results, "commit", lambda: "abc")
-    monkeypatch.setattr(Context, "network", lambda self, name, **options: tmp_path / "model.keras")
+@pytest.fixture(scope="module")
+def places(classifier, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("zoo")
+    classifier.save(folder / "model.keras")
     entry = dataclasses.replace(
         zoo.ENTRIES["digits_cnn.dnr"],
         make=zoo._attach("DeepNeuralRejection", ["features", "scores"]),
         fitted=400,
         fitting=Fitting(vectors=50),
     )
-    monkeypatch.setattr(zoo, "ENTRIES", {"small.dnr": entry})
-    return tmp_path
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(results, "UNTRACKED", folder / "runs")
+        patch.setattr(results, "commit", lambda: "abc")
+        patch.setattr(Context, "network", lambda self, name, **options: folder / "model.keras")
+        patch.setattr(Context, "forget_parts", lambda self: None)  # what is measured once is enough for all
+        patch.setattr(zoo, "ENTRIES", {"small.dnr": entry})
+        yield folder
 
 
-def execute(samples=12, steps=4, **options):
-    common = {"dataset": "digits", "quick": True, "samples": samples, "data_dir": None, "output": None}
-    return runner.execute("zoo", zoo, **common, only=None, steps=steps, **options)
+def execute(**options):
+    common = {"dataset": "digits", "quick": True, "samples": 12, "data_dir": None, "output": None}
+    return runner.execute("zoo", zoo, **common, only=None, steps=4, **options)
 
 
-def test_what_is_written_is_what_loads(places, held_out):
+@pytest.fixture(scope="module")
+def written(places):
+    """What a run tells, and a copy of the cards that it wrote."""
     content = json.loads(execute().read_text())
-    cards = places / "runs" / "zoo"
+    return content, Path(shutil.copytree(places / "runs" / "zoo", places / "cards"))
+
+
+def test_what_is_written_is_what_loads(written, held_out):
+    content, cards = written
     card = shipped.card("small.dnr", cards=cards)
     assert card.commit == "abc" and card.recipe == "python -m training digits --train-samples 1100" and card.bytes < 2**20
     rows = {row["what"]: row["ours"] for row in content["rows"]}
@@ -49,18 +60,17 @@ def test_what_is_written_is_what_loads(places, held_out):
     np.testing.assert_allclose(np.asarray(outputs["suspicion"]), card.golden["suspicion"], atol=1e-4)
 
 
-def test_cards_are_told_without_measuring(places, monkeypatch):
-    monkeypatch.setitem(zoo.SIZES, "digits", {"l2": (0.5,)})
-    first = json.loads(execute(samples=2, steps=1).read_text())
-    monkeypatch.setattr(zoo, "build", lambda *_: pytest.fail("built again"))
-    again = json.loads(execute(samples=2, steps=1, measure=False).read_text())
-    assert again["rows"] == first["rows"] and "measured at commit abc" in again["rows"][0]["note"]
+def test_cards_are_told_without_measuring(written, monkeypatch):
+    for name in ("build", "attacked"):
+        monkeypatch.setattr(zoo, name, lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(Context, "_once", lambda *_: pytest.fail("looked for a part"))
+    again = json.loads(execute(measure=False).read_text())
+    assert again["rows"] == written[0]["rows"] and "measured at commit abc" in again["rows"][0]["note"]
 
 
 def test_large_weights_stay_out_and_the_card_says_how_to_make_them(places, monkeypatch):
     monkeypatch.setattr(zoo, "LIMIT", 1000)
-    monkeypatch.setitem(zoo.SIZES, "digits", {"l2": (0.5,)})
-    execute(samples=2, steps=1)
+    execute()
     cards = places / "runs" / "zoo"
     with pytest.raises(ValueError, match="Make them in a clone: `python -m evaluation zoo --dataset digits --only small.dnr`"):
         shipped.load("small.dnr", cards=cards)

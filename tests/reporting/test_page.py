@@ -14,7 +14,7 @@ import tfdefense as td
 def report(defended):
     """The protocol on a model that rejects by confidence; as short as it can be."""
     settings = {"samples": 12, "clean": 200, "steps": 3, "linf": (), "l2": (1.0, 3.0), "refine": (5, 1), "queries": 10}
-    return td.report(defended, "digits", substitute=(1, 200), shown=4, **settings)
+    return td.report(defended, "digits", substitute=(1, 1000), shown=4, **settings)
 
 
 @pytest.fixture(scope="module")

@@ -1,17 +1,14 @@
 """What `python -m training` can be told: another network, another precision, other data."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import keras
+import typer
+from typer.testing import CliRunner
 
 from training import recipe as recipes
+from training.__main__ import command
 from training.cache import train
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_another_model_is_trained_with_its_own_options_on_images_of_any_shape(tmp_path):
@@ -32,7 +29,7 @@ def test_mixed_precision_trains_and_leaves_a_plain_model(tmp_path):
 
 
 def test_missing_data_end_the_command_with_one_sentence(tmp_path):
-    found = {"HOME": str(tmp_path), "TFDEFENSE_DATA": "", "TFDS_DATA_DIR": ""}
-    command = [sys.executable, "-m", "training", "mnist_carlini", "--data-dir", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | found)
-    assert done.returncode == 2 and "`mnist` was not found" in done.stderr and "Traceback" not in done.stderr
+    app, found = typer.Typer(), {"HOME": str(tmp_path), "TFDEFENSE_DATA": "", "TFDS_DATA_DIR": ""}
+    app.command()(command)
+    done = CliRunner().invoke(app, ["mnist_carlini", "--data-dir", str(tmp_path)], env=found)
+    assert done.exit_code == 2 and "`mnist` was not found" in done.stderr and isinstance(done.exception, SystemExit)

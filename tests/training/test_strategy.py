@@ -202,7 +202,7 @@ train("digits", cache=arguments[0], epochs=int(arguments[1]), train_samples=128,
 def test_kills_lose_no_finished_epoch_and_spoil_no_state(children, tmp_path):
     epochs, rng, reached = 400, random.Random(0), 0
     os.mkfifo(tmp_path / "log")
-    for _ in range(5):
+    for _ in range(3):
         child = children.start(TRAINING, tmp_path / "killed", epochs, log=tmp_path / "log")
         with open(tmp_path / "log") as log:
             lines = (int(line.split()[1]) for line in iter(log.readline, "") if line.startswith("finished"))

@@ -80,6 +80,7 @@ def substitute(train, setting, classes, seed):
         hidden = keras.layers.Dense(units, activation=activation, kernel_initializer=initializer)(hidden)
     model = keras.Model(image, hidden, name="substitute")
     model.compile(keras.optimizers.Adam(2e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.optimizer.build(model.trainable_variables)  # or Keras traces the first step twice
     # Small sets get as many steps: an attacker would train on until it works.
     epochs *= max(1, round(10_000 / len(x)))
     model.fit(x, y, epochs=epochs, batch_size=64, shuffle=False, verbose=0)
