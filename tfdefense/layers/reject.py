@@ -5,7 +5,7 @@ from keras import ops
 from tfdefense.bounds import checked_bounds
 
 # How far a sample's statistic may move by rounding, with the samples beside it in a batch and from one machine or format to the
-# next: a share of the interquartile range of the calibration samples. Three times what was measured of any defense.
+# next: a share of the interquartile range of the calibration samples. Measured: 4e-4 for SafetyNet, 2e-5 for all others.
 ROUNDING = 1e-3
 
 
@@ -48,7 +48,10 @@ class Threshold(keras.layers.Layer):
         return self.built and float(ops.convert_to_numpy(self.value)) > -float("inf")
 
     def calibrate(self, statistic, max_rejected):
-        """Sets a threshold that rejects at most the share `max_rejected` of these samples, and as many as that allows."""
+        """Sets a threshold that rejects at most the share `max_rejected` of these samples, and as many as that allows.
+
+        It keeps `ROUNDING` away from each of them, so that what else is in a batch changes no decision.
+        """
         statistic = keras.ops.convert_to_numpy(statistic).astype("float32")
         if statistic.size == 0:
             raise ValueError("Expected at least one sample to calibrate on. Received none.")
