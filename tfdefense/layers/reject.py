@@ -27,7 +27,7 @@ def weights_are_constants():
 
 
 # How far a sample's statistic may move by rounding, with the samples beside it in a batch and from one machine or format to the
-# next: a share of the interquartile range of the calibration samples. Three times what was measured of any defense.
+# next: a share of the interquartile range of the calibration samples. Measured: 4e-4 for SafetyNet, 2e-5 for all others.
 ROUNDING = 1e-3
 
 
@@ -72,7 +72,10 @@ class Threshold(keras.layers.Layer):
         return self.built and bool(np.isfinite(ops.convert_to_numpy(self.value)))
 
     def calibrate(self, statistic, max_rejected=0.05, confidence=None):
-        """Sets the threshold from clean samples, so that fresh ones are rejected as rarely as `td.calibrate` promises."""
+        """Sets the threshold from clean samples, so that fresh ones are rejected as rarely as `td.calibrate` promises.
+
+        It keeps `ROUNDING` away from each of them, so that what else is in a batch changes no decision.
+        """
         statistic = ops.convert_to_numpy(statistic).astype("float32")
         if statistic.size == 0:
             raise ValueError("Expected at least one sample to calibrate on. Received none.")
