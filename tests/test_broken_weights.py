@@ -129,3 +129,32 @@ def test_a_broken_detector_is_not_outvoted():
             joined = td.layers.Join(how)(order).numpy()
             assert not joined[1] <= 0 and joined[0] == (-1.0 if how == "any" else -2.0)
     assert td.layers.Join("all")(suspicions).numpy()[2] == -2.0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("kind", ["svm", "density", "branch", "codes"])
+def test_a_detector_does_not_take_what_is_no_number_for_clean(kind, value):
+    """Finite weights may overflow all the same, in float16 above all."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 6)).astype("float32"), np.arange(40) % 2
+    if kind == "svm":
+        layer = td.layers.RBFSVM(2)
+        layer.adapt(x, y)
+        inputs = [x]
+    elif kind == "density":
+        layer = td.layers.KernelDensity(sigma=1.0, max_points=40)
+        layer.adapt(x, y)
+        inputs = [x, np.eye(2, dtype="float32")[y]]
+    elif kind == "branch":
+        layer, x = td.layers.DetectorBranch(width=2, seed=0), rng.normal(size=(4, 14, 14, 2)).astype("float32")
+        inputs = [x]
+    else:
+        layer, inputs = td.layers.QuantizedReLU([0.0]), [x]
+    run = tf.function(lambda *inputs: layer(*inputs))
+    clean = [np.asarray(ask(*inputs)) for ask in (layer, run)]
+    x[1].flat[3] = value
+    for ask, before in zip((layer, run), clean, strict=True):
+        found = np.asarray(ask(*inputs))
+        # What is behind rejects NaN and what grows without a limit.
+        assert not np.isfinite(found[1]).all() and not (found[1] == -np.inf).any()
+        np.testing.assert_array_equal(np.delete(found, 1, axis=0), np.delete(before, 1, axis=0))

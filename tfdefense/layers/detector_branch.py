@@ -1,6 +1,8 @@
 import keras
 from keras import ops
 
+from tfdefense.layers.finite import unless_finite
+
 # Feature maps of the convolutions before the last one, as parts of `width`, and behind which of them a pooling may stand.
 FORMS = {"cifar": (96, (1, 2, 2, 2), (0, 1)), "imagenet": (196, (1, 1, 1, 1, 1), (0,))}
 
@@ -72,7 +74,7 @@ class DetectorBranch(keras.layers.Layer):
             # Tuples: Keras 3.15 fails on JAX with anything else.
             x = ops.max_pool(x, (2, 2), (2, 2)) if pool else x
         x = ops.mean(ops.cast(self.convolutions[-1](x), "float32"), axis=(1, 2))
-        return x[:, 1] - x[:, 0]
+        return unless_finite(x[:, 1] - x[:, 0], maps)
 
     def compute_output_spec(self, maps, training=False):
         if not self.built:

@@ -6,6 +6,7 @@ from keras import ops
 
 from tfdefense.layers.adaptable import AdaptableLayer
 from tfdefense.layers.bandwidth import equal_shares, likeliest_sigma
+from tfdefense.layers.finite import unless_finite
 
 BLOCK = 2048
 # Stands for log 0 inside the sums, where -inf minus -inf would be NaN.
@@ -92,7 +93,7 @@ class KernelDensity(AdaptableLayer):
         # A loop's own gradient would keep every block in memory. The slope is known in closed form, so only a term that is
         # 0 and has this slope is left for the gradient.
         moved = ops.sum(slope * (features - ops.stop_gradient(features)), axis=-1)
-        return -(value + moved)
+        return unless_finite(-(value + moved), features)
 
     def compute_output_shape(self, features_shape, scores_shape=None):
         return features_shape[:1]

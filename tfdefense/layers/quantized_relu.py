@@ -3,6 +3,7 @@ import numpy as np
 from keras import ops
 
 from tfdefense.layers.adaptable import AdaptableLayer
+from tfdefense.layers.finite import unless_finite
 
 
 @keras.saving.register_keras_serializable(package="tfdefense")
@@ -67,7 +68,7 @@ class QuantizedReLU(AdaptableLayer):
         for number in range(self.levels - 1):
             # The second term is 0, or NaN while there is no threshold.
             code += ops.cast(activations > self.values[number], self.compute_dtype) + 0.0 * self.values[number]
-        return code
+        return unless_finite(code, activations)
 
     def smooth(self, activations, slope, widen):
         """The code with a sigmoid for each step: `slope` is its steepness in units of the mean threshold."""

@@ -4,6 +4,7 @@ from keras import ops
 
 from tfdefense.layers import machines
 from tfdefense.layers.adaptable import AdaptableLayer
+from tfdefense.layers.finite import unless_finite
 
 GRID = {"C": (0.1, 1.0, 10.0), "gamma": ("0.25*scale", "scale", "4*scale")}
 _USUAL_SAMPLES = 10_000
@@ -143,7 +144,7 @@ class RBFSVM(AdaptableLayer):
         products = ops.matmul(x, ops.transpose(self.references))
         distances = ops.sum(ops.square(x), -1, keepdims=True) + ops.sum(ops.square(self.references), -1) - 2.0 * products
         kernel = ops.exp(-ops.exp(log_gamma) * ops.maximum(distances, 0.0))
-        return ops.matmul(kernel, self.coefficients) + self.intercepts
+        return unless_finite(ops.matmul(kernel, self.coefficients) + self.intercepts, x)
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.classes)
