@@ -14,12 +14,13 @@ ifneq ($(wildcard ../shared/data),)
 export TFDEFENSE_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help demo test test-fast lint clean
+.PHONY: help demo test test-fast test-lowest lint clean
 help:
 	@echo "make demo       train, defend, attack and export a small classifier (about a minute after the install)"
 	@echo "make test       lint and run all tests"
 	@echo "make test-fast  the tests that take seconds"
-	@echo "make clean      remove the virtual environment and what the demo wrote"
+	@echo "make test-lowest  the same with the lowest versions that are allowed, in an environment of its own"
+	@echo "make clean      remove the virtual environments and what the demo wrote"
 
 .venv/.demo: setup.py requirements.txt
 	@echo "Installing into .venv; this takes a minute or two, once."
@@ -44,5 +45,16 @@ test: lint
 test-fast: lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow"
 
+# The record is written last, and only if the tests passed; the test that asks for it can't pass before.
+test-lowest:
+	rm -rf .venv-lowest
+	$(PYTHON) -m venv .venv-lowest
+	$(PYTHON) -m tests.lowest constraints > .venv-lowest/constraints.txt
+	.venv-lowest/bin/python -m pip install --quiet --upgrade pip
+	.venv-lowest/bin/python -m pip install -qq -c .venv-lowest/constraints.txt -e ".[test,export]"
+	.venv-lowest/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow" \
+		--deselect tests/test_lowest.py::test_fast_tests_passed_with_the_bounds_of_today
+	.venv-lowest/bin/python -m tests.lowest record
+
 clean:
-	rm -rf .venv demo-output
+	rm -rf .venv .venv-lowest demo-output
