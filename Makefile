@@ -14,14 +14,15 @@ ifneq ($(wildcard ../shared/data),)
 export TFDEFENSE_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help demo test test-fast test-settings torture lint clean
+.PHONY: help demo test test-fast test-settings test-lowest torture lint clean
 help:
 	@echo "make demo       train, defend, attack and export a small classifier (about a minute after the install)"
 	@echo "make test       lint and run all tests"
 	@echo "make test-fast  the tests that take seconds"
 	@echo "make torture    kills, full disks and hostile input at full length (half an hour); writes its table into docs/reliability.md"
 	@echo "make test-settings  all tests four times: oneDNN on and off, one thread and two"
-	@echo "make clean      remove the virtual environment and what the demo wrote"
+	@echo "make test-lowest  the same with the lowest versions that are allowed, in an environment of its own"
+	@echo "make clean      remove the virtual environments and what the demo wrote"
 
 .venv/.demo: setup.py requirements.txt
 	@echo "Installing into .venv; this takes a minute or two, once."
@@ -53,5 +54,17 @@ torture: .venv/.test
 	TFDEFENSE_TORTURE=1 $(BIN)/python -m pytest tests/reliability -m torture -n $(WORKERS) --dist loadfile --durations 10 \
 		--table docs/reliability.md
 
+# The record is written last, and only if the tests passed; the test that asks for it can't pass before.
+test-lowest:
+	rm -rf .venv-lowest
+	$(PYTHON) -m venv .venv-lowest
+	$(PYTHON) -m tests.lowest constraints > .venv-lowest/constraints.txt
+	.venv-lowest/bin/python -m pip install --quiet --upgrade pip
+	.venv-lowest/bin/python -m pip install -qq -c .venv-lowest/constraints.txt -e ".[test,export]"
+	.venv-lowest/bin/ruff check .
+	.venv-lowest/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow" \
+		--deselect tests/test_lowest.py::test_fast_tests_passed_with_the_bounds_of_today
+	.venv-lowest/bin/python -m tests.lowest record
+
 clean:
-	rm -rf .venv demo-output
+	rm -rf .venv .venv-lowest demo-output

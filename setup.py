@@ -18,8 +18,9 @@ setup(
     package_data={"tfdefense.reporting": ["template/*"], "tfdefense.zoo": ["*.json", "*.keras"]},
     install_requires=requirements,
     extras_require={
-        "export": ["tf2onnx>=1.16", "onnx>=1.16", "onnxruntime>=1.18", "ai-edge-litert>=1.0"],
-        "test": ["pytest>=8.0", "pytest-xdist>=3.8", "ruff>=0.6", "selenium>=4.20", "jax>=0.4.30"],
+        # LiteRT 1.0 gives the largest float where the suspicion is infinite.
+        "export": ["tf2onnx>=1.16", "onnx>=1.16", "onnxruntime>=1.18", "ai-edge-litert>=1.1"],
+        "test": ["pytest>=8.0", "pytest-xdist>=3.8", "ruff>=0.15", "selenium>=4.20", "jax>=0.4.30"],
         "jax": ["jax>=0.4.30"],
     },
     entry_points={"console_scripts": ["tfdefense=tfdefense.cli:main"]},
