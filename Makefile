@@ -19,9 +19,9 @@ help:
 	@echo "make demo       train, defend, attack and export a small classifier (about a minute after the install)"
 	@echo "make test       lint and run all tests"
 	@echo "make test-fast  the tests that take seconds"
+	@echo "make test-lowest  those, with the lowest versions that are allowed, in an environment of its own"
 	@echo "make torture    kills, full disks and hostile input at full length (half an hour); writes its table into docs/reliability.md"
 	@echo "make test-settings  all tests four times: oneDNN on and off, one thread and two"
-	@echo "make test-lowest  the same with the lowest versions that are allowed, in an environment of its own"
 	@echo "make clean      remove the virtual environments and what the demo wrote"
 
 .venv/.demo: setup.py requirements.txt
