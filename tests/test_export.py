@@ -231,8 +231,11 @@ def test_what_the_suffix_says_is_written(models, tmp_path):
     for name, format in (("m.onnx", "saved_model"), ("m.tflite", "onnx"), ("m.keras", "litert"), ("M.ONNX", "tf_saved_model")):
         with pytest.raises(ValueError, match=r"ends in \.\w+ is a file of format '\w+'\. Received: .*m\.\w+ with format"):
             models["dustbin"].export(tmp_path / name.lower(), format=format)
-    with pytest.raises(ValueError, match=r"No format has the suffix \.h5"):
-        models["dustbin"].export(tmp_path / "m.h5")
+    for format in (None, "saved_model"):
+        with pytest.raises(ValueError, match=r"No format has the suffix \.h5"):
+            models["dustbin"].export(tmp_path / "m.h5", format=format)
+    with pytest.raises(ValueError, match="ends in .onnx is a file of format 'onnx'"):
+        td.export.saved_model(models["dustbin"], tmp_path / "folder.onnx")
     assert all(path.is_file() for path in tmp_path.iterdir())
     models["dustbin"].export(tmp_path / "served", format="tf_saved_model")
     assert (tmp_path / "served" / "saved_model.pb").exists()
@@ -262,7 +265,7 @@ def test_an_empty_batch_gives_an_empty_answer_in_every_format(models, tmp_path):
     )
     session = onnxruntime.InferenceSession(td.export.export(model, tmp_path / "m.onnx"))
     onnx = dict(zip([output.name for output in session.get_outputs()], session.run(None, {"image": nothing}), strict=True))
-    for outputs in (model(nothing), onnx, lite(image=nothing)):
+    for outputs in (model(nothing), model.predict(nothing), onnx, lite(image=nothing)):
         assert outputs["label"].shape == (0,) and outputs["suspicion"].shape == (0,) and outputs["scores"].shape == (0, 10)
 
 

@@ -18,6 +18,7 @@ _SUBMODULES = {
     "contract",
     "data",
     "decisions",
+    "defended_model",
     "defenses",
     "detection",
     "export",
@@ -86,19 +87,28 @@ def __dir__():
 class _AfterKeras:
     """Makes the layers known to `keras.models.load_model` as soon as Keras is loaded, whoever loads it."""
 
+    asking = False
+
     @staticmethod
     def register():
-        importlib.import_module("tfdefense.contract")
+        for name in ("layers", "defended_model"):
+            importlib.import_module(f"tfdefense.{name}")
 
     def find_spec(self, name, path=None, target=None):
-        if name != "keras":
+        if name != "keras" or self.asking:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        self.asking = True
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self.asking = False
         if spec is not None:
             execute = spec.loader.exec_module
 
             def exec_module(module):
+                # Only now: others look for Keras without loading it.
+                if self in sys.meta_path:
+                    sys.meta_path.remove(self)
                 execute(module)
                 self.register()
 

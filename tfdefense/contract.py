@@ -4,59 +4,17 @@ A defended model is a functional Keras model with the outputs `scores`, `suspici
 (a class, or -1). Everything else in the library knows a defense by these three alone.
 """
 
-import functools
-from pathlib import Path
-
 import keras
 import numpy as np
 
-from tfdefense._files import write_file
 from tfdefense._formats import check_format
 from tfdefense._untrusted import check_keras_file, check_model, readable
 from tfdefense.class_names import checked_names
-from tfdefense.graph import behind, check_class_output, for_inference, walk
+from tfdefense.defended_model import DefendedModel, InferenceModel
+from tfdefense.graph import behind, check_class_output, for_inference, may_draw, walk
 from tfdefense.layers import AdaptableLayer, Reject, Threshold
 
 OUTPUTS = ("scores", "suspicion", "label")
-
-
-@keras.saving.register_keras_serializable(package="tfdefense")
-class InferenceModel(keras.Model):
-    """A functional model whose plain call is one for inference, whatever layers are inside; `fit` trains it as any other.
-
-    Keras calls augmentation layers as in training unless told otherwise: `model(x)` would draw, `model.predict(x)` would not.
-    """
-
-    def call(self, inputs, training=None, mask=None):
-        call = functools.partial(super().call, training=bool(training), mask=mask)
-        if getattr(inputs, "shape", (None,))[0] != 0:
-            return call(inputs)
-        # Convolutions of TensorFlow know no empty batch: a sample is put in its place, and its answer is left out.
-        return keras.tree.map_structure(lambda output: output[:0], call(keras.ops.zeros((1, *inputs.shape[1:]), inputs.dtype)))
-
-
-@keras.saving.register_keras_serializable(package="tfdefense")
-class DefendedModel(InferenceModel):
-    """What `td.defend` and `attach` give: a functional model with the outputs of the contract."""
-
-    def save(self, filepath, overwrite=True, zipped=None, **options):
-        """Saves the model as Keras does; a `.keras` file that is there already is replaced by a whole one or not at all."""
-        save = functools.partial(super().save, overwrite=overwrite, zipped=zipped, **options)
-        # Keras asks before it overwrites where it was told to, and names what it can't write.
-        if overwrite and str(filepath).endswith(".keras") and Path(filepath).parent.is_dir():
-            write_file(filepath, save)
-        else:
-            save(filepath)
-
-    def export(self, filepath, format=None, verbose=False, **options):
-        """Writes what the suffix of the path names, with the rejection inside: see `td.export.export`."""
-        from tfdefense.export import export
-
-        if options:
-            raise ValueError(f"`export` takes a path and a format. Received: {', '.join(options)}.")
-        path = export(self, filepath, None if format is None else {"tf_saved_model": "saved_model"}.get(format, format))
-        if verbose:
-            print(f"{path}: {', '.join(OUTPUTS)}")
 
 
 def as_defended(model):
@@ -149,7 +107,9 @@ def base_model(defended):
     scores = node.arguments.kwargs.get("base")
     if scores is None:
         scores = node.arguments.args[1]
-    return InferenceModel(defended.inputs[0], scores, name=f"{defended.name}_base")
+    # A file of a plain model is read without this library.
+    kind = InferenceModel if any(may_draw(operation) for operation, _ in behind([scores])) else keras.Model
+    return kind(defended.inputs[0], scores, name=f"{defended.name}_base")
 
 
 def nodes_of(model, kind):
@@ -173,17 +133,18 @@ def broken(model, apart_from=()):
         model: A Keras model.
         apart_from: Types of layers whose state is about to be set.
     """
+    spared = set()
     for layer in _layers_within(model):
         waits = isinstance(layer, AdaptableLayer) and not layer.adapted
         waits |= isinstance(layer, Threshold) and (not layer.built or float(layer.value) == -np.inf)
-        if waits or isinstance(layer, (keras.Model, *apart_from)):
-            continue
-        for weight in layer.variables:
-            if not np.isfinite(keras.ops.convert_to_numpy(weight)).all():
-                return (
-                    f"Weight '{weight.path}' holds NaN or infinity, so every sample is rejected. Expected finite weights. "
-                    "Load or train the model again."
-                )
+        if waits or isinstance(layer, apart_from):
+            spared |= {id(weight) for weight in layer.weights}
+    for weight in model.weights:
+        if id(weight) not in spared and not np.isfinite(keras.ops.convert_to_numpy(weight)).all():
+            return (
+                f"Weight '{weight.path}' holds NaN or infinity, so every sample is rejected. Expected finite weights. "
+                "Load or train the model again."
+            )
     return None
 
 

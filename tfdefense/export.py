@@ -6,7 +6,8 @@ Every format has a free batch size. A plain model's one output is called `output
 
 A SavedModel has the signature `serving_default`, which takes what the model takes, and where the model has bounds
 `serve_uint8`, which takes pixels from 0 to 255. It checks its weights at each request; the other formats hold them as constants,
-which are checked when they are written. A request of the wrong shape is an error, and an empty batch gives an empty answer.
+which are checked when they are written. A request of the wrong shape is an error; LiteRT looks only at how many numbers a sample
+has. An empty batch gives an empty answer.
 """
 
 import contextlib
@@ -36,22 +37,15 @@ def export(model, path, format=None):
 
     Example: `td.export.export(defended, "defended.onnx")`
     """
-    suffix = Path(path).suffix.lower()
-    said = _SUFFIXES.get(suffix)
-    if format is None and suffix in _FOREIGN:
-        raise ValueError(f"No format has the suffix {suffix}. Use .keras, .onnx or .tflite, or a directory for a SavedModel.")
-    if format is not None and format not in FORMATS:
+    format = format or _SUFFIXES.get(Path(path).suffix.lower(), "saved_model")
+    if format not in FORMATS:
         raise ValueError(f"`format` must be one of {', '.join(map(repr, FORMATS))}. Received: {format!r}.")
-    if said and format not in (None, said):
-        raise ValueError(f"A name that ends in {suffix} is a file of format {said!r}. Received: {path} with format {format!r}.")
-    return {"keras": keras, "saved_model": saved_model, "onnx": onnx, "litert": litert}[format or said or "saved_model"](
-        model, path
-    )
+    return {"keras": keras, "saved_model": saved_model, "onnx": onnx, "litert": litert}[format](model, path)
 
 
 def keras(model, path):
     """Writes a `.keras` file, which can be trained, attacked and calibrated again: `td.load(path)`."""
-    path = _prepared(model, path)
+    path = _prepared(model, path, "keras")
     if path.suffix != ".keras":
         raise ValueError(f"Keras writes files that end in '.keras'. Received: {path}.")
     write_file(path, model.save)
@@ -60,7 +54,7 @@ def keras(model, path):
 
 def saved_model(model, path):
     """Writes a SavedModel directory, for TensorFlow and TensorFlow Serving."""
-    path = _prepared(model, path)
+    path = _prepared(model, path, "saved_model")
     if path.is_file() or (path.is_dir() and any(path.iterdir()) and not (path / "saved_model.pb").exists()):
         raise ValueError(f"{path} is there already and no SavedModel. Choose another path, or remove it.")
     with quiet():
@@ -70,7 +64,7 @@ def saved_model(model, path):
 
 def onnx(model, path):
     """Writes an ONNX file. Needs `pip install tfdefense[export]`."""
-    path = _prepared(model, path)
+    path = _prepared(model, path, "onnx")
     for package in ("tf2onnx", "onnx"):
         if importlib.util.find_spec(package) is None:
             raise ImportError(f"The export to ONNX needs {package}, which is not installed: pip install tfdefense[export]")
@@ -94,7 +88,7 @@ def onnx(model, path):
 
 def litert(model, path):
     """Writes a LiteRT (`.tflite`) file with the signature `serving_default`."""
-    path = _prepared(model, path)
+    path = _prepared(model, path, "litert")
     import tensorflow as tf
 
     if not hasattr(tf, "lite"):
@@ -190,7 +184,7 @@ def _constants():
     return weights_are_constants()
 
 
-def _prepared(model, path):
+def _prepared(model, path, format):
     import keras
 
     from tfdefense.contract import broken, is_defended, unready
@@ -205,6 +199,12 @@ def _prepared(model, path):
             f"Model '{model.name}' has no known input shape. Start it with `keras.Input(shape)`, or wrap it: "
             "`inputs = keras.Input(shape); keras.Model(inputs, model(inputs))`."
         )
+    suffix = Path(path).suffix.lower()
+    if suffix in _FOREIGN:
+        raise ValueError(f"No format has the suffix {suffix}. Use .keras, .onnx or .tflite, or a directory for a SavedModel.")
+    if _SUFFIXES.get(suffix, format) != format:
+        said = _SUFFIXES[suffix]
+        raise ValueError(f"A name that ends in {suffix} is a file of format {said!r}. Received: {path} with format {format!r}.")
     lack = unready(model) if is_defended(model) else broken(model)
     if lack:
         raise ValueError(lack)

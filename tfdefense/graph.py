@@ -117,7 +117,7 @@ def for_inference(model):
     Random layers such as `keras.layers.RandomFlip` draw unless told otherwise, also in a `keras.Function` cut from the graph.
     `fit` tells them all to draw, whatever the graph says.
     """
-    if not any(_may_draw(operation) for operation in model.operations):
+    if not any(may_draw(operation) for operation in model.operations):
         return model
 
     def call(operation, *args, **kwargs):
@@ -128,7 +128,7 @@ def for_inference(model):
     return laid_again(model, call, model.input)
 
 
-def _may_draw(operation):
+def may_draw(operation):
     """Whether a plain call of a layer may be one for training: its `call` says so, or it is somebody's own."""
     if not isinstance(operation, keras.layers.Layer):
         return False

@@ -225,14 +225,15 @@ class Reject(keras.layers.Layer):
         # Asked for at each call: adapting may give a layer new variables.
         seen = {}
         for operation in self._behind():
-            for weight in getattr(operation, "variables", ()):
+            for weight in getattr(operation, "weights", ()):
                 if keras.backend.is_float_dtype(weight.dtype):
                     seen[id(weight)] = weight
         return seen.values()
 
     def compute_output_spec(self, x, scores, suspicion, base=None):
         tensors = [tensor for tensor in (scores, suspicion, base) if hasattr(tensor, "_keras_history")]
-        if tensors:
+        # The first time: a surrogate of the model calls the layer again, on other layers of the same weights.
+        if tensors and not self._behind():
             operations = list(dict.fromkeys(operation for operation, _ in behind(tensors)))
             # In a function: Keras would take what an attribute holds for parts of this layer.
             self._behind = lambda: operations
