@@ -64,7 +64,7 @@ def _writes(call):
         return False  # our own
     if name not in WITH_MODE:
         return True
-    # `Path.open` has its mode first.
+    # `Path.open` has its mode first; `archive` is what a `ZipFile` is called here, and its `open` has a name first.
     place = 0 if name == "open" and not _is_path_first(call) else 1
     mode = next((word.value for word in call.keywords if word.arg == "mode"), None)
     mode = call.args[place] if mode is None and len(call.args) > place else mode
@@ -72,7 +72,7 @@ def _writes(call):
 
 
 def _is_path_first(call):
-    return isinstance(call.func, ast.Name) or _called(call)[0] in ("io", "gzip", "os", "codecs", "Image")
+    return isinstance(call.func, ast.Name) or _called(call)[0] in ("io", "gzip", "os", "codecs", "Image", "archive")
 
 
 def _called(call):
@@ -106,6 +106,8 @@ def _names(node):
         "path.open('w')",
         "open(path, mode='a')",
         "zipfile.ZipFile(path, 'w')",
+        "archive.open(info, 'w')",
+        "archive.open(info, mode=mode)",
         "shutil.copyfile(new, path)",
         "os.replace(new, path)",
         "json.dump(x, file)",
@@ -131,6 +133,7 @@ def test_writing_in_place_is_seen(source):
         "open(path, 'rb')",
         "path.open()",
         "Image.open(path)",
+        "archive.open(info)",
         "td.export.export(model, path)",
         "text.replace('a', 'b')",
         "ast.dump(tree)",

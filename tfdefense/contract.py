@@ -225,9 +225,15 @@ def load(path, *, safe_mode=True):
     check_format(path)
     if "://" not in str(path):  # Other places are Keras's own.
         check_keras_file(path)
-    with readable(path, "a model"):
-        model = keras.models.load_model(path, safe_mode=safe_mode)
-    check_model(model, path)
+    model = read(path, safe_mode)
     reject_node(model)
     check_sound(model)
     return as_defended(model)
+
+
+def read(path, safe_mode=True):
+    """The model of a `.keras` file that was checked already, of any kind and in any state."""
+    with readable(path, "a model"):
+        model = keras.models.load_model(path, safe_mode=safe_mode)
+    check_model(model, path)
+    return model
