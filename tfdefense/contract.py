@@ -203,13 +203,15 @@ def unready(defended):
                 f"Layer '{layer.name}' is not adapted yet. "
                 f"Call `td.adapt(defended, x_train, y_train, {attacked}calibration=x_held_out)`."
             )
+    if fault := broken(defended):
+        return fault
     for layer in layers:
         if isinstance(layer, Threshold) and not layer.calibrated:
             return (
                 f"Layer '{layer.name}' has no threshold yet, so every sample is rejected. "
                 "Call `td.calibrate(defended, x_held_out, max_rejected=0.05)`."
             )
-    return broken(defended)
+    return None
 
 
 def load(path, *, safe_mode=True):
