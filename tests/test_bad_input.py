@@ -2,8 +2,11 @@
 
 import json
 import os
+import struct
 import subprocess
 import sys
+import threading
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -31,6 +34,47 @@ def fails(*arguments):
 def test_a_pipe_in_place_of_a_model_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "model.keras")
     assert f"{tmp_path / 'model.keras'} is a pipe" in fails("info", tmp_path / "model.keras")
+    load, told = td.load, []
+
+    def read():
+        with pytest.raises(ValueError) as error:
+            load(tmp_path / "model.keras")
+        told.append(str(error.value))
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    reader.join(timeout=20)
+    assert told == [f"{tmp_path / 'model.keras'} is a pipe, a socket or a device. Expected a regular file."]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
+@pytest.mark.parametrize("claimed", [None, 100], ids=["true", "lie"])
+def test_metadata_that_unpacks_to_much_takes_no_memory(tmp_path, method, claimed):
+    path, load = tmp_path / "model.keras", td.load
+    swollen = b'{"keras_version": "2.15.0"' + b" " * 2**26 + b"}"
+    content = bytearray(malforming.zipped({"metadata.json": swollen}, method))
+    if claimed:
+        struct.pack_into("<I", content, content.rindex(b"PK\x01\x02") + 24, claimed)
+    path.write_bytes(content)
+    for read in (load, _console.load_model):
+        tracemalloc.start()
+        with pytest.raises(ValueError, match=str(path)):
+            read(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_damaged_metadata_are_one_sentence(tmp_path, method):
+    path = tmp_path / "model.keras"
+    content = bytearray(malforming.zipped({"metadata.json": b"[" * 60_000}, method))
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="lacks config.json"):
+        td.load(path)
+    content[45] ^= 0xFF  # within what is packed
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="lacks config.json"):
+        td.load(path)
 
 
 @pytest.mark.parametrize(
@@ -65,8 +109,6 @@ def test_flipped_bit_in_a_model_is_seen(tmp_path, defended):
 
 
 def test_huge_header_takes_no_memory(tmp_path):
-    import tracemalloc
-
     path = tmp_path / "mine.npz"
     path.write_bytes(malforming.zipped({"x.npy": malforming.npy(malforming.header((10**9, 28)))}))
     tracemalloc.start()

@@ -4,8 +4,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from typer.testing import CliRunner
 
 import tfdefense as td
+from tfdefense import _console, cli
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +107,38 @@ def test_who_would_work_with_a_broken_model_is_told(models, digits, held_out, po
             act()
     assert "conv/kernel" in td.contract.unready(model)
     assert td.contract.unready(td.load(tmp_path / "whole.keras")) is None
+
+
+@pytest.mark.parametrize("broken, value", [("conv/kernel", np.nan), ("/value", np.inf)])
+def test_the_command_line_refuses_what_load_refuses(broken, value, models, poisoned, tmp_path):
+    model, path = models["density"], tmp_path / "broken.keras"
+    (weight,) = (weight for weight in model.variables if weight.path.endswith(broken))
+    poisoned(weight, value)
+    keras.Model.save(model, path)
+    with pytest.raises(ValueError, match=f"{broken}' holds NaN or infinity") as told:
+        td.load(path)
+    tried = {
+        "export": [path, tmp_path / "out.onnx"],
+        "calibrate": [path, "--data", "digits", "--output", tmp_path / "out.keras"],
+        "evaluate": [path, "--data", "digits"],
+        "attack": [path, "--data", "digits", "--epsilon", 0.1],
+    }
+    for command, arguments in tried.items():
+        run = CliRunner().invoke(cli.app, [command, *map(str, arguments)])
+        assert (run.exit_code, run.stdout, run.stderr) == (2, "", f"error: {told.value}\n"), command
+    assert list(tmp_path.iterdir()) == [path]
+    # To look at it is allowed; it is not shown as whole.
+    shown = CliRunner().invoke(cli.app, ["info", str(path)], terminal_width=300)
+    assert shown.exit_code == 0 and "holds NaN or infinity, so every sample is rejected" in " ".join(shown.stdout.split())
+
+
+def test_the_command_line_has_the_model_that_load_gives(models, classifier, tmp_path):
+    model = models["density"]
+    keras.Model(model.input, model.output).save(tmp_path / "old.keras")
+    classifier.save(tmp_path / "plain.keras")
+    for read in (td.load, _console.load_model):
+        assert type(read(tmp_path / "old.keras")) is td.contract.DefendedModel
+    assert type(_console.load_model(tmp_path / "plain.keras")) is type(classifier)
 
 
 def test_what_is_to_be_set_anew_may_be_broken(models, digits, held_out, poisoned):

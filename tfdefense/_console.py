@@ -15,7 +15,7 @@ from rich.console import Console
 
 from tfdefense._formats import check_format
 from tfdefense._quiet import quiet
-from tfdefense._untrusted import check_file, check_keras_file, check_model, check_saved_model, readable
+from tfdefense._untrusted import check_file, check_keras_file, check_saved_model, readable
 
 ATTACKS = {
     "fgsm": "FGSM",
@@ -104,8 +104,13 @@ def _start_tensorflow():
     tf.get_logger().setLevel("ERROR")
 
 
-def load_model(path):
-    """A Keras model from a `.keras` file, or a SavedModel from its directory."""
+def load_model(path, sound=True):
+    """A Keras model from a `.keras` file, or a SavedModel from its directory.
+
+    Args:
+        path: Where it lies.
+        sound: Whether a defended `.keras` file is refused where a weight or a threshold is not finite, as `td.load` refuses it.
+    """
     path = Path(path)
     _check_model(path)
     _start_tensorflow()
@@ -114,14 +119,15 @@ def load_model(path):
 
         with readable(path, "a SavedModel"), quiet():
             return tf.saved_model.load(str(path))
-    import keras
+    from tfdefense.contract import as_defended, check_sound, is_defended, read
 
-    import tfdefense.layers  # noqa: F401 - registers the layers that a defended model holds
-
-    with readable(path, "a model"), quiet():
-        model = keras.models.load_model(path)
-    check_model(model, path)
-    return model
+    with quiet():
+        model = read(path)
+    if not is_defended(model):
+        return model
+    if sound:
+        check_sound(model)
+    return as_defended(model)
 
 
 def _check_model(path):

@@ -2,7 +2,10 @@
 
 import json
 import zipfile
+import zlib
 from pathlib import Path
+
+_MOST_METADATA = 2**16  # bytes; Keras writes less than a hundred
 
 
 def check_format(path):
@@ -30,9 +33,20 @@ def check_format(path):
 def _is_of_keras_2(path):
     if path.is_dir():
         return (path / "keras_metadata.pb").exists()
+    if not path.is_file():  # Who opens a pipe waits for ever.
+        return False
     try:
         with zipfile.ZipFile(path) as archive:
-            return str(json.loads(archive.read("metadata.json"))["keras_version"]).startswith("2.")
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+            return str(json.loads(_metadata(archive))["keras_version"]).startswith("2.")
+    except (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error):
         # Who loads it says what is wrong with it.
         return False
+
+
+def _metadata(archive):
+    info = archive.getinfo("metadata.json")
+    # Other methods unpack a whole block at once, however little is asked for.
+    if info.file_size >= _MOST_METADATA or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError("No metadata of Keras.")
+    with archive.open(info) as member:
+        return member.read(_MOST_METADATA)  # The size may be a lie.

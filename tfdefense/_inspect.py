@@ -10,7 +10,7 @@ from tfdefense import _console
 
 def describe(path):
     """A table of facts about a model and one of its layers, for the console."""
-    model = _console.load_model(path)
+    model = _console.load_model(path, sound=False)  # What is broken is shown, and said to be.
     import keras
 
     size = _size(Path(path))

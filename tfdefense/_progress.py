@@ -20,3 +20,19 @@ def batches(count, size):
                 shown, first = stack.enter_context(estimate()), done
             if shown is not None:
                 shown(f"{count:,} samples, {size} at once", done - first, count - first)
+
+
+def bar(samples, batch_size):
+    """Shows how many batches are there, and by those made since the first call how long the rest will take."""
+    from keras.utils import Progbar
+
+    begun = []
+
+    def show(batches):
+        done = min(batches * batch_size, samples)
+        if not begun:
+            begun.extend([done, Progbar(samples - done, unit_name="sample")])
+        elif done > begun[0]:
+            begun[1].update(done - begun[0])
+
+    return show

@@ -94,13 +94,8 @@ def read_arrays(path, names=None):
 
 
 def check_keras_file(path):
-    """That a `.keras` file is whole and holds a model, as far as its list of contents says; nothing of it is run.
-
-    Of files of older formats, which Keras takes or refuses itself, that they are files.
-    """
+    """That a `.keras` file is whole and holds a model, as far as its list of contents says; nothing of it is run."""
     path = check_file(path)
-    if path.suffix in (".h5", ".hdf5"):
-        return
     if not zipfile.is_zipfile(path):
         raise ValueError(
             f"{path} is damaged, or no Keras file: a .keras file is a zip archive. Received: {_held(path)}. "

@@ -144,7 +144,9 @@ def attack(
     console.out().print(console.outcome_table(title, [("clean", clean), ("adversarial", attacked)]))
     print(f"  {console.strength(result, goal)}")
     if output:
-        _save(output, images, result, goal)
+        from tfdefense.data import own
+
+        own.write_attacked(output, images, result)
         print(f"  {output}: read it with --data {output} --split all")
     if picture:
         names = images.classes or None
@@ -175,18 +177,6 @@ def _target(target, images):
     if len(images) == 0:
         raise ValueError(f"All samples are of class {target} already. Choose another --target, or more --samples.")
     return np.full(len(images), int(target)), images
-
-
-def _save(path, images, result, goal):
-    """Adversarial samples as a data set, beside the clean ones; pixels in [0, 1] as data sets have them."""
-    import numpy as np
-
-    low, high = images.bounds
-    x, x_clean = (np.clip((v - low) / (high - low), 0, 1).astype("float32") for v in (result.x_adv, images.x))
-    extra = {"classes": np.array(images.classes)} if images.classes else {}
-    found = {"label": result.label, "success": result.success, "distance": result.distance}
-    arrays = dict(x=x, y=images.y, x_clean=x_clean, **found, **extra)
-    write_file(path, lambda new: np.savez_compressed(new, **arrays))
 
 
 @app.command(epilog="Example:  tfdefense evaluate defended.keras --data mnist --epsilon 0.2 --curve curve.png --json results.json")

@@ -164,13 +164,15 @@ def unready(defended):
                 f"Layer '{layer.name}' is not adapted yet. "
                 f"Call `td.adapt(defended, x_train, y_train, {attacked}calibration=x_held_out)`."
             )
+    if fault := broken(defended):
+        return fault
     for layer in layers:
         if isinstance(layer, Threshold) and not layer.calibrated:
             return (
                 f"Layer '{layer.name}' has no threshold yet, so every sample is rejected. "
                 "Call `td.calibrate(defended, x_held_out, max_rejected=0.05)`."
             )
-    return broken(defended)
+    return None
 
 
 def load(path, *, safe_mode=True):
@@ -186,9 +188,15 @@ def load(path, *, safe_mode=True):
     check_format(path)
     if "://" not in str(path):  # Other places are Keras's own.
         check_keras_file(path)
-    with readable(path, "a model"):
-        model = keras.models.load_model(path, safe_mode=safe_mode)
-    check_model(model, path)
+    model = read(path, safe_mode)
     reject_node(model)
     check_sound(model)
     return as_defended(model)
+
+
+def read(path, safe_mode=True):
+    """The model of a `.keras` file that was checked already, of any kind and in any state."""
+    with readable(path, "a model"):
+        model = keras.models.load_model(path, safe_mode=safe_mode)
+    check_model(model, path)
+    return model

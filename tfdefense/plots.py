@@ -3,18 +3,15 @@
 Nothing here touches pyplot, so that it works in threads, servers and notebooks alike.
 """
 
-import contextlib
-from pathlib import Path
-
 import numpy as np
 
-from tfdefense._files import write_file
+from tfdefense import _figures
+from tfdefense._figures import FAINT, INK
 
 # Okabe and Ito's palette without its yellow, which is lost on white. All tell apart with any colour vision.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 RIGHT, REJECTED, WRONG = "#0072B2", "#B9C3CC", "#D55E00"
-INK, FAINT = "#222222", "#8A8F94"
 
 
 def security_curve(curves, path=None, *, xlabel="size of the perturbation", rejection=True):
@@ -29,21 +26,21 @@ def security_curve(curves, path=None, *, xlabel="size of the perturbation", reje
     Example: `plots.security_curve({"DNN": curve, "DNR": other}, "curve.pdf")`
     """
     _named(curves, "curves", "SecurityCurve")
-    with _figure((4.6, 3.3), path) as figure:
-        axes = _axes(figure, xlabel, "share of samples")
+    with _figures.figure((4.6, 3.3), path) as figure:
+        axes = _figures.axes(figure, xlabel, "share of samples")
         for curve, colour, style, name in _styled(curves):
-            _line(axes, curve.sizes, curve.accuracy, curve.deviation, color=colour, marker=style["marker"], label=name)
+            _figures.line(axes, curve.sizes, curve.accuracy, curve.deviation, color=colour, marker=style["marker"], label=name)
             if rejection and curve.rejections.any():
-                _line(axes, curve.sizes, curve.rejection, curve.rejection_deviation, color=colour, linestyle=(0, (4, 2)))
+                _figures.line(axes, curve.sizes, curve.rejection, curve.rejection_deviation, color=colour, linestyle=(0, (4, 2)))
         axes.set_xlim(0, max(curve.sizes[-1] for curve in curves.values()))
-        _shares(axes.yaxis)
+        _figures.shares(axes.yaxis)
         handles, _ = axes.get_legend_handles_labels()
         if rejection and any(curve.rejections.any() for curve in curves.values()):
             from matplotlib.lines import Line2D
 
             handles += [Line2D([], [], color=FAINT, label="accuracy")]
             handles += [Line2D([], [], color=FAINT, linestyle=(0, (4, 2)), linewidth=1.2, label="rejection")]
-        _legend_above(axes, handles)
+        _figures.legend_above(axes, handles)
         return figure
 
 
@@ -57,8 +54,8 @@ def outcome_bars(outcomes, path=None):
     Example: `plots.outcome_bars({"clean": clean, "FGSM": attacked}, "outcomes.pdf")`
     """
     _named(outcomes, "outcomes", "Outcomes")
-    with _figure((5.2, 0.8 + 0.34 * len(outcomes)), path) as figure:
-        axes = _axes(figure, "share of samples", None)
+    with _figures.figure((5.2, 0.8 + 0.34 * len(outcomes)), path) as figure:
+        axes = _figures.axes(figure, "share of samples", None)
         rows, left = np.arange(len(outcomes)), np.zeros(len(outcomes))
         for kind, colour, ink in (("right", RIGHT, "white"), ("rejected", REJECTED, INK), ("wrong", WRONG, "white")):
             width = np.array([getattr(o, kind).mean() for o in outcomes.values()])
@@ -73,8 +70,8 @@ def outcome_bars(outcomes, path=None):
         axes.spines["left"].set_visible(False)
         axes.grid(False)
         axes.invert_yaxis()
-        _shares(axes.xaxis, margin=0)
-        _legend_above(axes, handlelength=0.9, handleheight=0.9)
+        _figures.shares(axes.xaxis, margin=0)
+        _figures.legend_above(axes, handlelength=0.9, handleheight=0.9)
         return figure
 
 
@@ -89,23 +86,23 @@ def roc(curves, path=None, *, log=False):
     Example: `plots.roc({"FGSM": td.metrics.roc(clean, attacked)}, "roc.pdf")`
     """
     _named(curves, "curves", "Roc")
-    with _figure((3.7, 3.5), path) as figure:
-        axes = _axes(figure, "clean samples rejected", "adversarial samples rejected")
+    with _figures.figure((3.7, 3.5), path) as figure:
+        axes = _figures.axes(figure, "clean samples rejected", "adversarial samples rejected")
         chance = np.linspace(0, 1, 1001)
         axes.plot(chance, chance, color=FAINT, linewidth=0.8, linestyle=":")
         width, font = max(len(str(name)) for name in curves), {"family": "monospace", "size": 7.5}
         for curve, colour, style, name in _styled(curves):
             label, steps = f"{name:<{width}}  {curve.auc:.3f}", "steps-post" if log else "default"
             axes.plot(curve.fpr, curve.tpr, color=colour, linestyle=style["linestyle"], drawstyle=steps, label=label)
-        _shares(axes.yaxis)
-        _shares(axes.xaxis)
+        _figures.shares(axes.yaxis)
+        _figures.shares(axes.xaxis)
         if log:
             low = min(curve.fpr[curve.fpr > 0].min() for curve in curves.values())
             axes.set_xscale("log")
             axes.set_xlim(min(low, 0.1), 1)
             axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
             axes.xaxis.set_minor_formatter(lambda share, _: "")
-            _legend_above(axes, title="area under the curve", prop=font, alignment="left")
+            _figures.legend_above(axes, title="area under the curve", prop=font, alignment="left")
         else:
             axes.set_aspect("equal")
             axes.legend(loc="lower right", title="area under the curve", prop=font)
@@ -131,9 +128,9 @@ def distortion(distortions, path=None, *, rms=False):
         )
     lengths = {name: np.sort((d.rms if rms else d.distance)[d.success]) for name, d in distortions.items()}
     end = 1.05 * max([length[-1] for length in lengths.values() if len(length)], default=1.0) or 1.0
-    with _figure((4.6, 3.1), path) as figure:
+    with _figures.figure((4.6, 3.1), path) as figure:
         unit = "root mean square change of a pixel (of 255)" if rms else f"{norms.copy().pop()} distance"
-        axes = _axes(figure, unit, "samples fooled")
+        axes = _figures.axes(figure, unit, "samples fooled")
         for item, colour, style, name in _styled(distortions):
             length = lengths[name]
             share = np.arange(1, len(length) + 1) / len(item)
@@ -144,8 +141,8 @@ def distortion(distortions, path=None, *, rms=False):
                 axes.plot([half], [0.5], marker="o", markersize=4.5, color=colour, markeredgecolor="white", zorder=3)
         axes.axhline(0.5, color=FAINT, linewidth=0.6, linestyle=":")
         axes.set_xlim(0, end)
-        _shares(axes.yaxis)
-        _legend_above(axes)
+        _figures.shares(axes.yaxis)
+        _figures.legend_above(axes)
         return figure
 
 
@@ -166,16 +163,16 @@ def detectability(points, path=None):
                 f"`points[{name!r}]` must be (n, 2) shares: accuracy, detectability. Received shape {values.shape}: "
                 f"{values.tolist()}. Divide percentages by 100."
             )
-    with _figure((4.2, 3.3), path) as figure:
-        axes = _axes(figure, "accuracy of the classifier on adversarial samples", "accuracy of the detector")
+    with _figures.figure((4.2, 3.3), path) as figure:
+        axes = _figures.axes(figure, "accuracy of the classifier on adversarial samples", "accuracy of the detector")
         axes.axhline(0.5, color=FAINT, linewidth=0.8, linestyle=":")
         axes.annotate("chance", (1, 0.5), xytext=(-2, 3), textcoords="offset points", color=FAINT, fontsize=7.5, ha="right")
         for values, colour, style, name in _styled(pairs):
             mark = {"marker": style["marker"], "markersize": 6, "markeredgecolor": "white", "markeredgewidth": 0.8}
             axes.plot(*values.T, color=colour, linewidth=0.9, label=name, clip_on=False, zorder=3, **mark)
-        _shares(axes.xaxis)
-        _shares(axes.yaxis, low=min(0.4, np.floor(10 * min(v[:, 1].min() for v in pairs.values())) / 10))
-        _legend_above(axes)
+        _figures.shares(axes.xaxis)
+        _figures.shares(axes.yaxis, low=min(0.4, np.floor(10 * min(v[:, 1].min() for v in pairs.values())) / 10))
+        _figures.legend_above(axes)
         return figure
 
 
@@ -195,8 +192,8 @@ def matrix(values, rows, columns, path=None, *, ylabel="", xlabel=""):
         raise ValueError(
             f"`values` must be shares of shape {(len(rows), len(columns))}. Received shape {values.shape}: {values.tolist()}."
         )
-    with _figure((1.4 + 0.55 * len(columns), 1.0 + 0.36 * len(rows)), path) as figure:
-        axes = _axes(figure, xlabel, ylabel)
+    with _figures.figure((1.4 + 0.55 * len(columns), 1.0 + 0.36 * len(rows)), path) as figure:
+        axes = _figures.axes(figure, xlabel, ylabel)
         # Chance is white: what a detector tells there is nothing.
         axes.imshow(values, cmap="RdBu", vmin=0, vmax=1, aspect="auto")
         for (row, column), share in np.ndenumerate(values):
@@ -247,7 +244,7 @@ def examples(x, x_adv, y, labels, path=None, *, bounds=(0.0, 1.0), magnify=None,
         return "rejected" if label == -1 else str(label if class_names is None else class_names[label])
 
     size = 0.9 if colour else 0.72
-    with _figure((0.35 + size * len(clean), size * 3 + 0.45), path) as figure:
+    with _figures.figure((0.35 + size * len(clean), size * 3 + 0.45), path) as figure:
         grid = figure.subplots(3, len(clean), squeeze=False)
         for axes_row, (name, images) in zip(grid, rows.items(), strict=True):
             cmap = "RdBu_r" if name.startswith("change") else "gray"
@@ -284,7 +281,7 @@ def embedding(points, y, path=None, *, class_names=None):
     _check.same_length(points=points, y=y)
     if points.shape[1] != 2:
         raise ValueError(f"`points` must have shape (n, 2). Received {points.shape}. Project them, with t-SNE for example.")
-    with _figure((3.9, 3.5), path) as figure:
+    with _figures.figure((3.9, 3.5), path) as figure:
         axes = figure.subplots()
         for number, label in enumerate(np.unique(y)):
             name = str(label if class_names is None else class_names[label])
@@ -320,83 +317,3 @@ def _styled(items):
         again, colour = divmod(i, len(PALETTE))
         style = {"marker": MARKERS[(i + again) % len(MARKERS)], "linestyle": "-" if again % 2 == 0 else (0, (1, 0.8))}
         yield item, PALETTE[colour], style, str(name)
-
-
-@contextlib.contextmanager
-def _figure(size, path):
-    """A figure in this module's style, saved at the end. The reader's own settings of matplotlib come back after."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    style = {
-        "font.size": 8.5,
-        "axes.labelsize": 8.5,
-        "axes.labelcolor": INK,
-        "axes.edgecolor": FAINT,
-        "axes.linewidth": 0.7,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "grid.color": "#E8EAEC",
-        "grid.linewidth": 0.6,
-        "xtick.color": FAINT,
-        "ytick.color": FAINT,
-        "xtick.labelcolor": INK,
-        "ytick.labelcolor": INK,
-        "xtick.labelsize": 8,
-        "ytick.labelsize": 8,
-        "lines.linewidth": 1.6,
-        "legend.fontsize": 8,
-        "legend.frameon": False,
-        "pdf.fonttype": 42,  # text that an editor can search and change
-        "svg.fonttype": "none",
-        "savefig.dpi": 200,
-    }
-    with matplotlib.rc_context(style):
-        figure = Figure(figsize=size, layout="constrained")
-        yield figure
-        if path is not None:
-            path = Path(path) if Path(path).suffix else Path(f"{path}.png")
-            write_file(path, lambda new: figure.savefig(new, bbox_inches="tight", pad_inches=0.04))
-
-
-def _axes(figure, xlabel, ylabel):
-    axes = figure.subplots()
-    axes.set_xlabel(xlabel)
-    if ylabel:
-        axes.set_ylabel(ylabel)
-    return axes
-
-
-def _line(axes, x, y, deviation, *, color, **style):
-    if "marker" in style:
-        style |= {"markersize": 4.5, "markeredgecolor": "white", "markeredgewidth": 0.6, "clip_on": False, "zorder": 3}
-    else:
-        style |= {"linewidth": 1.2}
-    axes.plot(x, y, color=color, **style)
-    if np.any(deviation > 0):
-        low, high = np.clip(y - deviation, 0, 1), np.clip(y + deviation, 0, 1)
-        axes.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
-
-
-def _shares(axis, low=0.0, margin=0.02):
-    """Ticks in percent; a little room above 1, so that a curve along the edge is seen."""
-    axis.set_ticks([tick for tick in (0, 0.2, 0.4, 0.6, 0.8, 1) if tick >= low])
-    axis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
-    axis.axes.set(**{f"{axis.axis_name}lim": (low - (margin if low == 0 else 0), 1 + margin)})
-
-
-def _legend_above(axes, handles=None, **style):
-    handles = axes.get_legend_handles_labels()[0] if handles is None else handles
-    place = {"loc": "lower left", "bbox_to_anchor": (-0.01, 1.0), "borderaxespad": 0.2, "columnspacing": 1.4}
-    # A legend wider than the figure would squeeze the axes to nothing.
-    lengths, space = [len(handle.get_label()) for handle in handles], axes.figure.get_figwidth() - 0.5
-    rows = 1
-    while sum(0.46 + 0.07 * max(lengths[i : i + rows]) for i in range(0, len(handles), rows)) > space:
-        if rows == len(handles):
-            break
-        rows += 1
-    # Nor may a high one.
-    axes.figure.set_figheight(axes.figure.get_figheight() + 0.17 * max(0, rows - 2))
-    axes.legend(handles=handles, ncols=-(-len(handles) // rows), **{"handlelength": 1.8} | place | style)

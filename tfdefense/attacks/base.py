@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdefense import __version__
+from tfdefense._progress import bar
 from tfdefense.attacks.checks import check, check_labels, check_mask, check_number, check_only
 from tfdefense.attacks.norms import NORMS
 from tfdefense.attacks.objectives import CrossEntropy, Evade, Objective
@@ -256,7 +257,7 @@ class Attack:
 
         told = (view.model, view.bounds, self, x, y, target is not None, targets, free, rows, regardless, batch_size, __version__)
         kept = place(kept, *told)
-        show = _progress_bar(len(rows), batch_size) if progress or watched() else None
+        show = bar(len(rows), batch_size) if progress or watched() else None
         found = parts(kept, attacked, -(-len(rows) // batch_size), show, [field.name for field in _ARRAYS])
         if only is not None:
             found.append(_left_alone(whole.rows(~only), batch_size))
@@ -342,22 +343,6 @@ def _left_alone(batch, batch_size):
     none, never = np.zeros(count, int), np.zeros(count, bool)
     arrays = (batch.x, never, np.zeros(count), none, np.concatenate([none[:0], *label]), never)
     return {field.name: array for field, array in zip(_ARRAYS, arrays, strict=True)}
-
-
-def _progress_bar(samples, batch_size):
-    """Shows how many batches are there, and by those made since the first call how long the rest will take."""
-    from keras.utils import Progbar
-
-    begun = []
-
-    def show(batches):
-        done = min(batches * batch_size, samples)
-        if not begun:
-            begun.extend([done, Progbar(samples - done, unit_name="sample")])
-        elif done > begun[0]:
-            begun[1].update(done - begun[0])
-
-    return show
 
 
 def _warn_of_zeros(attack, result):

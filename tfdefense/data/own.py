@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tfdefense._files import write_file
 from tfdefense._untrusted import MOST_CLASSES, read_arrays, read_image
 from tfdefense.data.images import stratified_order
 
@@ -16,6 +17,16 @@ def read(path, split):
     if path.suffix != ".npz":
         raise ValueError(f"Expected an .npz file or a folder of images. Received: {path}.")
     return _read_npz(path, split)
+
+
+def write_attacked(path, images, result):
+    """Adversarial samples as a data set, beside the clean ones; pixels in [0, 1] as data sets have them."""
+    low, high = images.bounds
+    x, x_clean = (np.clip((v - low) / (high - low), 0, 1).astype("float32") for v in (result.x_adv, images.x))
+    extra = {"classes": np.array(images.classes)} if images.classes else {}
+    found = {"label": result.label, "success": result.success, "distance": result.distance}
+    arrays = dict(x=x, y=images.y, x_clean=x_clean, **found, **extra)
+    write_file(path, lambda new: np.savez_compressed(new, **arrays))
 
 
 def _read_npz(path, split):
