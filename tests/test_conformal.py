@@ -123,7 +123,7 @@ def test_samples_rejected_anyway_take_their_place(kind):
     rejected = decide(scores > found[:, None]) | np.isnan(scores).any(axis=0)
     assert np.isfinite(found).all() and 10 < rejected.sum() <= 0.06 * 600
     scores[0, :40] = np.nan
-    with pytest.raises(NoRoom, match="6.7% of these samples have no finite statistic"):
+    with pytest.raises(NoRoom, match="6.7% of these samples have a detector score that is not finite"):
         thresholds(scores, decide, 0.05)
 
 

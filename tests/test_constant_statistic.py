@@ -11,14 +11,16 @@ def test_density_far_too_wide_is_refused_and_its_threshold_is_left(classifier, d
     model = td.DensityDefense(sigma=1e6).attach(classifier)
     td.adapt(model, digits.x, digits.y, max_rejected=None)
     name = next(layer.name for layer in model.layers if isinstance(layer, td.layers.KernelDensity))
-    with pytest.raises(ValueError, match=f"statistic of layer '{name}' is .* for all 200 calibration samples.*another `sigma`"):
+    with pytest.raises(
+        ValueError, match=f"detector score of layer '{name}' is .* for all 200 calibration samples.*another `sigma`"
+    ):
         td.calibrate(model, held_out.x[:200])
     assert td.contract.unready(model), "nothing was set"
 
 
 def test_the_detector_of_several_is_named_that_is_constant(classifier, digits, held_out):
     model = td.AnyOf(td.ThresholdDefense(), td.DensityDefense(sigma=1e6)).attach(classifier)
-    with pytest.raises(ValueError, match="statistic of layer 'kernel_density"):
+    with pytest.raises(ValueError, match="detector score of layer 'kernel_density"):
         td.adapt(model, digits.x, digits.y, calibration=held_out.x)
 
 
