@@ -203,7 +203,7 @@ def _halves(scores, joined, max_rejected, confidence):
     if allowed < 1 or not half.any() or rejected(0) >= allowed:
         # How many suffice depends on the scores.
         least = 2 * fewest(max_rejected, confidence, len(scores) + 1)
-        raise _too_few(samples, max_rejected, confidence, f"more, such as {max(least, 2 * samples)}")
+        raise _too_few(samples, max_rejected, confidence, f"more; {max(least, 2 * samples)} usually suffice")
     low, high = 0, falling.shape[1] - 1
     while low < high:
         middle = (low + high + 1) // 2

@@ -77,7 +77,7 @@ class Threshold(keras.layers.Layer):
 
     @property
     def calibrated(self):
-        return self.built and bool(np.isfinite(ops.convert_to_numpy(self.value)))
+        return self.built and bool(np.isfinite(self.value.numpy()))
 
     def calibrate(self, statistic, max_rejected=0.05, confidence=None):
         """Sets the threshold from clean samples, so that fresh ones are rejected as rarely as `td.calibrate` promises.
