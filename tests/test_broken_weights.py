@@ -140,22 +140,44 @@ def test_a_broken_detector_is_not_outvoted():
     assert td.layers.Join("all")(suspicions).numpy()[2] == -2.0
 
 
-@pytest.mark.parametrize("value", [np.nan, -np.inf])
-@pytest.mark.parametrize(("inner", "outer"), [("any", "all"), ("all", "any"), ("all", "all"), ("any", "any")])
-def test_a_broken_detector_is_not_outvoted_from_within(inner, outer, value, tmp_path):
-    """Nor in a file, whose format may know no NaN but by arithmetic."""
+NESTED = [("any", "all"), ("all", "any"), ("all", "all"), ("any", "any")]
+
+
+def of_logarithms(inner, outer):
+    """Three detectors that give the logarithm of a number each: NaN for -1, -inf for 0, and finite weights all the same."""
     inputs = keras.Input((3,))
-    first, second, third = (keras.layers.Lambda(lambda x, i=i: x[:, i], output_shape=())(inputs) for i in range(3))
+    first, second, third = (keras.ops.log(inputs[:, index]) for index in range(3))
     suspicion = td.layers.Join(outer)([td.layers.Join(inner)([first, second]), third])
-    scores = keras.layers.Dense(2)(keras.ops.nan_to_num(inputs, neginf=0.0))
-    model = td.contract.defend(inputs, scores, suspicion, bounds=None)
-    x = np.array([[value, -1.0, -1.0], [-1.0, value, -1.0], [-1.0, -1.0, value], [-1.0, -2.0, -3.0]], "float32")
-    # The guard would refuse such inputs: here they stand for what detectors say.
-    joined = keras.Model(inputs, suspicion)
-    for ask in (joined, tf.function(joined, jit_compile=True)):
-        found = np.asarray(ask(x))
-        assert np.isnan(found[:3]).all() and found[3] in (-1.0, -2.0, -3.0)
-    assert (model(x)["label"].numpy()[:3] == -1).all()
+    return td.contract.defend(inputs, keras.layers.Dense(2)(inputs), suspicion, bounds=None)
+
+
+BROKEN = [np.where(np.eye(3), value, np.exp(-1)) for value in (-1.0, 0.0)]
+WHOLE = np.exp([[-1.0, -2.0, -3.0], [-2.0, -1.0, -1.0]])
+
+
+@pytest.mark.parametrize(("inner", "outer"), NESTED)
+def test_a_broken_detector_is_not_outvoted_from_within(inner, outer):
+    model, x = of_logarithms(inner, outer), np.concatenate([*BROKEN, WHOLE]).astype("float32")
+    for ask in (model, tf.function(model, jit_compile=True)):
+        assert (np.asarray(ask(x)["label"]) >= 0).tolist() == [False] * 6 + [True] * 2
+        assert (np.asarray(ask(x)["suspicion"])[:6] == np.inf).all()
+
+
+def test_a_broken_detector_is_not_outvoted_in_a_file(tmp_path):
+    """ONNX and LiteRT have their own largest and smallest of NaN and another."""
+    onnxruntime = pytest.importorskip("onnxruntime", reason="pip install tfdefense[export]")
+    litert = pytest.importorskip("ai_edge_litert.interpreter", reason="pip install tfdefense[export]")
+    model, x = of_logarithms("any", "all"), np.concatenate([*BROKEN, WHOLE]).astype("float32")
+    onnx = onnxruntime.InferenceSession(td.export.export(model, tmp_path / "model.onnx"))
+    lite = litert.Interpreter(model_path=str(td.export.export(model, tmp_path / "model.tflite"))).get_signature_runner()
+    served = tf.saved_model.load(str(td.export.export(model, tmp_path / "saved"))).signatures["serving_default"]
+    answers = {
+        "onnx": onnx.run(["label"], {onnx.get_inputs()[0].name: x})[0],
+        "litert": np.concatenate([lite(**{next(iter(lite.get_input_details())): row[None]})["label"] for row in x]),
+        "saved": served(tf.constant(x))["label"].numpy(),
+    }
+    for name, label in answers.items():
+        assert (label >= 0).tolist() == [False] * 6 + [True] * 2, name
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
