@@ -23,8 +23,8 @@ whatever the detectors are and however they depend on each other.
   above their thresholds.
 - Any of all, all of any: no order of cuts fits both. One half of the samples, drawn at random, gives every detector its score
   at one common count. Given that half, the least count at which a sample is rejected is one number a sample, of independent
-  samples: the other half sets the count as for one detector. So it is too where the cuts of "all" leave a detector no finite
-  threshold, as where others may take its place.
+  samples: the other half sets the count as for one detector. The same way is taken where the cuts of "all" leave a
+  detector no finite threshold, as where others may take its place; that this choice looks at the scores is not in the proof.
 
 The detector with the fewest samples behind it cuts next, so all have about the same rate. Ties: were they broken by lot, the proof
 would hold to the letter; what lies strictly above a threshold is a part of what is cut off then. For the same reason any higher
