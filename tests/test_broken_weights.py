@@ -107,15 +107,6 @@ def test_who_would_work_with_a_broken_model_is_told(models, digits, held_out, po
     assert td.contract.unready(td.load(tmp_path / "whole.keras")) is None
 
 
-@pytest.mark.parametrize("value", [np.inf, np.nan])
-def test_a_broken_threshold_is_not_one_that_waits(models, poisoned, value):
-    threshold = next(layer for layer in models["density"].layers if isinstance(layer, td.layers.Threshold))
-    poisoned(threshold.value, value)
-    assert f"'{threshold.name}' is broken: its threshold is {value}" in td.contract.unready(models["density"])
-    poisoned(threshold.value, -np.inf)
-    assert "has no threshold yet" in td.contract.unready(models["density"])
-
-
 def test_what_is_to_be_set_anew_may_be_broken(models, digits, held_out, poisoned):
     model = models["density"]
     threshold = next(layer for layer in model.layers if isinstance(layer, td.layers.Threshold))

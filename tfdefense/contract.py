@@ -175,11 +175,11 @@ def broken(model, apart_from=()):
     """
     for layer in _layers_within(model):
         waits = isinstance(layer, AdaptableLayer) and not layer.adapted
-        waits |= isinstance(layer, Threshold) and layer.waits
+        waits |= isinstance(layer, Threshold) and (not layer.built or float(layer.value) == -np.inf)
         if waits or isinstance(layer, (keras.Model, *apart_from)):
             continue
         for weight in layer.variables:
-            if not np.isfinite(weight.numpy()).all():
+            if not np.isfinite(keras.ops.convert_to_numpy(weight)).all():
                 return (
                     f"Weight '{weight.path}' holds NaN or infinity, so every sample is rejected. Expected finite weights. "
                     "Load or train the model again."
@@ -205,9 +205,8 @@ def unready(defended):
             )
     for layer in layers:
         if isinstance(layer, Threshold) and not layer.calibrated:
-            lack = "has no threshold yet" if layer.waits else f"is broken: its threshold is {float(layer.value)}"
             return (
-                f"Layer '{layer.name}' {lack}, so every sample is rejected. "
+                f"Layer '{layer.name}' has no threshold yet, so every sample is rejected. "
                 "Call `td.calibrate(defended, x_held_out, max_rejected=0.05)`."
             )
     return broken(defended)

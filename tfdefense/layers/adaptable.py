@@ -25,7 +25,7 @@ class AdaptableLayer(keras.layers.Layer):
 
     @property
     def adapted(self):
-        return self.built and bool(self._adapted.numpy())
+        return self.built and bool(keras.ops.convert_to_numpy(self._adapted))
 
     def mark_adapted(self):
         self._adapted.assign(1.0)

@@ -71,13 +71,8 @@ class Threshold(keras.layers.Layer):
         return input_shape
 
     @property
-    def waits(self):
-        """Whether no threshold has been set yet."""
-        return not self.built or float(self.value) == -np.inf
-
-    @property
     def calibrated(self):
-        return self.built and bool(np.isfinite(self.value.numpy()))
+        return self.built and bool(np.isfinite(ops.convert_to_numpy(self.value)))
 
     def calibrate(self, statistic, max_rejected=0.05, confidence=None):
         """Sets the threshold from clean samples, so that fresh ones are rejected as rarely as `td.calibrate` promises.
