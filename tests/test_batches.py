@@ -123,7 +123,7 @@ def test_neighbours_in_a_batch_change_no_decision(classifier, digits, held_out, 
 def test_threshold_passes_over_gaps_that_rounding_crosses():
     layer = td.layers.Threshold()
     spread = np.linspace(0.0, 1.0, 96)
-    layer.calibrate(np.concatenate([spread, [2.0, 2.0001, 2.0002, 4.0]]), 0.03)
+    layer.calibrate(np.concatenate([spread, [2.0, 2.0001, 2.0002, 4.0]]), 0.04)
     assert float(layer.value) == pytest.approx((2.0002 + 4.0) / 2)
-    layer.calibrate(np.concatenate([spread, [2.0, 2.1, 2.2, 4.0]]), 0.03)
+    layer.calibrate(np.concatenate([spread, [2.0, 2.1, 2.2, 4.0]]), 0.04)
     assert float(layer.value) == pytest.approx(2.05)

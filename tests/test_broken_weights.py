@@ -165,6 +165,46 @@ def test_a_broken_detector_is_not_outvoted():
     assert td.layers.Join("all")(suspicions).numpy()[2] == -2.0
 
 
+NESTED = [("any", "all"), ("all", "any"), ("all", "all"), ("any", "any")]
+
+
+def of_logarithms(inner, outer):
+    """Three detectors that give the logarithm of a number each: NaN for -1, -inf for 0, and finite weights all the same."""
+    inputs = keras.Input((3,))
+    first, second, third = (keras.ops.log(inputs[:, index]) for index in range(3))
+    suspicion = td.layers.Join(outer)([td.layers.Join(inner)([first, second]), third])
+    return td.contract.defend(inputs, keras.layers.Dense(2)(inputs), suspicion, bounds=None)
+
+
+BROKEN = [np.where(np.eye(3), value, np.exp(-1)) for value in (-1.0, 0.0)]
+WHOLE = np.exp([[-1.0, -2.0, -3.0], [-2.0, -1.0, -1.0]])
+
+
+@pytest.mark.parametrize(("inner", "outer"), NESTED)
+def test_a_broken_detector_is_not_outvoted_from_within(inner, outer):
+    model, x = of_logarithms(inner, outer), np.concatenate([*BROKEN, WHOLE]).astype("float32")
+    for ask in (model, tf.function(model, jit_compile=True)):
+        assert (np.asarray(ask(x)["label"]) >= 0).tolist() == [False] * 6 + [True] * 2
+        assert (np.asarray(ask(x)["suspicion"])[:6] == np.inf).all()
+
+
+def test_a_broken_detector_is_not_outvoted_in_a_file(tmp_path):
+    """ONNX and LiteRT have their own largest and smallest of NaN and another."""
+    onnxruntime = pytest.importorskip("onnxruntime", reason="pip install tfdefense[export]")
+    litert = pytest.importorskip("ai_edge_litert.interpreter", reason="pip install tfdefense[export]")
+    model, x = of_logarithms("any", "all"), np.concatenate([*BROKEN, WHOLE]).astype("float32")
+    onnx = onnxruntime.InferenceSession(td.export.export(model, tmp_path / "model.onnx"))
+    lite = litert.Interpreter(model_path=str(td.export.export(model, tmp_path / "model.tflite"))).get_signature_runner()
+    served = tf.saved_model.load(str(td.export.export(model, tmp_path / "saved"))).signatures["serving_default"]
+    answers = {
+        "onnx": onnx.run(["label"], {onnx.get_inputs()[0].name: x})[0],
+        "litert": np.concatenate([lite(**{next(iter(lite.get_input_details())): row[None]})["label"] for row in x]),
+        "saved": served(tf.constant(x))["label"].numpy(),
+    }
+    for name, label in answers.items():
+        assert (label >= 0).tolist() == [False] * 6 + [True] * 2, name
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("kind", ["svm", "density", "branch", "codes"])
 def test_a_detector_does_not_take_what_is_no_number_for_clean(kind, value):

@@ -123,8 +123,72 @@ def test_samples_rejected_anyway_take_their_place(kind):
     rejected = decide(scores > found[:, None]) | np.isnan(scores).any(axis=0)
     assert np.isfinite(found).all() and 10 < rejected.sum() <= 0.06 * 600
     scores[0, :40] = np.nan
-    with pytest.raises(NoRoom, match="6.7% of these samples have no finite statistic"):
+    with pytest.raises(NoRoom, match="6.7% of these samples have a detector score that is not finite"):
         thresholds(scores, decide, 0.05)
+
+
+def test_what_one_detector_of_any_scores_infinite_fits_into_the_promise():
+    scores = draw(np.random.default_rng(5), 2, 100)
+    scores[1, :3] = np.inf
+    found = thresholds(scores, None, 0.05)
+    assert np.isfinite(found).all() and 3 <= (scores > found[:, None]).any(axis=0).sum() <= 5
+    scores[0, 3] = np.inf
+    with pytest.raises(NoRoom, match="4.0% of these samples have a detector score that is not finite"):
+        thresholds(scores, None, 0.05)
+
+
+def test_what_is_infinite_for_one_of_all_is_left_to_the_others():
+    scores = draw(np.random.default_rng(5), 2, 100)
+    scores[1, :10] = np.inf
+    found = thresholds(scores, JOINED["all"][1], 0.05)
+    assert np.isfinite(found).all() and (scores > found[:, None]).all(axis=0).sum() <= 5
+    scores[1] = np.inf
+    with pytest.raises(NoRoom, match="scores all of these samples"):
+        thresholds(scores, JOINED["all"][1], 0.05)
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+@pytest.mark.parametrize("kind", ["any", "all", "any of all"])
+def test_what_is_no_score_is_rejected_at_any_threshold(kind, value):
+    detectors, decide = JOINED[kind]
+    scores = draw(np.random.default_rng(6), detectors, 600)
+    clean = thresholds(scores, decide, 0.05)
+    scores[1, :20] = value
+    found = thresholds(scores, decide, 0.05)
+    assert (found >= clean).all() and (found > clean).any()
+    scores[1, :60] = value
+    with pytest.raises(NoRoom, match="10.0% of these samples"):
+        thresholds(scores, decide, 0.05)
+
+
+@pytest.mark.parametrize("infinite", [0.0, 0.6], ids=["fixed", "infinite"])
+def test_mean_rate_is_kept_where_a_detector_is_not_always_needed(infinite):
+    """A fixed detector rejects half of all, or one of the detectors scores many +inf: the other must do there what both do."""
+    rng, found = np.random.default_rng(7), []
+    for _ in range(DRAWS):
+        scores, fresh = draw(rng, 3, 600), draw(rng, 3, FRESH)
+        for part in (scores, fresh):
+            part[1, rng.random(part.shape[1]) < infinite] = np.inf
+        fixed, on_fresh = (part[0] > (np.inf if infinite else 0) for part in (scores, fresh))
+        value = thresholds(scores[1:], lambda rejects, fixed=fixed: (fixed | rejects[0]) & rejects[1], 0.05)
+        found.append(((on_fresh | (fresh[1] > value[0])) & (fresh[2] > value[1])).mean())
+    assert 0.01 < np.mean(found) <= 0.05 + error_of_the_mean(300)
+
+
+def test_too_few_for_detectors_nested_both_ways_are_told_truly():
+    detectors, decide = JOINED["any of all"]
+    with pytest.raises(ValueError, match="19 samples are too few .* Expected more; 158 usually suffice"):
+        thresholds(draw(np.random.default_rng(8), detectors, 19), decide, 0.05)
+    with pytest.raises(ValueError, match="1 samples are too few"):
+        thresholds(draw(np.random.default_rng(8), detectors, 1), decide, 0.5)
+    suffice = 0
+    for seed in range(50):
+        try:
+            thresholds(draw(np.random.default_rng(seed), detectors, 158), decide, 0.05)
+            suffice += 1
+        except ValueError:
+            continue
+    assert suffice > 40
 
 
 def test_a_detector_that_is_fixed_takes_its_part():

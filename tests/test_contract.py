@@ -192,8 +192,10 @@ def test_adapt_without_held_out_samples_warns(classifier, digits):
         (lambda d, m, x, y: td.calibrate(d, x, max_rejected=0, confidence=0.95), "No number of samples shows"),
         (lambda d, m, x, y: td.calibrate(d, x[:0]), "at least one sample"),
         (lambda d, m, x, y: td.calibrate(d, x[..., 0]), r"Expected samples of shape \(None, 8, 8, 1\)"),
-        (lambda d, m, x, y: td.adapt(d, x, y[:-1]), "as many labels as samples"),
-        (lambda d, m, x, y: td.calibrate(d, x * np.nan), "have no finite statistic"),
+        (lambda d, m, x, y: td.adapt(d, x, y[:-1]), "`x` and `y` must have equal lengths"),
+        (lambda d, m, x, y: td.calibrate(d, x.astype(str)), "Expected numbers. Received an array of dtype <U"),
+        (lambda d, m, x, y: td.adapt(d, x.astype(object), y), "Expected numbers. Received an array of dtype object"),
+        (lambda d, m, x, y: td.calibrate(d, x * np.nan), "have a detector score that is not finite"),
         (lambda d, m, x, y: td.base_model(m), "Expected a defended model"),
         (lambda d, m, x, y: td.ThresholdDefense("entropy"), "'confidence', 'non-me'. Received: 'entropy'"),
         (lambda d, m, x, y: td.AnyOf(td.ThresholdDefense()), "Expected two or more defenses"),
@@ -204,7 +206,8 @@ def test_adapt_without_held_out_samples_warns(classifier, digits):
 )
 def test_bad_input(classifier, held_out, call, words):
     defended = td.ThresholdDefense().attach(classifier)
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=words), warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
         call(defended, classifier, held_out.x, held_out.y)
 
 

@@ -78,6 +78,16 @@ def _parts(batch, dataset):
     return arrays
 
 
+def check_shape(x, shape):
+    """Complains of what are not numbers, one or more samples of the shape expected, with the batch's axis; None is any."""
+    if x.ndim == 0 or len(x) == 0:
+        raise ValueError(f"Expected at least one sample. Received an array of shape {x.shape}.")
+    if shape is not None and (x.ndim != len(shape) or any(e not in (None, r) for e, r in zip(shape[1:], x.shape[1:], strict=True))):
+        raise ValueError(f"Expected samples of shape {tuple(shape)}. Received {x.shape}.{batch_hint(x.shape, shape)}")
+    if x.dtype.kind not in "fiub":
+        raise ValueError(f"Expected numbers. Received an array of dtype {x.dtype}.")
+
+
 def batch_hint(shape, expected):
     """What to type where an array is one sample of the shape expected, without the axis of the batch; else nothing."""
     one = len(shape) == len(expected) - 1 and all(e in (None, s) for e, s in zip(expected[1:], shape, strict=True))

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from tfdefense import conformal
-from tfdefense._arrays import batch_hint, pairs, samples
+from tfdefense._arrays import check_shape, pairs, samples
 from tfdefense._batches import samples_at_once
 from tfdefense._constant import check_varies
 from tfdefense._progress import batches
@@ -15,22 +15,21 @@ from tfdefense.bounds import is_bounded
 from tfdefense.contract import base_model, bounds_of, check_sound, nodes_of, reject_node, unready
 from tfdefense.layers import AdaptableLayer, Threshold
 from tfdefense.metrics._check import labels as check_labels
+from tfdefense.metrics._check import same_length
 
 
 def check_images(defended, x):
     reject_node(defended)
     x = samples(x)
-    expected = tuple(defended.inputs[0].shape)
-    if x.ndim != len(expected) or any(e not in (None, r) for e, r in zip(expected[1:], x.shape[1:], strict=True)):
-        raise ValueError(f"Expected samples of shape {expected}. Received {x.shape}.{batch_hint(x.shape, expected)}")
-    if len(x) == 0:
-        raise ValueError("Expected at least one sample. Received an empty array.")
+    check_shape(x, defended.inputs[0].shape)
     low, high = bounds_of(defended)
     slack = 1e-6 * (high - low)
-    if np.nanmin(x) < low - slack or np.nanmax(x) > high + slack:
+    # Past NaN, of which the model rejects its sample; `nanmin` warns where there is nothing else.
+    least, most = np.fmin.reduce(x, axis=None), np.fmax.reduce(x, axis=None)
+    if least < low - slack or most > high + slack:
         raise ValueError(
             f"Expected samples in ({low:g}, {high:g}), outside of which the model rejects. Received values in "
-            f"[{np.nanmin(x):g}, {np.nanmax(x):g}]. Rescale them, or attach the defense with the bounds of your data: "
+            f"[{least:g}, {most:g}]. Rescale them, or attach the defense with the bounds of your data: "
             "`attach(model, bounds=(0, 255))`, or `bounds=None` for features without a range."
         )
     return x
@@ -90,12 +89,8 @@ def adapt(defended, x, y=None, *, adversarial=None, calibration=None, max_reject
     reject_node(defended)
     x, y = pairs(x, y)
     x = check_images(defended, x)
-    if y.shape[:1] != (len(x),):
-        raise ValueError(f"Expected as many labels as samples. Received {len(x)} samples and labels of shape {y.shape}.")
-    y = y[:, 0] if y.shape[1:] == (1,) else y
-    if y.ndim != 1:
-        raise ValueError(f"Expected one class a sample. Received labels of shape {y.shape}. For one-hot labels: `y.argmax(-1)`.")
     y = check_labels(y, classes=_classes(defended))
+    same_length(x=x, y=y)
     adversarial = _check_adversarial(defended, adversarial, x)
     # What is wrong with them is told before anything is changed.
     if max_rejected is not None:
@@ -211,17 +206,19 @@ def calibrate(defended, x, *, max_rejected=0.05, confidence=None, batch_size=Non
     check_sound(defended, (Threshold,))
     statistics = [node.arguments.keras_tensors[0] for _, node in nodes]
     values = run_batches(keras.Model(defended.inputs[0], statistics), x, batch_size)
+    # A detector that is broken for a sample, by saying NaN or -inf, has it rejected whatever the others say.
+    lost = ~np.all([value > -np.inf for value in values], axis=0)
     for statistic, value in zip(statistics, values, strict=True):
         check_varies(statistic._keras_history.operation.name, value)
     # A threshold that was given stays, where others wait for one.
     free = [index for index, (layer, _) in enumerate(nodes) if layer.threshold is None] or list(range(len(nodes)))
     decide = _joined(defended, nodes, values, free)
-    scores = np.stack([values[index] for index in free])
-    given = decide(np.zeros(scores.shape, bool))
+    scores = np.where(lost, np.nan, [values[index] for index in free])
+    given = decide(np.zeros(scores.shape, bool)) & ~lost
     try:
         found = conformal.thresholds(scores, decide, max_rejected, confidence)
     except conformal.NoRoom:
-        if not given.any():
+        if not given.any() or not np.isfinite(scores).any(axis=1).all():
             raise
         warnings.warn(
             f"The thresholds that were given reject {given.mean():.1%} of these samples alone: it can't be promised that "
@@ -233,7 +230,7 @@ def calibrate(defended, x, *, max_rejected=0.05, confidence=None, batch_size=Non
         found = np.where(np.isfinite(scores), scores, -np.inf).max(axis=1)
     for index, value in zip(free, found, strict=True):
         nodes[index][0].place(value, values[index])
-    return float(np.mean(decide(np.stack([_rejects(nodes[index][0], values[index]) for index in free]))))
+    return float(np.mean(lost | decide(np.stack([_rejects(nodes[index][0], values[index]) for index in free]))))
 
 
 def _rejects(layer, statistic):

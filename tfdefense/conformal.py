@@ -23,11 +23,17 @@ whatever the detectors are and however they depend on each other.
   above their thresholds.
 - Any of all, all of any: no order of cuts fits both. One half of the samples, drawn at random, gives every detector its score
   at one common count. Given that half, the least count at which a sample is rejected is one number a sample, of independent
-  samples: the other half sets the count as for one detector.
+  samples: the other half sets the count as for one detector. The same way is taken where the cuts of "all" leave a
+  detector no finite threshold, as where others may take its place; that this choice looks at the scores is not in the proof.
 
 The detector with the fewest samples behind it cuts next, so all have about the same rate. Ties: were they broken by lot, the proof
 would hold to the letter; what lies strictly above a threshold is a part of what is cut off then. For the same reason any higher
-threshold keeps the promise too. A sample with no finite score is the most suspicious one: it is rejected at any threshold.
+threshold keeps the promise too.
+
+**Scores that are not finite.** A detector that scores a sample +inf rejects it at any threshold. NaN and -inf are no scores: the
+model rejects such a sample, whatever other detectors say. Both are known of each sample alone, before any threshold. So what
+remains for the finite scores to decide is one more rule by which they are joined, and what is above holds for it. A sample that
+is rejected at any threshold is the most suspicious one.
 
 References: Tukey, 1947, and Fraser, 1951, on statistically equivalent blocks; Vovk, 2012, Conditional validity of inductive
 conformal predictors.
@@ -94,31 +100,39 @@ def thresholds(scores, decide=None, max_rejected=0.05, confidence=None):
     `max_rejected=0` promises nothing of fresh samples: none of these is rejected.
 
     Args:
-        scores: Detector scores of clean samples, shape (detectors, samples). NaN is rejected at any threshold.
+        scores: Detector scores of clean samples, shape (detectors, samples). A sample with NaN or -inf is rejected at any
+            threshold; +inf is above every threshold of its detector.
         decide: Which samples are rejected, from which detectors reject which, both boolean; monotone. None joins by "any".
     """
     decide = decide or (lambda rejects: rejects.any(axis=0))
     scores = np.array(scores)
-    lost = np.isnan(scores).any(axis=0)
-    scores[:, lost] = np.inf
+    lost, above = ~(scores > -np.inf).all(axis=0), np.isposinf(scores)
+
+    def joined(rejects):
+        return decide(rejects | above) | lost
+
     none = np.zeros(scores.shape, bool)
-    always, never = decide(none) | lost, ~decide(~none) & ~lost
-    alone, needed = _decisive(decide, none)
+    always, never = joined(none), ~joined(~none)
+    scores[:, always] = np.inf
+    alone, needed = _decisive(joined, none)
     # Where a detector decides nothing, it neither cuts a sample off nor keeps it.
-    if np.array_equal(decide(alone) | lost, ~never) and np.array_equal(decide(~alone) | lost, always):
+    if np.array_equal(joined(alone), ~never) and np.array_equal(joined(~alone), always):
         found = _any(np.where(always, np.inf, np.where(alone, scores, -np.inf)), always, max_rejected, confidence)
-    elif np.array_equal(decide(needed) | lost, ~never):
-        found = _all(np.where(always, np.inf, np.where(never, -np.inf, np.where(needed, scores, np.inf))), max_rejected, confidence)
     else:
-        found = _halves(scores, lambda rejects: decide(rejects) | lost, max_rejected, confidence)
-    if not (found < np.inf).all():
-        lost = always | np.isinf(scores).any(axis=0)
-        raise NoRoom(
-            f"{lost.mean():.1%} of these samples have no finite statistic in one of the detectors and are rejected at any "
-            f"threshold. Received `max_rejected={max_rejected}`. Check that they are valid inputs and that the defense is adapted."
-        )
+        found = np.full(len(scores), np.inf)
+        if np.array_equal(joined(needed), ~never):
+            masked = np.where(always, np.inf, np.where(never, -np.inf, np.where(needed, scores, np.inf)))
+            found = _all(masked, always, max_rejected, confidence)
+        if np.isposinf(found).any():
+            found = _halves(scores, joined, max_rejected, confidence)
     # Below the lowest there is nothing to tell apart; -inf would be no threshold.
-    return np.maximum(found, scores.min(axis=1))
+    found = np.maximum(found, scores.min(axis=1))
+    if np.isposinf(found).any():
+        raise NoRoom(
+            "One of the detectors scores all of these samples +inf that might be accepted, so it has no threshold. "
+            "Check that they are valid inputs and that the defense is adapted."
+        )
+    return found
 
 
 def _decisive(decide, none):
@@ -134,19 +148,25 @@ def _decisive(decide, none):
 def _any(scores, always, max_rejected, confidence):
     detectors, samples = scores.shape
     if max_rejected == 0:
+        if always.any():
+            raise _no_room(always, max_rejected)
         return _cut(scores, 0)
     allowed = rank(samples, max_rejected, confidence)
     # A detector that cuts nothing off has no threshold.
     if allowed < detectors:
-        raise _too_few(samples, max_rejected, confidence, fewest(max_rejected, confidence, detectors))
-    return _cut(scores, allowed) if always.sum() + detectors <= allowed else np.full(detectors, np.inf)
+        raise _too_few(samples, max_rejected, confidence, f"at least {fewest(max_rejected, confidence, detectors)}")
+    if always.sum() + detectors > allowed:
+        raise _no_room(always, max_rejected)
+    return _cut(scores, allowed)
 
 
-def _all(scores, max_rejected, confidence):
+def _all(scores, always, max_rejected, confidence):
     samples = scores.shape[1]
     allowed = rank(samples, max_rejected, confidence) if max_rejected else 1
     if allowed < 1:
-        raise _too_few(samples, max_rejected, confidence, fewest(max_rejected, confidence))
+        raise _too_few(samples, max_rejected, confidence, f"at least {fewest(max_rejected, confidence)}")
+    if always.sum() >= allowed:
+        raise _no_room(always, max_rejected)
     return -_cut(-scores, samples + 1 - allowed)
 
 
@@ -163,7 +183,7 @@ def _cut(scores, number):
     return np.array([one[places[max(count, 1) - 1]] for one, places, count in zip(scores, order, behind, strict=True)])
 
 
-def _halves(scores, decide, max_rejected, confidence):
+def _halves(scores, joined, max_rejected, confidence):
     samples = scores.shape[1]
     half = counted = np.ones(samples, bool)
     allowed = 1
@@ -171,28 +191,35 @@ def _halves(scores, decide, max_rejected, confidence):
         # In the order in which they came, one half may be other classes than the other.
         half = np.random.default_rng(0).permutation(samples) < samples // 2
         counted, allowed = ~half, rank(samples - samples // 2, max_rejected, confidence)
-    falling = -np.sort(-scores[:, half], axis=1)
-    low = np.isinf(falling).sum(axis=1).max(initial=0)
+    # What is above every threshold sets none.
+    falling = -np.sort(-np.where(scores < np.inf, scores, -np.inf)[:, half], axis=1)
 
     def rejected(count):
-        return decide(scores > falling[:, count, None])[counted].sum()
+        return joined(scores > falling[:, count, None])[counted].sum()
 
-    given = decide(np.zeros(scores.shape, bool))[counted].sum()
-    if allowed < 1 or (low == 0 and given < allowed <= rejected(0)):
+    always = joined(np.zeros(scores.shape, bool))
+    if always[counted].sum() >= allowed >= 1:
+        raise _no_room(always, max_rejected)
+    if allowed < 1 or not half.any() or rejected(0) >= allowed:
         # How many suffice depends on the scores.
         least = 2 * fewest(max_rejected, confidence, len(scores) + 1)
-        raise _too_few(samples, max_rejected, confidence, f"about {max(least, 2 * samples)}")
-    if low >= falling.shape[1] or rejected(low) >= allowed:
-        return np.full(len(scores), np.inf)
-    high = falling.shape[1] - 1
+        raise _too_few(samples, max_rejected, confidence, f"more; {max(least, 2 * samples)} usually suffice")
+    low, high = 0, falling.shape[1] - 1
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if rejected(middle) < allowed else (low, middle - 1)
     return falling[:, low]
 
 
+def _no_room(always, max_rejected):
+    return NoRoom(
+        f"{always.mean():.1%} of these samples have a detector score that is not finite and are rejected at any threshold. "
+        f"Received `max_rejected={max_rejected}`. Check that they are valid inputs and that the defense is adapted."
+    )
+
+
 def _too_few(samples, max_rejected, confidence, least):
     return ValueError(
-        f"{samples} samples are too few to promise that {promise(max_rejected, confidence)}. Expected at least {least}. "
+        f"{samples} samples are too few to promise that {promise(max_rejected, confidence)}. Expected {least}. "
         "Calibrate on more, or allow more."
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfdefense._arrays import as_array, batch_hint, samples
+from tfdefense._arrays import as_array, check_shape, samples
 from tfdefense.bounds import checked_bounds, is_bounded
 
 
@@ -211,15 +211,7 @@ class View:
 
     def check_shape(self, x):
         x = as_array(x)
-        shape = self.input_shape
-        if x.ndim == 0 or len(x) == 0:
-            raise ValueError(f"Expected at least one sample. Received an array of shape {x.shape}.")
-        if shape is not None and (
-            x.ndim != len(shape) or any(e not in (None, r) for e, r in zip(shape[1:], x.shape[1:], strict=True))
-        ):
-            raise ValueError(f"Expected samples of shape {tuple(shape)}. Received {x.shape}.{batch_hint(x.shape, shape)}")
-        if x.dtype.kind not in "fiub":
-            raise ValueError(f"Expected numbers. Received an array of dtype {x.dtype}.")
+        check_shape(x, self.input_shape)
         return x
 
     def base(self):

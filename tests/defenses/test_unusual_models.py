@@ -106,10 +106,12 @@ def test_thresholds_stay_where_no_others_are_found(plain, held_out):
     label = defended(held_out.x)["label"].numpy()
     broken = held_out.x[:20].copy()
     broken[:3] = np.nan
-    with pytest.raises(ValueError, match=r"15.0% of these samples have no finite statistic.*Received `max_rejected=0.1`"):
+    with pytest.raises(
+        ValueError, match=r"15.0% of these samples have a detector score that is not finite.*Received `max_rejected=0.1`"
+    ):
         td.calibrate(defended, broken, max_rejected=0.1)
     np.testing.assert_array_equal(defended(held_out.x)["label"], label)
-    with pytest.raises(ValueError, match="no finite statistic"):
+    with pytest.raises(ValueError, match="detector score that is not finite"):
         td.calibrate(defended, np.full_like(broken, np.nan), max_rejected=0.1)
     np.testing.assert_array_equal(defended(held_out.x)["label"], label)
     # Where there is room for them, they take their part of it.

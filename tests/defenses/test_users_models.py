@@ -101,9 +101,11 @@ def test_labels_in_a_column_are_labels():
         td.adapt(defended, X, labels, max_rejected=None)
         found.append(defended(X)["scores"].numpy())
     np.testing.assert_array_equal(*found)
-    with pytest.raises(ValueError, match=r"as many labels as samples. Received 120 samples and labels of shape \(119,\)"):
+    with pytest.raises(ValueError, match="`x` and `y` must have equal lengths. Received x: 120, y: 119"):
         td.adapt(defended, X, Y[1:])
-    with pytest.raises(ValueError, match=r"one class a sample. Received labels of shape \(120, 3\). For one-hot labels: `y.argmax"):
+    with pytest.raises(
+        ValueError, match=r"one class number a sample: .*Received shape \(120, 3\). For one-hot labels pass `y.argmax"
+    ):
         td.adapt(defended, X, np.eye(3)[Y])
 
 
@@ -143,7 +145,8 @@ def test_what_is_wrong_with_held_out_samples_is_told_before_anything_is_fitted(o
 def test_threshold_of_ones_own_is_moved_only_by_who_asks_for_it(recwarn):
     defended = td.NeuralRejection("hidden", threshold=0.25).attach(network())
     td.adapt(defended, X, Y)
-    assert threshold(defended) == 0.25 and not recwarn
+    # NumPy has complaints of Keras, which it tells no user.
+    assert threshold(defended) == 0.25 and UserWarning not in {told.category for told in recwarn}
     td.adapt(defended, X, Y, calibration=X, max_rejected=0.1)
     assert threshold(defended) != 0.25
 

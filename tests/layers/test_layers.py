@@ -104,7 +104,7 @@ def test_samples_without_a_statistic_use_up_the_rate():
     layer = L.Threshold()
     layer.calibrate(np.array([np.nan, np.inf, 0.0, 1.0]), 0.6)
     assert 1.0 < float(flat(layer.value)[0]) < 1.01
-    with pytest.raises(ValueError, match="50.0% of these samples have no finite statistic"):
+    with pytest.raises(ValueError, match="50.0% of these samples have a detector score that is not finite"):
         layer.calibrate(np.array([np.nan, np.inf, 0.0, 1.0]), 0.4)
 
 

@@ -30,6 +30,9 @@ def weights_are_constants():
 # next: a share of the interquartile range of the calibration samples. Measured: 4e-4 for SafetyNet, 2e-5 for all others.
 ROUNDING = 1e-3
 
+# Detector scores as near as this, as a share of their size, or of 1 where that is more, are one to a threshold.
+RESOLUTION = 1e-5
+
 
 @keras.saving.register_keras_serializable(package="tfdefense")
 class Threshold(keras.layers.Layer):
@@ -87,7 +90,7 @@ class Threshold(keras.layers.Layer):
         statistic = ops.convert_to_numpy(statistic).astype("float32")
         if not self.built:
             self.build(statistic.shape)
-        statistic = np.sort(np.nan_to_num(statistic, nan=np.inf, posinf=np.inf))
+        statistic = np.sort(np.where(statistic > -np.inf, statistic, np.inf))
         # Never below the value, so what was promised with that as the threshold is kept.
         self.value.assign(_in_gap(statistic, max(0, int(np.searchsorted(statistic, value, side="right")) - 1)))
 
@@ -100,10 +103,10 @@ def _in_gap(statistic, place):
 
     Samples nearer to each other would fall to either side of it, each time anew.
     """
-    finite = np.maximum(statistic[statistic < np.inf], np.finfo("float32").min).astype("float64")
+    finite = statistic[statistic < np.inf].astype("float64")
     lower, upper = np.percentile(finite, [25, 75])
     finite = finite[place:]
-    wide = np.maximum(2 * ROUNDING * (upper - lower), 1e-5 * np.maximum(1.0, np.abs(finite)))
+    wide = np.maximum(2 * ROUNDING * (upper - lower), RESOLUTION * np.maximum(1.0, np.abs(finite)))
     first = int(np.argmax(np.append(np.diff(finite) > wide[:-1], True)))
     above = finite[first + 1] if first + 1 < len(finite) else finite[first] + 2 * wide[first]
     return float((finite[first] + above) / 2)
@@ -113,7 +116,8 @@ def _in_gap(statistic, place):
 class Join(keras.layers.Layer):
     """Joins the suspicions of several detectors on one model.
 
-    Always active. Differentiable almost everywhere: the gradient goes to the deciding detector.
+    Always active. Differentiable almost everywhere: the gradient goes to the deciding detector. Where the suspicion of one detector
+    is NaN or -inf, so that it is broken, the joined one is NaN, which rejects however it is joined further on.
 
     Args:
         how: "any" rejects what any detector rejects (the largest suspicion), "all" what all of them reject (the smallest).
@@ -134,8 +138,10 @@ class Join(keras.layers.Layer):
     def call(self, suspicions):
         stacked = ops.stack(suspicions, axis=0)
         joined = ops.max(stacked, axis=0) if self.how == "any" else ops.min(stacked, axis=0)
-        # What is no number may lose against one that is: a broken detector would then be outvoted. Minus log 0 is +inf.
-        return joined - ops.log(ops.cast(ops.logical_not(ops.any(ops.isnan(stacked), axis=0)), joined.dtype))
+        # What is no number may lose against one that is: a broken detector would then be outvoted. Log 1 is 0, log -1 is NaN.
+        # A `where` would not do: a converter that writes it as a product makes NaN of all.
+        sound = ops.all(stacked > -float("inf"), axis=0)
+        return joined + ops.log(2.0 * ops.cast(sound, joined.dtype) - 1.0)
 
     def compute_output_shape(self, input_shape):
         return input_shape[0]
