@@ -152,3 +152,20 @@ def test_importing_tfdefense_first_is_enough_for_keras_to_load_a_defended_model(
         env={"KERAS_BACKEND": "jax", "PATH": "", "PYTHONPATH": ":".join(sys.path)},
     )
     assert done.stdout.strip() == "defended", done.stderr[-2000:]
+
+
+def test_what_is_no_batch_of_samples_is_one_sentence(held_out):
+    """Keras would take the rows of one image for as many images: a network that takes any size answers."""
+    inputs = keras.Input((8, 8, 1))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(2, 3, padding="same")(inputs))
+    defended = td.ThresholdDefense(threshold=0.0).attach(keras.Model(inputs, keras.layers.Dense(3)(x)))
+    with pytest.raises(
+        ValueError,
+        match=r"^Expected samples of shape \(None, 8, 8, 1\)\. Received \(8, 8, 1\)\. Add the batch axis: `x\[None\]`\.$",
+    ):
+        defended(held_out.x[0])
+    for wrong in (held_out.x[:4, :7], np.zeros((4, 8, 8, 3), "float32"), np.float32(0), tf.zeros((2, 2, 8, 8, 1))):
+        with pytest.raises(ValueError, match=r"^Expected samples of shape \(None, 8, 8, 1\)\. Received \([\d, ]*\)\.$"):
+            defended(wrong)
+    for right in (held_out.x[:3], held_out.x[:3, ..., 0], held_out.x[:3, ..., None]):
+        assert defended(right)["label"].shape == (3,)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import keras
 
+from tfdefense._arrays import batch_hint
 from tfdefense._files import write_file
 
 
@@ -14,6 +15,12 @@ class InferenceModel(keras.Model):
 
     Keras calls augmentation layers as in training unless told otherwise: `model(x)` would draw, `model.predict(x)` would not.
     """
+
+    def __call__(self, inputs, *args, **options):
+        # Keras adds an axis where one is lacking: of one image it makes as many as it has rows.
+        if not isinstance(inputs, list | tuple | dict) and hasattr(inputs, "shape"):
+            _check_shape(inputs, self.inputs[0].shape)
+        return super().__call__(inputs, *args, **options)
 
     def call(self, inputs, training=None, mask=None):
         call = functools.partial(super().call, training=bool(training), mask=mask)
@@ -51,6 +58,20 @@ class DefendedModel(InferenceModel):
         path = tfdefense.export.export(self, filepath, "saved_model" if format == "tf_saved_model" else format)
         if verbose:
             print(f"Written: {path}")
+
+
+def _check_shape(x, expected):
+    if getattr(x.shape, "rank", 0) is None:  # a tensor of which nothing is known
+        return
+    shape = tuple(x.shape)
+    # A last axis of one may be left out, or be there twice: that much is clear.
+    forms = (shape, (*shape, 1), shape[:-1] if shape[-1:] == (1,) else shape)
+    if not any(_fits(form, expected) for form in forms):
+        raise ValueError(f"Expected samples of shape {tuple(expected)}. Received {shape}.{batch_hint(shape, expected)}")
+
+
+def _fits(shape, expected):
+    return len(shape) == len(expected) and all(None in pair or pair[0] == pair[1] for pair in zip(shape, expected, strict=True))
 
 
 def _is_empty(x):
