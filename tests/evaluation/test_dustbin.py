@@ -330,6 +330,9 @@ def test_figures_are_of_the_samples_and_features_given(classifier, digits, tmp_p
 def test_whole_protocol_gives_every_row(classifier, dustbin, context, tmp_path, monkeypatch):
     monkeypatch.setattr(protocol, "PLANS", {"digits": dataclasses.replace(PLAN, sizes=(0.1,), other="letters8")})
     monkeypatch.setattr(dustbin_figures, "moons", lambda *_, **__: None)
+    # Each search is compiled for each network.
+    monkeypatch.delitem(dustbin_attacks.SEARCHES, "log-sum-exp")
+    monkeypatch.setattr(dustbin_attacks, "carlini_length", lambda quick: {"steps": 20, "binary_search_steps": 2})
     config = {"train_samples": 1300, "dustbin_samples": 650, "dustbin": [{"set": "letters8"}]}
     paths = {}
     for name, model in {"naive": classifier, "augmented": dustbin}.items():
