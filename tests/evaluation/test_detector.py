@@ -168,7 +168,8 @@ def test_other_samples_make_other_branches(setting, digits, monkeypatch):
 
 def test_mixture_gives_each_sample_one_of_its_adversaries(setting, monkeypatch):
     seen = []
-    trainer = types.SimpleNamespace(compile=lambda *_, **__: None, fit=lambda x, y, **_: seen.extend([x, y]))
+    trainer = types.SimpleNamespace(trainable_variables=[], compile=lambda *_, **__: None)
+    trainer.fit = lambda x, y, **_: seen.extend([x, y])
     monkeypatch.setattr(td, "DetectorTraining", lambda *_, **__: trainer)
     monkeypatch.setattr(detector_fit, "ROOM", 0)
     setting.branch(("fast 0.2", "iterative linf 0.1"), "conv", batches=1)
