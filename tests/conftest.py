@@ -105,6 +105,16 @@ def defended(classifier, held_out):
 
 
 @pytest.fixture(scope="session")
+def children():
+    """Starts processes in which TensorFlow is loaded already; see `tests/forked.py`."""
+    from tests.forked import Children
+
+    made = Children()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
 def real_data():
     """`real_data(name, ...)` is `td.data.load(name, ...)`, and skips the test where the set is not on this machine."""
     import tfdefense as td

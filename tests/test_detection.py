@@ -1,8 +1,6 @@
 """Training a detector branch: what is trained, on what, and that it detects."""
 
 import dataclasses
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -156,7 +154,7 @@ def test_what_an_attack_leaves_as_it_was_is_clean(attack, classifier, held_out):
 
 
 @pytest.mark.slow
-def test_users_own_distribution_strategy_gives_the_weights_of_one_device():
+def test_users_own_distribution_strategy_gives_the_weights_of_one_device(children, tmp_path):
     """Harmless changes run beside the graph, and attacks draw their starts: both on each of the devices."""
     code = """
 import contextlib
@@ -194,8 +192,10 @@ else:
     raise AssertionError("an attack beside the step was run on several devices")
 print(len(one) == len(both), max(abs(a - b).max() for a, b in zip(one, both)))
 """
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    alike, apart = run.stdout.split() or pytest.fail(run.stderr[-2000:])
+    ended = children.ended(children.start(code, log=tmp_path / "log"))
+    told = (tmp_path / "log").read_text()
+    assert ended == 0, told[-2000:]
+    alike, apart = told.splitlines()[-1].split()
     assert alike == "True" and float(apart) < 1e-5
 
 

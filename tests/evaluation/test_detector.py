@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import importlib
 import json
 import types
@@ -340,12 +341,17 @@ def test_who_is_fooled_at_one_size_is_spared_at_each_larger_one(setting, monkeyp
 
 
 @pytest.mark.slow
-def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch):
+def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch, drawn):
     plan = dataclasses.replace(PLAN, depths=("image", "conv"), deepfool=1, linf=(0.2,), by_depth=100, annealed=(0.3,))
     monkeypatch.setitem(detector.PLANS, "digits", plan)
     monkeypatch.setattr(detector_dynamic, "QUICK_SIGMAS", (0.0, 1.0))
-    # The static one is tested by itself; what fitting and attacks take is compiled for each.
-    monkeypatch.setattr(detector, "KINDS", ("fast", "DeepFool l2"))
+    # The static one is tested by itself. Each branch that is fitted is compiled anew: of five kinds three are left.
+    kinds = ("fast", "iterative l2", "DeepFool l2")
+    known = {name: one for name, one in detector_plan.adversaries(plan).items() if one.kind in kinds}
+    monkeypatch.setattr(detector_fit, "adversaries", lambda _: known)
+    monkeypatch.setattr(detector, "chosen_sizes", functools.partial(detector.chosen_sizes, kinds=kinds))
+    monkeypatch.setattr(detector, "SIZED", {"fast": "linf", "iterative l2": "l2"})
+    monkeypatch.setattr(detector, "KINDS", ("fast",))
     monkeypatch.setattr(detector_dynamic, "DETECTORS", ("dynamic with harmless changes",))
 
     def protocol(worker=0):
@@ -367,13 +373,14 @@ def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch):
     }
     few = [row for row in first.rows if "sigma 1," in row["what"]]
     assert few and all(row["ours"] is None and row["note"].startswith("too few: ") for row in few)
-    drawn = {file.stem for file in (tmp_path / "detector-digits").iterdir()}
-    assert drawn >= {"detectability", "depth", "transfer", "transfer-fast", "transfer-iterative-l2", "dynamic", "strongest"}
+    pictures = {file.stem for file in (tmp_path / "detector-digits").iterdir()}
+    assert pictures >= {"detectability", "depth", "transfer", "transfer-fast", "transfer-iterative-l2", "dynamic", "strongest"}
     content = json.loads(results.write(first, 1.0, tmp_path).read_text())
     assert all(row["ours"] is None or np.isfinite(row["ours"]) for row in content["rows"])
     dynamic = ((detector_dynamic, name) for name in ("under_sigma", "under_strongest", "control"))
     for module, name in ((detector, "on_every_adversary"), *dynamic):
         monkeypatch.setattr(module, name, lambda *_: pytest.fail("a finished part was measured again"))
+    drawn()
     again = protocol(worker=1)
     assert again.used <= first.used, "two processes on one run must name its parts alike"
     assert json.dumps(again.rows) == json.dumps(first.rows)

@@ -91,7 +91,7 @@ def test_distortions_are_compared_over_what_both_lose():
 
 
 @pytest.mark.slow
-def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch):
+def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch, drawn):
     monkeypatch.setattr(results, "commit", lambda: "abc")
     monkeypatch.setattr(rce, "_cw", lambda context, **options: CarliniWagner(steps=8, binary_search_steps=2, **options))
     monkeypatch.setattr(rce, "SIZES", {"digits": (0.0, 0.2)})
@@ -127,13 +127,14 @@ def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch):
     assert {row["ours"] for row in first.rows if "twice the epochs" in row["what"] and row["row"] == "R8"} == {0.25}
     assert first.settings["trained in"] == "CE 12 s, RCE 12 s"
     assert len({row["what"] for row in first.rows}) == len(first.rows), "two rows of one name could not be told apart"
-    drawn = {file.stem for file in (tmp_path / "rce-digits").iterdir()}
-    assert {"fgsm", "bim", "ilcm", "jsma", "adaptive-l2", "tsne-ce", "tsne-rce"} <= drawn
+    pictures = {file.stem for file in (tmp_path / "rce-digits").iterdir()}
+    assert {"fgsm", "bim", "ilcm", "jsma", "adaptive-l2", "tsne-ce", "tsne-rce"} <= pictures
     content = json.loads(results.write(first, 1.0, tmp_path).read_text())
     assert all(row["ours"] is None or np.isfinite(row["ours"]) for row in content["rows"])
 
     monkeypatch.setattr(rce_measured, "oblivious", lambda *_: pytest.fail("a finished part was measured again"))
     monkeypatch.setattr(rce_measured, "white_box", lambda *_: pytest.fail("a finished part was measured again"))
+    drawn()
     again = context(worker=1, workers=2)
     rce.run(again, cw_samples=6)
     # A second process begins with the other network, and finds each part that the first has measured.

@@ -201,9 +201,10 @@ def test_hardened_nets_stand_on_the_network_that_was_attacked_in_training(path, 
 
 
 @pytest.mark.slow
-def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch):  # noqa: F811
+def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch, drawn):  # noqa: F811
     monkeypatch.setitem(safetynet.PLANS, "digits", PLAN)
     monkeypatch.setitem(safetynet.CODES, "digits", dataclasses.replace(CODES, hardened="the same one here"))
+    monkeypatch.setattr(safetynet, "FOUR", ("fast", "iterative linf"))
     monkeypatch.setattr(safetynet, "FEWER_GUARDS", (*safetynet_fit.PLAIN, "branch", "Det A"))
     monkeypatch.setattr(safetynet, "FEWER_DETECTORS", ("branch", "Det A"))
     monkeypatch.setattr(safetynet, "BESIDE", ("Det A, binary",))
@@ -227,6 +228,7 @@ def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch):  # noqa: F
     assert all(row["ours"] is None or np.isfinite(row["ours"]) for row in content["rows"])
     for name in ("detection", "control"):
         monkeypatch.setattr(safetynet, name, lambda *_: pytest.fail("a finished part was measured again"))
+    drawn()
     again = protocol(worker=1)
     assert again.used <= first.used, "two processes on one run must name its parts alike"
     assert json.dumps(again.rows) == json.dumps(first.rows)

@@ -1,9 +1,6 @@
 """2,000 hostile inputs on five models and four formats: each is an error or a rejection, and the process goes on."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
@@ -15,10 +12,10 @@ MODELS = ("digits_cnn.dnr", "digits_resnet.rce", "mnist_cuda.dustbin", "mnist_cn
 
 # A process of its own: what is feared is that it ends. It writes what it tries before it tries it.
 SERVER = r"""
-import json, sys
+import json
 import numpy as np, tensorflow as tf
-name, folder, count, bounds = sys.argv[1], sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
-shape = tuple(json.loads(sys.argv[5]))
+name, folder, count, bounds = arguments[0], arguments[1], int(arguments[2]), json.loads(arguments[3])
+shape = tuple(json.loads(arguments[4]))
 
 def saved_model():
     serve = tf.saved_model.load(f"{folder}/saved").signatures["serving_default"]
@@ -101,7 +98,7 @@ print(json.dumps({"done": True}), flush=True)
 
 
 @pytest.mark.parametrize("format", ["keras", "SavedModel", "session", "onnx", "litert"])
-def test_hostile_requests(format, times, tally, tmp_path):
+def test_hostile_requests(format, times, tally, children, tmp_path):
     models = MODELS[: times(short=1, full=len(MODELS))]
     # Both ways into a SavedModel share its number: 100 a model and format.
     count = 50 if format in ("SavedModel", "session") else 100
@@ -113,15 +110,11 @@ def test_hostile_requests(format, times, tally, tmp_path):
         td.export.export(model, folder / suffix)
         bounds, shape = td.contract.bounds_of(model), model.inputs[0].shape[1:]
         arguments = [format, str(folder), str(count), json.dumps(bounds), json.dumps(shape)]
-        done = subprocess.run(
-            [sys.executable, "-c", SERVER, *arguments],
-            capture_output=True,
-            text=True,
-            timeout=600,
-            env=os.environ | {"PYTHONPATH": "."},
-        )
-        said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        log = folder / "log"
+        ended = children.ended(children.start(SERVER, *arguments, log=log))
+        lines = log.read_text().splitlines()
+        said = [json.loads(line) for line in lines if line.startswith("{")]
         faults += [f"{name}: {line['fault']}" for line in said if "fault" in line]
         if not said or "done" not in said[-1]:
-            faults.append(f"{name}: the process ended ({done.returncode}) at {said[-1] if said else done.stderr[-300:]}")
+            faults.append(f"{name}: the process ended ({ended}) at {said[-1] if said else lines[-3:]}")
     tally(f"hostile inputs, {format}", count * len(models), faults)
