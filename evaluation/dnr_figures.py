@@ -56,8 +56,9 @@ def regions(model, x, y, path=None, *, objective=None, start=None, aim=None, fou
         epsilon: l2 size of the attack, drawn as a circle around `start`.
         cells: Cells of the grid a side.
     """
+    from tfdefense._figures import figure as new_figure
     from tfdefense.decisions import View, decide
-    from tfdefense.plots import INK, PALETTE, WRONG, _figure
+    from tfdefense.plots import INK, PALETTE, WRONG
 
     view = View.of(model)
     if view.input_shape is not None and tuple(view.input_shape[1:]) != (2,):
@@ -67,7 +68,7 @@ def regions(model, x, y, path=None, *, objective=None, start=None, aim=None, fou
     grid = np.stack(np.meshgrid(ticks, ticks), -1).reshape(-1, 2).astype("float32")
     decisions = decide(view, grid, batch_size=4096)
     classes = decisions.scores.shape[1]
-    with _figure((3.1 * (1 if objective is None else 2), 3.0), path) as figure:
+    with new_figure((3.1 * (1 if objective is None else 2), 3.0), path) as figure:
         panels = figure.subplots(1, 1 if objective is None else 2, squeeze=False)[0]
         colours = ["#FFFFFF", *PALETTE[:classes]]
         levels = np.arange(-1.5, classes)

@@ -197,7 +197,11 @@ def test_options_of_a_protocol_reach_it(places, monkeypatch):
     from evaluation import speed
 
     seen = {}
-    monkeypatch.setattr(speed, "run", lambda context, *, limit=420: seen.update(limit=limit, quick=context.quick))
+
+    def run(context, *, limit: int = 420):
+        seen.update(limit=limit, quick=context.quick)
+
+    monkeypatch.setattr(speed, "run", run)
     with pytest.raises(SystemExit) as stop:
         runner.main(["speed", "--quick", "--dataset", "digits"])
     assert (stop.value.code, seen) == (0, {"limit": 420, "quick": True})
