@@ -82,7 +82,7 @@ def between(images, network, path=None, *, columns=10):
     images = images.take(slice(2000))
     made = data.interpolate(images.x, images.y, network, limit=columns)
     rows = {"sample": images.x[made.sources], "neighbour": images.x[made.neighbours], "half way": made.x}
-    with _figures.figure((max(2.4, 0.35 + 0.72 * len(made.x)), 2.5), path) as figure:
+    with _figures.figure((0.35 + 0.72 * len(made.x), 2.5), path) as figure:
         grid = figure.subplots(3, len(made.x), squeeze=False)
         for axes_row, (name, shown) in zip(grid, rows.items(), strict=True):
             for axes, image in zip(axes_row, shown, strict=True):

@@ -45,10 +45,15 @@ def export(model, path, format=None):
 
 def keras(model, path):
     """Writes a `.keras` file, which can be trained, attacked and calibrated again: `td.load(path)`."""
+    from tfdefense.defended_model import DefendedModel
+
     path = _prepared(model, path, "keras")
     if path.suffix != ".keras":
         raise ValueError(f"Keras writes files that end in '.keras'. Received: {path}.")
-    write_file(path, model.save)
+    if isinstance(model, DefendedModel):
+        model.save(path)  # writes whole files itself
+    else:
+        write_file(path, model.save)
     return path
 
 
