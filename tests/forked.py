@@ -9,14 +9,19 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 LOADED = """
-import json, os, sys, traceback
+import json, os, signal, sys, time, traceback
 import keras, tensorflow
 import training.cache, training.loop, training.strategy
 
 for line in sys.stdin:
     job = json.loads(line)
     if "wait" in job:
-        print(os.waitstatus_to_exitcode(os.waitpid(job["wait"], 0)[1]), flush=True)
+        until = time.monotonic() + job["patience"]
+        while not (found := os.waitpid(job["wait"], os.WNOHANG))[0]:
+            if time.monotonic() > until:
+                os.kill(job["wait"], signal.SIGKILL)
+            time.sleep(0.01)
+        print(os.waitstatus_to_exitcode(found[1]), flush=True)
         continue
     child = os.fork()
     if child == 0:
@@ -53,9 +58,9 @@ class Children:
         """The number of a new process that runs the code, in which `arguments` are given, and writes into the file `log`."""
         return self._ask(code=code, arguments=[str(argument) for argument in arguments], log=str(log), environment=environment)
 
-    def ended(self, child):
-        """How a process ended: its exit code, or minus the signal."""
-        return self._ask(wait=child)
+    def ended(self, child, patience=600.0):
+        """How a process ended: its exit code, or minus the signal. One that hangs is killed."""
+        return self._ask(wait=child, patience=patience)
 
     def close(self):
         self.server.stdin.close()
