@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evaluation.calibration import share
+from evaluation.benchmarks.calibration import share
 from tfdefense.conformal import NoRoom, fewest, promise, rank, thresholds
 
 DRAWS, FRESH = 300, 4000

@@ -20,7 +20,7 @@ def test_the_zoo_is_not_empty_and_fits_into_a_repository():
 
 
 def test_zoo_is_what_its_protocol_makes():
-    from evaluation.zoo import ENTRIES
+    from evaluation.benchmarks.zoo import ENTRIES
 
     assert set(NAMES) == set(ENTRIES)
     for name, entry in ENTRIES.items():

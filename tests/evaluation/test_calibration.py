@@ -7,8 +7,8 @@ import pytest
 
 import tfdefense as td
 from evaluation import __main__ as runner
-from evaluation import calibration as protocol
-from evaluation import results
+from evaluation.benchmarks import calibration as protocol
+from evaluation.runner import results
 from tfdefense.conformal import thresholds
 
 

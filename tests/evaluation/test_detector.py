@@ -10,8 +10,13 @@ import numpy as np
 import pytest
 
 import tfdefense as td
-from evaluation import detector, detector_dynamic, detector_fit, detector_paper, detector_plan, results
-from evaluation.context import Context
+from evaluation.papers.detector import dynamic as detector_dynamic
+from evaluation.papers.detector import fit as detector_fit
+from evaluation.papers.detector import numbers as detector_paper
+from evaluation.papers.detector import protocol as detector
+from evaluation.papers.detector import settings as detector_plan
+from evaluation.runner import results
+from evaluation.runner.context import Context
 
 PLAN = dataclasses.replace(
     detector_plan.PLANS["digits"],

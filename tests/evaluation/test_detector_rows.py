@@ -6,9 +6,11 @@ import types
 import numpy as np
 import pytest
 
-from evaluation import detector, detector_dynamic, detector_plan
-from evaluation.context import Context
-from evaluation.goals import GOALS
+from evaluation.papers.detector import dynamic as detector_dynamic
+from evaluation.papers.detector import protocol as detector
+from evaluation.papers.detector import settings as detector_plan
+from evaluation.runner.context import Context
+from evaluation.runner.goals import GOALS
 
 PLAN = dataclasses.replace(detector_plan.PLANS["digits"], linf=(0.1, 0.2), l2=(1.0,), strongest=(0.1, 0.2))
 
@@ -124,7 +126,7 @@ def detector_goals(dataset):
 
 
 def test_one_branch_is_judged_on_all_that_work():
-    from evaluation.goals import detector as goals
+    from evaluation.runner.goals import detector as goals
 
     least = "one branch fitted on {}: least detectability of {}".format
     of = {least("a", "the five"): 0.9, least("a", "all that take accuracy under 0.3"): 0.7, least("b", "the five"): 0.8}

@@ -5,8 +5,11 @@ import numpy as np
 import pytest
 
 from evaluation import __main__ as runner
-from evaluation import dnr, dnr_attacks, dnr_rows, results
-from evaluation.context import Context
+from evaluation.papers.dnr import measure as dnr_attacks
+from evaluation.papers.dnr import protocol as dnr
+from evaluation.papers.dnr import tables as dnr_rows
+from evaluation.runner import results
+from evaluation.runner.context import Context
 from tfdefense.metrics import SecurityCurve
 
 PLAN = dataclasses.replace(
@@ -207,7 +210,7 @@ def test_order_of_the_methods_is_checked_where_the_paper_shows_it(nr, deep, righ
 
 
 def test_figure_of_the_plane_shows_an_attack_that_gets_through(tmp_path):
-    from evaluation.dnr_figures import plane
+    from evaluation.papers.dnr.figures import plane
 
     figure = plane(tmp_path / "plane.png")
     left, right = figure.axes[:2]

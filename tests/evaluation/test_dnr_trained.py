@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 from evaluation import __main__ as runner
-from evaluation import dnr, dnr_trained, results
-from evaluation.context import Context
+from evaluation.papers.dnr import protocol as dnr
+from evaluation.papers.dnr import trained as dnr_trained
+from evaluation.runner import results
+from evaluation.runner.context import Context
 from tfdefense.layers import RBFSVM
 
 PLAN = dataclasses.replace(dnr.PLANS["digits"], layers=("features", "scores"), fitted=300, calibrated=300)

@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 
 import tfdefense as td
-from evaluation import crafted as cache
-from evaluation import dustbin as protocol
-from evaluation import dustbin_attacks, dustbin_figures, dustbin_paper, dustbin_plan, dustbin_rows, results
-from evaluation.context import Context
+from evaluation.papers.dustbin import figures as dustbin_figures
+from evaluation.papers.dustbin import measure as dustbin_attacks
+from evaluation.papers.dustbin import numbers as dustbin_paper
+from evaluation.papers.dustbin import protocol
+from evaluation.papers.dustbin import settings as dustbin_plan
+from evaluation.papers.dustbin import tables as dustbin_rows
+from evaluation.runner import crafted as cache
+from evaluation.runner import results
+from evaluation.runner.context import Context
 from tfdefense.attacks import FGSM, PGD, Evade
 
 PLAN = dataclasses.replace(protocol.PLANS["digits"], features="features", seen=1300)

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from evaluation import goals, results
-from evaluation.goals import Goal
+from evaluation.runner import goals, results
+from evaluation.runner.goals import Goal
 
 
 @pytest.fixture

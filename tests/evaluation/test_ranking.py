@@ -6,8 +6,10 @@ import pytest
 
 import tfdefense as td
 from evaluation import __main__ as runner
-from evaluation import ranking, ranking_rows, results
-from evaluation.context import Context
+from evaluation.benchmarks.board import protocol as ranking
+from evaluation.benchmarks.board import tables as ranking_rows
+from evaluation.runner import results
+from evaluation.runner.context import Context
 from tfdefense.reporting import attackers, protocol
 from tfdefense.reporting import plan as plans
 

@@ -4,8 +4,11 @@ import keras
 import numpy as np
 import pytest
 
-from evaluation import rce, rce_measured, rce_paper, results
-from evaluation.context import Context
+from evaluation.papers.rce import measure as rce_measured
+from evaluation.papers.rce import numbers as rce_paper
+from evaluation.papers.rce import protocol as rce
+from evaluation.runner import results
+from evaluation.runner.context import Context
 from tfdefense.attacks import FGSM, CarliniWagner
 
 

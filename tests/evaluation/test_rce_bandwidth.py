@@ -5,9 +5,9 @@ import pytest
 
 import tfdefense as td
 from evaluation import __main__ as runner
-from evaluation import rce_bandwidth as protocol
-from evaluation import results
-from evaluation.context import Context
+from evaluation.papers.rce import bandwidth as protocol
+from evaluation.runner import results
+from evaluation.runner.context import Context
 from tfdefense.attacks import CarliniWagner
 
 

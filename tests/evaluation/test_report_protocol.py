@@ -4,8 +4,9 @@ import pytest
 
 import tfdefense as td
 from evaluation import __main__ as runner
-from evaluation import goals, report, results
-from evaluation.context import Context
+from evaluation.benchmarks import report
+from evaluation.runner import goals, results
+from evaluation.runner.context import Context
 
 OPTIONS = {"dataset": "digits", "quick": True, "samples": 4, "data_dir": None, "output": None}
 

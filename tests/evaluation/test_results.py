@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from evaluation import results
-from evaluation.page import render
+from evaluation.runner import results
+from evaluation.runner.pages import render
 
 CONTENT = {
     "protocol": "p",

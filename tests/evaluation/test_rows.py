@@ -5,8 +5,9 @@ import xml.etree.ElementTree
 
 import pytest
 
-from evaluation import headline, results, rows, sentences, worth
-from evaluation.page import render
+from evaluation.runner import headline, results, sentences, worth
+from evaluation.runner import paper_rows as rows
+from evaluation.runner.pages import render
 
 COUNTS = {"N": 8, "R": 9, "S": 9, "O": 9, "M": 9}
 

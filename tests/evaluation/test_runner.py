@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from evaluation import __main__ as runner
-from evaluation import results
-from evaluation.context import Context
+from evaluation.runner import results
+from evaluation.runner.context import Context
 
 COMMON = {"dataset": "", "quick": False, "samples": None, "data_dir": None, "output": None}
 
@@ -156,7 +156,7 @@ def test_run_tells_how_far_it_is(places, capsys):
 
 
 def test_each_process_gets_a_gpu(tmp_path, monkeypatch):
-    from evaluation import workers
+    from evaluation.runner import workers
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     assert [workers._one_of(workers.gpus(), index)["CUDA_VISIBLE_DEVICES"] for index in range(3)] == ["4", "7", "4"]
@@ -194,7 +194,7 @@ def test_every_protocol_says_what_it_is_and_builds_its_command():
 
 
 def test_options_of_a_protocol_reach_it(places, monkeypatch):
-    from evaluation import speed
+    from evaluation.benchmarks.speed import protocol as speed
 
     seen = {}
 
@@ -239,7 +239,7 @@ def test_helper_writes_nothing(places):
 
 def test_processes_of_one_run_are_told_its_commit_and_share_of_the_cores(tmp_path, monkeypatch):
     """The names of parts hold it: had somebody committed between their starts, each would measure all of them."""
-    from evaluation import networks, workers
+    from evaluation.runner import networks, workers
 
     told = []
 

@@ -9,9 +9,14 @@ import numpy as np
 import pytest
 
 import tfdefense as td
-from evaluation import results, safetynet, safetynet_attacks, safetynet_fit, safetynet_paper, speed_codes
-from evaluation.context import Context
-from evaluation.detector_plan import PLANS
+from evaluation.benchmarks.speed import codes as speed_codes
+from evaluation.papers.detector.settings import PLANS
+from evaluation.papers.safetynet import fit as safetynet_fit
+from evaluation.papers.safetynet import measure as safetynet_attacks
+from evaluation.papers.safetynet import numbers as safetynet_paper
+from evaluation.papers.safetynet import protocol as safetynet
+from evaluation.runner import results
+from evaluation.runner.context import Context
 from tests.evaluation.test_detector import path  # noqa: F401 - a fixture
 from tfdefense.layers import AdversaryMachine, MatchedMachines
 

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 import tfdefense as td
-from evaluation import sceneproof, sceneproof_fit, sceneproof_paper
-from evaluation.context import Context
-from evaluation.sceneproof_figures import attacks_of, kinds_of
-from evaluation.sceneproof_fit import ATTACKS, MASK, STRONGEST, Setting, flags, rates
+from evaluation.papers.sceneproof import fit as sceneproof_fit
+from evaluation.papers.sceneproof import numbers as sceneproof_paper
+from evaluation.papers.sceneproof import protocol as sceneproof
+from evaluation.papers.sceneproof.figures import attacks_of, kinds_of
+from evaluation.papers.sceneproof.fit import ATTACKS, MASK, STRONGEST, Setting, flags, rates
+from evaluation.runner.context import Context
 from models.scene import depth_net, vgg_scene
 from tfdefense.data import scenes
 from tfdefense.data.images import Images
@@ -198,7 +200,7 @@ def test_rows_of_all_systems_and_attacks_stand_beside_the_papers(setting, tmp_pa
     attacks = ("type I", "type I transfer, gradient")
     monkeypatch.setattr(sceneproof, "ATTACKS", attacks)
     monkeypatch.setattr(sceneproof, "MEANS", dict.fromkeys(sceneproof.MEANS, attacks))
-    monkeypatch.setattr("evaluation.sceneproof_figures.attacks_of", lambda *_: None)
+    monkeypatch.setattr("evaluation.papers.sceneproof.figures.attacks_of", lambda *_: None)
     monkeypatch.setattr(setting, "_strongest", lambda system, epsilon: setting.gradient(epsilon=epsilon))
     monkeypatch.setattr(Context, "network", lambda *_, **__: tmp_path / "model.keras")
     sceneproof.run(context, epsilon=0.1, steps=3, width=2)

@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 
 import tfdefense as td
-from evaluation import networks, speed, speed_detector, speed_fit, speed_onednn
-from evaluation.context import Context
+from evaluation.benchmarks.speed import detector as speed_detector
+from evaluation.benchmarks.speed import fit as speed_fit
+from evaluation.benchmarks.speed import onednn as speed_onednn
+from evaluation.benchmarks.speed import protocol as speed
+from evaluation.runner import networks
+from evaluation.runner.context import Context
 
 GOOD = {"passes": 40.0, "wall_passes": 41.0, "cpu": 4.0, "pass_cpu": 0.1, "pass_wall": 0.1, "wall": 4.0}
 GOOD |= {"success": 1.0, "on_target": 0.1, "l2": 1.5, "linf": 0.2, "largest_linf": 0.2, "in_bounds": True}
@@ -153,7 +157,8 @@ def setting(tmp_path_factory):
 
 
 def test_worker_measures_an_attack(setting, monkeypatch):
-    from evaluation import peers, speed_worker
+    from evaluation.benchmarks.speed import peers
+    from evaluation.benchmarks.speed import worker as speed_worker
 
     def adapter(model, compiled, classes):
         def noise(settings, x, y, target):
@@ -178,7 +183,7 @@ def test_pass_is_the_gradient_of_the_summed_cross_entropy(setting):
     import keras
     import tensorflow as tf
 
-    from evaluation import speed_worker
+    from evaluation.benchmarks.speed import worker as speed_worker
 
     worker = speed_worker.Worker("tfdefense", *setting)
     x, y = worker.tensors(worker.samples)

@@ -8,9 +8,10 @@ import pytest
 
 import tfdefense as td
 from evaluation import __main__ as runner
-from evaluation import results, zoo
-from evaluation.context import Context
-from evaluation.fitting import Fitting
+from evaluation.benchmarks import zoo
+from evaluation.benchmarks.board.fitting import Fitting
+from evaluation.runner import results
+from evaluation.runner.context import Context
 from tfdefense import zoo as shipped
 
 

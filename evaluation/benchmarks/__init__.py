@@ -1,0 +1,1 @@
+"""What no paper asks for: the board, speed, the zoo's cards, reports, calibration, and the demo."""

@@ -1,0 +1,271 @@
+"""The cost of the attacks in passes of the model, beside foolbox, ART and cleverhans.
+
+A pass is one compiled forward and backward run of the model (the gradient of the summed cross-entropy at the input) on
+the same batch, measured in the same process right before and after each attack. Costs are CPU time of the process, all
+threads included, over that of a pass; the ratio of wall times stands beside. The libraries take turns, each in its own
+process; runs of up to 30 seconds are repeated and the median counts. Compiling is left out: each attack first runs a
+few steps on the same shapes. All get the same samples, which the model has right, and the same settings.
+"""
+
+import contextlib
+import json
+import os
+import queue
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evaluation.runner.networks import ROOT, environment
+from tfdefense._files import write_file
+
+DATASETS = ("mnist", "digits")
+RECIPES = {"mnist": "mnist_carlini", "digits": "digits"}
+LIBRARIES = ("tfdefense", "foolbox", "art", "cleverhans")
+PATIENCE = 30
+REPEATS = 3
+TITLES = {"pgd": "PGD linf", "cw": "C&W l2", "deepfool": "DeepFool l2", "jsma": "JSMA"}
+SETTINGS = {
+    "pgd": {"epsilon": 0.2, "steps": 40, "step_size": 0.0125},
+    "cw": {"steps": 200, "binary_search_steps": 5, "learning_rate": 0.01, "initial_c": 1.0},
+    "deepfool": {"steps": 50, "overshoot": 0.02, "candidates": 5},
+    "jsma": {"theta": 1.0, "gamma": 0.1},
+}
+QUICK = {"cw": {"steps": 20, "binary_search_steps": 2}, "deepfool": {"steps": 10}}
+WARM = {
+    "pgd": {"steps": 2},
+    "cw": {"steps": 2, "binary_search_steps": 1},
+    "deepfool": {"steps": 2},
+    "jsma": {"gamma": 0.004},
+}
+# no result after 7 minutes on 16 images: a whole batch would tell nothing more
+FEWER = {("art", "cw"): 16}
+HEADINGS = {"row": "attack", "what": "library", "ours": "passes"}
+LIMITS = {
+    "pgd": ("at most 42 passes", lambda r: r["passes"] <= 42),
+    "cw": ("at most 1.1 passes an iteration", lambda r: r["passes"] <= 1.1 * r["iterations"]),
+    "deepfool": (
+        "at most 45 passes at success 1 and mean l2 1.95",
+        lambda r: r["passes"] <= 45 and r["success"] == 1 and r["l2"] <= 1.95,
+    ),
+    "jsma": ("at most 150 passes", lambda r: r["passes"] <= 150),
+}
+
+
+class Library:
+    """A worker process of one library; started again when it had to be stopped."""
+
+    def __init__(self, name, python, model, samples, limit):
+        self.name, self.limit = name, limit
+        self.command = [str(python), "-m", "evaluation.speed_worker", name, str(model), str(samples)]
+        self.process = None
+        self.about = self._start()
+
+    def _start(self):
+        # cleverhans calls the optimizers of Keras 2; the model itself is loaded by Keras 3 all the same
+        legacy = {"TF_USE_LEGACY_KERAS": "1"} if self.name == "cleverhans" else {}
+        try:
+            self.process = subprocess.Popen(
+                self.command,
+                cwd=ROOT,
+                env=environment() | legacy,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        except OSError as error:
+            return {"missing": str(error)}
+        self.answers, self.complaints = queue.Queue(), []
+        # a pipe has no time limit of its own, and one that nobody reads stops the library that writes to it
+        out, err = (self.process.stdout, self.answers), (self.process.stderr, self.complaints)
+        self.threads = [threading.Thread(target=self._listen, args=out, daemon=True)]
+        self.threads.append(threading.Thread(target=self._keep_last, args=err, daemon=True))
+        for thread in self.threads:
+            thread.start()
+        return self._answer(300)
+
+    @staticmethod
+    def _listen(stream, answers):
+        for line in stream:
+            answers.put(json.loads(line))
+        answers.put(None)
+
+    @staticmethod
+    def _keep_last(stream, complaints):
+        for line in stream:
+            complaints[:] = [*complaints[-4:], line.rstrip()]
+
+    def _answer(self, limit):
+        try:
+            answer = self.answers.get(timeout=limit)
+        except queue.Empty:
+            self.stop()
+            return {"error": f"no result in {limit} s"}
+        if answer is None:
+            self.stop()
+            self.threads[1].join(timeout=2)  # its last words may arrive after its end
+            return {"error": f"its process ended: {self.complaints[-1] if self.complaints else 'no message'}"}
+        return answer
+
+    def ask(self, attack, settings, samples, warm):
+        if self.process is None:
+            about = self._start()
+            if "missing" in about or "error" in about:
+                return {"error": about.get("missing") or about["error"]}
+        request = {"attack": attack, "settings": settings, "samples": samples, "warm": warm}
+        with contextlib.suppress(OSError):  # it has ended: the answer will tell
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+        return self._answer(self.limit)
+
+    def stop(self):
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+def choose_samples(model_path, dataset, number, data_dir, path):
+    """The first test samples that the model gets right, with a random other class as the target of each."""
+    import keras
+    import numpy as np
+
+    from tfdefense import data
+
+    test = data.load(dataset, "test", data_dir=data_dir)
+    x, y = np.asarray(test.x[: 2 * number + 100]), np.asarray(test.y[: 2 * number + 100])
+    model = keras.models.load_model(model_path, compile=False)
+    right = np.flatnonzero(model.predict(x, verbose=0).argmax(1) == y)[:number]
+    if len(right) < number:
+        raise ValueError(f"`--samples` must be at most {len(right)} on {dataset}. Received {number}.")
+    classes = model.outputs[0].shape[-1]
+    target = (y[right] + np.random.default_rng(0).integers(1, classes, number)) % classes
+    chosen = {"x": x[right].astype("float32"), "y": y[right].astype("int32"), "target": target.astype("int32")}
+    write_file(path, lambda new: np.savez(new, **chosen))
+
+
+def in_turns(libraries, attack, settings, samples, say, repeats=REPEATS):
+    """Each library's repeats of one attack, taken in turns; a library that fails or is slow drops out."""
+    found = {library.name: [] for library in libraries if attack in library.about["attacks"]}
+    for repeat in range(repeats):
+        for library in libraries:
+            name = library.name
+            if name not in found:
+                continue
+            if repeat and ("error" in found[name][-1] or found[name][-1]["wall"] > PATIENCE):
+                continue
+            number = min(samples, FEWER.get((name, attack), samples))
+            answer = {} if repeat else library.ask(attack, settings | WARM[attack], number, True)
+            if "error" not in answer:
+                answer = library.ask(attack, settings, number, False)
+            found[name].append(answer | {"samples": number})
+            say(f"{TITLES[attack]:12} {name:11} {answer.get('error') or format(answer['passes'], '.1f') + ' passes'}")
+    return found
+
+
+def summary(runs):
+    """The medians of the repeats that gave a result; the rest of their numbers are equal or nearly so."""
+    done = [run for run in runs if "error" not in run]
+    if not done:
+        return runs[-1]
+    middle = {key: statistics.median(run[key] for run in done) for key in ("passes", "wall_passes", "cpu", "pass_cpu")}
+    return done[-1] | middle | {"repeats": len(done)}
+
+
+def note(attack, library, result, full):
+    """What the reader must know beside the number: the limit of our own attacks, what a peer lacks."""
+    if "error" in result:
+        return f"{result['error']} ({result['samples']} samples)"
+    remarks = []
+    if library == "tfdefense" and full:
+        limit, met = LIMITS[attack]
+        remarks.append(f"limit: {limit}; {'met' if met(result) else 'NOT met'}")
+    if attack == "jsma":
+        remarks.append(f"random targets, reached by {result['on_target']:.3f}")
+    if not result["in_bounds"] or (attack == "pgd" and result["largest_linf"] > SETTINGS["pgd"]["epsilon"] + 1e-5):
+        remarks.append("left its ball or the bounds")
+    return "; ".join(remarks)
+
+
+def beside_foolbox(result, other):
+    """The distances of minimal attacks are part of their cost: a cheap attack that ends farther away is no faster."""
+    if not other.get("l2") or not result.get("l2"):
+        return ""
+    ratio = result["l2"] / other["l2"]
+    met = ratio <= 1.02 and result["success"] >= other["success"]
+    strength = f"success {result['success']:.3f} beside foolbox's {other['success']:.3f}, mean l2 {ratio:.3f} of its"
+    return f"; {strength} (limit: no less, at most 1.02); {'met' if met else 'NOT met'}"
+
+
+def add_rows(context, attack, found):
+    results = {library: summary(runs) for library, runs in found.items()}
+    full = not context.quick and context.dataset == "mnist"
+    for library, result in results.items():
+        remark = note(attack, library, result, full)
+        if library == "tfdefense" and attack in ("cw", "deepfool"):
+            remark += beside_foolbox(result, results.get("foolbox", {}))
+        norm = "linf" if attack == "pgd" else "l2"
+        numbers = {
+            "wall passes": result.get("wall_passes"),
+            "CPU s a pass": result.get("pass_cpu"),
+            "iterations": result.get("iterations"),
+            "success": result.get("success"),
+            "mean distance": result.get(norm),
+            "repeats": result.get("repeats"),
+        }
+        context.row(
+            TITLES[attack],
+            library,
+            result.get("passes"),
+            samples=result["samples"],
+            note=remark,
+            **numbers,
+        )
+
+
+def run(
+    context,
+    *,
+    peers_python: Annotated[
+        Path | None, typer.Option(help="Interpreter in which the other libraries are installed; else this one.")
+    ] = None,
+    limit: Annotated[int, typer.Option(help="Seconds that a library may take for one attack.", min=1)] = 420,
+):
+    number = context.samples_or(128, 32)
+    attacks = {name: settings | (QUICK.get(name, {}) if context.quick else {}) for name, settings in SETTINGS.items()}
+    context.headings.update(HEADINGS)
+    context.settings.update(
+        {TITLES[name]: ", ".join(f"{k} {v}" for k, v in settings.items()) for name, settings in attacks.items()}
+    )
+    context.settings["seconds at most"] = limit
+    model = context.network(RECIPES[context.dataset])
+    # a virtual environment is known by the name it is called by: a resolved link would leave it
+    python = Path(os.path.abspath(peers_python)) if peers_python else Path(sys.executable)
+    with tempfile.TemporaryDirectory() as folder:
+        samples = Path(folder) / "samples.npz"
+        choose_samples(model, context.dataset, number, context.data_dir, samples)
+        libraries = []
+        try:
+            for name in LIBRARIES:
+                library = Library(name, sys.executable if name == "tfdefense" else python, model, samples, limit)
+                trouble = library.about.get("missing") or library.about.get("error")
+                if trouble and name == "tfdefense":
+                    raise ValueError(f"Expected tfdefense to run its attacks on {model.name}. Received: {trouble}")
+                if trouble:
+                    context.say(f"Left out: {name}, {trouble}. Install it where `--peers-python` points.")
+                    library.stop()
+                    continue
+                context.settings[name] = library.about["version"]
+                libraries.append(library)
+            for attack, settings in attacks.items():
+                found = context.part(attack, in_turns, libraries, attack, settings, number, context.say)
+                add_rows(context, attack, found)
+        finally:
+            for library in libraries:
+                library.stop()

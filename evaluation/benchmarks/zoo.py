@@ -1,0 +1,290 @@
+"""The models of the zoo: builds each, measures it, writes its weights and its card.
+
+A model is attacked by someone who knows it: with every search of `tfdefense evaluate`, from all starts; the strongest result of
+each sample counts.
+"""
+
+import dataclasses
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from evaluation.benchmarks.board.fitting import Fitting
+from evaluation.runner import results
+from tfdefense._files import write_file, write_text
+
+DATASETS = ("digits", "mnist", "cifar10")
+SIZES = {
+    "digits": {"linf": (0.1, 0.2), "l2": (0.5, 1.0)},
+    "mnist": {"linf": (0.1, 0.2), "l2": (1.0, 2.0)},
+    "cifar10": {"linf": (0.01, 0.02), "l2": (0.25, 0.5)},
+}
+LIMIT = 4 * 2**20  # bytes of a file in the repository
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A model of the zoo.
+
+    Args:
+        recipe: Name of the recipe of its network, with its settings.
+        make: Gives the attached defense: `make(network)`.
+        seen: So many training samples, the first ones, were shown to the network. What calibrates the defense was not: it
+            comes from the others, or, where there are none, from the test samples, which then count in no number.
+        fitted: So many samples fit the defense.
+        fitted_on: "seen" ones, as a density of the training set asks for, or "unseen" ones.
+        fitting: How they do.
+    """
+
+    dataset: str
+    summary: str
+    defense: str
+    recipe: str
+    make: Callable
+    seen: int
+    settings: dict = dataclasses.field(default_factory=dict)
+    fitted: int = 1_000
+    fitted_on: str = "seen"
+    fitting: Fitting = Fitting()
+
+    @property
+    def command(self):
+        options = [f"--{name.replace('_', '-')} {value}" for name, value in self.settings.items()]
+        return " ".join(["python -m training", self.recipe, *options])
+
+
+def _attach(name, *arguments, **options):
+    """Attaches the defense of that name in `tfdefense`."""
+
+    def make(network):
+        import tfdefense as td
+
+        return getattr(td, name)(*arguments, **options).attach(network)
+
+    return make
+
+
+_COMPRESSED = Fitting(vectors=300)
+_RCE_SIGMA = (0.1 / 0.26) ** 0.5
+_MACHINES = "Deep Neural Rejection on the last three layers, machines compressed to 300 vectors"
+_DENSITY = "K-density in the last hidden layer, on a network trained with reverse cross-entropy"
+_DIGITS = {"dataset": "digits", "seen": 1_100, "settings": {"train_samples": 1_100}}
+_DIGITS_DNR = Entry(
+    **_DIGITS,
+    summary="8x8 digits, rejecting by RBF machines",
+    defense=_MACHINES,
+    recipe="digits",
+    make=_attach("DeepNeuralRejection", ["conv_2", "dense_1", "logits"]),
+    fitting=_COMPRESSED,
+)
+_ATTACKED = {"summary": "8x8 digits, trained against l2 attacks, rejecting by RBF machines", "recipe": "digits_pgd"}
+ENTRIES = {
+    "digits_cnn.dnr": _DIGITS_DNR,
+    "digits_cnn_attacked.dnr": dataclasses.replace(_DIGITS_DNR, **_ATTACKED),
+    "digits_resnet.rce": Entry(
+        **_DIGITS,
+        summary="8x8 digits, rejecting by density",
+        defense=_DENSITY,
+        recipe="digits_resnet_rce",
+        make=_attach("DensityDefense", _RCE_SIGMA, max_points=1_100),
+        fitted=1_100,
+    ),
+    "mnist_cnn.dnr": Entry(
+        dataset="mnist",
+        summary="MNIST, rejecting by RBF machines",
+        defense=_MACHINES,
+        recipe="mnist_dnr",
+        make=_attach("DeepNeuralRejection", ["dense_1", "dense_2", "logits"]),
+        seen=30_000,
+        fitted=10_000,
+        fitted_on="unseen",
+        fitting=_COMPRESSED,
+    ),
+    "mnist_cnn.safetynet": Entry(
+        dataset="mnist",
+        summary="MNIST, rejecting by discrete codes",
+        defense="SafetyNet: a machine on quaternary codes of each of two dense layers, fitted on BIM",
+        recipe="mnist_dnr",
+        make=_attach("SafetyNet", ["dense_1", "dense_2"]),
+        seen=30_000,
+        # All of its samples are stored, as codes; more of them would be too large for the repository.
+        fitted=2_500,
+        fitting=Fitting(points=1_500),
+    ),
+    "mnist_cnn.detector": Entry(
+        dataset="mnist",
+        summary="MNIST, rejecting by a detector branch",
+        defense="a detector branch, trained against the dynamic adversary, harmless changes labelled clean",
+        recipe="mnist_dnr",
+        make=_attach("AdversaryDetector", "conv_2", width=16, seed=0),
+        seen=30_000,
+        fitted=10_000,
+        fitting=Fitting(shown=60_000),
+    ),
+    "mnist_cuda.dustbin": Entry(
+        dataset="mnist",
+        summary="MNIST, with a class for everything else",
+        defense="the dustbin class, trained on letters of NotMNIST and on samples between the classes",
+        recipe="mnist_cuda_interpolated",
+        make=_attach("OutDistribution", threshold=None),
+        seen=50_000,
+    ),
+    "mnist_resnet8.rce": Entry(
+        dataset="mnist",
+        summary="MNIST, rejecting by density",
+        defense=_DENSITY,
+        recipe="mnist_resnet_rce",
+        make=_attach("DensityDefense", _RCE_SIGMA, max_points=5_000),
+        seen=60_000,
+        settings={"depth": 8},
+        fitted=60_000,
+    ),
+    "cifar10_resnet8.rce": Entry(
+        dataset="cifar10",
+        summary="CIFAR-10, rejecting by density",
+        defense=_DENSITY,
+        recipe="cifar10_resnet_rce",
+        make=_attach("DensityDefense", _RCE_SIGMA, max_points=5_000),
+        seen=50_000,
+        settings={"depth": 8, "epochs": 10},
+        fitted=50_000,
+    ),
+}
+
+
+def divided(context, entry):
+    """What fits the defense, what calibrates it, and the test samples that no part of it has seen."""
+    from tfdefense import data
+
+    train, test = (data.load(entry.dataset, part, data_dir=context.data_dir) for part in ("train", "test"))
+    rng = np.random.default_rng(0)
+    seen, unseen = rng.permutation(entry.seen), entry.seen + rng.permutation(len(train.x) - entry.seen)
+    fitted = (seen if entry.fitted_on == "seen" else unseen)[: entry.fitted]
+    if len(unseen):
+        calibrated = np.setdiff1d(unseen, fitted, assume_unique=True)[:2000]
+        return train.take(fitted), train.take(calibrated), test
+    held_out, test = test.divide(2000)
+    return train.take(fitted), held_out, test
+
+
+def build(context, entry, fitted, calibrated):
+    import keras
+
+    import tfdefense.layers  # noqa: F401 - the network may end in one of them
+    from tfdefense import contract
+
+    network = keras.models.load_model(context.network(entry.recipe, **entry.settings), compile=False)
+    defended = entry.make(network)
+    contract.name_classes(defended, fitted.classes)
+    return entry.fitting.fit(defended, fitted, calibrated)
+
+
+def clean(model, test):
+    import tfdefense as td
+
+    outcomes = td.evaluate(model, test.x, test.y)
+    return {"accuracy": outcomes.accuracy, "rejection": outcomes.rejection, "samples": len(outcomes)}
+
+
+def attacked(model, test, norm, sizes, number, steps):
+    """The share not fooled at each size, and the names of the attacks."""
+    from tfdefense import attacks
+    from tfdefense._judge import Settings, aware
+    from tfdefense.metrics import security_curve
+
+    images, names = test.take(slice(0, number)), set()
+
+    def strongest(size, seed):
+        known = aware(model, images, Settings(size, norm, steps, seed))
+        names.update(known)
+        return attacks.Strongest(list(known.values()), until_success=True)
+
+    held = security_curve(model, strongest, images.x, images.y, sizes).accuracy.tolist()
+    return {"held": held, "attacks": sorted(names)}
+
+
+def write(context, name, entry, model, clean, rows, directory):
+    """Weights and card; the card last, so that it never speaks of weights that are not there."""
+    from tfdefense import zoo
+    from tfdefense.contract import bounds_of, class_names
+
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(Path(folder) / "model.keras")
+        content = Path(folder, "model.keras").read_bytes()
+    small = len(content) <= LIMIT
+    path = (directory if small else results.UNTRACKED / "zoo") / f"{name}.keras"
+    write_file(path, lambda new: new.write_bytes(content))
+    if not small:
+        context.say(f"{name}: {len(content) / 2**20:.1f} MiB are too large for the repository; they are in {path}")
+    bounds = bounds_of(model)
+    outputs = model(zoo.probe(model.input_shape[1:], bounds))
+    card = zoo.Card(
+        name=name,
+        summary=entry.summary,
+        architecture=f"{entry.recipe}: {model.count_params():,} numbers with the defense",
+        defense=entry.defense,
+        recipe=entry.command,
+        data=entry.dataset,
+        bounds=bounds,
+        clean=clean,
+        attacked=rows,
+        golden={key: np.asarray(outputs[key], "float64").round(5).tolist() for key in ("scores", "suspicion")},
+        file=f"{name}.keras" if small else None,
+        bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        licence="Apache-2.0",
+        commit=context.commit,
+        versions=results.versions(),
+        classes=list(class_names(model) or ()),
+    )
+    write_text(directory / f"{name}.json", json.dumps(dataclasses.asdict(card), indent=1) + "\n")
+
+
+def run(
+    context,
+    *,
+    only: Annotated[str | None, typer.Option(help="One model, by its name.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Gradient steps of an attack; 50, or 5 in a quick run.", min=1)] = None,
+    measure: Annotated[bool, typer.Option(help="Whether to measure anew, or to tell what the cards say.")] = True,
+):
+    from tfdefense import zoo
+
+    entries = {name: entry for name, entry in ENTRIES.items() if entry.dataset == context.dataset and only in (None, name)}
+    if not entries:
+        known = ", ".join(name for name, entry in ENTRIES.items() if entry.dataset == context.dataset)
+        raise ValueError(f"`--only` must be one of {known} on {context.dataset}. Received {only!r}.")
+    number, steps = context.samples_or(200, 20), steps or (5 if context.quick else 50)
+    context.settings.update(steps=steps, samples=number, starts="all")
+    directory = context.output / "zoo" if context.quick or context.worker else zoo.CARDS
+    for name, entry in context.turn(entries.items() if measure else ()):
+        fitted, calibrated, test = divided(context, entry)
+        model = context.model(f"model {name}", build, context, entry, fitted, calibrated)
+        plain = context.part(f"{name}, clean", clean, model, test)
+        rows = []
+        for norm, sizes in SIZES[context.dataset].items():
+            found = context.part(f"{name}, {norm}", attacked, model, test, norm, sizes, number, steps)
+            about = f"strongest of {', '.join(found['attacks'])}; {steps} steps, all starts"
+            for size, share in zip(sizes, found["held"], strict=True):
+                rows.append({"attack": about, "norm": norm, "size": size, "not_fooled": share, "samples": number})
+        write(context, name, entry, model, plain, rows, directory)
+    for name in ENTRIES:
+        if (directory / f"{name}.json").exists():
+            _rows(context, zoo.card(name, cards=directory))
+
+
+def _rows(context, card):
+    """What a card says, of whatever run it is: one model can be measured anew alone."""
+    if card.data != context.dataset:
+        return
+    note = f"measured at commit {card.commit}"
+    for what in ("accuracy", "rejection"):
+        context.row("zoo", f"{card.name}: clean {what}", card.clean[what], samples=card.clean["samples"], note=note)
+    for row in card.attacked:
+        what = f"{card.name}: not fooled, {row['norm']} {row['size']:g}"
+        context.row("zoo", what, row["not_fooled"], samples=row["samples"], note=f"{row['attack']}; {note}")

@@ -1,0 +1,224 @@
+"""What `evaluation/detector.py` works with: the adversaries' twins, and fitted branches."""
+
+import ast
+import functools
+import hashlib
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+from evaluation.papers.detector.settings import adversaries
+from evaluation.runner.workers import alone
+from tfdefense._files import write_file
+
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef)
+# Bytes that the maps of all samples may take to be kept while a branch is fitted.
+ROOM = 3e9
+
+
+class Setting:
+    """A trained classifier, the samples, and what was fitted; what is on disk already is read from there."""
+
+    def __init__(self, context, plan, network, budget, train, attacked, held_out):
+        self.context, self.plan, self.budget, self.network = context, plan, budget, network
+        # Twins and branches of other code are others.
+        self.cache = context.kept.parent / "detectors" / _code()
+        blocks = (budget["depth"] - 2) // 6 if budget["depth"] else 0
+        self.layers = [name.format(n=blocks) for name in plan.depths]
+        self.adversaries = adversaries(plan)
+        self.train, self.attacked, self.held_out = train, attacked, held_out
+        self._detectors = {}
+
+    @functools.cached_property
+    def base(self):
+        import keras
+
+        return keras.models.load_model(self.network, compile=False)
+
+    @functools.cached_property
+    def samples(self):
+        """Samples to attack that the classifier has right, in training and test: an attack leaves the others alone."""
+        fitted = self.budget["fitted"]
+        # Those that are compared with one that is fitted on the fly are fitted on as many.
+        images = self.train if self.plan.dynamic else self.train.take(slice(fitted))
+        right, first = self._right(images), np.arange(len(images.x)) < fitted
+        found = {"train": _chosen(images, right & first), "test": _chosen(self.attacked, self._right(self.attacked))}
+        return found | ({"whole": _chosen(images, right)} if self.plan.dynamic else {})
+
+    def _right(self, images):
+        from tfdefense.decisions import decide
+
+        return decide(self.base, images.x).label == images.y
+
+    @property
+    def test(self):
+        return self.samples["test"][:2]
+
+    def twins(self, name, part="test"):
+        """The attacked twins of the samples of a part."""
+        import tfdefense as td
+
+        x, y, _ = self.samples[part]
+        x_adv = td.twins(self.base, self.adversaries[name].attack, x, y, cache=self.cache)[0][len(x) :]
+        limit = self.plan.clipped if name.startswith("DeepFool") else None
+        return x_adv if limit is None else np.clip(x_adv, x - limit, x + limit)
+
+    def mixed(self, names, part="train"):
+        """Twins of which each sample has one, of several adversaries in turn: so that every detector sees as many."""
+        mixed = np.empty_like(self.samples[part][0])
+        for number, name in enumerate(names):
+            mixed[number :: len(names)] = self.twins(name, part)[number :: len(names)]
+        return mixed
+
+    def accuracy(self, name):
+        """The classifier's accuracy under an adversary, over all samples."""
+        from tfdefense.decisions import decide
+
+        return float(np.mean(decide(self.base, self.twins(name)).label == self.test[1])) * self.samples["test"][2]
+
+    def layer(self, kind):
+        return self.layers[self.plan.deepfool if kind.startswith("DeepFool") else self.plan.usual]
+
+    def detector(self, fitted_on, layer, *, harmless=False, threshold=0.0, batches=None, number=None):
+        """A defended model whose branch was fitted on adversaries (names, for a static one) or against attacks on the fly.
+
+        Args:
+            fitted_on: Names of adversaries, of which each sample gets one; or a list of attacks that fight back in training
+                for each of its stages, each of which goes on from the one before.
+            threshold: 0 is a probability of one half; None is set so that 5 % of the held-out samples are rejected.
+            batches: How long it is fitted, each stage of one that fights; else a static one is for the epochs of the budget.
+            number: Of the samples that a static one is fitted on; else all.
+        """
+        import tfdefense as td
+
+        known = (repr(fitted_on), layer, harmless, threshold, batches, number)
+        if known not in self._detectors:
+            width = self.budget["width"]
+            made = td.AdversaryDetector(layer, form=self.plan.form, width=width, seed=0, threshold=threshold).attach(self.base)
+            _restore(made, self.branch(fitted_on, layer, harmless, batches, number))
+            if threshold is None:
+                td.calibrate(made, self.held_out.x, max_rejected=0.05)
+            self._detectors[known] = made
+        return self._detectors[known]
+
+    def branch(self, fitted_on, layer, harmless=False, batches=None, number=None):
+        """The file of a fitted branch: its weights, and the `steps` and CPU `seconds` that it took; NaN if it was interrupted."""
+        import tfdefense as td
+
+        changes, static = self.plan.harmless if harmless else (), isinstance(fitted_on, tuple)
+        attacks = [self.adversaries[name].attack for name in fitted_on] if static else fitted_on
+        earlier = None if static or len(fitted_on) == 1 else self.branch(fitted_on[:-1], layer, harmless, batches)
+        part = "train" if static and not batches else "whole"
+        x, y = (each[:number] for each in self.samples[part][:2])
+        epochs = -(-batches * 128 // (2 * len(x) if static else len(x))) if batches else self.budget["epochs"]
+        content = [self._digest, repr(attacks), layer, changes, self.plan.form, self.plan.clipped, epochs]
+        content += [self.budget["width"], self.budget["learning_rate"], hashlib.sha256(x.tobytes() + y.tobytes()).hexdigest()]
+        path = self.cache / f"branch-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]}.npz"
+        with alone(path):
+            if not path.exists():
+                made = td.AdversaryDetector(layer, form=self.plan.form, width=self.budget["width"], seed=0).attach(self.base)
+                before = {"steps": 0, "seconds": 0.0}
+                if earlier is not None:
+                    _restore(made, earlier)
+                    before = took(earlier)
+                if static:
+                    twins = self.mixed(fitted_on, part)[:number]
+                    # As for `td.twins`: what an attack left as it was is clean.
+                    moved = (twins != x).reshape(len(x), -1).any(1)
+                    x, y = np.concatenate([x, twins]), np.concatenate([np.zeros(len(x), "int32"), moved.astype("int32")])
+                backup = path.with_suffix("")
+                # Of one that goes on nobody knows what it took before.
+                resumed, began = backup.exists(), time.process_time()
+                steps = before["steps"] + self._fit(made, x, y, () if static else attacks[-1], layer, changes, epochs, backup)
+                spent = before["seconds"] + time.process_time() - began
+                found = {"steps": steps, "seconds": np.nan if resumed else spent}
+                write_file(path, lambda new: np.savez(new, *_branch(made).get_weights(), **found))
+        return path
+
+    @functools.cached_property
+    def _digest(self):
+        return hashlib.sha256(b"".join(weight.tobytes() for weight in self.base.get_weights())).hexdigest()
+
+    def _fit(self, defended, x, y, attacks, layer, harmless, epochs, backup):
+        """Fits on samples and whether they are adversarial or, with attacks, on samples and their classes; gives the steps."""
+        import keras
+
+        import tfdefense as td
+
+        keras.utils.set_random_seed(0)
+        branch = _branch(defended)
+        maps = keras.Model(self.base.inputs[0], self.base.get_layer(layer).output)
+        if not attacks and not harmless and 4 * len(x) * np.prod(maps.output.shape[1:]) < ROOM:
+            # The classifier is frozen and the samples stay the same: so do its maps, which are run once.
+            x = np.concatenate([maps(x[i : i + 256], training=False) for i in range(0, len(x), 256)])
+            inputs = keras.Input(x.shape[1:])
+            trainer = keras.Model(inputs, branch(inputs))
+        else:
+            trainer = td.DetectorTraining(defended, attacks, harmless=harmless)
+        steps = epochs * -(-len(x) // 128)
+        rate = keras.optimizers.schedules.CosineDecay(self.budget["learning_rate"], steps)
+        # The paper's 0.99 remembers what moved the branch a hundred steps ago: an adversary who moves with it is elsewhere by then.
+        optimizer = keras.optimizers.Adam(rate, beta_1=0.9 if attacks else 0.99, beta_2=0.999)
+        trainer.compile(optimizer, keras.losses.BinaryCrossentropy(from_logits=True), jit_compile=False)
+        optimizer.build(trainer.trainable_variables)  # or Keras traces the first step twice
+        trainer.fit(x, y, batch_size=128, epochs=epochs, verbose=0, callbacks=[
+            keras.callbacks.BackupAndRestore(str(backup), double_checkpoint=True),
+            keras.callbacks.LambdaCallback(on_epoch_end=functools.partial(self._tell, epochs=epochs)),
+        ])  # fmt: skip
+        return steps
+
+    def _tell(self, epoch, logs, epochs):
+        numbers = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in logs.items())
+        self.context.say(f"  epoch {epoch + 1} of {epochs}: {numbers}")
+
+
+def _chosen(images, rows):
+    """The samples and classes of some of the images, and their share."""
+    return images.x[rows], images.y[rows], float(rows.mean())
+
+
+def took(path):
+    """What it took to fit the branch of a file."""
+    with np.load(path) as file:
+        return {"steps": int(file["steps"]), "seconds": float(file["seconds"])}
+
+
+def _restore(defended, path):
+    branch = _branch(defended)
+    with np.load(path) as file:
+        branch.set_weights([file[f"arr_{i}"] for i in range(len(branch.weights))])
+
+
+def _branch(defended):
+    import tfdefense as td
+
+    return next(one for one in defended.layers if isinstance(one, td.layers.DetectorBranch))
+
+
+@functools.cache
+def _code():
+    """Changes with the code that attacks and that fits a branch, not with its comments or layout."""
+    import tfdefense as td
+
+    root, content = Path(td.__file__).parent, []
+    used = (
+        "detection",
+        "adversarial",
+        "decisions",
+        "calibration",
+        "contract",
+        "graph",
+        "layers/detector_branch",
+        "metrics/controls",
+    )
+    attacks = ("base", "deepfool", "dynamic", "gradients", "norms", "objectives", "projected", "starts")
+    files = [root / f"{name}.py" for name in (*used, *(f"attacks/{name}" for name in attacks))]
+    for file in (Path(__file__), *files):
+        tree = ast.parse(file.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, _DOCUMENTED) and ast.get_docstring(node) is not None:
+                node.body = node.body[1:]
+        content.append(ast.dump(tree))
+    return hashlib.sha256("".join(content).encode()).hexdigest()[:16]

@@ -1,0 +1,62 @@
+"""Every row of the papers, by its id: what it is, the protocols that measure it, and why one has no number."""
+
+from typing import NamedTuple
+
+PARTS = "a part of the system and not a number: "
+FIGURE = "a figure: "
+
+
+class Row(NamedTuple):
+    """A row; `reason` stands where no protocol has a number for it."""
+
+    what: str
+    protocols: tuple = ()
+    reason: str = ""
+
+
+ROWS = {
+    "N1": Row("RBF machines on inner layers", ("dnr",)),
+    "N2": Row("the combiner on scores that the base machines did not fit", ("dnr",)),
+    "N3": Row("rejection and its threshold", ("dnr", "dnr_trained")),
+    "N4": Row("the attack that knows the defense", ("dnr",)),
+    "N5": Row("security evaluation curves of DNN, NR and DNR", ("dnr",)),
+    "N6": Row("the networks", (), PARTS + "the recipes `mnist_dnr` and `cifar10_dnr`; their accuracies are rows of N5"),
+    "N7": Row("the problem in the plane; adversarial examples", (), FIGURE + "`python -m evaluation dnr` draws both"),
+    "N8": Row("machines, combiner and network trained together", ("dnr_trained",)),
+    "R1": Row("the loss", ("rce",)),
+    "R2": Row("confidence, non-ME and K-density; bandwidths", ("rce_bandwidth",)),
+    "R3": Row("rejection under a threshold", ("rce",)),
+    "R4": Row("oblivious attacks: accuracy, and distortion of Carlini-Wagner", ("rce",)),
+    "R5": Row("AUC of six attacks, two losses and three metrics", ("rce", "rce_bandwidth")),
+    "R6": Row("the white-box attack on K-density", ("rce",)),
+    "R7": Row("transfer between networks", ("rce",)),
+    "R8": Row("residual networks and their test errors", ("rce",)),
+    "R9": Row("t-SNE of the last hidden layer", ("rce",)),
+    "S1": Row("discrete codes of ReLUs", (), PARTS + "`td.layers.QuantizedReLU`"),
+    "S2": Row("the machine on codes", (), PARTS + "`td.layers.AdversaryMachine`"),
+    "S3": Row("detectors on several layers, joined", (), PARTS + "`td.SafetyNet(layers, join=...)`"),
+    "S4": Row("attacks of type I and II", (), PARTS + "the attacks of the rows of S5 and S6"),
+    "S5": Row("type II through a smooth surrogate, and by transfer", ("safetynet",)),
+    "S6": Row("detection against attack success; ROC curves", ("safetynet",)),
+    "S7": Row("the networks", ("safetynet",)),
+    "S8": Row("SceneProof: is an image with depth a real scene?", ("sceneproof",)),
+    "S9": Row("rates of fakes taken for real", ("sceneproof",)),
+    "O1": Row("the dustbin class", ("dustbin",)),
+    "O2": Row("interpolated samples", (), PARTS + "`td.data.interpolate`; what they add is in the rows of O6"),
+    "O3": Row("size and sources of the dustbin", ("dustbin",)),
+    "O4": Row("correct, rejected or error", ("dustbin",)),
+    "O5": Row("black-box attacks from an independent network", (), PARTS + "the attacks of the rows of O6"),
+    "O6": Row("accuracy, rejection and error for each attack", ("dustbin",)),
+    "O7": Row("two moons; interpolated samples; features in 3-D", (), FIGURE + "`python -m evaluation dustbin` draws all three"),
+    "O8": Row("the networks", (), PARTS + "the recipes `mnist_cuda` and `cifar10_vgg`; their accuracies are rows of O6"),
+    "O9": Row("a white-box attack on the dustbin; what changes of its training make of it", ("dustbin", "ranking")),
+    "M1": Row("the branch on a frozen classifier", (), PARTS + "`td.AdversaryDetector`; tests hold that no other weight moves"),
+    "M2": Row("static training on twins", (), PARTS + "`td.DetectorTraining` on `td.twins`; measured in the rows of M4"),
+    "M3": Row("the five adversaries", (), PARTS + "the attacks of the rows of M4 and M5"),
+    "M4": Row("detectability, also by depth of the branch", ("detector",)),
+    "M5": Row("fitted on one adversary, tested on another", ("detector",)),
+    "M6": Row("the dynamic adversary", (), PARTS + "`td.attacks.DynamicAdversary`; measured in the rows of M8"),
+    "M7": Row("dynamic adversary training", ("detector",)),
+    "M8": Row("static against dynamic detector", ("detector",)),
+    "M9": Row("the networks", ("detector",)),
+}

@@ -1,0 +1,301 @@
+"""What `evaluation/sceneproof.py` works with: pairs and forgeries, networks, detectors, and attacks on depth alone."""
+
+import functools
+
+import numpy as np
+
+from evaluation.runner.crafted import crafted
+
+MASK = (False, False, False, True)  # an attacker may change the depth
+LAYERS = {"Det A": ("fc7",), "Det B": ("fc6",), "Det C": ("pool5",), "Det ABC": ("fc7", "fc6", "pool5")}
+SYSTEMS = ("plain", "branch", *LAYERS)
+WATCHED_BY_BRANCH = "pool2"
+REJECTED = 0.1  # of held-out real pairs, as many as the paper's detectors reject
+STRONGEST = "type II, strongest"
+ATTACKS = (
+    "type I",
+    "type I transfer, fast sign",
+    "type I transfer, gradient",
+    "type II",
+    "type II transfer, fine-tuned",
+    "type II transfer, with a branch",
+    STRONGEST,
+)
+TYPE_ONE, TYPE_TWO = ATTACKS[:3], ATTACKS[3:6]
+SIZES = (1 / 255, 2 / 255, 4 / 255)
+FAR = 8  # times the size of the others, where nothing should stand
+
+
+class Setting:
+    """Samples, networks and detectors; what takes long is kept as a part or a model of the run.
+
+    Args:
+        networks: Paths of the classifier, of the other one that attacks are transferred from, and of the depth network.
+        learned: How many of the training scenes, in order, the depth network and the classifiers have seen.
+        number, few: Real pairs, and as many forged ones, that are attacked, and that the strongest attack is tried on.
+        epsilon: Size of the attacks; None is the one of `SIZES` under which the plain network fares most like the paper's, on
+            held-out pairs.
+        epochs: Of a branch, and of the tuning of the other network.
+    """
+
+    def __init__(self, context, networks, learned, number, few, epsilon, steps, epochs):
+        self.context, self.networks, self.learned = context, networks, learned
+        self.number, self.few, self.steps = number, min(few, number), steps
+        self.branch_epochs, self.tuning_epochs = epochs
+        self.held = {}
+        self.tried = {} if epsilon else context.part("sizes of attacks, on held-out pairs", self.by_size)
+        self.epsilon = epsilon or _as_in_the_paper(self.tried)
+
+    def by_size(self):
+        """What the plain network makes of held-out pairs under type I attacks of some sizes."""
+        held_out, found = self.scenes("held out"), {}
+        rows = np.random.default_rng(1).permutation(len(held_out.y))[:100]
+        x, y = held_out.x[rows], held_out.y[rows]
+        for size in SIZES:
+            x_adv = self.gradient(epsilon=size)(self.as_attacked(self.network("classifier")), x, y, mask=MASK).x_adv
+            found[str(size)] = rates(self.network("classifier"), _whole(x_adv), y)
+        return found
+
+    def network(self, name):
+        import keras
+
+        return self._once(name, lambda: keras.models.load_model(self.networks[name], compile=False))
+
+    def _once(self, name, make):
+        if name not in self.held:
+            self.held[name] = make()
+        return self.held[name]
+
+    @functools.cached_property
+    def pairs(self):
+        """Real pairs of both splits with the depth that the network guesses, by scene."""
+        from tfdefense.data import load, scenes
+
+        found, few = {}, {"train": self.learned[1] + 40, "test": 40}
+        for split in few:
+            real = scenes.by_scene(load(self.context.dataset, split, data_dir=self.context.data_dir)).x
+            real = real[: few[split]] if self.context.quick else real
+            guessed = self.network("depth").predict(real[..., : scenes.DEPTH], batch_size=64, verbose=0)
+            found[split] = real, guessed
+        return found
+
+    def scenes(self, part):
+        """Real and forged pairs: "fitted" on, "held out" of training, or "test"; those of one part from scenes of that part."""
+        from tfdefense.data import scenes
+
+        # Depth that the network has learned by heart is no guess: such scenes are not used.
+        cut = {"fitted": slice(*self.learned), "held out": slice(self.learned[1], None), "test": slice(None)}[part]
+        real, guessed = self.pairs["test" if part == "test" else "train"]
+        return self._once(part, lambda: scenes.real_and_forged(real[cut], predicted=guessed[cut], seed=7))
+
+    @functools.cached_property
+    def unfamiliar(self):
+        """The test scenes forged in each way that no network or detector has seen."""
+        from tfdefense.data import scenes
+
+        made = {kind: scenes.forge(self.pairs["test"][0], kind, seed=7) for kind in scenes.UNFAMILIAR}
+        return {kind: (x, np.zeros(len(x), "int32")) for kind, x in made.items()}
+
+    @functools.cached_property
+    def attacked(self):
+        """The test samples that are attacked: the first ones of each label in a random order."""
+        test = self.scenes("test")
+        order = np.random.default_rng(0).permutation(len(test.y) // 2)[: self.number]
+        rows = np.concatenate([order, order + len(test.y) // 2])
+        return test.x[rows], test.y[rows]
+
+    @property
+    def first(self):
+        """Rows of the samples attacked that the strongest attack is tried on: the first ones of each label."""
+        return np.concatenate([np.flatnonzero(self.attacked[1] == label)[: self.few] for label in (1, 0)])
+
+    def gradient(self, **options):
+        from tfdefense.attacks import PGD
+
+        # At a random point too: on pairs of whole values many edges of the first layer have no slope.
+        return PGD(**{"epsilon": getattr(self, "epsilon", None), "steps": self.steps, "starts": ("sample", "random")} | options)
+
+    def as_attacked(self, model):
+        """What an attacker searches on: pairs get to a model through files, and changes between whole parts of 255 are lost."""
+        from evaluation.papers.sceneproof.files import on_files
+
+        # Kept with the model, by whose number it is found again.
+        return self._once(id(model), lambda: (on_files(model), model))[0]
+
+    def crafted(self, name, attack, model, x, y, regardless=False):
+        return _whole(crafted(self.context, name, attack, self.as_attacked(model), x, y, mask=MASK, regardless=regardless).x_adv)
+
+    def system(self, name, network="classifier"):
+        """The plain network, or one with a detector that was fitted on type I attacks of that network."""
+        if name == "plain":
+            return self.network(network)
+        make, about = self._with_branch if name == "branch" else self._with_codes, f"{name} on the {network}"
+        return self._once(about, lambda: self.context.model(about, make, name, network))
+
+    def fitting(self, network):
+        """Clean pairs, those that were attacked, and real ones to calibrate on."""
+        clean = self.scenes("fitted")
+        x_adv = self.crafted(f"to fit on, {network}", self.gradient(starts="sample"), self.network(network), clean.x, clean.y)
+        # What is wrong from the start stays as it is: no sample of an attack.
+        attacked = (x_adv != _whole(clean.x)).reshape(len(x_adv), -1).any(-1)
+        held_out = self.scenes("held out")
+        return clean, x_adv[attacked], held_out.x[held_out.y == 1]
+
+    def _with_codes(self, name, network):
+        import tfdefense as td
+
+        clean, adversarial, real = self.fitting(network)
+        defended = td.SafetyNet(LAYERS[name], search=True).attach(self.network(network))
+        return td.adapt(defended, clean.x, clean.y, adversarial=adversarial, calibration=real, max_rejected=REJECTED)
+
+    def _with_branch(self, name, network):
+        import keras
+
+        import tfdefense as td
+
+        clean, adversarial, real = self.fitting(network)
+        keras.utils.set_random_seed(0)
+        defended = td.AdversaryDetector(WATCHED_BY_BRANCH, width=16, seed=0).attach(self.network(network))
+        trainer = td.DetectorTraining(defended)
+        x, labels = np.concatenate([clean.x, adversarial]), np.repeat([0, 1], [len(clean.x), len(adversarial)])
+        rate = keras.optimizers.schedules.CosineDecay(1e-3, self.branch_epochs * -(-len(x) // 64))
+        trainer.compile(keras.optimizers.Adam(rate, beta_1=0.99), jit_compile=False)
+        trainer.fit(x, labels, batch_size=64, epochs=self.branch_epochs, verbose=0)
+        td.calibrate(defended, real, max_rejected=REJECTED)
+        return defended
+
+    def _fine_tuned(self):
+        """The other network, which has learned to call its own adversarial pairs forged."""
+        import keras
+
+        clean, adversarial, _ = self.fitting("other")
+        keras.utils.set_random_seed(0)
+        # A copy: attacks of the same run are transferred from the network as it was.
+        tuned = keras.models.load_model(self.networks["other"], compile=False)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        tuned.compile(keras.optimizers.Adam(1e-4), loss, jit_compile=False)
+        x, y = np.concatenate([clean.x, adversarial]), np.concatenate([clean.y, np.zeros(len(adversarial), clean.y.dtype)])
+        tuned.fit(x, y, batch_size=32, epochs=self.tuning_epochs, verbose=0)
+        return tuned
+
+    def far(self, system, count=30):
+        """Some forged pairs under the strongest attack, so many times the size of the others, and their labels."""
+        x, y = self.attacked
+        rows = np.flatnonzero(y == 0)[:count]
+        search = self._strongest(system, FAR * self.epsilon)
+        return self.crafted(f"far, {system}", search, self.system(system), x[rows], y[rows]), y[rows]
+
+    def under(self, attack, system):
+        """What an attack makes of the samples, the strongest of the first ones alone.
+
+        Type I knows the plain network, type II the system.
+        """
+        from tfdefense.attacks import FGSM, Evade
+
+        x, y = self.attacked
+        if attack == "type I" or (system == "plain" and attack == "type II"):
+            return self.crafted("type I", self.gradient(), self.network("classifier"), x, y)
+        sources = {
+            # At a random point too, as the others.
+            "type I transfer, fast sign": lambda: (FGSM(self.epsilon, starts=("sample", "random")), self.network("other")),
+            "type I transfer, gradient": lambda: (self.gradient(), self.network("other")),
+            "type II transfer, fine-tuned": lambda: (self.gradient(), self.context.model("other, fine-tuned", self._fine_tuned)),
+            "type II transfer, with a branch": lambda: (
+                self.gradient(objective=Evade(), starts="sample"),
+                self.system("branch", "other"),
+            ),
+        }
+        if attack in sources:
+            search, source = sources[attack]()
+            return self.crafted(attack, search, source, x, y, regardless=True)
+        if attack == STRONGEST:
+            return self.crafted(f"{attack}, {system}", self._strongest(system), self.system(system), x[self.first], y[self.first])
+        return self.crafted(f"{attack}, {system}", self._paper(system), self.system(system), x, y)
+
+    def _paper(self, system):
+        """Gradient descent on classifier and detector; through a smooth stand-in where these are codes."""
+        from tfdefense.attacks import Evade, Through
+
+        search = self.gradient(objective=Evade(), starts="sample", early_stop=True)
+        return search if system == "branch" else Through(search)
+
+    def _strongest(self, system, epsilon=None):
+        from tfdefense.attacks import Evade, LogSumExp, Margin, OrthogonalPGD, Strongest, Through
+
+        epsilon, options = epsilon or self.epsilon, {"starts": "all", "early_stop": True}
+        if system == "plain":
+            return self.gradient(epsilon=epsilon, objective=Margin(), **options)
+        search, joined = (self.gradient(epsilon=epsilon, objective=one, **options) for one in (Evade(), LogSumExp()))
+        turns = OrthogonalPGD(epsilon, steps=self.steps, starts="all")
+        if system != "branch":
+            search, joined, turns = Through(search), *(Through(one, straight_through=True) for one in (joined, turns))
+        return Strongest([turns, joined, search], until_success=True)
+
+    @property
+    def harmless(self):
+        """Real test pairs after changes that nobody would call an attack, by name."""
+        from tfdefense.data import scenes
+        from tfdefense.metrics import harmless
+
+        real = self.scenes("test").x[self.scenes("test").y == 1]
+        found = {}
+        for size in (1 / 255, self.epsilon):
+            noisy = real.copy()
+            noisy[..., scenes.DEPTH :] = harmless(real[..., scenes.DEPTH :], size, "sign")
+            found[f"depth with sign noise of {size * 255:g}/255"] = noisy
+        for name, change in (("mirrored, cropped, brightened", scenes.vary_pair), ("zoomed", scenes.zoomed_pair)):
+            changed = [change(scenes.whole(pair), np.random.default_rng([0, row])) for row, pair in enumerate(real)]
+            found[name] = (np.stack(changed) / np.float32(255)).astype("float32")
+        return found
+
+
+def _whole(x):
+    """As files hold it: whole parts of 255."""
+    from tfdefense.data import scenes
+
+    return (scenes.whole(x) / np.float32(255)).astype("float32")
+
+
+def _as_in_the_paper(tried):
+    """The size under which the plain network is wrong about as often as the paper's, of both labels together."""
+    from evaluation.papers.sceneproof.numbers import rate
+
+    known = sum(rate("type I", "plain", name) for name in ("F->T", "T->F"))
+    return float(min(tried, key=lambda size: abs(tried[size]["F->T"] + tried[size]["T->F"] - known)))
+
+
+def rates(model, x, y):
+    """The paper's rates, what is rejected of each label in all, how often the classifier alone is right, and the labels."""
+    import tfdefense as td
+
+    outcomes = td.evaluate(model, x, y)
+    real, forged = y == 1, y == 0
+    shares = {
+        "F->T": outcomes.label[forged] == 1,
+        "T->F": outcomes.label[real] == 0,
+        "T->T rejected": (outcomes.label[real] == -1) & (outcomes.guess[real] == 1),
+        "T rejected": outcomes.label[real] == -1,
+        "F rejected": outcomes.label[forged] == -1,
+        "right before rejection": outcomes.guess == y,
+    }
+    return {name: float(share.mean()) if len(share) else None for name, share in shares.items()} | {
+        "label": outcomes.label.tolist()
+    }
+
+
+def flags(setting, x, y):
+    """Tables 2 and 3: how often the classifier is right, and how often detectors A and B take samples for adversarial; and C."""
+    import tfdefense as td
+
+    a, b, c = (td.evaluate(setting.system(name), x, y) for name in ("Det A", "Det B", "Det C"))
+    either, true = a.rejected | b.rejected, a.guess == 1
+    return {
+        "right": float((a.guess == y).mean()),
+        "B": float(b.rejected.mean()),
+        "A": float(a.rejected.mean()),
+        "A and B": float((a.rejected & b.rejected).mean()),
+        "A or B": float(either.mean()),
+        "A or B, of those taken for true": float(either[true].mean()) if true.any() else None,
+        "C": float(c.rejected.mean()),
+        "taken for true": int(true.sum()),
+    }

@@ -1,0 +1,191 @@
+"""The generated parts of pages that people write: tables of docs/results and the README, and the rows as CSV beside them.
+
+Between two marks, `<!-- begin NAME-SET: TABLE -->` and `<!-- end -->`, stands what a function made of the results. `about`, `goals`
+and `pictures` exist for every protocol; the others are in `TABLES` of the package's `tables.py`, functions of `Results` by protocol and name, as those that draw are in its `PICTURES`.
+"""
+
+import csv
+import functools
+import importlib
+import io
+import re
+from pathlib import Path
+
+from evaluation.runner import goals, results
+from evaluation.runner.rows import Results
+from tfdefense import _cache
+from tfdefense._files import write_text
+
+_BLOCK = re.compile(r"(<!-- begin (?P<name>[^:>]+): (?P<table>[^>]+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+_CSV = ("table", "row", "system", "detector", "base", "attack", "norm", "epsilon", "knowledge", "starts", "perturbation", "ood")
+_CSV_VALUES = ("metric", "value", "deviation", "interval", "n", "seed", "paper", "flags", "note")
+
+
+def cell(value):
+    """A value as a table shows it."""
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def markdown(head, lines):
+    """A table: names of the columns, and lines of values."""
+    every = [head, ["---"] * len(head), *([cell(value) for value in line] for line in lines)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in every)
+
+
+def number(row, digits=3):
+    """The value of a row, what it is worth, and the paper's beside it."""
+    if row is None:
+        return "-"
+    text = "-" if row.value is None else f"{row.value:.{digits}f}" if abs(row.value) < 100 else f"{row.value:.0f}"
+    if row.deviation is not None:
+        text += f" ± {row.deviation:.{digits}f}"
+    elif row.interval:
+        text += f" [{row.interval[0]:.{digits}f}, {row.interval[1]:.{digits}f}]"
+    if row.flags:
+        text = f"≤ {text}"
+    return text if row.paper is None else f"{text} (paper {row.paper:.{digits}f})"
+
+
+def pivot(rows, down, across, show=number, names=None):
+    """A table of rows by two fields: `down` (one or several fields) gives the lines, `across` the columns.
+
+    Two rows in one cell are an error: name one more field.
+    """
+    down = (down,) if isinstance(down, str) else down
+    lines, columns = {}, dict.fromkeys(row.get(across) for row in rows)
+    for row in rows:
+        at = lines.setdefault(tuple(row.get(name) for name in down), {})
+        if row.get(across) in at:
+            raise ValueError(f"Two rows belong into one cell: {row.about()}. Name one more field in `down`, or fewer rows.")
+        at[row.get(across)] = row
+    names = names or {}
+    head = [*down, *(names.get(column, cell(column)) for column in columns)]
+    return markdown(head, [[*key, *(show(found.get(column)) for column in columns)] for key, found in lines.items()])
+
+
+def about(found):
+    """How the results were made, and whether by the code that is here now."""
+    content = found.about
+    command = f"python -m evaluation {content['protocol']} --dataset {content['dataset']} {content.get('options', '')}".rstrip()
+    # The last run may have gone on where others stopped, or have had several processes: then its parts took longer.
+    parts = sum(content.get("parts", {}).values())
+    took = f"{content['seconds']} s" + (f" (its parts {parts:.0f} s)" if parts > content["seconds"] else "")
+    versions = ", ".join(f"{name} {version}" for name, version in content["versions"].items())
+    lines = [f"`{command}`: {took} on {content['machine']}; commit {content['commit']}; {versions}.", "", age(content)]
+    settings = {name: value for name, value in content["settings"].items() if name != "quick"}
+    if settings:
+        lines += [
+            "",
+            "<details><summary>Settings</summary>",
+            "",
+            markdown(("setting", "value"), settings.items()),
+            "",
+            "</details>",
+        ]
+    return "\n".join(lines)
+
+
+def age(content):
+    """Whether the modules that made the results have changed since."""
+    if not content.get("code"):
+        return "**Older code**: made before the modules of a run were recorded with it."
+    changed = _cache.changed(content["code"])
+    if not changed:
+        return "Made by the code that is here."
+    return f"**Older code**: of the {len(content['code'])} modules that made these results {len(changed)} have changed since."
+
+
+def pictures(found):
+    """What the protocol drew, as one paragraph."""
+    paths = sorted((results.RESULTS / found.name).glob("*.png"))
+    shown = (
+        f'<img src="../../evaluation/results/{found.name}/{path.name}" alt="{path.stem}" title="{path.stem}" width="400">'
+        for path in paths
+    )
+    return "\n".join(shown)
+
+
+def _package(found):
+    from evaluation.runner.command import protocols
+
+    return protocols()[found.about["protocol"]][0].rpartition(".")[0]
+
+
+def _goals(found):
+    module = importlib.import_module(f"{_package(found)}.goals")
+    return goals.table(module.GOALS[found.about["protocol"], found.about["dataset"]], found)
+
+
+def _tables(found):
+    return importlib.import_module(f"{_package(found)}.tables")
+
+
+def _table(name, found):
+    tables = _tables(found).TABLES[found.about["protocol"]]
+    if name not in tables:
+        raise ValueError(f"{found.about['protocol']} has the tables {', '.join(tables)}. Received {name!r}.")
+    return tables[name](found)
+
+
+def made(name, table):
+    """What stands between the marks."""
+    if name == "every":
+        from evaluation.runner.summary import BLOCKS
+
+        return BLOCKS[table](results.RESULTS)
+    path = results.RESULTS / f"{name}.json"
+    if not path.exists():
+        return "Not measured yet."
+    found = _read(path, path.stat().st_mtime_ns)
+    build = {"about": about, "goals": _goals, "pictures": pictures}.get(table) or functools.partial(_table, table)
+    return build(found)
+
+
+@functools.cache
+def _read(path, changed):
+    return Results.load(path)
+
+
+def rendered(text):
+    """The text with what stands between its marks made anew."""
+    return _BLOCK.sub(lambda block: f"{block[1]}{made(block['name'], block['table'])}\n{block[5]}", text)
+
+
+def as_csv(found):
+    """All rows of a result."""
+    further = list(dict.fromkeys(name for row in found.rows for name in row.settings))
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*_CSV, *further, *_CSV_VALUES])
+    for row in found.rows:
+        values = [row.get(name) for name in (*_CSV, *further, *_CSV_VALUES)]
+        writer.writerow("; ".join(map(str, value)) if isinstance(value, tuple | list) else value for value in values)
+    return out.getvalue()
+
+
+def files():
+    """Every file that is made from the results, and its text."""
+    for path in (*sorted(results.PAGES.glob("*.md")), results.ROOT / "README.md"):
+        if path.exists():
+            yield path, rendered(path.read_text())
+    for path in sorted(Path(results.RESULTS).glob("*.json")):
+        found = _read(path, path.stat().st_mtime_ns)
+        yield results.PAGES / f"{path.stem}.csv", as_csv(found)
+        for name, draw in getattr(_tables(found), "PICTURES", {}).get(found.about["protocol"], {}).items():
+            yield results.PAGES / f"{path.stem}-{name}.svg", draw(found)
+
+
+def write():
+    """Makes them anew and returns the paths of those that changed."""
+    changed = []
+    for path, text in files():
+        if not path.exists() or path.read_text() != text:
+            write_text(path, text)
+            changed.append(path)
+    return changed

@@ -1,0 +1,175 @@
+"""Results as data: a row has fields, not a sentence. Rows are written by protocols and looked up by pages and goals."""
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+KNOWLEDGE = ("", "oblivious", "adaptive", "black box")
+NORMS = ("", "linf", "l2", "l0")
+# What a number can be. A new one gets a line here, so that one thing has one name in all results.
+METRICS = {
+    "accuracy": "share of samples whose label is right; a rejected one is not",
+    "robust accuracy": "share of samples right or rejected under attack",
+    "error rate": "share of samples neither right nor rejected",
+    "success rate": "share of samples on which the attack succeeded",
+    "undetected rate": "share of successful attacks that are not rejected",
+    "rejection rate": "share of samples rejected",
+    "false-positive rate": "share of clean or benignly perturbed samples rejected",
+    "detection accuracy": "accuracy of a detector on equally many clean and attacked samples",
+    "AUROC": "area under the ROC curve of a detector score",
+    "median distance": "median size of the smallest perturbation that succeeds",
+    "mean distance": "mean size of the perturbations that succeed",
+    "distance ratio": "one system's distance over another's",
+    "zero-gradient rate": "share of samples without a gradient",
+    "time ratio": "time over that of the undefended model",
+    "seconds": "wall time",
+    "count": "a number of things",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number and what it is a number of.
+
+    Attributes:
+        table: The paper's own, such as `pang2018.table2`, or that of a benchmark, such as `board`.
+        metric: One of `METRICS`.
+        value: The number; None where there is none, with a `note` that says why.
+        row: Id of the paper's result in the list of all of them, such as "N5".
+        system: The defense, or what stands in its place.
+        detector: Which of its detectors or variants.
+        base: How the classifier was trained.
+        attack, norm, epsilon, knowledge, starts: The attack, if there was one.
+        perturbation: The kind of benign perturbation, of size `epsilon`.
+        ood: Name of the out-of-distribution set.
+        settings: Further conditions by name, such as {"threshold": 0.5, "fitted on": "FGSM"}.
+        interval, deviation, n, seed: What the number is worth.
+        paper: The number of the paper.
+        flags: Checks on the attack that failed, by name.
+        note: For people alone: nothing reads it.
+    """
+
+    table: str
+    metric: str
+    value: float | None
+    row: str = ""
+    system: str = ""
+    detector: str = ""
+    base: str = ""
+    attack: str = ""
+    norm: str = ""
+    epsilon: float | None = None
+    knowledge: str = ""
+    starts: str = ""
+    perturbation: str = ""
+    ood: str = ""
+    settings: dict = field(default_factory=dict)
+    interval: tuple | None = None
+    deviation: float | None = None
+    n: int | None = None
+    seed: int | None = None
+    paper: float | None = None
+    flags: tuple = ()
+    note: str = ""
+
+    def __post_init__(self):
+        _one_of("metric", self.metric, METRICS)
+        _one_of("knowledge", self.knowledge, KNOWLEDGE)
+        _one_of("norm", self.norm, NORMS)
+        if not self.table:
+            raise ValueError("A row must name its `table`, such as 'pang2018.table2'. Received none.")
+        for name in ("value", "epsilon", "deviation", "paper"):
+            number = getattr(self, name)
+            if number is not None and (isinstance(number, str | bool) or not math.isfinite(number)):
+                raise ValueError(f"`{name}` must be a finite number or None. Received {number!r} in {self.about()}.")
+        if self.value is None and not self.note:
+            raise ValueError(f"A row without a value must say why in `note`. Received {self.about()}.")
+
+    def key(self):
+        """What the number is a number of: no two rows of a result may have the same."""
+        told = {name: getattr(self, name) for name in _KEYS}
+        return json.dumps(told | {"settings": self.settings}, sort_keys=True, default=str)
+
+    def about(self):
+        """The fields that are set, to read."""
+        named = {name: getattr(self, name) for name in ("table", *_KEYS)} | self.settings
+        return ", ".join(f"{name} {value}" for name, value in named.items() if value not in ("", None))
+
+    def get(self, name):
+        return getattr(self, name) if name in _FIELDS else self.settings.get(name)
+
+    def plain(self):
+        """As it stands in JSON: what is not set is left out."""
+        full = {name: getattr(self, name) for name in _FIELDS}
+        return {name: value for name, value in full.items() if name == "value" or value not in ("", None, (), {}, [])}
+
+
+_FIELDS = tuple(one.name for one in dataclasses.fields(Row))
+_WORTH = {"value", "settings", "interval", "deviation", "n", "paper", "flags", "note"}
+_KEYS = tuple(name for name in _FIELDS if name not in _WORTH)
+
+
+def make(table, metric, value, **fields):
+    """A row; names that are no fields of it become its `settings`, an underscore for a space."""
+    own = {name: fields.pop(name) for name in list(fields) if name in _FIELDS}
+    settings = {name.replace("_", " "): each for name, each in fields.items() if each not in ("", None)}
+    return Row(table, metric, value, **own | {"settings": own.get("settings", {}) | settings})
+
+
+def _one_of(name, value, known):
+    if value not in known:
+        raise ValueError(f"`{name}` of a row must be one of {', '.join(map(repr, known))}. Received {value!r}.")
+
+
+class Results:
+    """What one protocol found on one data set.
+
+    Attributes:
+        rows: Its `Row`s.
+        about: Everything else that stands in the file: settings, commit, versions.
+    """
+
+    def __init__(self, content, name="results"):
+        self.name = name
+        self.about = {key: value for key, value in content.items() if key != "rows"}
+        self.rows = [Row(**row | {"flags": tuple(row.get("flags", ()))}) for row in content["rows"]]
+
+    @staticmethod
+    def load(path):
+        path = Path(path)
+        return Results(json.loads(path.read_text()), path.stem)
+
+    @property
+    def settings(self):
+        return self.about.get("settings", {})
+
+    def all(self, **fields):
+        """Rows whose fields or settings are these; a tuple, set or list stands for any of its values."""
+        wanted = {name.replace("_", " ") if name not in _FIELDS else name: value for name, value in fields.items()}
+        return [row for row in self.rows if all(_fits(row.get(name), value) for name, value in wanted.items())]
+
+    def one(self, **fields):
+        """The row of these fields; an error that names what there is where it is not one."""
+        found = self.all(**fields)
+        if len(found) != 1:
+            near = "; ".join(row.about() for row in (found or self.rows)[:4])
+            raise KeyError(f"Expected one row of {self.name} with {fields}. Found {len(found)}, such as: {near}.")
+        return found[0]
+
+    def __call__(self, **fields):
+        """The number of the row of these fields."""
+        return self.one(**fields).value
+
+    def values(self, by, **fields):
+        """Numbers of all rows of these fields, by one more field."""
+        return {row.get(by): row.value for row in self.all(**fields)}
+
+
+def _fits(found, wanted):
+    if isinstance(wanted, list | tuple | set | frozenset):
+        return found in wanted
+    if isinstance(found, float) or isinstance(wanted, float):
+        return found is not None and wanted is not None and not isinstance(found, str) and math.isclose(found, wanted, rel_tol=1e-9)
+    return found == wanted

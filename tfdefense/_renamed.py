@@ -1,0 +1,34 @@
+"""Old names that go on working for one version, with a word on the new ones."""
+
+import functools
+import warnings
+
+
+def renamed_keywords(**new):
+    """For a function whose keywords have new names, `old="new"`: the old one still works, with a DeprecationWarning."""
+
+    def decorate(function):
+        @functools.wraps(function)
+        def renamed(*args, **options):
+            for old in new.keys() & options.keys():
+                if new[old] in options:
+                    raise TypeError(f"`{old}` is the old name of `{new[old]}`. Received both. Leave `{old}` out.")
+                warnings.warn(f"`{old}` is now called `{new[old]}`, and goes with the next version.", DeprecationWarning, stacklevel=2)
+                options[new[old]] = options.pop(old)
+            return function(*args, **options)
+
+        return renamed
+
+    return decorate
+
+
+def renamed_options(arguments, tell, **new):
+    """The arguments of a command line with the new names of its options, `old="new"`; `tell` gets a line for each old one."""
+    found = []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if name.startswith("--") and name[2:] in new:
+            tell(f"warning: {name} is now called --{new[name[2:]]}, and goes with the next version.")
+            argument = f"--{new[name[2:]]}{equals}{value}"
+        found.append(argument)
+    return found
