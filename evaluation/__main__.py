@@ -7,7 +7,7 @@ import sys
 # Before TensorFlow is imported, which without AVX-512 computes without oneDNN, up to twice as slowly.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-from evaluation.runner.command import main  # noqa: E402
+from evaluation.runner.command import main
 
 if __name__ == "__main__":
     # Ended from outside, as by `kill`, Python would leave the processes behind that it has begun.

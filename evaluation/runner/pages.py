@@ -1,7 +1,8 @@
 """The generated parts of pages that people write: tables of docs/results and the README, and the rows as CSV beside them.
 
 Between two marks, `<!-- begin NAME-SET: TABLE -->` and `<!-- end -->`, stands what a function made of the results. `about`, `goals`
-and `pictures` exist for every protocol; the others are in `TABLES` of the package's `tables.py`, functions of `Results` by protocol and name, as those that draw are in its `PICTURES`.
+and `pictures` exist for every protocol. The others are in the package's `tables.py`: `TABLES[protocol][name]` is a function of
+`Results` that gives Markdown, `PICTURES[protocol][name]` one that gives an SVG.
 """
 
 import csv
