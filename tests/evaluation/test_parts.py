@@ -99,6 +99,7 @@ def test_a_ray_cluster_that_loses_a_node_gives_the_same():
         def done(name, result):
             if not killed:
                 killed.append(len(cluster.list_all_nodes()))
+                time.sleep(0.7)  # In the middle of its next part.
                 cluster.remove_node(lost, allow_graceful=False)
 
         assert run_parts(slow, executor, done) == CUBES
