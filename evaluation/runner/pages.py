@@ -112,19 +112,19 @@ def pictures(found):
     return "\n".join(shown)
 
 
-def _package(found):
+def package(found):
     from evaluation.runner.command import protocols
 
     return protocols()[found.about["protocol"]][0].rpartition(".")[0]
 
 
 def _goals(found):
-    module = importlib.import_module(f"{_package(found)}.goals")
+    module = importlib.import_module(f"{package(found)}.goals")
     return goals.table(module.GOALS[found.about["protocol"], found.about["dataset"]], found)
 
 
 def _tables(found):
-    return importlib.import_module(f"{_package(found)}.tables")
+    return importlib.import_module(f"{package(found)}.tables")
 
 
 def _table(name, found):

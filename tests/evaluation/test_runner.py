@@ -1,20 +1,19 @@
 import contextlib
-import dataclasses
 import json
 import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from evaluation import __main__ as runner
-from evaluation.runner import results
+from evaluation.runner import command as runner
+from evaluation.runner import pages, results
 from evaluation.runner.context import Context
+from evaluation.runner.parts import Local
 
 COMMON = {"dataset": "", "quick": False, "samples": None, "data_dir": None, "output": None}
 
@@ -22,8 +21,9 @@ COMMON = {"dataset": "", "quick": False, "samples": None, "data_dir": None, "out
 @pytest.fixture
 def places(tmp_path, monkeypatch):
     """The real results stay as they are."""
-    for name, path in (("RESULTS", "results"), ("PAGE", "RESULTS.md"), ("UNTRACKED", "runs")):
+    for name, path in (("RESULTS", "results"), ("PAGES", "pages"), ("UNTRACKED", "runs")):
         monkeypatch.setattr(results, name, tmp_path / path)
+    monkeypatch.setattr(pages, "write", list)
     monkeypatch.setattr(results, "commit", lambda: "abc")
     return tmp_path
 
@@ -34,13 +34,13 @@ def protocol(run, datasets=("digits", "mnist")):
 
 def one_row(context):
     context.settings["size"] = 3
-    context.row("X1", "accuracy", 0.5, paper=0.25, samples=context.samples_or(100, 10), note="as said")
-    context.curve("X2", "accuracy against size", [0, 1], [1.0, float("nan")], deviation=[0.0, 0.1])
+    context.row("own", "accuracy", 0.5, row="X1", paper=0.25, n=context.samples_or(100, 10), fitted_on="FGSM", note="as said")
+    context.curve("own", "false-positive rate", [0, 1], "accuracy", [1.0, float("nan")], system="DNR")
 
 
 def context(path, **changes):
     values = {"protocol": "p", "dataset": "digits", "quick": False, "samples": None, "data_dir": None}
-    return Context(**(values | {"output": path, "kept": path / "parts"} | changes))
+    return Context(**(values | {"output": path, "cache": path / "parts"} | changes))
 
 
 def test_run_writes_the_agreed_json(places):
@@ -49,24 +49,27 @@ def test_run_writes_the_agreed_json(places):
     content = json.loads(path.read_text())
     assert (content["protocol"], content["dataset"], content["commit"]) == ("p", "digits", "abc")
     assert content["settings"] == {"quick": False, "size": 3}
-    assert content["rows"] == [{"row": "X1", "what": "accuracy", "ours": 0.5, "paper": 0.25, "samples": 100, "note": "as said"}]
-    assert content["series"][0]["y"] == [1.0, None], "JSON has no NaN"
+    row = {"table": "own", "row": "X1", "metric": "accuracy", "value": 0.5, "paper": 0.25, "n": 100, "note": "as said"}
+    assert content["rows"] == [row | {"settings": {"fitted on": "FGSM"}}]
+    assert content["curves"] == [
+        {"table": "own", "metric": "accuracy", "system": "DNR", "x name": "false-positive rate", "x": [0, 1], "y": [1.0, None]}
+    ], "JSON has no NaN"
     assert {"python", "keras", "tensorflow", "tfdefense"} <= set(content["versions"])
-    assert "accuracy" in (places / "RESULTS.md").read_text(), "a full run renders the page anew"
+    assert content["code"]["evaluation/runner/context.py"], "the modules that were used"
 
 
 def test_quick_run_goes_elsewhere(places):
     path = runner.execute("p", protocol(one_row), **COMMON | {"quick": True})
     assert path == places / "runs" / "p-digits.json"
-    assert json.loads(path.read_text())["rows"][0]["samples"] == 10
-    assert not (places / "results").exists() and not (places / "RESULTS.md").exists()
+    assert json.loads(path.read_text())["rows"][0]["n"] == 10
+    assert not (places / "results").exists() and not (places / "pages").exists()
     with pytest.raises(ValueError, match="`--output` of a quick run must not be"):
         runner.execute("p", protocol(one_row), **COMMON | {"quick": True, "output": places / "results"})
 
 
 def test_samples_asked_for_win(places):
     path = runner.execute("p", protocol(one_row), **COMMON | {"samples": 7})
-    assert json.loads(path.read_text())["rows"][0]["samples"] == 7
+    assert json.loads(path.read_text())["rows"][0]["n"] == 7
 
 
 def test_protocol_without_rows_writes_nothing(places):
@@ -98,13 +101,13 @@ def test_interrupted_protocol_keeps_its_finished_parts(places):
             if fail and name == "second":
                 raise KeyboardInterrupt
             found = context.part(name, lambda name=name: measured.append(name) or {"value": len(measured)})
-            context.row("X", name, found["value"])
+            context.row("own", "count", found["value"], system=name)
 
     with pytest.raises(KeyboardInterrupt):
         runner.execute("p", protocol(run), **COMMON, fail=True)
     path = runner.execute("p", protocol(run), **COMMON, fail=False)
     assert measured == ["first", "second"]
-    assert [row["ours"] for row in json.loads(path.read_text())["rows"]] == [1, 2]
+    assert [row["value"] for row in json.loads(path.read_text())["rows"]] == [1, 2]
     runner.execute("p", protocol(run), **COMMON, fail=False)
     assert measured == ["first", "second"] * 2, "a finished run leaves no parts for the next"
 
@@ -138,8 +141,8 @@ def test_run_tells_how_far_it_is(places, capsys):
     """By the times of the last run of that protocol, at the pace of this one."""
 
     def two_parts(context):
-        context.row("X1", "first", context.part("first", lambda: 1))
-        context.row("X1", "second", context.part("second", lambda: 2))
+        for name, value in context.parts({"first": (int, 1), "second": (int, 2)}).items():
+            context.row("own", "count", value, system=name)
 
     path = runner.execute("p", protocol(two_parts), **COMMON)
     content = json.loads(path.read_text())
@@ -147,26 +150,49 @@ def test_run_tells_how_far_it_is(places, capsys):
     path.write_text(json.dumps(content | {"parts": {"first": 100.0, "second": 6000.0, "third": 6000.0}}))
     here = context(places / "results")
     here.part("first", lambda: 1)
-    here.parts["first"] = 50.0
+    here.seconds["first"] = 50.0
     assert here.progress() == "part 1 of 3, about 100 min left"
-    here.workers = 2
+    here.executor = Local(2)
     assert here.progress() == "part 1 of 3, about 50 min left"
     here.forget_parts()
     assert not list((places / "results" / "parts").iterdir())
 
 
-def test_each_process_gets_a_gpu(tmp_path, monkeypatch):
-    from evaluation.runner import workers
+def test_parts_go_to_who_works_on_them_and_come_back_from_the_cache(places):
+    here = context(places, executor=Local(2))
+    try:
+        assert here.parts({"a": (pow, 2, 5), "b": (pow, 3, 2)}) == {"a": 32, "b": 9}
+    finally:
+        here.executor.close()
+    again = context(places)
+    assert again.parts({"a": (pow, 0, 1), "b": (pow, 0, 1)}) == {"a": 32, "b": 9}, "measured again"
 
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    assert [workers._one_of(workers.gpus(), index)["CUDA_VISIBLE_DEVICES"] for index in range(3)] == ["4", "7", "4"]
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert workers._one_of(workers.gpus(), 1) == {}, "no GPU here"
-    tool = tmp_path / "nvidia-smi"
-    tool.write_text("#!/bin/sh\necho 'GPU 0: one (UUID: a)'\necho 'GPU 1: two (UUID: b)'\n")
-    tool.chmod(0o755)
-    assert workers.gpus() == ["0", "1"]
+
+def test_part_of_other_code_is_measured_again(places):
+    here = context(places)
+    assert here.part("a", lambda: 1) == 1
+    (path,) = (places / "parts").glob("*.json")
+    content = json.loads(path.read_text())
+    assert content["code"]["evaluation/runner/context.py"]
+    content["code"]["evaluation/runner/context.py"] = "another"
+    path.write_text(json.dumps(content))
+    assert here.part("a", lambda: 2) == 2
+
+
+def test_crafted_samples_are_named_by_their_content(places, classifier, held_out):
+    from tfdefense.attacks import FGSM
+
+    here = context(places)
+    x, y = held_out.x[:4], held_out.y[:4]
+    first = here.adversarial("one", FGSM(0.1), classifier, x, y)
+    (path,) = (places / "crafted").glob("*.npz")
+    again = here.adversarial("one", FGSM(0.1), classifier, x, y)
+    assert (again.x_adv == first.x_adv).all() and len(list((places / "crafted").glob("*.npz"))) == 1
+    longer = first.lengthened(2.0)
+    assert np.allclose(longer.x_adv, np.clip(x + 2 * (first.x_adv - x), 0, 1), atol=1e-6)
+    here.adversarial("one", FGSM(0.2), classifier, x, y)
+    here.adversarial("one", FGSM(0.1), classifier, x[:3], y[:3])
+    assert len(list((places / "crafted").glob("*.npz"))) == 3
 
 
 def test_parts_of_other_settings_are_not_taken(places):
@@ -187,9 +213,9 @@ def test_unknown_protocol_suggests_the_nearest(capsys):
 
 def test_every_protocol_says_what_it_is_and_builds_its_command():
     found = runner.protocols()
-    assert "speed" in found and not {"results", "context", "networks", "peers"} & set(found)
-    for name, line in found.items():
-        assert line, f"evaluation/{name}.py needs a docstring: its first paragraph is the help"
+    assert {"speed", "dnr", "dnr_trained"} <= set(found) and not {"results", "context", "networks", "speed_peers"} & set(found)
+    for name, (module, line) in found.items():
+        assert line, f"{module} needs a docstring: its first paragraph is the help"
         assert runner._command(name).__signature__.parameters["dataset"].default
 
 
@@ -212,64 +238,6 @@ def test_bad_input_ends_with_one_line_and_code_2(places, capsys):
         runner.main(["speed", "--dataset", "cifar"])
     assert stop.value.code == 2
     assert capsys.readouterr().err == "`speed` knows the data sets mnist, digits. Received 'cifar'.\n"
-
-
-def test_processes_share_the_parts_of_a_run(places):
-    """They begin at the two ends, nobody measures what another has, and who comes second to a part waits for it."""
-    measured = []
-
-    def walk(number):
-        mine = dataclasses.replace(context(places), worker=number, workers=2)
-        for name in mine.turn("abcd"):
-            mine.part(name, lambda name=name: measured.append((number, name)) or time.sleep(0.2))
-
-    threads = [threading.Thread(target=walk, args=(number,)) for number in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(name for _, name in measured) == list("abcd")
-    assert {(0, "a"), (1, "d")} <= set(measured), "both began at the same end"
-
-
-def test_helper_writes_nothing(places):
-    assert runner.execute("p", protocol(one_row), **COMMON, worker=1, workers=2) is None
-    assert not (places / "results").exists()
-
-
-def test_processes_of_one_run_are_told_its_commit_and_share_of_the_cores(tmp_path, monkeypatch):
-    """The names of parts hold it: had somebody committed between their starts, each would measure all of them."""
-    from evaluation.runner import networks, workers
-
-    told = []
-
-    class Process:
-        def __init__(self, command, cwd, env):
-            told.append((command[-2:], env[results.COMMIT]))
-
-        terminate = wait = lambda self: None
-
-    monkeypatch.setattr(workers, "subprocess", types.SimpleNamespace(Popen=Process))
-    monkeypatch.setattr(workers, "gpus", lambda: [])
-    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
-        monkeypatch.setenv(name, "1")
-    place = {}
-
-    def run(command, cwd, env, **_):
-        place.update(env)
-        return types.SimpleNamespace(returncode=0, stdout="model.keras\n")
-
-    monkeypatch.setattr(networks, "subprocess", types.SimpleNamespace(run=run, PIPE=None))
-    for processes, shared, limited in ((1, False, True), (2, True, True), (2, False, False)):
-        place.clear()
-        made = Context("dnr", "digits", True, None, None, tmp_path, tmp_path, workers=processes)
-        made.network("digits", shared=shared)
-        assert {place.get(name) for name in networks.THREADS} == {"1" if limited else None}, "what the user set, or a share"
-    own = results.commit()
-    with workers.helped(["dnr"], 2, "abc+changes"):
-        assert told == [(["--worker", "1"], "abc+changes")]
-    monkeypatch.setenv(results.COMMIT, "abc+changes")
-    assert own != results.commit() == "abc+changes"
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are counted in /proc")
