@@ -23,8 +23,14 @@ METRICS = {
     "mean distance": "mean size of the perturbations that succeed",
     "distance ratio": "one system's distance over another's",
     "zero-gradient rate": "share of samples without a gradient",
-    "time ratio": "time over that of the undefended model",
+    "target rate": "share of samples that reached the class that was asked for",
+    "time ratio": "CPU time over that of what it is compared with",
+    "passes": "CPU time in compiled forward and backward passes of the model",
+    "wall passes": "the same by wall time",
+    "throughput ratio": "throughput over that of stock Keras fit",
+    "iterations": "mean iterations of an attack",
     "seconds": "wall time",
+    "CPU seconds": "CPU time, all threads of the process",
     "count": "a number of things",
 }
 

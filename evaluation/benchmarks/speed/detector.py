@@ -1,4 +1,4 @@
-"""For `evaluation/speed_defenses.py`: what a step of dynamic adversary training costs, beside its parts measured alone.
+"""For `speed_defenses`: what a step of dynamic adversary training costs, beside its parts measured alone.
 
 A step may cost what the adversary's passes do (forward and two backward runs of the defended model a step, on the half of
 the batch that is attacked) and 1.5 plain training steps of classifier and detector together.
@@ -73,12 +73,10 @@ def measure(model_path, dataset, data_dir, repeats=5):
     }
 
 
-def add_row(context, found):
-    """The cost in passes of the classifier, and its limit."""
-    limit = STEPS * found["look"] + 1.5 * found["plain"]
-    adversary, plain = STEPS * found["look"] / found["pass"], found["plain"] / found["pass"]
-    parts = f"{adversary:.1f} for the adversary, {plain:.1f} for a plain step"
-    met = "met" if found["step"] <= limit else "NOT met"
-    note = f"limit: adversary + 1.5 plain steps = {limit / found['pass']:.1f} passes ({parts}); {met}"
-    numbers = {"CPU s a pass": found["pass"], "iterations": STEPS}
-    context.row("detector step", "tfdefense", found["step"] / found["pass"], samples=BATCH, note=note, **numbers)
+def add_rows(context, found):
+    """The cost in passes of the classifier: of a step, of its adversary, of a plain step, and what it may be."""
+    parts = {"step": found["step"], "adversary": STEPS * found["look"], "plain step": found["plain"]}
+    parts["limit"] = parts["adversary"] + 1.5 * parts["plain step"]
+    for name, seconds in parts.items():
+        context.row("speed.detector", "passes", seconds / found["pass"], system=name, steps=STEPS, n=BATCH)
+    context.row("speed.detector", "CPU seconds", found["pass"], of="a pass", n=BATCH)

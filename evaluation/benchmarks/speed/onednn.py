@@ -1,4 +1,4 @@
-"""For `evaluation/speed_defenses.py`: what oneDNN spares, which TensorFlow leaves alone on CPUs without AVX-512.
+"""For `speed_defenses`: what oneDNN spares, which TensorFlow leaves alone on CPUs without AVX-512.
 
 It is chosen before TensorFlow is imported: each measurement is a process of its own, with and without in turns.
 """
@@ -28,7 +28,7 @@ def measure(model_path, dataset, data_dir, turns=TURNS):
 def _seconds(model_path, dataset, data_dir, switch):
     place = [str(model_path.resolve()), dataset, *([os.path.abspath(data_dir)] if data_dir else [])]
     done = subprocess.run(
-        [sys.executable, "-m", "evaluation.speed_onednn", *place],
+        [sys.executable, "-m", "evaluation.benchmarks.speed.onednn", *place],
         cwd=ROOT,
         env=environment() | {"TF_ENABLE_ONEDNN_OPTS": switch},
         stdout=subprocess.PIPE,
@@ -39,9 +39,9 @@ def _seconds(model_path, dataset, data_dir, switch):
 
 
 def add_rows(context, found):
-    for work, what in WORK.items():
-        note = f"{what}; 1 is the same without, as TensorFlow is on CPUs without AVX-512 unless told otherwise"
-        context.row(f"{work}, oneDNN", "tfdefense", statistics.median(found[work]), note=note, repeats=len(found[work]))
+    for work in WORK:
+        value = statistics.median(found[work])
+        context.row("speed.onednn", "time ratio", value, system="oneDNN", of=WORK[work], repeats=len(found[work]))
 
 
 def main(model_path, dataset, data_dir=None):

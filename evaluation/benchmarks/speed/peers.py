@@ -1,4 +1,4 @@
-"""How each library runs the attacks that `evaluation/speed.py` compares. Loaded in the library's own interpreter.
+"""How each library runs the attacks that `speed` compares. Loaded in the library's own interpreter.
 
 An adapter is a function of the model and its compiled form that gives `{attack: run}`; `run(settings, x, y, target)`
 returns the adversarial batch and the iterations that were run: the mean over samples for tfdefense, the gradients asked

@@ -29,7 +29,8 @@ RECIPES = {"mnist": "mnist_carlini", "digits": "digits"}
 LIBRARIES = ("tfdefense", "foolbox", "art", "cleverhans")
 PATIENCE = 30
 REPEATS = 3
-TITLES = {"pgd": "PGD linf", "cw": "C&W l2", "deepfool": "DeepFool l2", "jsma": "JSMA"}
+# By key: the attack and its norm.
+ATTACKS = {"pgd": ("PGD", "linf"), "cw": ("Carlini-Wagner", "l2"), "deepfool": ("DeepFool", "l2"), "jsma": ("JSMA", "l2")}
 SETTINGS = {
     "pgd": {"epsilon": 0.2, "steps": 40, "step_size": 0.0125},
     "cw": {"steps": 200, "binary_search_steps": 5, "learning_rate": 0.01, "initial_c": 1.0},
@@ -45,16 +46,6 @@ WARM = {
 }
 # no result after 7 minutes on 16 images: a whole batch would tell nothing more
 FEWER = {("art", "cw"): 16}
-HEADINGS = {"row": "attack", "what": "library", "ours": "passes"}
-LIMITS = {
-    "pgd": ("at most 42 passes", lambda r: r["passes"] <= 42),
-    "cw": ("at most 1.1 passes an iteration", lambda r: r["passes"] <= 1.1 * r["iterations"]),
-    "deepfool": (
-        "at most 45 passes at success 1 and mean l2 1.95",
-        lambda r: r["passes"] <= 45 and r["success"] == 1 and r["l2"] <= 1.95,
-    ),
-    "jsma": ("at most 150 passes", lambda r: r["passes"] <= 150),
-}
 
 
 class Library:
@@ -62,7 +53,7 @@ class Library:
 
     def __init__(self, name, python, model, samples, limit):
         self.name, self.limit = name, limit
-        self.command = [str(python), "-m", "evaluation.speed_worker", name, str(model), str(samples)]
+        self.command = [str(python), "-m", "evaluation.benchmarks.speed.worker", name, str(model), str(samples)]
         self.process = None
         self.about = self._start()
 
@@ -165,7 +156,7 @@ def in_turns(libraries, attack, settings, samples, say, repeats=REPEATS):
             if "error" not in answer:
                 answer = library.ask(attack, settings, number, False)
             found[name].append(answer | {"samples": number})
-            say(f"{TITLES[attack]:12} {name:11} {answer.get('error') or format(answer['passes'], '.1f') + ' passes'}")
+            say(f"{ATTACKS[attack][0]:14} {name:11} {answer.get('error') or format(answer['passes'], '.1f') + ' passes'}")
     return found
 
 
@@ -178,55 +169,29 @@ def summary(runs):
     return done[-1] | middle | {"repeats": len(done)}
 
 
-def note(attack, library, result, full):
-    """What the reader must know beside the number: the limit of our own attacks, what a peer lacks."""
-    if "error" in result:
-        return f"{result['error']} ({result['samples']} samples)"
-    remarks = []
-    if library == "tfdefense" and full:
-        limit, met = LIMITS[attack]
-        remarks.append(f"limit: {limit}; {'met' if met(result) else 'NOT met'}")
-    if attack == "jsma":
-        remarks.append(f"random targets, reached by {result['on_target']:.3f}")
-    if not result["in_bounds"] or (attack == "pgd" and result["largest_linf"] > SETTINGS["pgd"]["epsilon"] + 1e-5):
-        remarks.append("left its ball or the bounds")
-    return "; ".join(remarks)
-
-
-def beside_foolbox(result, other):
-    """The distances of minimal attacks are part of their cost: a cheap attack that ends farther away is no faster."""
-    if not other.get("l2") or not result.get("l2"):
-        return ""
-    ratio = result["l2"] / other["l2"]
-    met = ratio <= 1.02 and result["success"] >= other["success"]
-    strength = f"success {result['success']:.3f} beside foolbox's {other['success']:.3f}, mean l2 {ratio:.3f} of its"
-    return f"; {strength} (limit: no less, at most 1.02); {'met' if met else 'NOT met'}"
-
-
 def add_rows(context, attack, found):
-    results = {library: summary(runs) for library, runs in found.items()}
-    full = not context.quick and context.dataset == "mnist"
-    for library, result in results.items():
-        remark = note(attack, library, result, full)
-        if library == "tfdefense" and attack in ("cw", "deepfool"):
-            remark += beside_foolbox(result, results.get("foolbox", {}))
-        norm = "linf" if attack == "pgd" else "l2"
+    name, norm = ATTACKS[attack]
+    for library, runs in found.items():
+        result = summary(runs)
+        about = {"system": library, "attack": name, "norm": norm, "n": result["samples"]}
+        if "error" in result:
+            context.row("speed.attacks", "passes", None, **about, note=result["error"])
+            continue
         numbers = {
-            "wall passes": result.get("wall_passes"),
-            "CPU s a pass": result.get("pass_cpu"),
-            "iterations": result.get("iterations"),
-            "success": result.get("success"),
-            "mean distance": result.get(norm),
-            "repeats": result.get("repeats"),
+            "passes": result["passes"],
+            "wall passes": result["wall_passes"],
+            "CPU seconds": result["pass_cpu"],
+            "iterations": result["iterations"],
+            "success rate": result["success"],
+            "target rate": result.get("on_target"),
+            "mean distance": result[norm],
         }
-        context.row(
-            TITLES[attack],
-            library,
-            result.get("passes"),
-            samples=result["samples"],
-            note=remark,
-            **numbers,
-        )
+        outside = attack == "pgd" and result["largest_linf"] > SETTINGS["pgd"]["epsilon"] + 1e-5
+        flags = ("left its ball or the bounds",) if outside or not result["in_bounds"] else ()
+        for metric, value in numbers.items():
+            if value is not None:
+                of = {"of": "a pass"} if metric == "CPU seconds" else {}
+                context.row("speed.attacks", metric, value, **about, **of, repeats=result["repeats"], flags=flags)
 
 
 def run(
@@ -239,9 +204,8 @@ def run(
 ):
     number = context.samples_or(128, 32)
     attacks = {name: settings | (QUICK.get(name, {}) if context.quick else {}) for name, settings in SETTINGS.items()}
-    context.headings.update(HEADINGS)
     context.settings.update(
-        {TITLES[name]: ", ".join(f"{k} {v}" for k, v in settings.items()) for name, settings in attacks.items()}
+        {" ".join(ATTACKS[name]): ", ".join(f"{k} {v}" for k, v in settings.items()) for name, settings in attacks.items()}
     )
     context.settings["seconds at most"] = limit
     model = context.network(RECIPES[context.dataset])

@@ -1,4 +1,4 @@
-"""One library in one process: answers requests of `evaluation/speed.py`, one JSON line each, with what it measures.
+"""One library in one process: answers requests of `speed`, one JSON line each, with what it measures.
 
 CPU time is that of the whole process, all threads included: other programs change it less than wall time.
 """
