@@ -12,23 +12,24 @@ import sys
 import tempfile
 from pathlib import Path
 
-from evaluation.benchmarks.board import protocol as ranking
+from evaluation.benchmarks.board import protocol as board
 from evaluation.runner import results
 from evaluation.runner.networks import environment
 
-DATASETS = ranking.DATASETS
+DATASETS = board.DATASETS
 REPORTED = ("confidence", "DNR", "SafetyNet")
+DIFFER = "parts of two quick reports that differ"
 _COMMAND = (sys.executable, "-c", "from tfdefense.cli import main; main()", "evaluate")
 
 
 def run(context):
-    setup = ranking.SETUPS[context.dataset]
-    samples = ranking.Samples(context, setup)
+    setup = board.SETUPS[context.dataset]
+    samples = board.Samples(context, setup)
     context.settings["network"] = context.network(setup.recipes[0], **setup.settings).parent.name
-    for system in ranking.SYSTEMS:
+    for system in board.SYSTEMS:
         if system.joined or system.name not in REPORTED:
             continue
-        model = context.model(f"model {system.name}", ranking.build, context, setup, system, 0, samples)
+        model = context.model(f"model {system.name}", board.build, context, setup, system, 0, samples)
         if not context.quick:
             found = context.part(f"{system.name}, full", lambda model=model: short(*reported(context, model)))
             _add_row(context, system.name, "full", found)
@@ -36,13 +37,12 @@ def run(context):
         _add_row(context, system.name, "quick", pair["first"])
         _add_row(context, system.name, "quick, again", pair["again"])
         note = f"differ: {', '.join(pair['differ'])}" if pair["differ"] else "numbers, pictures and page, but for the times"
-        context.row("report", f"{system.name}, parts of two quick reports that differ", len(pair["differ"]), note=note)
+        context.row("report", "count", len(pair["differ"]), system=system.name, of=DIFFER, note=note)
 
 
-def _add_row(context, system, kind, found):
-    failed = "; ".join(found["failed"])
-    note = found["verdict"] + (f" Checks that failed: {failed}." if failed else " No check failed.")
-    context.row("report", f"{system}, {kind}, minutes", found["seconds"] / 60, samples=found["samples"], note=note)
+def _add_row(context, system, plan, found):
+    about = {"system": system, "plan": plan, "n": found["samples"], "flags": tuple(found["failed"]), "note": found["verdict"]}
+    context.row("report", "minutes", found["seconds"] / 60, **about)
 
 
 def reported(context, model, *options):

@@ -1,6 +1,6 @@
 """The tables of the benchmarks that have no package of their own."""
 
-from evaluation.runner.pages import markdown
+from evaluation.runner.pages import markdown, number
 
 
 def calibration(results):
@@ -15,4 +15,22 @@ def calibration(results):
     return markdown(head, lines)
 
 
-TABLES = {"calibration": {"rates": calibration}}
+def reports(results):
+    """Minutes and verdict of each report."""
+    rows = results.all(metric="minutes")
+    head = ("system", "plan", "images", "minutes", "verdict", "checks that failed")
+    return markdown(head, [(r.system, r.get("plan"), r.n, number(r), r.note, "; ".join(r.flags)) for r in rows])
+
+
+def zoo(results):
+    """A line for each model: what it does on clean samples, and its robust accuracy in the worst case over all attacks."""
+    sizes = dict.fromkeys((row.norm, row.epsilon) for row in results.all(metric="robust accuracy"))
+    lines = []
+    for system in dict.fromkeys(row.system for row in results.rows):
+        clean = [results(system=system, metric=metric) for metric in ("accuracy", "false-positive rate")]
+        lines.append((system, *clean, *(results(system=system, norm=norm, epsilon=size) for norm, size in sizes)))
+    head = ("model", "accuracy", "false-positive rate", *(f"robust accuracy, {norm} {size:g}" for norm, size in sizes))
+    return markdown(head, lines)
+
+
+TABLES = {"calibration": {"rates": calibration}, "report": {"reports": reports}, "zoo": {"models": zoo}}

@@ -30,6 +30,7 @@ METRICS = {
     "throughput ratio": "throughput over that of stock Keras fit",
     "iterations": "mean iterations of an attack",
     "seconds": "wall time",
+    "minutes": "wall time",
     "CPU seconds": "CPU time, all threads of the process",
     "count": "a number of things",
 }

@@ -3,10 +3,11 @@ import json
 import pytest
 
 import tfdefense as td
-from evaluation import __main__ as runner
 from evaluation.benchmarks import report
-from evaluation.runner import goals, results
+from evaluation.benchmarks.goals import GOALS
+from evaluation.runner import command, goals, results
 from evaluation.runner.context import Context
+from evaluation.runner.rows import Results
 
 OPTIONS = {"dataset": "digits", "quick": True, "samples": 4, "data_dir": None, "output": None}
 
@@ -14,7 +15,7 @@ OPTIONS = {"dataset": "digits", "quick": True, "samples": 4, "data_dir": None, "
 @pytest.mark.slow
 def test_each_report_is_made_and_told(classifier, tmp_path, monkeypatch):
     classifier.save(tmp_path / "plain.keras")
-    for name, path in (("RESULTS", "results"), ("PAGE", "RESULTS.md"), ("UNTRACKED", "runs")):
+    for name, path in (("RESULTS", "results"), ("UNTRACKED", "runs")):
         monkeypatch.setattr(results, name, tmp_path / path)
     monkeypatch.setattr(results, "commit", lambda: "abc")
     monkeypatch.setattr(Context, "network", lambda self, name, **o: tmp_path / "plain.keras")
@@ -22,11 +23,11 @@ def test_each_report_is_made_and_told(classifier, tmp_path, monkeypatch):
     # What a process of its own costs is loading; one size of each norm is enough to differ in.
     made, short = report.reported, ("--linf-sizes", "0.1,0.5", "--l2-sizes", "1,3", "--steps", "2")
     monkeypatch.setattr(report, "reported", lambda *given: made(*given, *short))
-    content = json.loads(runner.execute("report", report, **OPTIONS).read_text())
-    of = {row["what"]: row for row in content["rows"]}
-    assert of["confidence, parts of two quick reports that differ"]["ours"] == 0
-    first, again = (of[f"confidence, {kind}, minutes"] for kind in ("quick", "quick, again"))
-    assert first["ours"] > 0 and first["samples"] == 4 and first["note"] == again["note"] and "Holds to" in first["note"]
+    content = json.loads(command.execute("report", report, **OPTIONS).read_text())
+    of = Results(content)
+    assert of(system="confidence", of=report.DIFFER) == 0
+    first, again = (of.one(system="confidence", plan=plan) for plan in ("quick", "quick, again"))
+    assert first.value > 0 and first.n == 4 and first.note == again.note and "Holds to" in first.note
 
 
 def test_what_differs_but_for_the_times_is_named(held_out, classifier, tmp_path):
@@ -50,5 +51,6 @@ def test_its_goals_name_its_rows(tmp_path):
     took = {"seconds": 960.0, "samples": 100, "verdict": "Holds.", "failed": []}
     for kind in ("full", "quick"):
         report._add_row(context, "DNR", kind, took)
-    table = goals.table({"protocol": "report", "dataset": "mnist", "rows": context.rows})
-    assert "| minutes, DNR, full | 16 | at most 15 | **no**" in table and "| minutes, DNR, quick | 16 | at most 2 |" in table
+    found = Results({"rows": [row.plain() for row in context.rows]})
+    table = goals.table(GOALS["report", "mnist"], found)
+    assert "| DNR: minutes of a full report | 16 | at most 15 | **no**" in table and "quick report | 16 | at most 2 |" in table
