@@ -98,8 +98,8 @@ def report(
     >>> found.verdict  # doctest: +SKIP
     'Holds to linf = 0.05 and l2 = 0.25; weakest against log-sum-exp (aware, linf).'
     """
-    from tfdefense import _console
     from tfdefense._json import plain
+    from tfdefense._progress import estimate
     from tfdefense.attacks.checks import check
     from tfdefense.bounds import range_of
     from tfdefense.decisions import View
@@ -138,7 +138,7 @@ def report(
         kept=kept,
     )
     times = []
-    with _console.estimate(progress) as begin:
+    with estimate(progress) as begin:
         findings = run(protocol, begin, times)
     content = {"about": _about(view, images, protocol, known, split, quick, name)} | findings
     content["times"] = {

@@ -1,16 +1,26 @@
-"""What `tfdefense info` shows."""
+"""`tfdefense info`: what a model is."""
 
 from pathlib import Path
 
 from rich import box
 from rich.table import Table
 
-from tfdefense import _console
+from tfdefense.cli._app import command
+from tfdefense.cli._console import out
+from tfdefense.cli._inputs import load_model
+from tfdefense.cli._options import Model
+
+
+@command("tfdefense info defended.keras")
+def info(model: Model):
+    """What a model is: its input, classes, layers by name, and whether its defense is finished."""
+    for part in describe(model):
+        out().print(part)
 
 
 def describe(path):
     """A table of facts about a model and one of its layers, for the console."""
-    model = _console.load_model(path, sound=False)  # What is broken is shown, and said to be.
+    model = load_model(path, sound=False)  # What is broken is shown, and said to be.
     import keras
 
     size = _size(Path(path))

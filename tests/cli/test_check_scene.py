@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 import tfdefense as td
-from tests.test_cli import fails, run
-from tfdefense import _scene
+from tests.cli.test_commands import fails, run
+from tfdefense.data import camera
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +72,9 @@ def test_millimetres_of_16_bits_are_read_right(tmp_path):
     values = np.arange(24 * 32).reshape(24, 32) * 85
     save(tmp_path / "depth.png", values)
     Image.fromarray(np.zeros((24, 32, 3), "uint8")).save(tmp_path / "image.png")
-    picture, millimetres = _scene.read_pair(tmp_path / "image.png", tmp_path / "depth.png")
+    picture, millimetres = camera.read_pair(tmp_path / "image.png", tmp_path / "depth.png")
     np.testing.assert_array_equal(millimetres, values)
-    sample = _scene.as_sample(picture, millimetres, (24, 32))
+    sample = camera.as_sample(picture, millimetres, (24, 32))
     # The data set's own formula back to metres, whose steps are 39 mm.
     metres = (np.rint(sample[0, ..., 3] * 255) + 0.5) / 25.5
     within = values < 10_000
@@ -85,8 +85,8 @@ def test_larger_files_are_made_as_small_as_the_model_wants(tmp_path):
     rows = np.repeat(np.arange(24), 20)[:, None] * np.ones((1, 640))
     save(tmp_path / "depth.png", rows * 300)
     Image.fromarray(np.repeat((rows * 10)[..., None], 3, -1).astype("uint8")).save(tmp_path / "image.png")
-    picture, millimetres = _scene.read_pair(tmp_path / "image.png", tmp_path / "depth.png")
-    sample = _scene.as_sample(picture, millimetres, (24, 32))[0]
+    picture, millimetres = camera.read_pair(tmp_path / "image.png", tmp_path / "depth.png")
+    sample = camera.as_sample(picture, millimetres, (24, 32))[0]
     np.testing.assert_allclose(sample[..., 0], np.arange(24)[:, None] * 10 / 255 * np.ones((1, 32)), atol=0.02)
     np.testing.assert_allclose(sample[1:, :, 3], np.arange(1, 24)[:, None] * 0.03 * np.ones((1, 32)), atol=0.004)
 

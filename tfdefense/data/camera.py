@@ -1,14 +1,12 @@
-"""What `tfdefense check-scene` does: a picture and its depth map from files, as a model of pairs takes them."""
+"""A picture and its depth map from files of a camera, as a model of pairs takes them."""
 
 import numpy as np
 
 from tfdefense._untrusted import read_image
-from tfdefense.bounds import range_of
-from tfdefense.data.scenes import CLASSES, FORGED, REAL, whole
+from tfdefense.data.scenes import whole
 
 FAR = 10_000  # millimetres that a depth of 1 stands for
 _DEEP = ("I;16", "I;16B", "I;16L", "I")
-_HOLES = "{share:.0%} of {path} has no depth (0). It is filled from the nearest pixels, as in the pairs that models learn from."
 
 
 def read_pair(image, depth):
@@ -63,29 +61,6 @@ def filled(millimetres):
         return millimetres, 0.0
     rows, columns = distance_transform_edt(holes, return_distances=False, return_indices=True)
     return millimetres[rows, columns], share
-
-
-def check(model, image, depth, path):
-    """What the model says of a pair: a word, the scores by name, the suspicion (or None), and a warning (or None)."""
-    from tfdefense.decisions import View, decide
-
-    view = View.of(model)
-    shape = view.input_shape
-    if shape is None or len(shape) != 4 or shape[-1] != 4 or None in shape[1:]:
-        raise ValueError(
-            f"Expected a model of pictures with depth, four channels. {path} takes samples of shape {shape}. "
-            "Train one: `python -m training nyu_scene`."
-        )
-    picture, millimetres = read_pair(image, depth)
-    millimetres, share = filled(millimetres)
-    low, high = range_of(view.bounds, "A picture with depth")
-    decided = decide(model, low + as_sample(picture, millimetres, shape[1:3]) * (high - low))
-    if decided.scores.shape[-1] != len(CLASSES):
-        raise ValueError(f"Expected a model of two classes, forged and real. {path} has {decided.scores.shape[-1]}.")
-    said = {FORGED: "forged", REAL: "real", -1: "rejected"}[int(decided.label[0])]
-    scores = dict(zip(CLASSES, decided.scores[0].tolist(), strict=True))
-    suspicion = None if decided.suspicion is None else float(decided.suspicion[0])
-    return said, scores, suspicion, _HOLES.format(share=share, path=depth) if share else None
 
 
 def _by(size):

@@ -12,7 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 import tfdefense as td
-from tfdefense import _console, _judge, cli
+from tfdefense import _judge, cli
+from tfdefense.cli._app import guarded
 
 
 @pytest.fixture(scope="module")
@@ -336,7 +337,7 @@ def test_ctrl_c_is_no_mistake(files, monkeypatch):
 
 
 def test_warnings_of_the_library_are_lines_others_are_not_shown(capsys):
-    @_console.command
+    @guarded
     def warn():
         warnings.warn("PGD: the gradient was\nall zeros", UserWarning, stacklevel=1)
         warnings.warn("old API", DeprecationWarning, stacklevel=1)
