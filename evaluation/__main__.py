@@ -2,7 +2,6 @@
 
 import ast
 import dataclasses
-import difflib
 import functools
 import importlib
 import inspect
@@ -19,6 +18,7 @@ import typer
 from evaluation import page, results
 from evaluation.context import Context
 from evaluation.workers import helped
+from tfdefense._suggest import did_you_mean
 
 # Before TensorFlow is imported, which without AVX-512 computes without oneDNN, up to twice as slowly.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -137,8 +137,7 @@ def main(arguments=None):
     found = protocols()
     asked = arguments[0] if arguments else "--help"
     if not asked.startswith("-") and asked not in found | {"results": ""}:
-        near = difflib.get_close_matches(asked, [*found, "results"], n=1)
-        hint = f" Did you mean `{near[0]}`?" if near else ""
+        hint = did_you_mean(asked, [*found, "results"])
         print(f"A protocol is one of {', '.join(found)}. Received {asked!r}.{hint}", file=sys.stderr)
         raise SystemExit(2)
     app = typer.Typer(help=_HELP, no_args_is_help=True, add_completion=False)

@@ -73,11 +73,9 @@ def __getattr__(name):
         return importlib.import_module(f"tfdefense.{name}")
     if name in _NAMES:
         return getattr(importlib.import_module(f"tfdefense.{_NAMES[name]}"), name)
-    import difflib
+    from tfdefense._suggest import did_you_mean
 
-    near = difflib.get_close_matches(name, __all__, n=1)
-    hint = f" Did you mean `{near[0]}`?" if near else ""
-    raise AttributeError(f"module 'tfdefense' has no attribute '{name}'.{hint}")
+    raise AttributeError(f"module 'tfdefense' has no attribute '{name}'.{did_you_mean(name, __all__)}")
 
 
 def __dir__():

@@ -2,12 +2,13 @@
 
 import ast
 import dataclasses
-import difflib
 import hashlib
 import importlib
 import json
 from pathlib import Path
 from typing import NamedTuple
+
+from tfdefense._suggest import did_you_mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,8 +126,7 @@ def parameters(name):
         functions = (node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef))
         known |= {f"{path.stem}:{node.name}": [each.arg for each in node.args.args] for node in functions if node.name[0] != "_"}
     if name not in known:
-        near = difflib.get_close_matches(str(name), list(known), n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(name, known)
         raise ValueError(f"`model` must be FILE:FUNCTION of models/, one of {', '.join(known)}. Received {name!r}.{hint}")
     return known[name]
 
@@ -188,7 +188,5 @@ def find(name):
     """The recipe of that name; an unknown one suggests the nearest."""
     known = names()
     if name not in known:
-        near = difflib.get_close_matches(str(name), known, n=1)
-        hint = f" Did you mean `{near[0]}`?" if near else ""
-        raise ValueError(f"A recipe is one of {', '.join(known)}. Received {name!r}.{hint}")
+        raise ValueError(f"A recipe is one of {', '.join(known)}. Received {name!r}.{did_you_mean(name, known)}")
     return importlib.import_module(f"training.{name}").RECIPE

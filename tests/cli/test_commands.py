@@ -168,7 +168,7 @@ def test_attack_goes_through_a_surrogate_or_by_labels_alone(classifier, digits, 
     run(*arguments, "--attack", "hop-skip-jump", "--norm", "linf", "--queries", 300)
     expected = td.attacks.HopSkipJump("linf", queries=300)(coded, images.x, images.y)
     np.testing.assert_allclose(td.data.load(tmp_path / "adv.npz", "all").x, expected.x_adv, atol=1e-5)
-    assert "Did you mean 'straight'" in fails(*arguments, "--epsilon", 0.2, "--through", "strait")
+    assert "Did you mean `straight`" in fails(*arguments, "--epsilon", 0.2, "--through", "strait")
     told = run("evaluate", tmp_path / "coded.keras", "--data", "digits", "--samples", 8, "--epsilon", 0.2, "--steps", 2).output
     searches = ("selective PGD", "orthogonal PGD", "log-sum-exp")
     assert all(f"{name} through a surrogate" in told for name in searches), "codes have no slope of their own"
@@ -289,10 +289,10 @@ MISTAKES = {
     "no file": (["attack", "{m}/plane.keras", "--data", "digits"], "There is no model .*Did you mean .*plain.keras"),
     "no model": (["info", "{t}"], "no saved_model.pb"),
     "no weights": (["info", "{t}/broken.keras"], "broken.keras is damaged, or no Keras file"),
-    "no set": (["attack", "{m}/plain.keras", "--data", "dgits", "--epsilon", "1"], "Did you mean 'digits'"),
+    "no set": (["attack", "{m}/plain.keras", "--data", "dgits", "--epsilon", "1"], "Did you mean `digits`"),
     "no npz": (["evaluate", "{m}/plain.keras", "--data", "{t}/gone.npz"], "no file or folder"),
-    "no attack": ([*ATTACK, "--attack", "pgdd"], "Did you mean 'pgd'"),
-    "no objective": ([*ATTACK, "--objective", "evad"], "Did you mean 'evade'"),
+    "no attack": ([*ATTACK, "--attack", "pgdd"], "Did you mean `pgd`"),
+    "no objective": ([*ATTACK, "--objective", "evad"], "Did you mean `evade`"),
     "no start": ([*ATTACK, "--epsilon", ".1", "--starts", "top"], "`starts` must be among"),
     "no epsilon": (ATTACK, "needs --epsilon"),
     "bad epsilon": ([*ATTACK, "--epsilon", "-1"], "`epsilon` must be"),

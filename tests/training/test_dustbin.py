@@ -139,7 +139,7 @@ def test_harmless_changes_depend_on_seed_and_epoch_and_keep_the_class():
         ("letters8", "A part of `dustbin` must be .*Received 'letters8'"),
         ({"interpolated": "digitz"}, "Received 'digitz'. Did you mean `digits`"),
         ({"set": "letters", "limit": 5}, r"images like those of 'digits', of shape \(8, 8, 1\).*\(28, 28, 1\)"),
-        ({"set": "leters8"}, "No images named 'leters8'. Did you mean 'letters8'"),
+        ({"set": "leters8"}, "No images named 'leters8'. Did you mean `letters8`"),
     ],
 )
 def test_wrong_part_is_named(part, message, tmp_path):

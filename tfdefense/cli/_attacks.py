@@ -1,7 +1,8 @@
 """Attacks from options."""
 
 import dataclasses
-import difflib
+
+from tfdefense._suggest import did_you_mean
 
 ATTACKS = {
     "fgsm": "FGSM",
@@ -76,6 +77,4 @@ def starts_named(text, model, y, source=None):
 
 def check_name(what, name, known):
     if name is not None and name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"No {what} named {name!r}.{hint} Expected one of {', '.join(known)}.")
+        raise ValueError(f"No {what} named {name!r}.{did_you_mean(name, known)} Expected one of {', '.join(known)}.")

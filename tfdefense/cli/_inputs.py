@@ -1,11 +1,11 @@
 """Models and data from paths and names."""
 
-import difflib
 import os
 from pathlib import Path
 
 from tfdefense._formats import check_format
 from tfdefense._quiet import quiet
+from tfdefense._suggest import did_you_mean
 from tfdefense._untrusted import check_file, check_keras_file, check_saved_model, readable
 from tfdefense.cli._options import class_list
 
@@ -38,9 +38,8 @@ def load_model(path, sound=True):
 
 def _check_model(path):
     if not path.exists():
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else [], n=1)
-        hint = f" Did you mean {path.parent / near[0]}?" if near else ""
-        raise FileNotFoundError(f"There is no model {path}.{hint}")
+        beside = [other.name for other in path.parent.glob("*")]
+        raise FileNotFoundError(f"There is no model {path}.{did_you_mean(path.name, beside)}")
     if path.is_file():
         check_format(path)
     if path.is_dir():
