@@ -62,7 +62,7 @@ def test_steps_inside_the_graph_end_where_those_of_the_attack_do(classifier, hel
         inside, _ = perturbed(td.AdversarialTraining(classifier, attack), x, y)
         called = attack(classifier, x, y, regardless=True).x_adv
         alike = np.isclose(inside, called, atol=1e-5).all((1, 2, 3))
-        objective = attack.objective_on(td.decisions.View.of(classifier, None))
+        objective = attack.objective_on(td.view.View.of(classifier, None))
         ends = [objective.value(classifier(samples), None, tf.constant(y), None, (1.0, 1.0)) for samples in (inside, called)]
         assert alike.mean() > 0.7 and (ends[0] >= ends[1] - 1e-4).numpy().all()
 

@@ -62,7 +62,7 @@ def test_data_sets_give_what_arrays_give(base, expected, kind):
     outcomes = td.evaluate(defended, PAIRS[kind]())
     np.testing.assert_array_equal(outcomes.label, td.evaluate(defended, X, Y).label)
     np.testing.assert_array_equal(outcomes.y, Y)
-    np.testing.assert_array_equal(td.decisions.decide(defended, PAIRS[kind]()).label, outcomes.label)
+    np.testing.assert_array_equal(td.view.decide(defended, PAIRS[kind]()).label, outcomes.label)
 
 
 def test_samples_alone_take_their_labels_beside_them(base, expected):

@@ -82,7 +82,7 @@ def test_static_detector_detects_the_attack_it_was_fitted_on(static, classifier,
     x, y = held_out.x, held_out.y
     unaware = A.Transfer(A.BIM(0.2))
     assert detectability(static, unaware, x, y) > 0.9
-    np.testing.assert_allclose(td.decisions.decide(static, x).scores, td.decisions.decide(classifier, x).scores, atol=1e-5)
+    np.testing.assert_allclose(td.view.decide(static, x).scores, td.view.decide(classifier, x).scores, atol=1e-5)
 
 
 def test_dynamic_adversary_gets_past_a_static_detector(static, held_out):
@@ -210,7 +210,7 @@ def test_without_attacks_only_clean_samples_are_changed(classifier, held_out):
 
 def test_attacks_on_the_fly_see_the_detector_or_inside_transfer_do_not(static, classifier, held_out):
     # What is wrong or rejected as it is, a call of the attack leaves alone and a training step does not.
-    right = np.flatnonzero(td.decisions.decide(static, held_out.x).label == held_out.y)[:40]
+    right = np.flatnonzero(td.view.decide(static, held_out.x).label == held_out.y)[:40]
     x, y = held_out.x[right], held_out.y[right]
 
     def run(attack):

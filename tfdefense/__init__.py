@@ -17,7 +17,6 @@ _SUBMODULES = {
     "conformal",
     "contract",
     "data",
-    "decisions",
     "defended_model",
     "defenses",
     "detection",
@@ -28,6 +27,7 @@ _SUBMODULES = {
     "plots",
     "reporting",
     "surrogate",
+    "view",
     "zoo",
 }
 _NAMES = {
@@ -57,7 +57,7 @@ _NAMES = {
 }
 
 # Names of earlier versions; they go with the next one.
-_RENAMED = {"defended": "contract"}
+_RENAMED = {"decisions": "view", "defended": "contract"}
 
 __all__ = sorted(_SUBMODULES | set(_NAMES))
 

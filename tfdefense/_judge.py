@@ -14,8 +14,8 @@ from tfdefense.attacks.checks import check_number
 from tfdefense.attacks.norms import norm_named
 from tfdefense.cli._attacks import starts_named
 from tfdefense.cli._options import numbers
-from tfdefense.decisions import View
 from tfdefense.reporting.attackers import SEARCHES
+from tfdefense.view import View
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _harmless(images, settings):
 
 def _attacks(model, images, settings):
     view = View.of(model, images.bounds)
-    view.learn(images.x[:16].astype("float32"))
+    view.expect(images.x)
     run = functools.partial(_run, model, images, settings.kept)
     if not view.rejects:
         yield "FGSM", run(attacks.FGSM(settings.epsilon, norm=settings.norm))
@@ -146,7 +146,7 @@ def sizes(text, epsilon):
 def curves(model, images, settings, points):
     """Security evaluation curves: the attacker who does not know of the defense, and the one who does."""
     view = View.of(model, images.bounds)
-    view.learn(images.x[:16].astype("float32"))
+    view.expect(images.x)
 
     def strongest(size, seed):
         known = aware(model, images, dataclasses.replace(settings, epsilon=size))

@@ -10,9 +10,8 @@ import tensorflow as tf
 from tfdefense._files import write_file
 from tfdefense.attacks import Attack, Strongest, Transfer
 from tfdefense.attacks.checks import check_values
-from tfdefense.bounds import middle
-from tfdefense.decisions import View
 from tfdefense.graph import as_functional
+from tfdefense.view import View
 
 
 class AdversarialTraining(keras.Model):
@@ -106,8 +105,7 @@ class AdversarialTraining(keras.Model):
                 "For one-hot labels: `y.argmax(-1)`; for whole numbers as floats: `y.astype('int32')`."
             )
         view = View.of(self._hidden.target, self.attacked_bounds)
-        with tf.init_scope():
-            view.learn(tf.fill([1, *x.shape[1:]], float(middle(view.bounds))).numpy())
+        view.expect(x)
         x, y = tf.cast(x, tf.float32), tf.cast(tf.reshape(y, [-1]), tf.int32)
         drawn = self.draw(tf.shape(x)[0])
         changes = self.changes()

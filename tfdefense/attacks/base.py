@@ -14,8 +14,8 @@ from tfdefense.attacks.checks import check, check_labels, check_mask, check_numb
 from tfdefense.attacks.norms import NORMS
 from tfdefense.attacks.objectives import CrossEntropy, Evade, Objective
 from tfdefense.attacks.starts import resolve
-from tfdefense.decisions import View
 from tfdefense.kept import parts, place, watched
+from tfdefense.view import View
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tfdefense.decisions import View
+from tfdefense.view import View
 
 
 def check(model, x, y, bounds):
@@ -12,7 +12,6 @@ def check(model, x, y, bounds):
     if lack:
         raise ValueError(lack)
     x = check_samples(view, x)
-    view.learn(x)
     return view, x, check_labels(y, len(x), view.classes, "y")
 
 

@@ -83,7 +83,7 @@ def load_data(model, name, split, samples, bounds, classes, *, seed=0, data_dir=
 def bounds_for(model, bounds):
     """The bounds of a defended model, or those given, or (0, 1)."""
     from tfdefense.bounds import is_bounded
-    from tfdefense.decisions import View
+    from tfdefense.view import View
 
     found = View.of(model, bounds).bounds
     if not is_bounded(found):

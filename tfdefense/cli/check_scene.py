@@ -34,7 +34,7 @@ def _check(model, image, depth, path):
     from tfdefense.bounds import range_of
     from tfdefense.data.camera import as_sample, filled, read_pair
     from tfdefense.data.scenes import CLASSES, FORGED, REAL
-    from tfdefense.decisions import View, decide
+    from tfdefense.view import View, decide
 
     view = View.of(model)
     shape = view.input_shape

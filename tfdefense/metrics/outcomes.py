@@ -160,7 +160,7 @@ def evaluate(model, x, y=None, *, batch_size=None, adversarial=None):
     >>> evaluate(model, np.eye(3), [0, 1, 1])
     Outcomes(3 samples: 66.7 % right, 0.0 % rejected, 33.3 % wrong)
     """
-    from tfdefense.decisions import View, decide
+    from tfdefense.view import View, decide
 
     perturbed, model = hasattr(x, "x_adv"), View.of(model)
     x, y = pairs(x.x_adv if perturbed else x, y)

@@ -102,10 +102,10 @@ def report(
     from tfdefense._progress import estimate
     from tfdefense.attacks.checks import check
     from tfdefense.bounds import range_of
-    from tfdefense.decisions import View
     from tfdefense.reporting import page
     from tfdefense.reporting.plan import plan_for
     from tfdefense.reporting.protocol import Protocol, run
+    from tfdefense.view import View
 
     if path is not None:
         # Told before the work and not after it.

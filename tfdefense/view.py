@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfdefense._arrays import as_array, check_shape, samples
-from tfdefense.bounds import checked_bounds, is_bounded
+from tfdefense.bounds import checked_bounds, is_bounded, middle
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,6 @@ def decide(model, x, *, batch_size=None):
     view = View.of(model)
     x = view.check_shape(samples(x)).astype("float32", copy=False)
     batch_size = batch_size or samples_at_once(view.model, x)
-    view.learn(x[:batch_size])
     parts = [view.run(x[start : start + batch_size]) for start in range(0, len(x), batch_size)]
     scores, suspicion, label = (
         None if part[0] is None else np.concatenate([p.numpy() for p in part]) for part in zip(*parts, strict=True)
@@ -48,6 +47,9 @@ class View:
     Compiled functions are kept with the view, one for every kind of step: `View.of` gives the same view for the same
     model, so that a sweep over sizes compiles once. It is kept with the model and ends with it. What a function stands for may
     change from call to call: its view is made anew, but for whoever passes the view in place of the function.
+
+    At first use a view looks at a few outputs of its model: `classes` is their number, `rejects` whether it says of some samples
+    that they are none of them, `probabilities` whether its scores are such, which it then takes the logarithms of.
     """
 
     # Whether `label` comes from another model than scores and suspicion: these then prove nothing.
@@ -101,8 +103,7 @@ class View:
                 f"The model rejects what is outside its bounds {declared}. Received `bounds={bounds}`: leave them out."
             )
         self.bounds = checked_bounds(declared or bounds or (0.0, 1.0))
-        self._probabilities = False
-        self._known = False
+        self._few, self._facts, self._sure = None, None, False
 
     @staticmethod
     def _logits_call(model):
@@ -147,10 +148,22 @@ class View:
         """Scores, suspicion and label of a batch, compiled."""
         import tensorflow as tf
 
-        return self.function(("run", self._probabilities), lambda: self.forward)(tf.convert_to_tensor(x))
+        self.expect(x)
+        return self.function("run", lambda: self.forward)(tf.convert_to_tensor(x))
 
     def forward(self, x):
         """Scores, suspicion (None if nothing is rejected) and label: tensors, inside or outside a compiled function."""
+        import tensorflow as tf
+
+        if self._few is None:
+            self.expect(x)
+        scores, suspicion, label = self._outputs(x)
+        if self.probabilities:
+            scores = tf.math.log(tf.maximum(scores, 1e-37))
+        return scores, suspicion, tf.argmax(scores, -1, output_type=tf.int32) if label is None else label
+
+    def _outputs(self, x):
+        """What the model gives, as it is: scores, suspicion and label; of a plain one scores alone."""
         import tensorflow as tf
 
         outputs = self._call(x)
@@ -165,10 +178,7 @@ class View:
             if found[1:] == (1,):
                 hint = " If that is the probability of class 1: `lambda x: tf.concat([1 - model(x), model(x)], -1)`."
             raise ValueError(f"Expected class scores of shape (batch, classes), at least 2 classes. Received shape {found}.{hint}")
-        scores = tf.cast(outputs, tf.float32)
-        if self._probabilities:
-            scores = tf.math.log(tf.maximum(scores, 1e-37))
-        return scores, None, tf.argmax(scores, -1, output_type=tf.int32)
+        return tf.cast(outputs, tf.float32), None, None
 
     def function(self, key, build):
         """The compiled function under `key`, built once for this model and traced once for any batch size."""
@@ -179,7 +189,7 @@ class View:
 
         def call(*arguments):
             signature = tf.nest.map_structure(any_batch, arguments)
-            full_key = (key, *tf.nest.flatten(signature))
+            full_key = (key, self.probabilities, *tf.nest.flatten(signature))
             if full_key not in self._compiled:
                 # Without autograph an error raised while tracing reaches the user as it is.
                 function = tf.function(build(), autograph=False)
@@ -194,25 +204,54 @@ class View:
 
         return call
 
-    def learn(self, x):
-        """Looks at a few outputs once: the number of classes, and whether scores are rejecting, or probabilities."""
-        if self._known:
-            return
+    classes = property(lambda self: self._look()[0])
+    rejects = property(lambda self: self._look()[1])
+    probabilities = property(lambda self: self._look()[2])
+
+    def expect(self, x):
+        """Keeps a few samples to look at the model with; inside a graph one of that shape, in the middle of the bounds."""
         import tensorflow as tf
 
-        scores, suspicion, _ = self.forward(tf.constant(x[:16]))
-        self.classes, self.rejects = int(scores.shape[-1]), suspicion is not None
-        rows = scores.numpy()
-        # Samples may be broken on purpose: what is no number tells nothing.
-        rows = rows[np.isfinite(rows).all(-1)]
-        if suspicion is None and len(rows) and rows.min() >= 0 and np.allclose(rows.sum(-1), 1, atol=1e-3):
-            self._probabilities = True
-        self._known = len(rows) > 0
+        if self._sure or x is None:
+            return
+        symbolic = tf.is_symbolic_tensor(x)
+        self._few = self._middle(x.shape) if symbolic else np.array(x[:16], "float32")
+        self._facts = None
+
+    def _middle(self, shape):
+        if shape is None:
+            raise ValueError("What samples look like is not known of this model. Run it on some first: `view.run(x)`.")
+        return np.full((1, *(side or 32 for side in shape[1:])), middle(self.bounds), "float32")
+
+    def _look(self):
+        """How many classes, whether some are rejected, whether scores are probabilities: looked at once that is sure.
+
+        Samples may be broken on purpose: what is no number tells nothing, and others are looked at when they come.
+        """
+        if self._facts is None:
+            import tensorflow as tf
+
+            with tf.init_scope():  # The first use may be inside a training step.
+                few = self._middle(self.input_shape) if self._few is None else self._few
+                scores, suspicion, _ = self._outputs(tf.constant(few))
+                rows = scores.numpy()
+            rows = rows[np.isfinite(rows).all(-1)]
+            plain = suspicion is None
+            likely = plain and len(rows) > 0 and rows.min() >= 0 and np.allclose(rows.sum(-1), 1, atol=1e-3)
+            self._facts, self._sure = (int(scores.shape[-1]), not plain, likely), not plain or len(rows) > 0
+        return self._facts
 
     def check_shape(self, x):
         x = as_array(x)
         check_shape(x, self.input_shape)
+        self.expect(x)
         return x
+
+    def beside(self, model=None):
+        """Another model on the same samples, as a view; None is the undefended classifier inside this one."""
+        other = self.base() if model is None else View.of(model, self.bounds)
+        other.expect(self._few)
+        return other
 
     def base(self):
         """The undefended classifier inside a defended Keras model, as a view."""
