@@ -70,6 +70,9 @@ def test_a_model_beside_another_is_looked_at_with_its_samples(defended, classifi
     assert view.beside().model is td.view.View.of(defended).base().model
 
 
-def test_the_old_name_warns():
-    with pytest.warns(DeprecationWarning, match="`td.decisions` is now `td.view`"):
-        assert td.decisions.View is td.view.View
+@pytest.mark.parametrize(
+    ("old", "new"), [("decisions", "view"), ("adversarial", "trainers.adversarial"), ("detection", "trainers.detector")]
+)
+def test_the_old_names_warn(old, new):
+    with pytest.warns(DeprecationWarning, match=f"`td.{old}` is now `td.{new}`"):
+        assert getattr(td, old).__name__ == f"tfdefense.{new}"

@@ -283,7 +283,7 @@ def test_callbacks_act_on_the_defended_model(classifier, digits, held_out):
 
 
 def test_false_positives_are_those_of_the_clean_samples():
-    metric = td.detection.FalsePositiveRate()
+    metric = td.trainers.detector.FalsePositiveRate()
     metric.update_state(np.array([0, 0, 0, 1, 1]), np.array([0.5, -1.0, -1.0, 3.0, 3.0], "float32"))
     metric.update_state(np.array([0, 1]), np.array([-0.5, 3.0], "float32"))
     assert float(metric.result()) == pytest.approx(0.25)

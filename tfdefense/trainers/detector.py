@@ -7,13 +7,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfdefense._nodes import unnoted
-from tfdefense.adversarial import AdversarialTraining, pick
 from tfdefense.attacks.checks import check
 from tfdefense.bounds import range_of
 from tfdefense.contract import base_model, bounds_of, defend
 from tfdefense.graph import walk
 from tfdefense.layers import DetectorBranch
 from tfdefense.metrics.controls import harmless as changed_harmlessly
+from tfdefense.trainers.adversarial import AdversarialTraining, pick
 
 
 class DetectorTraining(AdversarialTraining):
