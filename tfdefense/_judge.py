@@ -10,7 +10,7 @@ import numpy as np
 from tfdefense import __version__, attacks, metrics
 from tfdefense._files import write_text
 from tfdefense._progress import steps
-from tfdefense.attacks.checks import check_number
+from tfdefense._validation import check_number
 from tfdefense.attacks.norms import norm_named
 from tfdefense.cli._attacks import starts_named
 from tfdefense.cli._options import numbers

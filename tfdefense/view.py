@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfdefense._arrays import as_array, check_shape, samples
-from tfdefense.bounds import checked_bounds, is_bounded, middle
+from tfdefense._validation import as_array, check_shape, checked_bounds, is_bounded, middle, samples
 
 
 @dataclass(frozen=True)

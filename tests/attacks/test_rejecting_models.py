@@ -50,7 +50,7 @@ def test_raw_evade_is_the_larger_of_margin_and_suspicion():
 
 def test_evade_measures_the_spread_on_the_clean_samples(defended, samples):
     x, y = samples
-    view, x, y = A.checks.check(defended, x, y, None)
+    view, x, y = A.arguments.check(defended, x, y, None)
     scores, suspicion, _ = (tensor.numpy() for tensor in view.run(x))
     own = scores[np.arange(len(y)), y].copy()
     scores[np.arange(len(y)), y] = -np.inf
@@ -207,7 +207,7 @@ def test_log_sum_exp_leads_out_of_rejection_to_another_class_only():
 
 
 def _batch(model, x, y):
-    view, x, y = A.checks.check(model, x, y, None)
+    view, x, y = A.arguments.check(model, x, y, None)
     return A.base.Batch(view, x, y, None, False, (1.0, 1.0), (x, y), np.arange(len(x)))
 
 

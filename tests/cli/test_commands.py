@@ -300,7 +300,7 @@ MISTAKES = {
     "strange option": ([*ATTACK, "--attack", "jsma", "--norm", "l2"], "has no --norm. It has"),
     "shape": (["attack", "{m}/plain.keras", "--data", "letters", "--epsilon", "1"], "Expected samples of shape"),
     "target": ([*ATTACK, "--epsilon", "1", "--target", "cat"], "--target must be"),
-    "high target": ([*ATTACK, "--epsilon", "1", "--target", "12"], "from 0 to 9 in `target`"),
+    "high target": ([*ATTACK, "--epsilon", "1", "--target", "12"], "`target` must lie in 0 to 9"),
     "sizes": ([*EVALUATE, "--sizes", "0;1"], "--sizes must be numbers"),
     "order of sizes": ([*EVALUATE, "--sizes", "0.2,0.1", "--json", "{t}/x.json"], "--sizes must be growing numbers"),
     "norm": ([*EVALUATE, "--norm", "l3"], "`norm` must be"),

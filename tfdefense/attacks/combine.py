@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tfdefense._validation import check_labels
+from tfdefense.attacks.arguments import check, check_only
 from tfdefense.attacks.base import Attack, AttackResult, Batch
-from tfdefense.attacks.checks import check, check_labels, check_only
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,9 @@ class Transfer:
             raise ValueError("A transfer has two models that could name the target. Pass the target classes as an array.")
         options |= {"only": only, "regardless": regardless, "batch_size": batch_size}
         crafted = self.attack(source, clean, labels, target, **options)
-        aim = None if target is None else check_labels(target, len(clean), view.classes, "target")
+        aim = None
+        if target is not None:
+            aim = check_labels(target, "target", samples=len(clean), classes=view.classes).astype("int32")
         batch = Batch(view, clean, labels, aim, aim is not None, (1.0, 1.0), None, np.arange(len(clean)))
         parts = [view.run(crafted.x_adv[i : i + batch_size])[2].numpy() for i in range(0, len(clean), batch_size)]
         label = np.concatenate(parts)

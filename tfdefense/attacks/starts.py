@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tfdefense._validation import range_of
 from tfdefense.attacks.remembered import from_samples
-from tfdefense.bounds import range_of
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def load_data(model, name, split, samples, bounds, classes, *, seed=0, data_dir=
 
 def bounds_for(model, bounds):
     """The bounds of a defended model, or those given, or (0, 1)."""
-    from tfdefense.bounds import is_bounded
+    from tfdefense._validation import is_bounded
     from tfdefense.view import View
 
     found = View.of(model, bounds).bounds

@@ -31,7 +31,7 @@ def check_scene(
 
 def _check(model, image, depth, path):
     """What the model says of a pair: a word, the scores by name, the suspicion (or None), and a warning (or None)."""
-    from tfdefense.bounds import range_of
+    from tfdefense._validation import range_of
     from tfdefense.data.camera import as_sample, filled, read_pair
     from tfdefense.data.scenes import CLASSES, FORGED, REAL
     from tfdefense.view import View, decide

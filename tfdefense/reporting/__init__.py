@@ -100,8 +100,8 @@ def report(
     """
     from tfdefense._json import plain
     from tfdefense._progress import estimate
-    from tfdefense.attacks.checks import check
-    from tfdefense.bounds import range_of
+    from tfdefense._validation import range_of
+    from tfdefense.attacks.arguments import check
     from tfdefense.reporting import page
     from tfdefense.reporting.plan import plan_for
     from tfdefense.reporting.protocol import Protocol, run
@@ -200,7 +200,7 @@ def _foreign(plan, images, data_dir, seed):
 
 def _given(view, foreign):
     """Checked: a defended model rejects whatever lies outside its bounds, and that would pass for merit."""
-    from tfdefense.attacks.checks import check_samples
+    from tfdefense.attacks.arguments import check_samples
     from tfdefense.data import Images
 
     if not isinstance(foreign, dict):

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfdefense._files import write_file
 from tfdefense.attacks import Attack, Strongest, Transfer
-from tfdefense.attacks.checks import check_values
+from tfdefense.attacks.arguments import check_values
 from tfdefense.graph import as_functional
 from tfdefense.view import View
 

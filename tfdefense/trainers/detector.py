@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfdefense._nodes import unnoted
-from tfdefense.attacks.checks import check
-from tfdefense.bounds import range_of
+from tfdefense._validation import range_of
+from tfdefense.attacks.arguments import check
 from tfdefense.contract import base_model, bounds_of, defend
 from tfdefense.graph import walk
 from tfdefense.layers import DetectorBranch

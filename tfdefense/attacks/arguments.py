@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tfdefense._validation import check_labels
 from tfdefense.view import View
 
 
@@ -12,7 +13,7 @@ def check(model, x, y, bounds):
     if lack:
         raise ValueError(lack)
     x = check_samples(view, x)
-    return view, x, check_labels(y, len(x), view.classes, "y")
+    return view, x, check_labels(y, samples=len(x), classes=view.classes).astype("int32")
 
 
 def check_samples(view, x, name="x"):
@@ -67,29 +68,6 @@ def check_only(only, samples):
             f"`only` must hold one boolean a sample, shape ({samples},). Received dtype {only.dtype}, shape {only.shape}."
         )
     return only
-
-
-def check_labels(y, samples, classes, name):
-    y = np.asarray(y)
-    if y.shape == (samples, 1):
-        y = y[:, 0]
-    if y.shape != (samples,):
-        hint = " For one-hot labels: `y.argmax(-1)`." if y.shape == (samples, classes) else ""
-        raise ValueError(f"Expected one class a sample in `{name}`, shape ({samples},). Received shape {y.shape}.{hint}")
-    if y.dtype.kind not in "iu" and not (y.dtype.kind == "f" and np.array_equal(y, np.round(y))):
-        raise ValueError(f"Expected integer classes in `{name}`. Received dtype {y.dtype}.")
-    if y.min() < 0 or y.max() >= classes:
-        raise ValueError(f"Expected classes from 0 to {classes - 1} in `{name}`. Received values from {y.min()} to {y.max()}.")
-    return y.astype("int32")
-
-
-def check_number(name, value, low=0.0, whole=False, above=False):
-    """One clear sentence about a number that is none, or too small."""
-    kind = (int, np.integer) if whole else (int, float, np.integer, np.floating)
-    right = isinstance(value, kind) and not isinstance(value, bool) and np.isfinite(value)
-    if not right or value < low or (above and value == low):
-        wanted = f"{'a whole number' if whole else 'a number'} {'above' if above else 'of at least'} {low:g}"
-        raise ValueError(f"`{name}` must be {wanted}. Received: {value!r}.")
 
 
 def _unready(model):
