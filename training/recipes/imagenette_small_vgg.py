@@ -8,7 +8,7 @@ far from the pretrained VGG16 of the paper: the protocol needs a classifier that
 
 from training.recipe import Recipe
 
-RECIPE = Recipe(
+imagenette_small_vgg = Recipe(
     dataset="imagenette_small",
     model="vgg_imagenet:vgg_imagenet",
     epochs=60,

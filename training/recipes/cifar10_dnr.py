@@ -11,7 +11,7 @@ The other 10,000 training samples stay unseen: from them come those that the mac
 
 from training.recipe import Recipe
 
-RECIPE = Recipe(
+cifar10_dnr = Recipe(
     dataset="cifar10",
     model="vgg_small:vgg_small",
     model_options={"width": 16},

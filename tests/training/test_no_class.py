@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from tfdefense import data
-from training import dustbin as parts
 from training import recipe as recipes
 from training.batches import ShuffledBatches, varied
 from training.cache import train
 from training.recipe import Recipe
+from training.tasks import no_class as parts
 
 ROOT = Path(__file__).parents[2]
 LETTERS = {"set": "letters8", "limit": 300}
