@@ -16,8 +16,10 @@ from typer.testing import CliRunner
 
 import tfdefense as td
 from tests.reliability import malformed_data, malforming
-from tfdefense import _console, cli, kept
+from tfdefense import cli, kept
 from tfdefense._untrusted import read_arrays, read_image
+from tfdefense.cli._app import guarded
+from tfdefense.cli._inputs import load_model
 
 SCRIPT = "import sys; sys.argv = ['tfdefense', *sys.argv[1:]]; import tfdefense.cli as c; c.main()"
 
@@ -56,7 +58,7 @@ def test_metadata_that_unpacks_to_much_takes_no_memory(tmp_path, method, claimed
     if claimed:
         struct.pack_into("<I", content, content.rindex(b"PK\x01\x02") + 24, claimed)
     path.write_bytes(content)
-    for read in (load, _console.load_model):
+    for read in (load, load_model):
         tracemalloc.start()
         with pytest.raises(ValueError, match=str(path)):
             read(path)
@@ -83,7 +85,7 @@ def test_damaged_metadata_are_one_sentence(tmp_path, method):
 def test_file_that_is_no_keras_archive_says_what_it_is(tmp_path, content, held):
     path = tmp_path / "model.keras"
     path.write_bytes(content)
-    for read in (td.load, _console.load_model):
+    for read in (td.load, load_model):
         with pytest.raises(ValueError, match="damaged, or no Keras file") as told:
             read(path)
         assert held in str(told.value) and str(path) in str(told.value) and "not found" not in str(told.value)
@@ -203,7 +205,7 @@ def test_kept_batch_with_other_arrays_is_made_again(tmp_path):
 
 def raising(error):
     @cli.app.command("raise", hidden=True)
-    @_console.command
+    @guarded
     def command(model: str):
         raise error
 

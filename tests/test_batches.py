@@ -115,7 +115,7 @@ def test_neighbours_in_a_batch_change_no_decision(classifier, digits, held_out, 
         np.testing.assert_array_equal(np.asarray(layer(alone)) > 0, rejected)
         np.testing.assert_array_equal(np.asarray(layer(sevens)) > 0, rejected)
     td.calibrate(defended, x, max_rejected=0.2)
-    alone, sevens, together = (td.decisions.decide(defended, x, batch_size=size).label for size in (1, 7, 256))
+    alone, sevens, together = (td.view.decide(defended, x, batch_size=size).label for size in (1, 7, 256))
     np.testing.assert_array_equal(alone, together)
     np.testing.assert_array_equal(sevens, together)
 

@@ -7,7 +7,8 @@ import tensorflow as tf
 from typer.testing import CliRunner
 
 import tfdefense as td
-from tfdefense import _console, cli
+from tfdefense import cli
+from tfdefense.cli._inputs import load_model
 
 
 @pytest.fixture(scope="module")
@@ -136,9 +137,9 @@ def test_the_command_line_has_the_model_that_load_gives(models, classifier, tmp_
     model = models["density"]
     keras.Model(model.input, model.output).save(tmp_path / "old.keras")
     classifier.save(tmp_path / "plain.keras")
-    for read in (td.load, _console.load_model):
+    for read in (td.load, load_model):
         assert type(read(tmp_path / "old.keras")) is td.contract.DefendedModel
-    assert type(_console.load_model(tmp_path / "plain.keras")) is type(classifier)
+    assert type(load_model(tmp_path / "plain.keras")) is type(classifier)
 
 
 def test_what_is_to_be_set_anew_may_be_broken(models, digits, held_out, poisoned):

@@ -176,8 +176,8 @@ def test_info_shows_the_names(files):
 
 
 def test_a_report_numbers_what_it_is_given(named, folders):
-    from tfdefense.decisions import View
     from tfdefense.reporting import _images
+    from tfdefense.view import View
 
     view, options = View.of(named), {"classes": None, "data_dir": None, "download": False}
     for data in (folders, td.data.load(folders, "all")):

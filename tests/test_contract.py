@@ -305,7 +305,7 @@ def test_unknown_names_suggest_the_nearest():
 def test_decide_takes_anything_and_rejects_what_it_must(defended, classifier, held_out):
     x = held_out.x[:10].copy()
     x[4] = np.nan
-    rejecting, plain = td.decisions.decide(defended, x, batch_size=3), td.decisions.decide(classifier, held_out.x[:10])
+    rejecting, plain = td.view.decide(defended, x, batch_size=3), td.view.decide(classifier, held_out.x[:10])
     assert rejecting.label[4] == -1 and rejecting.suspicion[4] == np.inf
     assert plain.suspicion is None and plain.label.dtype == np.int32
     np.testing.assert_array_equal(plain.label, classifier(held_out.x[:10]).numpy().argmax(-1))
@@ -316,9 +316,9 @@ def test_scores_of_a_function_stay_what_they_are_when_it_was_attacked(classifier
     functions = {"probabilities": lambda x: keras.ops.softmax(classifier(x)), "scores": lambda x: classifier(x)}
     for kind, function in functions.items():
         broken = x[:1] * np.nan
-        td.decisions.decide(function, broken)  # tells nothing of what the function gives
-        before = td.decisions.decide(function, x).scores
+        td.view.decide(function, broken)  # tells nothing of what the function gives
+        before = td.view.decide(function, x).scores
         td.attacks.FGSM(0.1)(function, x, y)
-        np.testing.assert_array_equal(before, td.decisions.decide(function, x).scores)
+        np.testing.assert_array_equal(before, td.view.decide(function, x).scores)
         expected = functions[kind](x).numpy()
         np.testing.assert_allclose(before, np.log(expected) if kind == "probabilities" else expected, atol=1e-4)

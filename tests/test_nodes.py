@@ -130,10 +130,10 @@ def test_calibrating_again_adds_nothing_to_a_model():
 
 def test_view_is_kept_with_its_model_and_made_anew_for_new_weights():
     defended = td.ThresholdDefense().attach(flat())
-    view = td.decisions.View.of(defended)
-    assert td.decisions.View.of(defended) is view and view.base() is view.base()
-    assert td.decisions.View.of(defended, (0, 1)) is not view
+    view = td.view.View.of(defended)
+    assert td.view.View.of(defended) is view and view.base() is view.base()
+    assert td.view.View.of(defended, (0, 1)) is not view
     machines = td.NeuralRejection("features").attach(flat())
-    before = td.decisions.View.of(machines)
+    before = td.view.View.of(machines)
     td.adapt(machines, X, Y, max_rejected=None)
-    assert td.decisions.View.of(machines) is not before
+    assert td.view.View.of(machines) is not before

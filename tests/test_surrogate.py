@@ -93,7 +93,7 @@ def test_search_through_the_surrogate_finds_what_the_direct_one_does_not(safetyn
     attack = A.Through(SEARCHES[name], straight_through=straight_through)
     result = quietly(attack, safetynet, x, y)
     # The real model judges.
-    label = td.decisions.decide(safetynet, result.x_adv).label
+    label = td.view.decide(safetynet, result.x_adv).label
     np.testing.assert_array_equal(result.label, label)
     np.testing.assert_array_equal(result.success, (label != y) & (label != -1))
     if name != "carlini":
@@ -131,7 +131,7 @@ def test_machines_adapted_anew_are_attacked_as_they_are_now(classifier, digits, 
     for some in (60, 200):
         td.adapt(defended, x[:some], y[:some], adversarial=x_adv[:some], max_rejected=None)
         result = quietly(attack, defended, *samples)
-        np.testing.assert_array_equal(result.label, td.decisions.decide(defended, result.x_adv).label)
+        np.testing.assert_array_equal(result.label, td.view.decide(defended, result.x_adv).label)
         smooth, hard = td.smoothed(defended, 1e5)(samples[0])["suspicion"], defended(samples[0])["suspicion"]
         # A feature that lies on an edge of its level moves its sample a little.
         assert np.isclose(smooth, hard, atol=0.01).mean() > 0.9 and np.allclose(smooth, hard, atol=0.1)
@@ -223,8 +223,7 @@ def test_any_layer_that_offers_it_is_smoothed_inside_submodels_too(classifier, d
 
 
 def test_training_against_the_surrogate_steps_inside_it(safetynet, samples):
-    view = td.decisions.View.of(safetynet)
-    view.learn(samples[0])
+    view = td.view.View.of(safetynet)
     perturb = A.Through(A.PGD(0.2, steps=5)).online(view)
     found = tf.function(perturb)(tf.constant(samples[0]), tf.constant(samples[1], tf.int32), tf.range(len(samples[0])))
     moved = np.abs(found - samples[0])

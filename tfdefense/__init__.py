@@ -10,17 +10,14 @@ import sys
 __version__ = "0.1.0"
 
 _SUBMODULES = {
-    "adversarial",
     "attacks",
     "calibration",
     "callbacks",
     "conformal",
     "contract",
     "data",
-    "decisions",
     "defended_model",
     "defenses",
-    "detection",
     "export",
     "layers",
     "losses",
@@ -28,12 +25,14 @@ _SUBMODULES = {
     "plots",
     "reporting",
     "surrogate",
+    "trainers",
+    "view",
     "zoo",
 }
 _NAMES = {
     "adapt": "calibration",
     "AdversaryDetector": "defenses",
-    "AdversarialTraining": "adversarial",
+    "AdversarialTraining": "trainers",
     "base_model": "contract",
     "calibrate": "calibration",
     "capping_error": "defenses",
@@ -43,21 +42,26 @@ _NAMES = {
     "AnyOf": "defenses",
     "DensityDefense": "defenses",
     "DeepNeuralRejection": "defenses",
-    "DetectorTraining": "detection",
+    "DetectorTraining": "trainers",
     "NeuralRejection": "defenses",
     "OutDistribution": "defenses",
     "SafetyNet": "defenses",
     "ThresholdDefense": "defenses",
     "report": "reporting",
     "smoothed": "surrogate",
-    "twins": "detection",
+    "twins": "trainers",
     "evaluate": "metrics",
     "graft_dustbin": "defenses",
     "load": "contract",
 }
 
 # Names of earlier versions; they go with the next one.
-_RENAMED = {"defended": "contract"}
+_RENAMED = {
+    "adversarial": "trainers.adversarial",
+    "decisions": "view",
+    "defended": "contract",
+    "detection": "trainers.detector",
+}
 
 __all__ = sorted(_SUBMODULES | set(_NAMES))
 
@@ -68,16 +72,14 @@ def __getattr__(name):
 
         new = _RENAMED[name]
         warnings.warn(f"`td.{name}` is now `td.{new}`.", DeprecationWarning, stacklevel=2)
-        return __getattr__(new)
+        return importlib.import_module(f"tfdefense.{new}")
     if name in _SUBMODULES:
         return importlib.import_module(f"tfdefense.{name}")
     if name in _NAMES:
         return getattr(importlib.import_module(f"tfdefense.{_NAMES[name]}"), name)
-    import difflib
+    from tfdefense._suggest import did_you_mean
 
-    near = difflib.get_close_matches(name, __all__, n=1)
-    hint = f" Did you mean `{near[0]}`?" if near else ""
-    raise AttributeError(f"module 'tfdefense' has no attribute '{name}'.{hint}")
+    raise AttributeError(f"module 'tfdefense' has no attribute '{name}'.{did_you_mean(name, __all__)}")
 
 
 def __dir__():

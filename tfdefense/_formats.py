@@ -26,7 +26,7 @@ def check_format(path):
     if path.is_dir():
         raise ValueError(
             f"{path} is a SavedModel, which holds no layers any more. Expected a .keras file: the one that it was exported from. "
-            f"Its decisions can be asked for: `td.decisions.decide(tf.saved_model.load({str(path)!r}), x)`."
+            f"Its decisions can be asked for: `td.view.decide(tf.saved_model.load({str(path)!r}), x)`."
         )
 
 

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfdefense import __version__, _console, attacks, metrics
+from tfdefense import __version__, attacks, metrics
 from tfdefense._files import write_text
-from tfdefense.attacks.checks import check_number
+from tfdefense._progress import steps
+from tfdefense._validation import check_number
 from tfdefense.attacks.norms import norm_named
-from tfdefense.decisions import View
+from tfdefense.cli._attacks import starts_named
+from tfdefense.cli._options import numbers
 from tfdefense.reporting.attackers import SEARCHES
+from tfdefense.view import View
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Settings:
 def rows(model, images, settings):
     """Pairs of a name and `Outcomes`: clean, harmless changes, attacks; a pair with None separates them."""
     parts = [*_harmless(images, settings), ("", None), *_attacks(model, images, settings)]
-    with _console.steps(len(parts) + 1) as begin:
+    with steps(len(parts) + 1) as begin:
         begin("clean")
         found = [("clean", metrics.evaluate(model, images.x, images.y)), ("", None)]
         for name, samples in parts:
@@ -82,7 +85,7 @@ def _harmless(images, settings):
 
 def _attacks(model, images, settings):
     view = View.of(model, images.bounds)
-    view.learn(images.x[:16].astype("float32"))
+    view.expect(images.x)
     run = functools.partial(_run, model, images, settings.kept)
     if not view.rejects:
         yield "FGSM", run(attacks.FGSM(settings.epsilon, norm=settings.norm))
@@ -121,7 +124,7 @@ def _run(model, images, kept, attack):
 
 
 def _starts(model, images, settings):
-    return _console.starts_named("all", model, images.y, settings.source)
+    return starts_named("all", model, images.y, settings.source)
 
 
 def _base_is_known(model, settings):
@@ -134,7 +137,7 @@ def sizes(text, epsilon):
     """Sizes from a list with commas; by default six up to twice epsilon."""
     if text is None:
         return [round(2 * epsilon * step / 5, 10) for step in range(6)]
-    found = list(_console.numbers("--sizes", text))
+    found = list(numbers("--sizes", text))
     if not (found[0] >= 0 and found[-1] < np.inf and all(np.diff(found) > 0)):
         raise ValueError(f"--sizes must be growing numbers of at least 0, such as 0,0.1,0.2. Received: {text!r}.")
     return found
@@ -143,7 +146,7 @@ def sizes(text, epsilon):
 def curves(model, images, settings, points):
     """Security evaluation curves: the attacker who does not know of the defense, and the one who does."""
     view = View.of(model, images.bounds)
-    view.learn(images.x[:16].astype("float32"))
+    view.expect(images.x)
 
     def strongest(size, seed):
         known = aware(model, images, dataclasses.replace(settings, epsilon=size))
@@ -153,7 +156,7 @@ def curves(model, images, settings, points):
     if view.rejects and _base_is_known(model, settings):
         kinds["unaware"] = lambda size, seed: attacks.Transfer(settings.pgd(epsilon=size), settings.source)
     found = {}
-    with _console.steps(len(kinds)) as begin:
+    with steps(len(kinds)) as begin:
         for name, make in kinds.items():
             begin(f"curve, {name}")
             found[name] = metrics.security_curve(model, _bounded(make, images.bounds, settings.kept), images.x, images.y, points)

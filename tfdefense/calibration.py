@@ -7,15 +7,12 @@ import keras
 import numpy as np
 
 from tfdefense import conformal
-from tfdefense._arrays import check_shape, pairs, samples
 from tfdefense._batches import samples_at_once
 from tfdefense._constant import check_varies
 from tfdefense._progress import batches
-from tfdefense.bounds import is_bounded
+from tfdefense._validation import check_labels, check_same_length, check_shape, is_bounded, pairs, samples
 from tfdefense.contract import base_model, bounds_of, check_sound, nodes_of, reject_node, unready
 from tfdefense.layers import AdaptableLayer, Threshold
-from tfdefense.metrics._check import labels as check_labels
-from tfdefense.metrics._check import same_length
 
 
 def check_images(defended, x):
@@ -90,7 +87,7 @@ def adapt(defended, x, y=None, *, adversarial=None, calibration=None, max_reject
     x, y = pairs(x, y)
     x = check_images(defended, x)
     y = check_labels(y, classes=_classes(defended))
-    same_length(x=x, y=y)
+    check_same_length(x=x, y=y)
     adversarial = _check_adversarial(defended, adversarial, x)
     # What is wrong with them is told before anything is changed.
     if max_rejected is not None:

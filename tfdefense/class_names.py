@@ -1,8 +1,8 @@
 """Names of classes: checked in one place, and data numbered by those of a model."""
 
-import difflib
-
 import numpy as np
+
+from tfdefense._suggest import nearest
 
 
 def checked_names(names, count=None):
@@ -31,7 +31,7 @@ def numbered(y, own, names, where):
     """Classes `y`, numbered by the names `own`, numbered by the names of a model. Not all of these need to be there."""
     unknown = next((name for name in own if name not in names), None)
     if unknown is not None:
-        near = difflib.get_close_matches(unknown, names, n=1, cutoff=0.4)
+        near = nearest(unknown, names, cutoff=0.4)
         raise ValueError(
             f"{where} has the class {unknown!r}, which is none of the {len(names)} classes of the model: {listed(names)}."
             + (f" Nearest: {near[0]!r}." if near else "")

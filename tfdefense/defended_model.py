@@ -5,8 +5,8 @@ from pathlib import Path
 
 import keras
 
-from tfdefense._arrays import batch_hint
 from tfdefense._files import write_file
+from tfdefense._validation import batch_hint
 
 
 @keras.saving.register_keras_serializable(package="tfdefense")

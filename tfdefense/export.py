@@ -137,7 +137,7 @@ def served_uint8(model):
     """The same for pixels from 0 to 255, or None where the model does not say what range they are to be moved to."""
     import tensorflow as tf
 
-    from tfdefense.bounds import is_bounded
+    from tfdefense._validation import is_bounded
     from tfdefense.contract import bounds_of, is_defended
 
     bounds = bounds_of(model) if is_defended(model) else None

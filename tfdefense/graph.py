@@ -1,12 +1,13 @@
 """Looking inside a user's Keras model without changing it: inner layers, and the logits behind a softmax."""
 
-import difflib
 import inspect
 import math
 import warnings
 from dataclasses import dataclass
 
 import keras
+
+from tfdefense._suggest import nearest
 
 # By their names as functions, TensorFlow's own among them, and as operations: `keras.ops.softmax` makes one without a layer.
 _SQUASHING = dict.fromkeys(("softmax", "log_softmax", "softmax_v2", "log_softmax_v2"), "softmax") | {"sigmoid": "sigmoid"}
@@ -185,7 +186,7 @@ def _find(model, name):
     if inside:
         raise ValueError(f"Layer '{name}' is in several submodels. Say which: {', '.join(inside)}.")
     own_names = {path.split("/")[-1]: path for path in paths} | {path: path for path in paths}
-    close = difflib.get_close_matches(str(name), own_names, n=3, cutoff=0.4)
+    close = nearest(name, own_names, most=3, cutoff=0.4)
     near = dict.fromkeys(own_names[found] for found in close)
     raise ValueError(
         f"Model '{model.name}' has no layer '{name}'. Nearest: {', '.join(near)}."

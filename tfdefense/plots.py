@@ -222,18 +222,18 @@ def examples(x, x_adv, y, labels, path=None, *, bounds=(0.0, 1.0), magnify=None,
 
     Example: `plots.examples(x, result.x_adv, y, outcomes.label, "examples.pdf")`
     """
-    from tfdefense.metrics import _check
+    from tfdefense._validation import check_inside, check_labels, check_same_length, finite_bounds
 
-    y, labels = _check.labels(y, "y"), _check.labels(labels, "labels", rejection=True)
-    x, x_adv = _check.inside(x, bounds), _check.inside(x_adv, bounds, "x_adv")
-    _check.same_length(x=x, x_adv=x_adv, y=y, labels=labels)
+    y, labels = check_labels(y, "y"), check_labels(labels, "labels", rejection=True)
+    x, x_adv = check_inside(x, bounds), check_inside(x_adv, bounds, "x_adv")
+    check_same_length(x=x, x_adv=x_adv, y=y, labels=labels)
     shape = x.shape[1:]
     if x.shape != x_adv.shape or len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3)):
         raise ValueError(
             "`x` and `x_adv` must be images of one shape (n, height, width[, 1 or 3]). "
             f"Received {x.shape} and {x_adv.shape}. Reshape, or choose the channels to show."
         )
-    low, high = _check.limits(bounds)
+    low, high = finite_bounds(bounds)
     colour = len(shape) == 3 and shape[2] == 3
     clean, adversarial = ((v[:columns].astype("float64") - low) / (high - low) for v in (x, x_adv))
     change = adversarial - clean
@@ -275,10 +275,10 @@ def embedding(points, y, path=None, *, class_names=None):
 
     Example: `plots.embedding(TSNE().fit_transform(features), y, "tsne.pdf")`
     """
-    from tfdefense.metrics import _check
+    from tfdefense._validation import check_labels, check_numbers, check_same_length
 
-    points, y = _check.numbers(points, "points", ndim=2), _check.labels(y)
-    _check.same_length(points=points, y=y)
+    points, y = check_numbers(points, "points", ndim=2), check_labels(y)
+    check_same_length(points=points, y=y)
     if points.shape[1] != 2:
         raise ValueError(f"`points` must have shape (n, 2). Received {points.shape}. Project them, with t-SNE for example.")
     with _figures.figure((3.9, 3.5), path) as figure:

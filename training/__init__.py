@@ -1,6 +1,6 @@
-"""Recipes that train the networks of `models/`, one a file:  `python -m training RECIPE`.
+"""Recipes that train the networks of `models/`:  `python -m training RECIPE`.
 
-A recipe is a file here with a `RECIPE`; its docstring gives its command, its cost and the numbers to expect.
+A recipe is a name in a file of `recipes/`, whose docstring gives its command, its cost and the numbers to expect.
 `training.run("digits")` returns the trained model, from the cache when it is there already.
 
 Models, layers and losses are keras.ops, so that recipes without an attack also run as `KERAS_BACKEND=jax python -m training

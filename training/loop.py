@@ -9,12 +9,18 @@ import numpy as np
 
 import tfdefense
 from tfdefense import data
-from training import branch
 from training.batches import ShuffledBatches, WholeBatches
-from training.dustbin import extended
 from training.keep import Board, Checkpoints, fingerprint, same_data
-from training.losses import attach
-from training.pairs import prepared
+from training.tasks import branch
+from training.tasks.no_class import extended
+from training.tasks.pairs import prepared
+
+LOSSES = {
+    "cross_entropy": keras.losses.SparseCategoricalCrossentropy,
+    "reverse_cross_entropy": tfdefense.losses.ReverseCrossEntropy,
+    "smoothed_cross_entropy": tfdefense.losses.SmoothedCrossEntropy,
+    "absolute_error": keras.losses.MeanAbsoluteError,
+}
 
 
 class _Epoch(keras.callbacks.Callback):
@@ -69,7 +75,18 @@ def _network(recipe, shape, classes):
     options = recipe.model_options
     if recipe.task == "classes":
         options = {"input_shape": shape, "classes": classes} | options
-    return attach(recipe, getattr(importlib.import_module(f"models.{file}"), function)(**options))
+    return _with_loss(recipe, getattr(importlib.import_module(f"models.{file}"), function)(**options))
+
+
+def _with_loss(recipe, model):
+    """The model as the recipe's loss needs it, and that loss."""
+    if recipe.loss not in LOSSES:
+        raise ValueError(f"`loss` must be one of {', '.join(LOSSES)}. Received {recipe.loss!r}.")
+    if recipe.loss == "reverse_cross_entropy":
+        reversed_ = tfdefense.layers.ReverseLogits(name="reverse_logits")(model.outputs[0])
+        model = keras.Model(model.inputs[0], reversed_, name=model.name)
+    of_scores = {} if recipe.loss == "absolute_error" else {"from_logits": True}
+    return model, LOSSES[recipe.loss](**of_scores, **recipe.loss_options)
 
 
 def _compiled(recipe, steps, shape, classes, watched):

@@ -2,12 +2,14 @@
 
 import ast
 import dataclasses
-import difflib
+import functools
 import hashlib
 import importlib
 import json
 from pathlib import Path
 from typing import NamedTuple
+
+from tfdefense._suggest import did_you_mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Recipe:
         optimizer: Name of a class in `keras.optimizers`, with its arguments in `optimizer_options`.
         warmup_steps: Steps in which the learning rate rises from 0; large rates diverge without.
         decay: Let the learning rate fall to 0 over the run, as half a cosine.
-        loss: One of `training.losses.LOSSES`, with its arguments in `loss_options`.
+        loss: One of `training.loop.LOSSES`, with its arguments in `loss_options`.
         augment: Mirror images and move them by up to 4 pixels, anew in each epoch.
         train_samples: Only so many training samples, the first ones; the rest stay unseen for what comes after. None: all.
         attack: Arguments of `td.attacks.PGD`: train against it, on the network of that step.
@@ -112,7 +114,7 @@ class Recipe:
             # What is forged, and how, is code and no setting.
             root = file.parents[1]
             content += [
-                ast.dump(ast.parse((root / name).read_text())) for name in ("tfdefense/data/scenes.py", "training/pairs.py")
+                ast.dump(ast.parse((root / name).read_text())) for name in ("tfdefense/data/scenes.py", "training/tasks/pairs.py")
             ]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -125,8 +127,7 @@ def parameters(name):
         functions = (node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef))
         known |= {f"{path.stem}:{node.name}": [each.arg for each in node.args.args] for node in functions if node.name[0] != "_"}
     if name not in known:
-        near = difflib.get_close_matches(str(name), list(known), n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(name, known)
         raise ValueError(f"`model` must be FILE:FUNCTION of models/, one of {', '.join(known)}. Received {name!r}.{hint}")
     return known[name]
 
@@ -179,16 +180,20 @@ def _counted(recipe):
     return {name: value for name, value in settings.items() if name not in _LATER or value != getattr(unused, name)}
 
 
+@functools.cache
+def _all():
+    """Every recipe that a file of training/recipes gives a name to."""
+    files = sorted(Path(__file__).with_name("recipes").glob("[a-z]*.py"))
+    modules = [vars(importlib.import_module(f"training.recipes.{file.stem}")) for file in files]
+    return {name: value for module in modules for name, value in sorted(module.items()) if isinstance(value, Recipe)}
+
+
 def names():
-    """Every file here that sets `RECIPE`, read without importing it."""
-    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if "\nRECIPE = " in path.read_text())
+    return sorted(_all())
 
 
 def find(name):
     """The recipe of that name; an unknown one suggests the nearest."""
-    known = names()
-    if name not in known:
-        near = difflib.get_close_matches(str(name), known, n=1)
-        hint = f" Did you mean `{near[0]}`?" if near else ""
-        raise ValueError(f"A recipe is one of {', '.join(known)}. Received {name!r}.{hint}")
-    return importlib.import_module(f"training.{name}").RECIPE
+    if name not in _all():
+        raise ValueError(f"A recipe is one of {', '.join(names())}. Received {name!r}.{did_you_mean(name, names())}")
+    return _all()[name]

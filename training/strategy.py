@@ -61,7 +61,7 @@ class Replicas(Place):
 
     def prepare(self, model):
         """Statistics of batch normalisations over all replicas; and what `fit` lacks for them."""
-        from tfdefense.adversarial import synchronize
+        from tfdefense.trainers.adversarial import synchronize
 
         synchronize(model)
         kind = type(model)

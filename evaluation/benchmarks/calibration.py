@@ -24,7 +24,7 @@ SYSTEMS = {
 def scores_of(network, x):
     """Detector scores of each sample: the one that the network has, and two more on the classifier inside."""
     import tfdefense as td
-    from tfdefense.decisions import decide
+    from tfdefense.view import decide
 
     base, defended = td.base_model(td.zoo.load(network)), td.zoo.load(network)
     others = [td.ThresholdDefense(metric, threshold=0.0).attach(base) for metric in ("confidence", "non-me")]

@@ -133,8 +133,8 @@ def _train(digits):
 
 def _foreign_rows(naive, defended, foreign, test):
     """What both say of letters in fonts never seen; and the control: what is rejected of harmlessly changed digits."""
-    from tfdefense.decisions import decide
     from tfdefense.metrics import harmless
+    from tfdefense.view import decide
 
     scores = decide(naive, foreign).scores
     sure = np.exp(scores.max(-1)) / np.exp(scores).sum(-1) > 0.9
@@ -194,7 +194,7 @@ def _export(output, defended, x):
     if line is None:
         raise ValueError(f"The exported model did not answer: {answer.stderr.strip().splitlines()[-1:]}")
     served = np.array(line.split()[1:], int)
-    own = td.decisions.decide(defended, x).label
+    own = td.view.decide(defended, x).label
     if not np.array_equal(served, own):
         raise ValueError(f"The exported model gives other labels for {(served != own).sum()} of {len(x)} samples.")
     return path

@@ -14,6 +14,7 @@ import typer
 from evaluation.runner import pages, results
 from evaluation.runner.context import Context
 from evaluation.runner.parts import executor_for
+from tfdefense._suggest import did_you_mean
 
 _HELP = """The protocols of the papers, and benchmarks. Each writes evaluation/results/NAME-SET.json, from which the tables in
 docs/results are made; quick runs go to evaluation/runs."""
@@ -133,10 +134,7 @@ def main(arguments=None):
     found = protocols()
     asked = arguments[0] if arguments else "--help"
     if not asked.startswith("-") and asked not in {*found, "results"}:
-        import difflib
-
-        near = difflib.get_close_matches(asked, [*found, "results"], n=1)
-        hint = f" Did you mean `{near[0]}`?" if near else ""
+        hint = did_you_mean(asked, [*found, "results"])
         print(f"A protocol is one of {', '.join(found)}. Received {asked!r}.{hint}", file=sys.stderr)
         raise SystemExit(2)
     app = typer.Typer(help=_HELP, no_args_is_help=True, add_completion=False)

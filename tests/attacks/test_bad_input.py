@@ -27,11 +27,11 @@ def batch(held_out):
         (lambda x, y: (np.where(np.arange(4).reshape(4, 1, 1, 1) == 2, np.nan, x), y), "1 of 4 hold NaN.*number 2"),
         (lambda x, y: (x * 3000, y), r"must lie in \(0, 1\).*3000\]. Rescale\."),
         (lambda x, y: (x.astype(str), y), "Expected numbers. Received an array of dtype"),
-        (lambda x, y: (x, y[:3]), r"one class a sample in `y`, shape \(4,\). Received shape \(3,\)"),
-        (lambda x, y: (x, np.eye(10)[y]), r"one-hot labels: `y.argmax\(-1\)`"),
-        (lambda x, y: (x, y + 10), "Expected classes from 0 to 9 in `y`"),
-        (lambda x, y: (x, y - 10), "Expected classes from 0 to 9 in `y`"),
-        (lambda x, y: (x, y + 0.5), "Expected integer classes in `y`. Received dtype float64"),
+        (lambda x, y: (x, y[:3]), r"`y` must have one class a sample: shape \(4,\). Received shape \(3,\)"),
+        (lambda x, y: (x, np.eye(10)[y]), r"one-hot labels pass `y.argmax\(-1\)`"),
+        (lambda x, y: (x, y + 10), "`y` must lie in 0 to 9"),
+        (lambda x, y: (x, y - 10), "`y` must lie in 0 to 9"),
+        (lambda x, y: (x, y + 0.5), "`y` must hold whole class numbers. Received dtype float64"),
     ],
 )
 def test_samples_and_labels(classifier, batch, change, words):
@@ -118,8 +118,8 @@ def test_epsilon_of_zero_changes_nothing(classifier, batch):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"target": np.zeros(3, int)}, r"in `target`, shape \(4,\)"),
-        ({"target": np.full(4, 10)}, "from 0 to 9 in `target`"),
+        ({"target": np.zeros(3, int)}, r"`target` must have one class a sample: shape \(4,\)"),
+        ({"target": np.full(4, 10)}, "`target` must lie in 0 to 9"),
         ({"target": "worst"}, "'least_likely' or 'most_likely'"),
         ({"bounds": (1, 0)}, "low < high"),
         ({"bounds": (0, np.inf)}, "two finite numbers"),

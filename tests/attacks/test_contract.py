@@ -81,7 +81,7 @@ def test_attack_fools_the_model_it_says_it_fools(name, request, held_out):
     model = model_for(name, request)
     x, y = held_out.x[:48], held_out.y[:48]
     result = attack(model, x, y)
-    label = td.decisions.decide(model, result.x_adv).label
+    label = td.view.decide(model, result.x_adv).label
     np.testing.assert_array_equal(label, result.label)
     np.testing.assert_array_equal(result.success, (label != y) & (label != -1))
     if name != "transfer":
@@ -162,7 +162,7 @@ def test_targeted_attacks_count_only_the_target(name, kind, request, held_out):
         return
     target = (y + 1) % 10
     result = attack(classifier, x, y, target)
-    np.testing.assert_array_equal(result.success, td.decisions.decide(classifier, result.x_adv).label == target)
+    np.testing.assert_array_equal(result.success, td.view.decide(classifier, result.x_adv).label == target)
     assert result.success.mean() > 0.2
 
 
@@ -218,7 +218,7 @@ def test_targets_are_reached_by_labels_alone(classifier, defended, held_out):
     target = (y + 1) % 10
     for model in (classifier, defended):
         result = A.HopSkipJump(queries=500)(model, x, y, target)
-        np.testing.assert_array_equal(result.success, td.decisions.decide(model, result.x_adv).label == target)
+        np.testing.assert_array_equal(result.success, td.view.decide(model, result.x_adv).label == target)
         assert result.success.mean() > 0.8 and result.steps.max() <= 500
 
 

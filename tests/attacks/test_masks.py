@@ -33,7 +33,7 @@ def test_nothing_outside_the_mask_moves(name, request, held_out):
     np.testing.assert_array_equal(result.x_adv[~mask], x[~mask])
     assert np.abs(result.x_adv - x).max() > 1e-3
     assert result.x_adv.min() >= 0 and result.x_adv.max() <= 1 and result.distance.max() <= size * (1 + 1e-6) + 1e-6
-    label = td.decisions.decide(model_for(name, request), result.x_adv).label
+    label = td.view.decide(model_for(name, request), result.x_adv).label
     np.testing.assert_array_equal(label, result.label)
 
 

@@ -21,7 +21,7 @@ def samples(held_out):
 
 def test_evade_is_below_zero_exactly_on_success(defended, held_out):
     x, y = held_out.x, (held_out.y + (np.arange(len(held_out.y)) % 3 == 0)) % 10
-    view = td.decisions.View.of(defended)
+    view = td.view.View.of(defended)
     scores, suspicion, label = view.run(x)
     for objective, scale in ((A.Evade(raw=True), (1.0, 1.0)), (A.Evade(), (3.0, 0.5))):
         value = objective.value(scores, suspicion, y.astype("int32"), None, scale).numpy()
@@ -50,7 +50,7 @@ def test_raw_evade_is_the_larger_of_margin_and_suspicion():
 
 def test_evade_measures_the_spread_on_the_clean_samples(defended, samples):
     x, y = samples
-    view, x, y = A.checks.check(defended, x, y, None)
+    view, x, y = A.arguments.check(defended, x, y, None)
     scores, suspicion, _ = (tensor.numpy() for tensor in view.run(x))
     own = scores[np.arange(len(y)), y].copy()
     scores[np.arange(len(y)), y] = -np.inf
@@ -61,8 +61,7 @@ def test_evade_measures_the_spread_on_the_clean_samples(defended, samples):
 
 def test_the_default_objective_knows_of_the_rejection(defended, classifier, samples):
     x, y = samples
-    plain = td.decisions.View.of(classifier)
-    plain.learn(x)
+    plain = td.view.View.of(classifier)
     assert A.PGD(0.1).objective_on(plain) == A.CrossEntropy()
     unaware = A.Transfer(A.PGD(0.3, norm="l2", steps=20))(defended, x, y)
     aware = A.Strongest([A.PGD(0.3, norm="l2", steps=20), A.PGD(0.3, norm="l2", steps=20, objective=A.LogSumExp())])(defended, x, y)
@@ -132,7 +131,7 @@ def test_interpolated_start_is_just_across_the_boundary(rejecting, samples):
 def test_base_start_is_the_base_models_adversarial_example(rejecting, samples):
     x, y = samples
     # What the base has wrong an attack leaves alone, a start does not.
-    right = td.decisions.decide(td.base_model(rejecting), x).label == y
+    right = td.view.decide(td.base_model(rejecting), x).label == y
     x, y = x[right], y[right]
     start = A.Of().points(A.PGD(0.2, steps=10), _batch(rejecting, x, y))
     np.testing.assert_allclose(start, A.PGD(0.2, steps=10)(td.base_model(rejecting), x, y).x_adv, atol=1e-6)
@@ -208,7 +207,7 @@ def test_log_sum_exp_leads_out_of_rejection_to_another_class_only():
 
 
 def _batch(model, x, y):
-    view, x, y = A.checks.check(model, x, y, None)
+    view, x, y = A.arguments.check(model, x, y, None)
     return A.base.Batch(view, x, y, None, False, (1.0, 1.0), (x, y), np.arange(len(x)))
 
 

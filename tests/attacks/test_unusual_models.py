@@ -13,7 +13,7 @@ A = td.attacks
 
 
 def labels(model, x):
-    return td.decisions.decide(model, x).label
+    return td.view.decide(model, x).label
 
 
 def copy_of(classifier, before=(), behind=()):
@@ -87,7 +87,7 @@ def test_classes_that_are_ruled_out_are_as_if_they_were_not_there(attack, classi
     assert not found.zero_gradient.any() and not np.isin(found.label, (10, 11)).any()
     if isinstance(attack, A.ILCM):
         return
-    targets = A.FGSM(0.1)._targets(td.decisions.View.of(masked(-np.inf)), x, y, "least_likely", 64)
+    targets = A.FGSM(0.1)._targets(td.view.View.of(masked(-np.inf)), x, y, "least_likely", 64)
     assert targets.max() < 10
 
 
@@ -117,7 +117,7 @@ def test_gradients_of_half_precision_do_not_vanish(attack, classifier, few):
     assert not found.zero_gradient.any()
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(at := tf.constant(x))
-        value = A.CrossEntropy().value(td.decisions.View.of(model).forward(at)[0], None, y, None, (1, 1))
+        value = A.CrossEntropy().value(td.view.View.of(model).forward(at)[0], None, y, None, (1, 1))
     with tf.GradientTape(watch_accessed_variables=False) as exact:
         exact.watch(at)
         known = A.CrossEntropy().value(sure(at, training=False), None, y, None, (1, 1))
@@ -152,7 +152,7 @@ def test_softmax_inside_a_layer_with_lora_or_quantized_is_not_taken_off_wrongly(
     lora.enable_lora(4)
     model.compile("adam", "sparse_categorical_crossentropy")
     model.fit(np.tile(x, (20, 1, 1, 1)), np.tile(y, 20), epochs=3, verbose=0)
-    np.testing.assert_allclose(td.decisions.decide(model, x).scores, np.log(model(x).numpy()), atol=1e-4)
+    np.testing.assert_allclose(td.view.decide(model, x).scores, np.log(model(x).numpy()), atol=1e-4)
 
     class Scaled(keras.layers.Dense):
         def call(self, x, training=None):
@@ -185,8 +185,7 @@ def test_what_is_remembered_of_a_search_among_others_is_of_those_others(classifi
 
     def batch(count):
         x, y = held_out.x[:count], held_out.y[:count].astype("int32")
-        view = td.decisions.View.of(classifier)
-        view.learn(x)
+        view = td.view.View.of(classifier)
         return A.base.Batch(view, x, y, None, False, (1.0, 1.0), (x, y), np.arange(count))
 
     monkeypatch.setattr(remembered, "_found", {})
@@ -204,7 +203,7 @@ def test_small_arguments_mean_what_they_say(classifier, few):
     x, y = few
     targets = (y[:, None] + 1) % 10
     assert A.Transfer(A.FGSM(0.2), source=classifier)(classifier, x, y, targets).success.shape == (40,)
-    view = td.decisions.View.of(classifier)
+    view = td.view.View.of(classifier)
     resolved = A.starts.resolve((A.Random(3), A.Random(5)), view, y, restarts=2)
     assert [start.index for start in resolved] == [3, 4, 5, 6]
     with pytest.raises(ValueError, match="JSMA may change 6 of 64 values here, a start has changed"):
@@ -214,8 +213,7 @@ def test_small_arguments_mean_what_they_say(classifier, few):
 def test_ilcm_in_training_goes_for_no_true_class(classifier, few):
     x, _ = few
     upside = copy_of(classifier, behind=[keras.layers.Lambda(lambda scores: -scores)])
-    view = td.decisions.View.of(upside)
-    view.learn(x)
+    view = td.view.View.of(upside)
     y = upside(x).numpy().argmin(-1)
     moved = A.ILCM(0.2).online(view)(tf.constant(x), tf.constant(y, tf.int32), tf.zeros(40, tf.int32)).numpy()
     second = np.argsort(upside(x).numpy(), -1)[:, 1]
@@ -228,7 +226,7 @@ def test_training_keeps_the_last_stage_of_its_own_schedule(classifier, digits):
     coded = td.SafetyNet([classifier.layers[-2].name]).attach(classifier)
     x, y = digits.x[:200], digits.y[:200]
     td.adapt(coded, x, y, adversarial=A.BIM(0.2)(classifier, x, y).x_adv, calibration=digits.x[200:400], max_rejected=0.1)
-    view = td.decisions.View.of(coded)
+    view = td.view.View.of(coded)
     one, other = (A.Through(A.PGD(0.1, steps=3), schedule=schedule) for schedule in ([(20, 1)], [(2, 3)]))
     arguments = (tf.constant(x[:20]), tf.constant(y[:20], tf.int32), tf.zeros(20, tf.int32))
     steps = [attack.online(view) for attack in (one, other)]

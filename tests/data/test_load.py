@@ -104,7 +104,7 @@ def test_repr_names_what_matters():
 
 
 def test_unknown_name_suggests_the_nearest():
-    with pytest.raises(ValueError, match="Did you mean 'cifar10'.*digits, letters"):
+    with pytest.raises(ValueError, match="Did you mean `cifar10`.*digits, letters"):
         data.load("cifar_10")
 
 

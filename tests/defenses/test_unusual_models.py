@@ -95,7 +95,7 @@ def test_samples_that_are_alike_are_rejected_together_or_not_at_all(defense, pla
     tied = np.concatenate([held_out.x[:180], np.repeat(held_out.x[worst : worst + 1], 20, axis=0)])
     rejected = td.calibrate(defended, tied, max_rejected=0.05)
     for size in (1, 32, 200):
-        suspicion = td.decisions.decide(defended, tied, batch_size=size).suspicion
+        suspicion = td.view.decide(defended, tied, batch_size=size).suspicion
         assert (suspicion > 0).mean() == pytest.approx(rejected) and rejected <= 0.05
         assert np.abs(suspicion[180:]).min() > 1e-6, "on the threshold rounding decides"
 

@@ -117,7 +117,7 @@ def test_one_image_is_told_to_get_a_batch_axis():
         lambda: td.adapt(defended, one, Y[:1]),
         lambda: td.calibrate(defended, one),
         lambda: td.evaluate(defended, one, Y[:1]),
-        lambda: td.decisions.decide(defended, one),
+        lambda: td.view.decide(defended, one),
         lambda: td.attacks.FGSM(0.1)(defended, one, Y[:1]),
     ):
         with pytest.raises(ValueError, match=r"Received \(8, 8, 1\). Add the batch axis: `x\[None\]`"):
@@ -210,4 +210,4 @@ class Lazy:
 def test_arrays_on_disk_are_arrays():
     model, lazy = network(), type("Dataset", (Lazy,), {})()
     assert td.evaluate(model, lazy, Y).accuracy == td.evaluate(model, X, Y).accuracy
-    np.testing.assert_array_equal(td.decisions.decide(model, lazy).label, td.decisions.decide(model, X).label)
+    np.testing.assert_array_equal(td.view.decide(model, lazy).label, td.view.decide(model, X).label)

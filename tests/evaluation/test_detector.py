@@ -91,7 +91,7 @@ def test_every_layer_that_is_watched_is_there(dataset):
     layers = detector_fit.Setting(types.SimpleNamespace(kept=Path("parts")), plan, None, budget, None, None, None).layers
     for layer in layers:
         defended = td.AdversaryDetector(layer, form=plan.form, width=2).attach(model)
-        assert td.decisions.decide(defended, np.full((1, *model.inputs[0].shape[1:]), 0.5, "float32")).suspicion.shape == (1,)
+        assert td.view.decide(defended, np.full((1, *model.inputs[0].shape[1:]), 0.5, "float32")).suspicion.shape == (1,)
     assert max(plan.usual, plan.deepfool) < len(layers)
 
 
@@ -270,10 +270,10 @@ def test_sigma_counts_over_successful_samples_alone(setting, monkeypatch):
     defended = detector_dynamic.dynamic_detector(setting, "static", 0.0)
     x, y = setting.test
     changed = td.attacks.DynamicAdversary(0.2, sigma=0.0)(defended, x, y).x_adv
-    out = td.decisions.decide(defended, changed)
+    out = td.view.decide(defended, changed)
     fooled = out.scores.argmax(-1) != y
     assert found["successful"] == fooled.sum() > 30
-    clean = td.decisions.decide(defended, setting.attacked.x).suspicion
+    clean = td.view.decide(defended, setting.attacked.x).suspicion
     assert found["detected"] == pytest.approx((out.suspicion[fooled] > 0).mean())
     assert found["detectability"] == pytest.approx(((out.suspicion[fooled] > 0).mean() + (clean <= 0).mean()) / 2)
     assert found["accuracy"] == pytest.approx((~fooled).mean() * setting.samples["test"][2])

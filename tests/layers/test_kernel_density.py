@@ -217,15 +217,15 @@ def test_bad_arguments_are_named(options, message):
     "features, labels, message",
     [
         (np.zeros((4, 2)), [1, 1, 1, 1], r"at least 2 classes. Received \[1\] alone"),
-        (np.zeros((4, 2)), [0.5, 1, 1, 0], "`labels` must be whole class numbers. Received dtype float64"),
-        (np.zeros((4, 2)), [0, np.inf, 1, 0], "`labels` must be whole class numbers"),
+        (np.zeros((4, 2)), [0.5, 1, 1, 0], "`labels` must hold whole class numbers. Received dtype float64"),
+        (np.zeros((4, 2)), [0, np.inf, 1, 0], "`labels` must hold whole class numbers"),
         (np.zeros((0, 2)), [], "Received no samples"),
-        (np.zeros((4, 2)), np.eye(4), "labels of shape .4, 4.*argmax"),
-        (np.zeros((4, 2)), [0, 1], "one class for each of 4 samples"),
-        (np.zeros((4, 2)), [-1, 0, 0, 1], "`labels` must be classes from 0. Received values from -1 to 1"),
+        (np.zeros((4, 2)), np.eye(4), "shape .4,.. Received shape .4, 4.*argmax"),
+        (np.zeros((4, 2)), [0, 1], "one class a sample: shape .4,.. Received shape .2,"),
+        (np.zeros((4, 2)), [-1, 0, 0, 1], "`labels` must lie in 0 to 999999. Received values in .-1, 1"),
         ([[1.0], [1.0, 2.0], [0.0], [0.0]], [0, 1, 0, 1], "`features` must all have one width"),
         (np.full((4, 2), np.nan), [0, 1, 0, 1], "`features` must be finite"),
-        ([np.zeros((4, 2)), np.zeros((4, 3))], [0, 1, 2, 3], "`labels` must be classes from 0 to 2. Received values from 0 to 3"),
+        ([np.zeros((4, 2)), np.zeros((4, 3))], [0, 1, 2, 3], "`labels` must lie in 0 to 2. Received values in .0, 3"),
     ],
 )
 def test_bad_training_points_are_named(features, labels, message):

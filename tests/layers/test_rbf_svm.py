@@ -239,8 +239,8 @@ def test_wrong_options_are_told(options, message):
     "change, message",
     [
         (lambda x, y: (x, y[:-1]), "one class a sample"),
-        (lambda x, y: (x, y.astype(float)), "integer classes from 0 to 2"),
-        (lambda x, y: (x, y + 1), "values from 1 to 3"),
+        (lambda x, y: (x, y + 0.5), "`labels` must hold whole class numbers"),
+        (lambda x, y: (x, y + 1), r"`labels` must lie in 0 to 2. Received values in \[1, 3\]"),
         (lambda x, y: (np.where(x > 1, np.nan, x), y), "finite features"),
         (lambda x, y: (x[y != 1], y[y != 1]), "all 3 classes. Received none of class 1"),
         (lambda x, y: (x[:4], y[:4]), "at least as many samples as folds, 5. Received 4"),

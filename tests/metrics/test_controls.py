@@ -80,7 +80,7 @@ def test_integers_become_floats():
         ({"kind": "shift", "size": 0.5}, "whole number"),
         ({"kind": "shift", "size": 6}, "less than their side"),
         ({"kind": "shift", "size": 1, "x": GREY.reshape(50, 36)}, "needs images"),
-        ({"bounds": (0, 0)}, "increasing"),
+        ({"bounds": (0, 0)}, "low < high"),
     ],
 )
 def test_bad_input_is_named(change, message):

@@ -65,7 +65,7 @@ def test_result_of_an_attack_brings_its_success_and_norm():
         ({"adversarial": X_ADV[:3]}, "one shape"),
         ({"adversarial": np.full_like(X, np.nan)}, "finite"),
         ({"x": X[:0], "adversarial": X[:0], "success": np.zeros(0, bool)}, "one shape"),
-        ({"bounds": (1, 0)}, "increasing"),
+        ({"bounds": (1, 0)}, "low < high"),
     ],
 )
 def test_bad_input_is_named(change, message):

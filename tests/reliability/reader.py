@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tfdefense import _console, data, kept, zoo
-from tfdefense._scene import read_pair
+from tfdefense import data, kept, zoo
+from tfdefense.cli._inputs import load_model
+from tfdefense.data.camera import read_pair
 
 
 def _model(path):
@@ -23,7 +24,7 @@ def _model(path):
 
 
 def _saved_model(path):
-    return [variable.numpy() for variable in _console.load_model(path / "saved").weights]
+    return [variable.numpy() for variable in load_model(path / "saved").weights]
 
 
 def _kept(path):
@@ -46,7 +47,7 @@ READ = {
     "tfds": lambda path: _images(data.load("mnist", "all", data_dir=path)),
     "notmnist": lambda path: _images(data.load("notmnist", "all", data_dir=path)),
     "keras": _model,
-    "command's keras": lambda path: _console.load_model(path / "model.keras").get_weights(),
+    "command's keras": lambda path: load_model(path / "model.keras").get_weights(),
     "SavedModel": _saved_model,
     "scene": lambda path: read_pair(path / "image.png", path / "depth.png"),
     "card": lambda path: [np.array(str(zoo.card("some.model", cards=path)))],

@@ -230,7 +230,7 @@ def test_pixels_up_to_255_give_the_same_shares(found, samples, monkeypatch):
         (3, "`data` must be the name"),
         ((np.zeros((2, 4, 4, 1)), np.zeros(3)), "`data` must be the name"),
         ((np.full((2, 4, 4, 1), 7.0), np.zeros(2)), "must lie in"),
-        ("mnits", "Did you mean 'mnist'"),
+        ("mnits", "Did you mean `mnist`"),
     ],
 )
 def test_data_that_makes_no_sense_is_told(data, expected):

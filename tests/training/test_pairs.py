@@ -9,10 +9,10 @@ import pytest
 
 from tfdefense.data import scenes
 from tfdefense.data.rendering import render_scene
-from training import pairs as tasks
 from training import recipe as recipes
 from training.cache import train
 from training.recipe import Recipe
+from training.tasks import pairs as tasks
 
 
 @pytest.fixture(scope="module")

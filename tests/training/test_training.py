@@ -2,6 +2,7 @@ import csv
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -151,8 +152,13 @@ def test_every_recipe_names_a_model_and_says_what_it_costs():
         file, function = recipe.model.split(":")
         model = getattr(importlib.import_module(f"models.{file}"), function)(**recipe.model_options)
         assert isinstance(recipe, Recipe) and model.layers[-1].name == ("depth" if recipe.task == "depth" else "logits")
-        text = importlib.import_module(f"training.{name}").__doc__
-        assert all(word in text for word in (f"python -m training {name}", "Cost:", "Expected:"))
+    told = []
+    for file in (ROOT / "training" / "recipes").glob("[a-z]*.py"):
+        text = importlib.import_module(f"training.recipes.{file.stem}").__doc__
+        commands = re.findall(r"^Command: python -m training (\w+)", text, re.MULTILINE)
+        assert len(commands) == text.count("\nCost: ") == text.count("\nExpected: "), file.name
+        told += commands
+    assert sorted(told) == recipes.names()
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,13 @@ import tensorflow as tf
 
 from tfdefense import __version__
 from tfdefense._progress import bar
-from tfdefense.attacks.checks import check, check_labels, check_mask, check_number, check_only
+from tfdefense._validation import check_labels, check_number
+from tfdefense.attacks.arguments import check, check_mask, check_only
 from tfdefense.attacks.norms import NORMS
 from tfdefense.attacks.objectives import CrossEntropy, Evade, Objective
 from tfdefense.attacks.starts import resolve
-from tfdefense.decisions import View
 from tfdefense.kept import parts, place, watched
+from tfdefense.view import View
 
 
 @dataclass(frozen=True)
@@ -319,7 +320,7 @@ class Attack:
             ruled_out[np.arange(len(y)), y] = True
             scores[ruled_out] = np.inf if target == "least_likely" else -np.inf
             return (scores.argmin(-1) if target == "least_likely" else scores.argmax(-1)).astype("int32")
-        targets = check_labels(target, len(x), view.classes, "target")
+        targets = check_labels(target, "target", samples=len(x), classes=view.classes).astype("int32")
         same = np.flatnonzero(targets == y)
         if len(same):
             raise ValueError(f"Expected targets other than the true classes. Sample {same[0]} has both {y[same[0]]}.")

@@ -3,12 +3,10 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-import tensorflow as tf
 
+from tfdefense._validation import check_labels
+from tfdefense.attacks.arguments import check, check_only
 from tfdefense.attacks.base import Attack, AttackResult, Batch
-from tfdefense.attacks.checks import check, check_labels, check_only
-from tfdefense.bounds import middle
-from tfdefense.decisions import View
 
 
 @dataclass(frozen=True)
@@ -80,20 +78,19 @@ class Transfer:
                 f"In training a transferred attack must be a single one. Received Transfer({type(self.attack).__name__}). "
                 "Give a list: `[Transfer(one), Transfer(other)]`, of which each sample gets one."
             )
-        source = view.base() if self.source is None else View.of(self.source, view.bounds)
-        with tf.init_scope():
-            source.learn(np.full((1, *view.input_shape[1:]), middle(view.bounds), "float32"))
-        return self.attack.online(source)
+        return self.attack.online(view.beside(self.source))
 
     def __call__(self, model, x, y, target=None, *, only=None, regardless=True, bounds=None, batch_size=128, **options):
         """As of any attack; `regardless` of what the source has wrong already, which may be right on this model."""
         view, clean, labels = check(model, x, y, bounds)
-        source = view.base() if self.source is None else View.of(self.source, view.bounds)
+        source = view.beside(self.source)
         if isinstance(target, str):
             raise ValueError("A transfer has two models that could name the target. Pass the target classes as an array.")
         options |= {"only": only, "regardless": regardless, "batch_size": batch_size}
         crafted = self.attack(source, clean, labels, target, **options)
-        aim = None if target is None else check_labels(target, len(clean), view.classes, "target")
+        aim = None
+        if target is not None:
+            aim = check_labels(target, "target", samples=len(clean), classes=view.classes).astype("int32")
         batch = Batch(view, clean, labels, aim, aim is not None, (1.0, 1.0), None, np.arange(len(clean)))
         parts = [view.run(crafted.x_adv[i : i + batch_size])[2].numpy() for i in range(0, len(clean), batch_size)]
         label = np.concatenate(parts)

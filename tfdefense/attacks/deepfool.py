@@ -3,8 +3,8 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from tfdefense._validation import check_number
 from tfdefense.attacks.base import Attack, Found, search
-from tfdefense.attacks.checks import check_number
 from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.objectives import split

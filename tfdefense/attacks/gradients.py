@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from tfdefense.bounds import middle
+from tfdefense._validation import middle
 from tfdefense.graph import as_functional
 
 

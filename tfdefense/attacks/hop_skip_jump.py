@@ -2,11 +2,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tfdefense._validation import check_number, range_of
 from tfdefense.attacks.base import Attack, Found
-from tfdefense.attacks.checks import check_number
 from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.starts import nearest_others
-from tfdefense.bounds import range_of
 
 # Where no point is given that is taken: so many images of other classes are tried, then so many of noise.
 _IMAGES, _NOISES = 16, 32

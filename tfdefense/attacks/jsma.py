@@ -3,12 +3,11 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from tfdefense._validation import check_number, range_of
 from tfdefense.attacks.base import Attack, Found, search
-from tfdefense.attacks.checks import check_number
 from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.objectives import split
 from tfdefense.attacks.projected import all_zero, is_fooled
-from tfdefense.bounds import range_of
 
 PAIRS_OF = 10_000  # the pairs of so many values take half a gigabyte
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tfdefense._validation import range_of
 from tfdefense.attacks.remembered import from_samples
-from tfdefense.bounds import range_of
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,7 @@ class Of:
     model: object = None
 
     def points(self, attack, batch):
-        from tfdefense.decisions import View
-
-        view = batch.view.base() if self.model is None else View.of(self.model, batch.view.bounds)
-        view.learn(batch.x)
+        view = batch.view.beside(self.model)
         if view.classes <= int(max(batch.y.max(), 0 if batch.target is None else batch.target.max())):
             raise ValueError(f"The model of the start has {view.classes} classes, too few for the labels attacked.")
         there = dataclasses.replace(batch, view=view, scale=(1.0, 1.0))

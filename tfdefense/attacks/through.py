@@ -4,8 +4,7 @@ from functools import lru_cache
 import numpy as np
 
 from tfdefense.attacks.base import Attack, Found
-from tfdefense.bounds import middle
-from tfdefense.decisions import View
+from tfdefense.view import View
 
 # From a smooth landscape that leads far to one that is nearly the real one: pairs of slope and width.
 SCHEDULE = ((2.0, 3.0), (5.0, 2.0), (20.0, 1.0))
@@ -73,7 +72,6 @@ class Through(Attack):
 
     def perturb(self, batch, start):
         through = _through(batch.view, self.straight_through)
-        through.learn(batch.x)
         point = np.array(start, "float32")
         best, waiting = None, np.ones(len(point), bool)
         for stage in self.schedule:
@@ -98,7 +96,6 @@ class Through(Attack):
     def path(self, model, x, y, **options):
         """What the attack's own `path` gives, along the gradients of the last and hardest stage of the surrogate."""
         through = _through(View.of(model), self.straight_through)
-        through.learn(np.asarray(x, "float32"))
         through.anneal(*self.schedule[-1])
         return self.attack.path(through, x, y, **options)
 
@@ -110,7 +107,6 @@ class Through(Attack):
             # One of its own: attacks beside the training go through stages of theirs.
             through = _through(view, self.straight_through, self.schedule[-1])
             through.anneal(*self.schedule[-1])
-            through.learn(np.full((1, *view.input_shape[1:]), middle(view.bounds), "float32"))
         return self.attack.online(through)
 
 
@@ -129,6 +125,7 @@ class _Through(View):
             )
         super().__init__(smoothed(real.model, straight_through=straight_through), real.bounds)
         self.real = real
+        self.expect(real._few)
 
     def forward(self, x):
         scores, suspicion, _ = super().forward(x)

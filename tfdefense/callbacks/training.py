@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 
-from tfdefense._arrays import pairs, samples
+from tfdefense._validation import pairs, samples
 from tfdefense.calibration import adapt, calibrate, check_images
 from tfdefense.conformal import check_promise
 from tfdefense.contract import base_model, bounds_of, is_defended, unready

@@ -1,7 +1,6 @@
 """`load`: images by name or from the user's own files."""
 
 import dataclasses
-import difflib
 import functools
 import os
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfdefense._suggest import did_you_mean
 from tfdefense.class_names import are_numbers, checked_names
 from tfdefense.data import embedded, own, prepared
 from tfdefense.data.images import Images, balanced_order
@@ -136,10 +136,8 @@ def _numbered_by(names, images):
 def _known(name):
     if name in _SETS:
         return _SETS[name]
-    near = difflib.get_close_matches(str(name), _SETS, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
     raise ValueError(
-        f"No images named {name!r}.{hint} Expected one of {', '.join(_SETS)}, "
+        f"No images named {name!r}.{did_you_mean(name, _SETS)} Expected one of {', '.join(_SETS)}, "
         "or the path of an .npz file or of a folder with one sub-folder for each class."
     )
 

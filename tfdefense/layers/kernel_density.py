@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfdefense._validation import check_labels
 from tfdefense.layers.adaptable import AdaptableLayer
 from tfdefense.layers.bandwidth import equal_shares, likeliest_sigma
 from tfdefense.layers.finite import unless_finite
@@ -240,21 +241,13 @@ def _checked(features, labels, classes=None):
         raise ValueError("`features` must all have one width. Received rows that differ.") from None
     if not len(features):
         raise ValueError("Expected training samples of at least 2 classes. Received no samples.")
-    features, labels = features.reshape(len(features), -1), np.asarray(labels)
-    if labels.shape != (len(features),):
-        hint = " For one-hot labels: `y.argmax(-1)`." if labels.ndim == 2 and len(labels) == len(features) else ""
-        raise ValueError(f"Expected one class for each of {len(features)} samples. Received labels of shape {labels.shape}.{hint}")
+    features = features.reshape(len(features), -1)
     if not np.isfinite(features).all():
         raise ValueError("`features` must be finite. Received NaN or infinity: check the samples and the network.")
-    whole = labels.dtype.kind == "f" and np.isfinite(labels).all() and np.array_equal(labels, np.round(labels))
-    if labels.dtype.kind not in "iu" and not whole:
-        raise ValueError(f"`labels` must be whole class numbers. Received dtype {labels.dtype}, such as {labels[:3].tolist()}.")
+    labels = check_labels(labels, "labels", samples=len(features), classes=classes)
     found = np.unique(labels)
     if len(found) < 2:
         raise ValueError(f"Expected training samples of at least 2 classes. Received {found.tolist()} alone.")
-    if found[0] < 0 or (classes is not None and found[-1] >= classes):
-        top = "" if classes is None else f" to {classes - 1}"
-        raise ValueError(f"`labels` must be classes from 0{top}. Received values from {found[0]:g} to {found[-1]:g}.")
     return features, labels.astype("int32")
 
 

@@ -2,6 +2,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfdefense._validation import check_labels
 from tfdefense.layers import machines
 from tfdefense.layers.adaptable import AdaptableLayer
 from tfdefense.layers.finite import unless_finite
@@ -240,20 +241,12 @@ class RBFSVM(AdaptableLayer):
 
     def _check(self, features, labels):
         features = np.asarray(features, "float32")
-        labels = np.asarray(labels)
-        if features.ndim < 2 or labels.shape != (len(features),):
-            raise ValueError(
-                "Expected features of shape (samples, ...) and one class a sample. "
-                f"Received shapes {features.shape} and {labels.shape}."
-            )
+        if features.ndim < 2:
+            raise ValueError(f"Expected features of shape (samples, ...). Received shape {features.shape}.")
         features = features.reshape(len(features), -1)
         if not np.isfinite(features).all():
             raise ValueError(f"Expected finite features. Received NaN or infinity in layer '{self.name}'. Check the samples.")
-        if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= self.classes:
-            raise ValueError(
-                f"Expected integer classes from 0 to {self.classes - 1}. "
-                f"Received dtype {labels.dtype}, values from {labels.min()} to {labels.max()}."
-            )
+        labels = check_labels(labels, "labels", samples=len(features), classes=self.classes)
         kernel = 8 * len(features) ** 2
         if kernel > self.max_memory:
             fits = int((self.max_memory / 8) ** 0.5)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import _check
+from tfdefense._validation import check_inside, finite_bounds
 
 
 def harmless(x, size, kind="sign", bounds=(0.0, 1.0), seed=0):
@@ -28,7 +28,7 @@ def harmless(x, size, kind="sign", bounds=(0.0, 1.0), seed=0):
         raise ValueError(f"`kind` must be one of {', '.join(KINDS)}. Received {kind!r}. Pass kind='sign'.")
     if not (np.isfinite(size) and size >= 0):
         raise ValueError(f"`size` must be a finite number, 0 or more. Received {size!r}. Pass the size of the attack.")
-    x, (low, high) = _check.inside(x, bounds), _check.limits(bounds)
+    x, (low, high) = check_inside(x, bounds), finite_bounds(bounds)
     changed = KINDS[kind](x, size, low, np.random.default_rng(seed))
     return np.clip(changed, low, high).astype(x.dtype)
 

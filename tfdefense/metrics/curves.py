@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from . import _check
+from tfdefense._validation import check_labels, check_numbers, check_same_length
+
 from .outcomes import Outcomes, evaluate
 
 
@@ -31,14 +32,14 @@ class SecurityCurve:
     def __post_init__(self):
         object.__setattr__(self, "sizes", _sizes(self.sizes))
         for name in ("accuracies", "rejections", "errors"):
-            shares = _check.numbers(getattr(self, name), name, ndim=2)
+            shares = check_numbers(getattr(self, name), name, ndim=2)
             if shares.shape[1] != len(self.sizes) or shares.min() < 0 or shares.max() > 1:
                 raise ValueError(
                     f"`{name}` must be shares in (0, 1) of shape (runs, {len(self.sizes)}). Received shape "
                     f"{shares.shape}, values in [{shares.min():g}, {shares.max():g}]. Divide percentages by 100."
                 )
             object.__setattr__(self, name, shares)
-        _check.same_length(accuracies=self.accuracies, rejections=self.rejections, errors=self.errors)
+        check_same_length(accuracies=self.accuracies, rejections=self.rejections, errors=self.errors)
 
     @classmethod
     def of(cls, sizes, runs):
@@ -140,8 +141,8 @@ def security_curve(model, attack_factory, x, y, sizes, *, seeds=(0,), batch_size
     >>> security_curve(model, push, np.array([[1.0, 0.0], [0.0, 3.0]]), [0, 1], sizes=[0, 1, 2])
     SecurityCurve(1 run(s), accuracy 0: 100.0 %, 1: 50.0 %, 2: 0.0 %)
     """
-    sizes, y, seeds = _sizes(sizes), _check.labels(y), tuple(seeds)
-    _check.same_length(x=x, y=y)
+    sizes, y, seeds = _sizes(sizes), check_labels(y), tuple(seeds)
+    check_same_length(x=x, y=y)
     if not seeds:
         raise ValueError("`seeds` must hold at least one seed. Received none. Pass seeds=(0,).")
     clean = evaluate(model, x, y, batch_size=batch_size, adversarial=False) if sizes[0] == 0 else None
@@ -185,7 +186,7 @@ def _deviation(shares):
 
 
 def _sizes(sizes):
-    sizes = _check.numbers(sizes, "sizes")
+    sizes = check_numbers(sizes, "sizes")
     if not np.isfinite(sizes).all() or sizes[0] < 0 or (np.diff(sizes) <= 0).any():
         raise ValueError(
             f"`sizes` must be finite, from 0 up and strictly increasing. Received {sizes.tolist()}. "

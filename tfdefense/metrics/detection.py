@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import _check
+from tfdefense._validation import check_numbers
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -107,4 +107,4 @@ def _suspicion(values, name):
                 f"`{name}` must have a suspicion. Received the outcomes of a plain classifier. "
                 "Attach a defense, or pass a statistic of your own, such as minus the confidence."
             )
-    return _check.numbers(values, name)
+    return check_numbers(values, name)

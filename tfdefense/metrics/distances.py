@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import _check
+from tfdefense._validation import finite_bounds
 
 NORMS = {"linf": np.inf, "l2": 2, "l1": 1}
 
@@ -102,7 +102,7 @@ def distortion(x, adversarial, *, success=None, norm=None, bounds=(0.0, 1.0)):
             "`success` must say which examples fool the model. Received an array and no `success`. "
             "Pass the result of the attack, or `success=outcomes.wrong`."
         )
-    low, high = _check.limits(bounds)
+    low, high = finite_bounds(bounds)
     x, x_adv, success = np.asarray(x), np.asarray(x_adv), np.asarray(success)
     if x.shape != x_adv.shape or x.ndim < 2 or success.shape != x.shape[:1] or success.dtype != bool or not len(x):
         raise ValueError(

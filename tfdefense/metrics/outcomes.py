@@ -4,8 +4,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from tfdefense._arrays import pairs
-from tfdefense.metrics import _check
+from tfdefense._validation import check_labels, check_numbers, check_same_length, pairs
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -40,7 +39,7 @@ class Outcomes:
 
     def __post_init__(self):
         arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "adversarial"}
-        _check.same_length(**arrays)
+        check_same_length(**arrays)
         times = self.right.astype(int) + self.rejected + self.wrong
         if not (times == 1).all():
             raise ValueError(
@@ -51,14 +50,14 @@ class Outcomes:
     @classmethod
     def of(cls, label, y, suspicion=None, *, guess=None, adversarial=False):
         """Outcomes from labels (-1 = rejected) and true classes."""
-        label, y = _check.labels(label, "label", rejection=True), _check.labels(y)
-        suspicion = None if suspicion is None else _check.numbers(suspicion, "suspicion")
+        label, y = check_labels(label, "label", rejection=True), check_labels(y)
+        suspicion = None if suspicion is None else check_numbers(suspicion, "suspicion")
         rejected = label == -1
         if guess is not None:
-            guess = _check.labels(guess, "guess", rejection=True)
+            guess = check_labels(guess, "guess", rejection=True)
         elif not rejected.any():
             guess = label
-        _check.same_length(label=label, y=y, suspicion=suspicion, guess=guess)
+        check_same_length(label=label, y=y, suspicion=suspicion, guess=guess)
         right = label == y
         return cls(right, rejected, ~right & ~rejected, label, y, suspicion, guess, bool(adversarial))
 
@@ -113,7 +112,7 @@ class Outcomes:
         """The outcomes of some samples, by a boolean mask or by indices."""
         chosen = np.asarray(chosen)
         if chosen.dtype == bool:
-            _check.same_length(outcomes=self.y, chosen=chosen)
+            check_same_length(outcomes=self.y, chosen=chosen)
         kept = {f.name: getattr(self, f.name) for f in fields(self)}
         kept = {name: v[chosen] if isinstance(v, np.ndarray) else v for name, v in kept.items()}
         if len(kept["y"]) == 0:
@@ -160,13 +159,13 @@ def evaluate(model, x, y=None, *, batch_size=None, adversarial=None):
     >>> evaluate(model, np.eye(3), [0, 1, 1])
     Outcomes(3 samples: 66.7 % right, 0.0 % rejected, 33.3 % wrong)
     """
-    from tfdefense.decisions import View, decide
+    from tfdefense.view import View, decide
 
     perturbed, model = hasattr(x, "x_adv"), View.of(model)
     x, y = pairs(x.x_adv if perturbed else x, y)
     x = model.check_shape(x)
-    y = _check.labels(y)
-    _check.same_length(x=x, y=y)
+    y = check_labels(y)
+    check_same_length(x=x, y=y)
     decisions = decide(model, x, batch_size=batch_size)
     scores, label = np.asarray(decisions.scores), np.asarray(decisions.label)
     if scores.ndim != 2:
@@ -174,9 +173,9 @@ def evaluate(model, x, y=None, *, batch_size=None, adversarial=None):
             f"The model must give scores of shape (n, classes). Received shape {scores.shape}. "
             "Give a binary classifier two scores, and flatten the output of a convolution."
         )
-    y = _check.labels(y, classes=scores.shape[1])
+    y = check_labels(y, classes=scores.shape[1])
     # A defended model rejects what it cannot judge; a plain one would name some class for scores of NaN.
-    _check.numbers(np.where((label == -1)[:, None], 0.0, scores), "scores", ndim=2)
+    check_numbers(np.where((label == -1)[:, None], 0.0, scores), "scores", ndim=2)
     guess = np.where(np.isnan(scores).any(axis=1), -1, scores.argmax(axis=1))
     adversarial = perturbed if adversarial is None else adversarial
     return Outcomes.of(label, y, decisions.suspicion, guess=guess, adversarial=adversarial)
@@ -194,7 +193,7 @@ def successful_pairs(clean, adversarial):
     >>> successful_pairs(clean, adversarial).tolist()
     [True, False, False]
     """
-    _check.same_length(clean=clean.y, adversarial=adversarial.y)
+    check_same_length(clean=clean.y, adversarial=adversarial.y)
     if not np.array_equal(clean.y, adversarial.y):
         raise ValueError(
             "`clean` and `adversarial` must be outcomes of the same samples. Received different true classes `y`. "

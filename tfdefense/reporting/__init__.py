@@ -98,14 +98,14 @@ def report(
     >>> found.verdict  # doctest: +SKIP
     'Holds to linf = 0.05 and l2 = 0.25; weakest against log-sum-exp (aware, linf).'
     """
-    from tfdefense import _console
     from tfdefense._json import plain
-    from tfdefense.attacks.checks import check
-    from tfdefense.bounds import range_of
-    from tfdefense.decisions import View
+    from tfdefense._progress import estimate
+    from tfdefense._validation import range_of
+    from tfdefense.attacks.arguments import check
     from tfdefense.reporting import page
     from tfdefense.reporting.plan import plan_for
     from tfdefense.reporting.protocol import Protocol, run
+    from tfdefense.view import View
 
     if path is not None:
         # Told before the work and not after it.
@@ -138,7 +138,7 @@ def report(
         kept=kept,
     )
     times = []
-    with _console.estimate(progress) as begin:
+    with estimate(progress) as begin:
         findings = run(protocol, begin, times)
     content = {"about": _about(view, images, protocol, known, split, quick, name)} | findings
     content["times"] = {
@@ -200,7 +200,7 @@ def _foreign(plan, images, data_dir, seed):
 
 def _given(view, foreign):
     """Checked: a defended model rejects whatever lies outside its bounds, and that would pass for merit."""
-    from tfdefense.attacks.checks import check_samples
+    from tfdefense.attacks.arguments import check_samples
     from tfdefense.data import Images
 
     if not isinstance(foreign, dict):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfdefense.attacks.checks import check_number
+from tfdefense._validation import check_number
 from tfdefense.attacks.norms import norm_named
 
 

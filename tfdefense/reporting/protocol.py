@@ -13,10 +13,10 @@ from tfdefense import metrics
 from tfdefense.attacks import LogSumExp, Margin, Through
 from tfdefense.attacks.gradients import NoGradient
 from tfdefense.attacks.starts import Interpolated
-from tfdefense.decisions import View
 from tfdefense.reporting import checks, material
 from tfdefense.reporting.attackers import ATTACKERS, FIRST, ONE_STEP, Situation, starts_of
 from tfdefense.reporting.evidence import Evidence, within
+from tfdefense.view import View
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Protocol:
         self.view = View.of(model, images.bounds)
         attacked = images.take(slice(0, plan.samples))
         self.x, self.y = attacked.x.astype("float32"), attacked.y
-        self.view.learn(self.x[:16])
+        self.view.expect(self.x)
         self.base = self._base()
         self.substitute, self.directory = None, kept
         self.findings = {"attacks": [], "curves": {}, "harmless": [], "foreign": [], "checks": [], "left_out": []}
@@ -60,8 +60,8 @@ class Protocol:
     def _base(self):
         """The undefended model as a view, or None."""
         if self.source is not None:
-            return View.of(self.source, self.view.bounds)
-        return self.view.base() if self.view.rejects and self.view.has_base else None
+            return self.view.beside(self.source)
+        return self.view.beside() if self.view.rejects and self.view.has_base else None
 
     def situation(self, norm, size):
         from tfdefense.surrogate import can_be_smoothed, has_steps

@@ -6,13 +6,13 @@ by `python -m evaluation zoo`, from measurements alone.
 
 import builtins
 import dataclasses
-import difflib
 import hashlib
 import math
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tfdefense._suggest import did_you_mean
 from tfdefense._untrusted import check_file, read_json
 
 CARDS = Path(__file__).parent
@@ -68,8 +68,7 @@ def card(name, *, cards=None):
     path = Path(cards or CARDS) / f"{name}.json"
     known = list(cards=cards)
     if name not in known:
-        near = difflib.get_close_matches(str(name), known, n=1)
-        hint = f" Did you mean `{near[0]}`?" if near else ""
+        hint = did_you_mean(name, known)
         raise ValueError(f"A model of the zoo is one of {', '.join(known) or '(none)'}. Received {name!r}.{hint}")
     return _read(path)
 

@@ -76,8 +76,8 @@ def under_sigma(setting, name, sigma, size=None):
     """
     import tfdefense as td
     from tfdefense.attacks import DynamicAdversary
-    from tfdefense.decisions import decide
     from tfdefense.metrics import detectability, successful_pairs
+    from tfdefense.view import decide
 
     defended = dynamic_detector(setting, name, 0.0, size)
     x, y = setting.test
@@ -101,7 +101,7 @@ def under_strongest(setting, name, number, sigmas):
     steps know of no threshold: what it finds is judged by one half as well.
     """
     from tfdefense.attacks import DynamicAdversary, Strongest
-    from tfdefense.decisions import decide
+    from tfdefense.view import decide
 
     defended, half = (dynamic_detector(setting, name, threshold) for threshold in (None, 0.0))
     x, y = (part[:number] for part in setting.test)

@@ -48,7 +48,7 @@ class Setting:
         return found | ({"whole": _chosen(images, right)} if self.plan.dynamic else {})
 
     def _right(self, images):
-        from tfdefense.decisions import decide
+        from tfdefense.view import decide
 
         return decide(self.base, images.x).label == images.y
 
@@ -74,7 +74,7 @@ class Setting:
 
     def accuracy(self, name):
         """The classifier's accuracy under an adversary, over all samples."""
-        from tfdefense.decisions import decide
+        from tfdefense.view import decide
 
         return float(np.mean(decide(self.base, self.twins(name)).label == self.test[1])) * self.samples["test"][2]
 

@@ -24,8 +24,8 @@ DATASETS = ("mnist", "cifar10", "imagenette_small", "digits")
 
 def on_every_adversary(setting, fitted_on, layer, names, number=None):
     """Detectability of several adversaries by one branch, and its false positives."""
-    from tfdefense.decisions import decide
     from tfdefense.metrics import detectability
+    from tfdefense.view import decide
 
     defended = setting.detector(fitted_on, layer, number=number)
     clean = decide(defended, setting.attacked.x).suspicion

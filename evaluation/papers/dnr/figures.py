@@ -57,8 +57,8 @@ def regions(model, x, y, path=None, *, objective=None, start=None, aim=None, fou
         cells: Cells of the grid a side.
     """
     from tfdefense._figures import figure as new_figure
-    from tfdefense.decisions import View, decide
     from tfdefense.plots import INK, PALETTE, WRONG
+    from tfdefense.view import View, decide
 
     view = View.of(model)
     if view.input_shape is not None and tuple(view.input_shape[1:]) != (2,):

@@ -30,10 +30,10 @@ def other_starts(model, pool):
 
 
 def rejects(model, x):
-    from tfdefense.decisions import View
+    from tfdefense.view import View
 
     view = View.of(model)
-    view.learn(x[:1])
+    view.expect(x)
     return view.rejects
 
 
@@ -117,7 +117,7 @@ def measure_curves(split, method, sizes, steps, model=None):
 def harmless_rejected(model, x, size):
     """Share that a model rejects of samples after changes that nobody would call an attack, by name."""
     from evaluation.runner.benign import changed
-    from tfdefense.decisions import View, decide
+    from tfdefense.view import View, decide
 
     view, changes = View.of(model), changed(x[:HARMLESS_SAMPLES], (("direction", size), ("dim", 0.3), ("shift", 1)))
     return {name: float((decide(view, made).label == -1).mean()) for name, made in changes.items() if name != "unchanged"}

@@ -187,7 +187,7 @@ def measure_speed(split, vectors, repeats=7):
     The first part of a run: another process on it waits, so that the times are those of a machine that does nothing else.
     """
     import tfdefense as td
-    from tfdefense.decisions import View
+    from tfdefense.view import View
 
     x = split.data["clean"][0][:256]
 

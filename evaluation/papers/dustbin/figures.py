@@ -32,7 +32,7 @@ def _network(model):
 
 
 def _said(model, x):
-    from tfdefense.decisions import decide
+    from tfdefense.view import decide
 
     return decide(model, x).label
 

@@ -49,7 +49,7 @@ def clean(context, models, samples):
 def _rejected(model, x):
     import numpy as np
 
-    from tfdefense.decisions import decide
+    from tfdefense.view import decide
 
     return float(np.mean(decide(model, x).label == -1))
 

@@ -70,7 +70,7 @@ def own_kappa(model, x, y):
     """1.3 x the median lead of the true class on clean samples: what is high confidence for this network."""
     import numpy as np
 
-    from tfdefense.decisions import decide
+    from tfdefense.view import decide
 
     scores = decide(model, x).scores.copy()
     own = scores[np.arange(len(y)), y].copy()
@@ -180,8 +180,8 @@ def capping(network, train, x, y, points, epsilon):
 
     import tfdefense as td
     from tfdefense.attacks import BIM
-    from tfdefense.decisions import decide
     from tfdefense.metrics import auc
+    from tfdefense.view import decide
 
     x, y = x[network.right(x, y)], y[network.right(x, y)]
     x_adv = BIM(epsilon)(network.base, x, y).x_adv

@@ -38,8 +38,8 @@ THRESHOLDS = {"half": "threshold 0", "calibrated": "5 % of clean rejected"}
 def detection(setting, name, fitted_on, tested):
     """What a detector fitted on some adversaries says of clean samples and of each of the adversaries."""
     import tfdefense as td
-    from tfdefense.decisions import decide
     from tfdefense.metrics import auc, detectability
+    from tfdefense.view import decide
 
     branch = name == "branch"
     fitted = None if branch else setting.net(name, fitted_on)

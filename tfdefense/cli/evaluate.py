@@ -1,0 +1,129 @@
+"""`tfdefense evaluate`: a model under attacks, each beside its control."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tfdefense.cli._app import command
+from tfdefense.cli._console import out, outcome_table
+from tfdefense.cli._inputs import load_data, load_model
+from tfdefense.cli._options import (
+    Bounds,
+    Classes,
+    Data,
+    DataDir,
+    Download,
+    Keep,
+    Model,
+    Norm,
+    Seed,
+    Source,
+    Split,
+    class_list,
+    numbers,
+    writable,
+    writable_folder,
+)
+
+
+@command("tfdefense evaluate defended.keras --data mnist --epsilon 0.2 --curve curve.png --json results.json")
+def evaluate(
+    model: Model,
+    data: Data,
+    epsilon: Annotated[
+        float | None, typer.Option(help="Size of the attacks; by default a tenth of the range of the pixels.")
+    ] = None,
+    norm: Norm = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Iterations of the attacks; 40, or those of the report.")] = None,
+    source: Source = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Number of samples, equally many of each class; 500, or those of the report.")
+    ] = None,
+    split: Split = "test",
+    bounds: Bounds = None,
+    classes: Classes = None,
+    seed: Seed = 0,
+    report: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="Run the whole protocol and write its page there, index.html, and its numbers."),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A report for a first look, in a minute or two.")] = False,
+    linf_sizes: Annotated[
+        str | None, typer.Option(help="Sizes of the report in linf, in shares of the range of the pixels, such as 0.05,0.1,0.5.")
+    ] = None,
+    l2_sizes: Annotated[str | None, typer.Option(help="Sizes of the report in l2, in the same unit.")] = None,
+    max_rejected: Annotated[
+        float | None, typer.Option(help="What the report may find rejected of clean samples, as calibrated; 0.05.")
+    ] = None,
+    curve: Annotated[str | None, typer.Option(metavar="PNG", help="Where to draw accuracy against the size of the attack.")] = None,
+    sizes: Annotated[
+        str | None, typer.Option(help="Sizes of the curve, such as 0,0.05,0.1,0.2; by default up to twice epsilon.")
+    ] = None,
+    json: Annotated[str | None, typer.Option(metavar="JSON", help="Where to write the numbers.")] = None,
+    keep: Keep = None,
+    data_dir: DataDir = None,
+    download: Download = False,
+):
+    """Judge a model: clean samples, harmless changes, attacks that don't know of its defense and attacks that do."""
+    if report is None:
+        others = {"quick": quick or None, "linf-sizes": linf_sizes, "l2-sizes": l2_sizes, "max-rejected": max_rejected}
+        home = "a report. Add --report FOLDER"
+    else:
+        others = {"epsilon": epsilon, "norm": norm, "curve": curve, "sizes": sizes, "json": json}
+        home = "the short table. A report has --samples, --steps, --linf-sizes, --l2-sizes"
+    for name, value in others.items():
+        if value is not None:
+            raise ValueError(f"--{name} belongs to {home}.")
+    if report is not None:
+        settings = {"samples": samples, "steps": steps, "linf": linf_sizes, "l2": l2_sizes}
+        options = {"bounds": bounds, "split": split, "seed": seed, "data_dir": data_dir, "download": download, "kept": keep}
+        options |= {"quick": quick, "classes": class_list(classes)}
+        options["max_rejected"] = 0.05 if max_rejected is None else max_rejected
+        _write_report(model, data, report, source, settings, **options)
+        return
+    norm, steps, samples = norm or "linf", steps or 40, samples or 500
+    curve, json = writable(curve, (".png", ".pdf", ".svg")), writable(json, (".json",))
+    loaded, source = load_model(model), None if source is None else load_model(source)
+    from tfdefense import _judge
+
+    images = load_data(loaded, data, split, samples, bounds, classes, seed=seed, data_dir=data_dir, download=download)
+    bounds = images.bounds
+    epsilon = (bounds[1] - bounds[0]) / 10 if epsilon is None else epsilon
+    settings = _judge.Settings(epsilon, norm, steps, seed, source, keep)
+    points = _judge.sizes(sizes, epsilon) if curve or sizes else None
+
+    rows = _judge.rows(loaded, images, settings)
+    title = f"{model} on {len(images)} samples of {data}; attacks of {norm} size {epsilon:g}, {steps} steps"
+    out().print(outcome_table(title, rows))
+    curves = _judge.curves(loaded, images, settings, points) if points else {}
+    if curve:
+        from tfdefense import plots
+
+        plots.security_curve(curves, curve, xlabel=f"{norm} size")
+        print(f"  {curve}")
+    if json:
+        about = {"model": str(model), "data": str(data), "split": split, "samples": len(images)}
+        _judge.write(json, about, settings, rows, curves)
+        print(f"  {json}")
+
+
+def _write_report(model, data, folder, source, settings, **options):
+    """The protocol of `td.report`, with its verdict and checks on the console."""
+    for norm in ("linf", "l2"):
+        settings[norm] = settings[norm] and numbers(f"--{norm}-sizes", settings[norm])
+    folder = writable_folder(folder)
+    from tfdefense.reporting import page, report
+
+    # Told before the work and not after it.
+    page.environment()
+    loaded, source = load_model(model), None if source is None else load_model(source)
+    name = Path(model).name
+    found = report(loaded, data, folder, source=source, progress=True, name=name, **options, **settings)
+    print(found.verdict)
+    for note in found.content["verdict"]["notes"]:
+        print(f"  {note}")
+    for check in found.content["checks"]:
+        if not check["passed"]:
+            print(f"  failed: {check['name']} (allowed: {check['limit']})")
+    print(f"  {folder / 'index.html'}")

@@ -1,0 +1,68 @@
+"""`tfdefense zoo`: the models that come with the library."""
+
+import shutil
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.table import Table
+
+from tfdefense._files import write_file
+from tfdefense.cli._app import command
+from tfdefense.cli._console import out
+from tfdefense.cli._options import writable
+
+
+@command("tfdefense zoo digits_cnn.dnr --output defended.keras")
+def zoo(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Show the card of one model.")] = None,
+    output: Annotated[str | None, typer.Option(metavar="KERAS", help="Write that model to a .keras file.")] = None,
+):
+    """The models that come with the library: what they are, and how long they hold."""
+    from tfdefense import zoo as models
+
+    if name is None:
+        if output is not None:
+            raise ValueError("`--output` writes one model. Name it: `tfdefense zoo NAME --output model.keras`.")
+        out().print(zoo_table([models.card(each) for each in models.list()]))
+        return
+    card = models.card(name)
+    if output is not None:
+        output = writable(output, (".keras",))
+        write_file(output, lambda new: shutil.copyfile(models.weights(name), new))
+        print(output)
+        return
+    out().print(card_table(card))
+
+
+def zoo_table(cards):
+    """One line a model: clean numbers, and what is not fooled by the largest attack in l2."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("model", no_wrap=True)
+    table.add_column("what it is")
+    for column in ("right", "rejected", "not fooled"):
+        table.add_column(column, justify="right")
+    for card in cards:
+        largest = max(card.attacked, key=lambda row: (row["norm"] == "l2", row["size"]))
+        held = f"{largest['not_fooled']:.0%}, {largest['norm']} {largest['size']:g}"
+        about = card.summary if card.file else f"{card.summary}; to be made"
+        table.add_row(card.name, about, f"{card.clean['accuracy']:.1%}", f"{card.clean['rejection']:.1%}", held)
+    return table
+
+
+def card_table(card):
+    """Everything that a card says, but for its golden outputs."""
+    table = Table(title=card.name, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for label in ("summary", "architecture", "defense", "recipe", "data", "bounds", "licence", "sha256", "commit"):
+        value = getattr(card, label)
+        table.add_row(label, f"{value[0]:g} to {value[1]:g}" if label == "bounds" else str(value))
+    if card.classes:
+        table.add_row("classes", f"{len(card.classes)}: {', '.join(card.classes)}")
+    clean = card.clean
+    table.add_row("clean", f"{clean['accuracy']:.1%} right, {clean['rejection']:.1%} rejected of {clean['samples']:,} test samples")
+    for row in card.attacked:
+        held = f"{row['not_fooled']:.1%} of {row['samples']} not fooled"
+        table.add_row(f"{row['norm']} {row['size']:g}", f"{held}: {row['attack']}")
+    return table

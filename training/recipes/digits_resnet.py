@@ -1,0 +1,35 @@
+"""scikit-learn's 8x8 digits on a residual network with cross-entropy (PAPERS.md, row R8).
+
+Command: python -m training digits_resnet_ce            (other depths: --depth 20)
+Cost: about 20 seconds on 2 CPU cores, nothing to download.
+Expected: test accuracy above 0.97.
+
+The settings are those of `digits_resnet_rce` but for the loss. Adam, where the paper has SGD: the gradient of reverse
+cross-entropy is classes - 1 times smaller, so that with SGD one learning rate for both is not the same training. Adam's
+step does not depend on the size of the gradient. Weight decay is apart from the loss (AdamW) for the same reason.
+
+scikit-learn's 8x8 digits on a residual network with reverse cross-entropy (PAPERS.md, row R8).
+
+Command: python -m training digits_resnet_rce            (other depths: --depth 20)
+Cost: about 20 seconds on 2 CPU cores, nothing to download.
+Expected: test accuracy above 0.97.
+
+Every setting is that of `digits_resnet_ce` but the loss; its docstring says why the optimizer is Adam.
+"""
+
+import dataclasses
+
+from training.recipe import Recipe
+
+digits_resnet_ce = Recipe(
+    dataset="digits",
+    model="resnet:resnet",
+    model_options={"input_shape": (8, 8, 1), "depth": 8},
+    epochs=20,
+    batch_size=64,
+    optimizer="AdamW",
+    optimizer_options={"learning_rate": 2e-3, "weight_decay": 0.02},
+    decay=True,
+)
+
+digits_resnet_rce = dataclasses.replace(digits_resnet_ce, loss="reverse_cross_entropy")
