@@ -11,8 +11,8 @@ from tfdefense import __version__, _console, attacks, metrics
 from tfdefense._files import write_text
 from tfdefense.attacks.checks import check_number
 from tfdefense.attacks.norms import norm_named
+from tfdefense.attacks.suites.standard import SEARCHES
 from tfdefense.decisions import View
-from tfdefense.reporting.attackers import SEARCHES
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def curves(model, images, settings, points):
 
     def strongest(size, seed):
         known = aware(model, images, dataclasses.replace(settings, epsilon=size))
-        return attacks.Strongest(list(known.values()) if view.rejects else [known["PGD"]], until_success=True)
+        return attacks.WorstCase(list(known.values()) if view.rejects else [known["PGD"]], until_success=True)
 
     kinds = {"aware" if view.rejects else "PGD": strongest}
     if view.rejects and _base_is_known(model, settings):
