@@ -12,9 +12,9 @@ from tfdefense._files import write_text
 from tfdefense._progress import steps
 from tfdefense._validation import check_number
 from tfdefense.attacks.norms import norm_named
+from tfdefense.attacks.suites.standard import SEARCHES
 from tfdefense.cli._attacks import starts_named
 from tfdefense.cli._options import numbers
-from tfdefense.reporting.attackers import SEARCHES
 from tfdefense.view import View
 
 
@@ -150,7 +150,7 @@ def curves(model, images, settings, points):
 
     def strongest(size, seed):
         known = aware(model, images, dataclasses.replace(settings, epsilon=size))
-        return attacks.Strongest(list(known.values()) if view.rejects else [known["PGD"]], until_success=True)
+        return attacks.WorstCase(list(known.values()) if view.rejects else [known["PGD"]], until_success=True)
 
     kinds = {"aware" if view.rejects else "PGD": strongest}
     if view.rejects and _base_is_known(model, settings):

@@ -194,19 +194,16 @@ def clean(model, test):
 
 def attacked(model, test, norm, sizes, number, steps):
     """The share not fooled at each size, and the names of the attacks."""
-    from tfdefense import attacks
-    from tfdefense._judge import Settings, aware
+    from tfdefense.attacks import suites
     from tfdefense.metrics import security_curve
 
-    images, names = test.take(slice(0, number)), set()
+    images, suite = test.take(slice(0, number)), suites.get("zoo-1")
 
-    def strongest(size, seed):
-        known = aware(model, images, Settings(size, norm, steps, seed))
-        names.update(known)
-        return attacks.Strongest(list(known.values()), until_success=True)
+    def worst_case(size, seed=0):
+        return suite.worst_case(suite.situation(model, (images.x, images.y), norm, size, steps=steps, seed=seed))
 
-    held = security_curve(model, strongest, images.x, images.y, sizes).accuracy.tolist()
-    return {"held": held, "attacks": sorted(names)}
+    held = security_curve(model, worst_case, images.x, images.y, sizes).accuracy.tolist()
+    return {"held": held, "attacks": sorted(worst_case(sizes[0]).attacks)}
 
 
 def write(context, name, entry, model, clean, rows, directory):

@@ -101,8 +101,8 @@ def test_a_batch_of_one(classifier, defended, batch):
         (lambda: A.DynamicAdversary(0.1, sigma=1.5), "`sigma` must be at most 1, the detector alone. Received: 1.5"),
         (lambda: A.DynamicAdversary(0.1, sigma=-0.5), "`sigma` must be a number of at least 0"),
         (lambda: A.DynamicAdversary(0.1, steps=0), "`steps` must be a whole number"),
-        (lambda: A.Strongest([]), "at least one attack"),
-        (lambda: A.Strongest([A.PGD(0.1), A.PGD(0.1, norm="l2")]), "in one norm"),
+        (lambda: A.WorstCase([]), "at least one attack"),
+        (lambda: A.WorstCase([A.PGD(0.1), A.PGD(0.1, norm="l2")]), "in one norm"),
     ],
 )
 def test_settings(make, words):

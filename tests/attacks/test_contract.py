@@ -28,7 +28,7 @@ BALLS = {
     "dynamic-drawn-l2": lambda e: A.DynamicAdversary(e, norm="l2"),
     "square": lambda e: A.Square(e, queries=100),
     "square-l2": lambda e: A.Square(e, norm="l2", queries=100),
-    "strongest": lambda e: A.Strongest([A.FGSM(e), A.BIM(e)]),
+    "strongest": lambda e: A.WorstCase([A.FGSM(e), A.BIM(e)]),
     "transfer": lambda e: A.Transfer(A.BIM(e)),
 }
 # Sizes at which each norm fools most digits of the small classifier.
@@ -41,7 +41,7 @@ SEARCHES = {
     "hop-skip-jump-l2": A.HopSkipJump(queries=600),
     "hop-skip-jump-linf": A.HopSkipJump("linf", queries=600),
     "carlini-starts": A.CarliniWagner(steps=30, binary_search_steps=2, starts="all"),
-    "strongest": A.Strongest([A.DeepFool(), A.CarliniWagner(steps=30, binary_search_steps=2)]),
+    "strongest": A.WorstCase([A.DeepFool(), A.CarliniWagner(steps=30, binary_search_steps=2)]),
 }
 # T-FGS aside, these need more than one step or a target to fool most; the share that must fall is theirs.
 WEAK = {"fgsm-linf": 0.4, "fgsm-l2": 0.4, "ilcm-linf": 0.2, "pgd-random-l1": 0.4, "pgd-l1": 0.4}
@@ -103,7 +103,7 @@ def test_same_seed_same_result_whatever_the_batch_size(name, request, held_out):
 
 def test_transfers_may_be_among_the_strongest_and_inside_a_transfer(classifier, held_out):
     x, y = held_out.x[:20], held_out.y[:20]
-    both = A.Strongest([A.PGD(0.1, steps=3), A.Transfer(A.PGD(0.1, steps=3), source=classifier)])
+    both = A.WorstCase([A.PGD(0.1, steps=3), A.Transfer(A.PGD(0.1, steps=3), source=classifier)])
     assert both(classifier, x, y, regardless=True).success.sum() == A.PGD(0.1, steps=3)(classifier, x, y).success.sum()
     assert A.Transfer(both, source=classifier)(classifier, x, y).distance.max() <= 0.1 + 1e-6
 

@@ -107,7 +107,7 @@ def test_masks_follow_samples_through_batches_starts_and_attacks_of_attacks(defe
     x, y = held_out.x[:12], held_out.y[:12]
     mask = np.random.default_rng(0).random(x.shape) < 0.6
     search = A.PGD(0.3, steps=4, starts="all", early_stop=True)
-    for attack in (search, A.Strongest([A.FGSM(0.1), search], until_success=True), A.Transfer(search)):
+    for attack in (search, A.WorstCase([A.FGSM(0.1), search], until_success=True), A.Transfer(search)):
         result = attack(defended, x, y, mask=mask, batch_size=5)
         np.testing.assert_array_equal(result.x_adv[~mask], x[~mask])
         assert result.success.any()
@@ -136,6 +136,6 @@ def test_search_through_a_surrogate_honours_the_mask(classifier, digits, held_ou
 )
 def test_wrong_masks_are_one_sentence(classifier, held_out, mask, words):
     x, y = held_out.x[:4], held_out.y[:4]
-    for attack in (A.PGD(0.1), A.Strongest([A.FGSM(0.1)]), A.Transfer(A.FGSM(0.1), source=classifier)):
+    for attack in (A.PGD(0.1), A.WorstCase([A.FGSM(0.1)]), A.Transfer(A.FGSM(0.1), source=classifier)):
         with pytest.raises(ValueError, match=words):
             attack(classifier, x, y, mask=mask)

@@ -64,7 +64,7 @@ def test_the_default_objective_knows_of_the_rejection(defended, classifier, samp
     plain = td.view.View.of(classifier)
     assert A.PGD(0.1).objective_on(plain) == A.CrossEntropy()
     unaware = A.Transfer(A.PGD(0.3, norm="l2", steps=20))(defended, x, y)
-    aware = A.Strongest([A.PGD(0.3, norm="l2", steps=20), A.PGD(0.3, norm="l2", steps=20, objective=A.LogSumExp())])(defended, x, y)
+    aware = A.WorstCase([A.PGD(0.3, norm="l2", steps=20), A.PGD(0.3, norm="l2", steps=20, objective=A.LogSumExp())])(defended, x, y)
     crafted = A.PGD(0.3, norm="l2", steps=20)(td.base_model(defended), x, y, regardless=True)
     np.testing.assert_array_equal(unaware.x_adv, crafted.x_adv)
     assert aware.success.sum() >= unaware.success.sum()
@@ -215,12 +215,12 @@ def test_strongest_keeps_the_best_of_each_sample(defended, samples):
     x, y = samples
     attacks = [A.DeepFool(), A.CarliniWagner(steps=40, binary_search_steps=3)]
     one, other = (attack(defended, x, y) for attack in attacks)
-    best = A.Strongest(attacks)(defended, x, y)
+    best = A.WorstCase(attacks)(defended, x, y)
     np.testing.assert_array_equal(best.success, one.success | other.success)
     distances = np.where(np.stack([one.success, other.success]), np.stack([one.distance, other.distance]), np.inf).min(0)
     np.testing.assert_allclose(best.distance[best.success], distances[best.success])
     np.testing.assert_array_equal(best.steps, one.steps + other.steps)
-    sparing = A.Strongest(attacks, until_success=True)(defended, x, y)
+    sparing = A.WorstCase(attacks, until_success=True)(defended, x, y)
     np.testing.assert_array_equal(sparing.success, best.success)
     assert sparing.steps.sum() < best.steps.sum()
 
@@ -266,7 +266,7 @@ def test_the_default_attack_is_not_stuck_on_the_plateau_of_rejection(defended, s
 ONLY = [
     A.PGD(0.15, steps=5),
     A.CarliniWagner(steps=20, binary_search_steps=2),
-    A.Strongest([A.FGSM(0.15), A.PGD(0.15, steps=5)], until_success=True),
+    A.WorstCase([A.FGSM(0.15), A.PGD(0.15, steps=5)], until_success=True),
     A.Transfer(A.PGD(0.3, steps=5, starts=("random",))),
 ]
 

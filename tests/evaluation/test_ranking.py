@@ -10,7 +10,7 @@ from evaluation.benchmarks.board import protocol as ranking
 from evaluation.benchmarks.board import tables as ranking_rows
 from evaluation.runner import results
 from evaluation.runner.context import Context
-from tfdefense.reporting import attackers, protocol
+from tfdefense.attacks import suites
 from tfdefense.reporting import plan as plans
 
 SETUP = dataclasses.replace(ranking.SETUPS["digits"], layers=("features", "scores"), codes=("features",), branch="conv", fitted=300)
@@ -56,9 +56,8 @@ def test_the_board_is_ordered_and_tells_what_failed(places, monkeypatch):
     monkeypatch.setattr(ranking, "SYSTEMS", (*ranking.SYSTEMS, dataclasses.replace(ranking.SYSTEMS[0], name="dustbin")))
     # Every search is compiled for every system: of those of `td.report`, which has its own tests, some of each kind.
     left_out = ("Carlini-Wagner", "DeepFool", "orthogonal PGD", "log-sum-exp", "maximum confidence")
-    kept = tuple(one for one in attackers.ATTACKERS if not one.name.startswith(left_out))
-    for module in (attackers, protocol):
-        monkeypatch.setattr(module, "ATTACKERS", kept)
+    kept = tuple(one for one in suites.get("board-1").attackers if not one.name.startswith(left_out))
+    monkeypatch.setattr(suites, "_SUITES", (suites.Suite("board-1", kept),))
     # Of the two bases of a system one.
     entries = ranking.entries
     monkeypatch.setattr(ranking, "entries", lambda *given: entries(*given)[::2])
@@ -123,7 +122,7 @@ def measured(half, held, distance=(0.5, 1.0), failed=()):
     about = {"compared": {"l2": 1}, "harmless": [{"rejected": 0.1}], "foreign": [{"what": "letters", "rejected": 0.7}]}
     each = {"l2": {"distance": list(distance), "found by": ["PGD", None]}}
     verdict = {"halves": {"l2": half}, "failed": list(failed)}
-    return {"verdict": verdict, "curves": {"l2": {"aware": curve}}, "clean": clean, "each": each, "sizes": [0.5, 1, 2]} | about
+    return {"verdict": verdict, "curves": {"l2": {"adaptive": curve}}, "clean": clean, "each": each, "sizes": [0.5, 1, 2]} | about
 
 
 def test_where_the_attack_failed_there_is_no_rank(tmp_path):
@@ -169,7 +168,7 @@ def test_systems_are_compared_on_the_same_samples(tmp_path):
 
 def test_interval_is_where_the_curve_crosses_shares_that_few_samples_cannot_tell_from_half():
     curve = {"sizes": [1, 2, 3], "held": [0.75, 0.5, 0.25]}
-    measured = {"curves": {"l2": {"aware": curve}}, "clean": {"wrong": 0.0}}
+    measured = {"curves": {"l2": {"adaptive": curve}}, "clean": {"wrong": 0.0}}
     assert ranking_rows.interval(measured, 100) == "1.61 to 2.39"
     assert ranking_rows.interval(measured, 10) == "0.76 to beyond 3"
 

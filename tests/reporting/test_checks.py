@@ -7,9 +7,10 @@ import pytest
 import tensorflow as tf
 
 import tfdefense as td
-from tfdefense.attacks import AttackResult
+from tfdefense.attacks import AttackResult, suites
+from tfdefense.attacks.suites import Attacker, Situation, Suite, standard
 from tfdefense.data import Images
-from tfdefense.reporting import attackers, checks, protocol
+from tfdefense.reporting import checks, protocol
 from tfdefense.reporting.plan import Plan
 
 PLAN = Plan(
@@ -54,10 +55,10 @@ def few(monkeypatch):
     """A protocol that has no more than these attackers: what they miss is known, and no other one finds it."""
 
     def choose(*more):
-        names = {attackers.FIRST, attackers.ONE_STEP, "PGD", *more}
-        monkeypatch.setattr(
-            protocol, "ATTACKERS", tuple(a for a in attackers.ATTACKERS if a.name in names and a.kind != "transfer")
-        )
+        names = {standard.FIRST, standard.ONE_STEP, "PGD", *more}
+        known = Suite("standard-1", tuple(attacker for attacker in standard.STANDARD if attacker.name in names))
+        monkeypatch.setattr(suites, "_SUITES", (known,))
+        return known
 
     choose()
     return choose
@@ -72,7 +73,7 @@ def honest():
 def test_nothing_is_red_where_gradients_tell_the_truth(honest):
     assert failed(honest) == set()
     assert len(honest["checks"]) == 9
-    entry = next(entry for entry in honest["attacks"] if entry["name"] == attackers.FIRST)
+    entry = next(entry for entry in honest["attacks"] if entry["name"] == standard.FIRST)
     assert entry["wrong"] == 1.0 and entry["zero_gradient"] == 0.0
 
 
@@ -81,7 +82,7 @@ def test_the_curve_is_known_on_a_line(few):
     plan = dataclasses.replace(PLAN, linf=(0.05, 0.1, 0.9), compared={"linf": 0.1}, samples=30)
     found = found_on(two_classes(lambda x: 0.5 - x[:, 0]), points(first), (first > 0.5).astype(int), plan)
     held = [float((np.abs(first - 0.5) > size).mean()) for size in plan.linf]
-    assert found["curves"]["linf"]["aware"]["held"] == pytest.approx(held, abs=1e-6)
+    assert found["curves"]["linf"]["adaptive"]["held"] == pytest.approx(held, abs=1e-6)
 
 
 def test_who_fools_nobody_is_not_named_as_what_a_model_is_weak_against(few):
@@ -106,10 +107,10 @@ def test_longer_searches_are_tried_where_there_is_something_left_to_find(few):
     first[0] = 0.05
     plan = dataclasses.replace(PLAN, linf=(0.1, 0.4, 0.9), compared={"linf": 0.1})
     found = found_on(two_classes(lambda x: 0.5 - x[:, 0]), points(first), (first > 0.5).astype(int), plan)
-    assert found["curves"]["linf"]["aware"]["held"] == pytest.approx([1.0, 1 / 24, 0.0])
+    assert found["curves"]["linf"]["adaptive"]["held"] == pytest.approx([1.0, 1 / 24, 0.0])
     assert found["harder"][0]["size"] == 0.1 and found["harder"][0]["tried"] == 12
     found = found_on(two_classes(lambda x: 0.5 - x[:, 0]), points(first[1:]), (first[1:] > 0.5).astype(int), PLAN)
-    assert found["curves"]["linf"]["aware"]["held"] == [0.0, 0.0] and found["harder"][0]["tried"] == 0
+    assert found["curves"]["linf"]["adaptive"]["held"] == [0.0, 0.0] and found["harder"][0]["tried"] == 0
 
 
 def saturated(x):
@@ -126,7 +127,7 @@ def test_masked_gradients_are_found(few):
     found = found_on(two_classes(saturated), x, np.arange(24) % 2, plan)
     assert {"gradients are there", "steps gain", "white box before black box"} <= failed(found)
     # What a search without gradients has found counts in the curve.
-    assert found["curves"]["l2"]["aware"]["held"][0] < 0.5
+    assert found["curves"]["l2"]["adaptive"]["held"][0] < 0.5
 
 
 def test_discrete_codes_are_searched_through_their_stand_in(classifier, digits, held_out):
@@ -137,31 +138,29 @@ def test_discrete_codes_are_searched_through_their_stand_in(classifier, digits, 
     short = dataclasses.replace(PLAN, samples=12, steps=4, queries=20)
     found = found_on(coded, held_out.x[200:300], held_out.y[200:300], short)
     assert not found["left_out"], "a search that sees nothing was tried"
-    aware = {entry["name"]: entry for entry in found["attacks"] if entry["kind"] == "aware"}
-    seeing = {*attackers.SEARCHES, "PGD through a smooth copy", attackers.FIRST, attackers.ONE_STEP}
+    aware = {entry["name"]: entry for entry in found["attacks"] if entry["knowledge"] == "adaptive"}
+    seeing = {*standard.SEARCHES, "PGD, differentiable surrogate", standard.FIRST, standard.ONE_STEP}
     assert {name for name, entry in aware.items() if entry["sighted"]} == seeing
     assert not any(name.startswith("gradients are there") for name in found["verdict"]["failed"])
     harder = protocol.Protocol(coded, held_out.take(slice(200, 212)), dataclasses.replace(short, clean=12)).situation("linf", 0.3)
-    assert harder.sighted(harder.pgd(steps=7)) == td.attacks.Through(harder.pgd(steps=7), straight_through=True)
+    assert harder.bpda(harder.pgd(steps=7)) == td.attacks.Through(harder.pgd(steps=7), straight_through=True)
 
 
 @pytest.mark.parametrize("by_class", [False, True])
 def test_codes_are_attacked_as_their_authors_did_whichever_machines_match_them(classifier, held_out, by_class):
     coded = td.SafetyNet(["features"], by_class=by_class).attach(classifier)
     situation = protocol.Protocol(coded, held_out.take(slice(40)), dataclasses.replace(PLAN, clean=40)).situation("l2", 1.0)
-    own = [attacker.name for attacker in attackers.ATTACKERS if attacker.kind == "own" and attacker.fits(situation)]
-    assert own == ["discrete codes: Carlini-Wagner through a smooth copy"]
+    own = [attacker.name for attacker in standard.STANDARD if attacker.authors and attacker.fits(situation)]
+    assert own == ["discrete codes: Carlini-Wagner, differentiable surrogate"]
 
 
-CRAFTED_ELSEWHERE = (("PGD", "unaware"), ("PGD on a network of its own", "transfer"))
+CRAFTED_ELSEWHERE = ("PGD, oblivious", "PGD on a substitute network, black box")
 
 
 def test_who_crafts_on_another_model_goes_on_to_the_end():
     """Just across the boundary of that model a sample is in doubt, and still right on this one."""
-    known = attackers.Situation(
-        "linf", 0.1, 5, 1, 10, (5, 2), 0, ("sample",), True, False, False, frozenset(), True, None, "another"
-    )
-    crafted = [one.make(known).attack for one in attackers.ATTACKERS if (one.name, one.kind) in CRAFTED_ELSEWHERE]
+    known = Situation("linf", 0.1, rejects=True, base=True, substitute="another")
+    crafted = [one.make(known).attack for one in standard.STANDARD if one.title in CRAFTED_ELSEWHERE]
     assert [attack.early_stop for attack in crafted] == [False, False]
 
 
@@ -180,7 +179,7 @@ def test_no_gradient_at_all_is_red_and_no_crash(few):
     first = np.where(np.arange(20) % 2, 0.7, 0.3)
     found = found_on(two_classes(lambda x: tf.round(2 * (0.5 - x[:, 0]))), points(first), np.arange(20) % 2)
     assert {"gradients are there", "steps gain"} <= failed(found)
-    assert {entry["name"] for entry in found["left_out"]} >= {attackers.FIRST, "PGD"}
+    assert {entry["name"] for entry in found["left_out"]} >= {standard.FIRST, "PGD"}
     assert "no gradient" in found["left_out"][0]["reason"]
 
 
@@ -252,7 +251,7 @@ def test_a_threshold_that_was_given_promises_no_least_rate():
     assert not checks._calibration(clean, 0.05, calibrated=True)["passed"]
 
 
-def test_an_attack_that_leaves_its_ball_is_found(few, monkeypatch):
+def test_an_attack_that_leaves_its_ball_is_found(few):
     class Leaves(td.attacks.PGD):
         def __call__(self, model, x, y, *args, **options):
             result = super().__call__(model, x, y, *args, **options)
@@ -263,15 +262,16 @@ def test_an_attack_that_leaves_its_ball_is_found(few, monkeypatch):
                 "linf",
             )
 
-    lies = attackers.Attacker("lies", "own", lambda s: Leaves(s.size, steps=2))
-    monkeypatch.setattr(protocol, "ATTACKERS", (*protocol.ATTACKERS, lies))
+    lies = Attacker("lies", "adaptive", lambda s: Leaves(s.epsilon, steps=2))
+    known = few().attackers
+    with_lies = Suite("lies", (*known, lies))
     first = np.where(np.arange(20) % 2, 0.6, 0.4)
-    found = found_on(two_classes(lambda x: 0.5 - x[:, 0]), points(first), np.arange(20) % 2)
+    found = found_on(two_classes(lambda x: 0.5 - x[:, 0]), points(first), np.arange(20) % 2, suite=with_lies)
     assert failed(found) == {"examples are what they claim"}
     # Nor is it hidden by being one of several.
-    several = attackers.Attacker("lies", "own", lambda s: td.attacks.Strongest([Leaves(s.size, steps=2)]))
-    monkeypatch.setattr(protocol, "ATTACKERS", (*protocol.ATTACKERS[:-1], several))
-    assert failed(found_on(two_classes(lambda x: 0.5 - x[:, 0]), points(first), np.arange(20) % 2)) == failed(found)
+    several = Attacker("lies", "adaptive", lambda s: td.attacks.WorstCase([Leaves(s.epsilon, steps=2)]))
+    model, with_lies = two_classes(lambda x: 0.5 - x[:, 0]), Suite("lies", (*known, several))
+    assert failed(found_on(model, points(first), np.arange(20) % 2, suite=with_lies)) == failed(found)
 
 
 def test_where_nothing_could_be_tried_nothing_has_passed():

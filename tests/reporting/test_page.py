@@ -69,14 +69,14 @@ def test_page_shows_what_was_found(report, page):
 
 def test_everything_that_the_protocol_promises_is_there(report):
     content = report.content
-    kinds = {(entry["kind"], entry["name"]) for entry in content["attacks"]}
-    unaware = {("unaware", name) for name in ("FGSM", "PGD", "DeepFool", "Carlini-Wagner")}
-    aware = {("aware", name) for name in ("PGD", "selective PGD", "orthogonal PGD", "log-sum-exp")}
-    assert unaware | aware | {("transfer", "PGD on a network of its own"), ("black box", "HopSkipJump")} <= kinds
-    for name in ("aware", "unaware", "undefended"):
+    found = {(entry["knowledge"], entry["name"]) for entry in content["attacks"]}
+    oblivious = {("oblivious", name) for name in ("FGSM", "PGD", "DeepFool", "Carlini-Wagner")}
+    adaptive = {("adaptive", name) for name in ("PGD", "selective PGD", "orthogonal PGD", "log-sum-exp")}
+    assert oblivious | adaptive | {("black box", "PGD on a substitute network"), ("black box", "HopSkipJump")} <= found
+    for name in ("adaptive", "oblivious", "undefended"):
         assert content["curves"]["l2"][name]["sizes"] == [1.0, 3.0] and len(content["curves"]["l2"][name]["held"]) == 2
-    # The strongest per sample counts: no attack of the table is beyond the curve.
-    assert content["curves"]["l2"]["aware"]["held"][0] <= min(entry["held"] for entry in content["attacks"])
+    # The worst case counts: no attack of the table is beyond the curve.
+    assert content["curves"]["l2"]["adaptive"]["held"][0] <= min(entry["held"] for entry in content["attacks"])
     assert {row["what"] for row in content["foreign"]} == {"letters8", "uniform noise", "two classes blended"}
     assert len(content["harmless"]) == 4 and content["clean"]["samples"] == 200
     assert [group["what"] for group in content["map"]["groups"]][0] == "clean" and len(content["gallery"]) == 4

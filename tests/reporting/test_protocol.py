@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 import tfdefense as td
+from tfdefense.attacks.suites import Suite, standard
 from tfdefense.reporting.evidence import Evidence
 from tfdefense.reporting.plan import PLANS, plan_for
 
@@ -60,7 +61,7 @@ def test_an_example_counts_in_every_norm_at_its_own_distance():
     evidence.add(np.full((1, 4), 0.01), np.array([False]), rows=np.array([0]))
     evidence.attempt("l2", 0.1, np.full((1, 4), 0.01), rows=np.array([0]))
     assert evidence.nearest["linf"][0] == pytest.approx(0.1) and evidence.finder["l2"].tolist() == [3, -1]
-    assert evidence.strongest("l2", 0.2)[0] == pytest.approx(0.1) and evidence.strongest("l2", 0.1)[0] == pytest.approx(0.01)
+    assert evidence.worst("l2", 0.2)[0] == pytest.approx(0.1) and evidence.worst("l2", 0.1)[0] == pytest.approx(0.01)
 
 
 def ring(x):
@@ -149,8 +150,8 @@ def test_training_data_may_be_a_pair(samples):
     # A substitute of few samples is trained for so many epochs that these take the time.
     many = tuple(np.tile(part, (25, *[1] * (part.ndim - 1))) for part in samples)
     options = SMALL | {"samples": 4, "linf": (0.05, 0.2), "l2": (), "substitute": (1, 1000)}
-    kinds = {entry["kind"] for entry in td.report(keras_ring(), samples, **options, train=many).content["attacks"]}
-    assert "transfer" in kinds
+    names = {entry["name"] for entry in td.report(keras_ring(), samples, **options, train=many).content["attacks"]}
+    assert standard.TRANSFERRED in names
 
 
 def test_another_seed_takes_other_samples(found, samples):
@@ -169,11 +170,11 @@ def test_the_file_holds_all_of_the_page(found):
 def test_a_model_that_shows_nothing_is_judged_all_the_same(found):
     content = found[0].content
     assert content["about"]["rejects"] and content["map"]["layer"] == "the class scores"
-    assert set(content["curves"]["linf"]) == {"aware"}
-    kinds = {entry["kind"] for entry in content["attacks"]}
-    assert kinds == {"aware", "black box"}
+    assert set(content["curves"]["linf"]) == {"adaptive"}
+    knowledge = {entry["knowledge"] for entry in content["attacks"]}
+    assert knowledge == {"adaptive", "black box"}
     # Suspicion is known: what is 0.2 away from the middle is rejected, and the way to the other class is 0.1.
-    assert content["curves"]["linf"]["aware"]["held"][1] == 0.0
+    assert content["curves"]["linf"]["adaptive"]["held"][1] == 0.0
 
 
 def test_undefended_curve_begins_at_what_the_undefended_model_has_right(samples, tmp_path):
@@ -186,20 +187,20 @@ def test_undefended_curve_begins_at_what_the_undefended_model_has_right(samples,
     model = td.defend(inputs, scores, keras.ops.abs(lead) - 1.0, base=base)
     content = td.report(model, samples, tmp_path, **SMALL).content
     assert content["clean"]["wrong"] == 1 and content["curves"]["linf"]["undefended"]["start"] == 1
-    assert "start" not in content["curves"]["linf"]["aware"]
+    assert "start" not in content["curves"]["linf"]["adaptive"]
     row = re.search(
         r"<tr><td>undefended</td><td>right or rejected</td><td class=\"n\">(.*?)</td>", (tmp_path / "index.html").read_text()
     )
     assert row[1] == "100.0 %"
 
 
-def test_what_was_fooled_later_no_longer_counts_as_rejected(samples, monkeypatch):
+def test_what_was_fooled_later_no_longer_counts_as_rejected(samples):
     from tfdefense.reporting import protocol
 
     x, y = samples
-    monkeypatch.setattr(protocol, "ATTACKERS", ())
     plan = dataclasses.replace(plan_for("own", (4, 4, 1), linf=(0.05, 0.45), l2=()), samples=12, clean=40)
-    run = protocol.Protocol(ring, td.data.Images(x, y, ("low", "high"), "own", "test", (0.0, 1.0)), plan, max_rejected=0.0)
+    images = td.data.Images(x, y, ("low", "high"), "own", "test", (0.0, 1.0))
+    run = protocol.Protocol(ring, images, plan, max_rejected=0.0, suite=Suite("none", ()))
     run._without_attack()
     # A search that ends in the corner where everything is rejected.
     run.evidence.attempt("linf", 0.45, np.ones_like(run.x))
@@ -208,19 +209,17 @@ def test_what_was_fooled_later_no_longer_counts_as_rejected(samples, monkeypatch
     run._search("linf", 0.05, [])
     run.evidence.add(1 - run.x[:4], np.ones(4, bool), rows=np.arange(4))
     run._conclude()
-    curve = run.findings["curves"]["linf"]["aware"]
+    curve = run.findings["curves"]["linf"]["adaptive"]
     assert curve["held"][0] == pytest.approx(8 / 12) and curve["rejected"][0] == pytest.approx(8 / 12)
 
 
-def test_pixels_up_to_255_give_the_same_shares(found, samples, monkeypatch):
-    from tfdefense.reporting import attackers, protocol
-
-    monkeypatch.setattr(protocol, "ATTACKERS", tuple(a for a in attackers.ATTACKERS if a.name in ("PGD", attackers.FIRST)))
+def test_pixels_up_to_255_give_the_same_shares(found, samples):
+    few = Suite("few", tuple(attacker for attacker in standard.STANDARD if attacker.name in ("PGD", standard.FIRST)))
     x, y = samples
-    settings = SMALL | {"l2": (), "bounds": (0, 255)}
+    settings = SMALL | {"l2": (), "bounds": (0, 255), "suite": few}
     content = td.report(lambda x: ring(x / 255), (np.rint(255 * x).astype("uint8"), y), **settings).content
     assert content["about"]["plan"]["linf"] == [0.05 * 255, 0.2 * 255]
-    assert content["curves"]["linf"]["aware"]["held"] == found[0].content["curves"]["linf"]["aware"]["held"]
+    assert content["curves"]["linf"]["adaptive"]["held"] == found[0].content["curves"]["linf"]["adaptive"]["held"]
     assert content["clean"]["right"] == found[0].content["clean"]["right"]
 
 

@@ -134,7 +134,7 @@ def test_defended_model_is_trained_on_its_scores_and_its_callbacks_see_it(defend
     [
         ([], {}, "Expected attacks, such as"),
         ([A.FGSM(0.1), "fgsm"], {}, "Expected attacks, such as .*Received: 'fgsm'"),
-        (A.Strongest([A.FGSM(0.1)]), {}, "Expected attacks.*In training a list does"),
+        (A.WorstCase([A.FGSM(0.1)]), {}, "Expected attacks.*In training a list does"),
         (A.FGSM(0.1), {"share": 0}, "`share` must be above 0 and at most 1. Received: 0"),
     ],
 )
@@ -146,7 +146,7 @@ def test_bad_settings(classifier, attacks, options, message):
 @pytest.mark.parametrize(
     ("attack", "words"),
     [
-        (A.Transfer(A.Strongest([A.FGSM(0.1)]), source=tf.identity), r"Received Transfer\(Strongest\). Give a list"),
+        (A.Transfer(A.WorstCase([A.FGSM(0.1)]), source=tf.identity), r"Received Transfer\(WorstCase\). Give a list"),
         (A.PGD(0.1, starts="all"), "begins at the sample.*Received starts='all'"),
         (A.PGD(0.1, starts=("sample", "random")), r"Received starts=\('sample', 'random'\)"),
     ],

@@ -1,8 +1,9 @@
 """Attacks that know whether a model can reject. Objective, norm ball and search are three things, each in its own place."""
 
+from tfdefense.attacks import suites
 from tfdefense.attacks.base import Attack, AttackResult, Found
 from tfdefense.attacks.carlini_wagner import CarliniWagner
-from tfdefense.attacks.combine import Strongest, Transfer
+from tfdefense.attacks.combine import Transfer, WorstCase, WorstCaseResult
 from tfdefense.attacks.deepfool import DeepFool
 from tfdefense.attacks.dynamic import DynamicAdversary
 from tfdefense.attacks.hop_skip_jump import HopSkipJump
@@ -40,7 +41,21 @@ __all__ = [
     "Random",
     "Sample",
     "Square",
-    "Strongest",
     "Through",
     "Transfer",
+    "WorstCase",
+    "WorstCaseResult",
+    "suites",
 ]
+
+# Names of earlier versions; they go with the next one.
+_RENAMED = {"Strongest": "WorstCase"}
+
+
+def __getattr__(name):
+    if name in _RENAMED:
+        import warnings
+
+        warnings.warn(f"`td.attacks.{name}` is now `td.attacks.{_RENAMED[name]}`.", DeprecationWarning, stacklevel=2)
+        return globals()[_RENAMED[name]]
+    raise AttributeError(f"module 'tfdefense.attacks' has no attribute '{name}'.")

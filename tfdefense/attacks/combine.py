@@ -1,5 +1,6 @@
 """Attacks made of attacks."""
 
+import dataclasses
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -7,47 +8,80 @@ import numpy as np
 from tfdefense._validation import check_labels
 from tfdefense.attacks.arguments import check, check_only
 from tfdefense.attacks.base import Attack, AttackResult, Batch
+from tfdefense.attacks.norms import within
 
 
 @dataclass(frozen=True)
-class Strongest:
-    """Runs several attacks and keeps the strongest result of each sample: success first, then the smallest distance.
+class WorstCaseResult(AttackResult):
+    """What several attacks found together.
+
+    Attributes:
+        found_by: The name of the attack whose result each sample has; "" where none broke it, "clean" where it was misclassified
+            without any.
+    """
+
+    found_by: np.ndarray
+
+
+@dataclass(frozen=True)
+class WorstCase:
+    """The worst case over attacks: runs them in turn and keeps for each sample the strongest result.
+
+    A success comes first, then the smallest distance. A sample that all leave right or rejected has survived.
 
     Args:
-        attacks: The attacks, all with one norm.
-        until_success: Spare a sample the later attacks once it is taken; the distance is then not the smallest.
+        attacks: The attacks, all with one norm: a list, or a dict by name.
+        until_success: Spare a sample the later attacks once one has broken it; the distance is then not the smallest.
+        within: A size beyond which a success is none, for attacks that look for the smallest change.
 
     Example:
 
-    >>> both = Strongest([FGSM(0.2), PGD(0.2, objective=Margin())])
+    >>> both = WorstCase([FGSM(0.2), PGD(0.2, objective=Margin())])
     >>> bool(both(model, x, y).success.sum() >= FGSM(0.2)(model, x, y).success.sum())
     True
     """
 
-    attacks: list
+    attacks: list | dict
     until_success: bool = False
+    within: float | None = None
 
     def __post_init__(self):
         if not self.attacks:
-            raise ValueError("Expected at least one attack. Received an empty list.")
-        norms = {attack.norm for attack in self.attacks}
+            raise ValueError("Expected at least one attack. Received none.")
+        norms = {attack.norm for attack in self.named.values()}
         if len(norms) > 1:
             raise ValueError(f"Expected attacks in one norm, whose distances compare. Received norms {sorted(norms)}.")
 
     @property
-    def norm(self):
-        return self.attacks[0].norm
+    def named(self):
+        """The attacks by name; those of a list have their numbers."""
+        return self.attacks if isinstance(self.attacks, dict) else {str(i): attack for i, attack in enumerate(self.attacks)}
 
-    def __call__(self, model, x, y, target=None, *, only=None, **options):
-        best, waiting = None, check_only(only, len(x))
-        for attack in self.attacks:
+    @property
+    def norm(self):
+        return next(iter(self.named.values())).norm
+
+    def __call__(self, model, x, y, target=None, *, only=None, after=None, **options):
+        """As of any attack; with `after`, a result of earlier attacks on these samples, the others go on from that."""
+        best, only = after, check_only(only, len(x))
+        found_by = None if after is None else getattr(after, "found_by", np.where(after.success, "before", "")).astype(object)
+        for name, attack in self.named.items():
+            waiting = only
             if best is not None and self.until_success:
                 waiting = ~best.success if only is None else ~best.success & only
                 if not waiting.any():
                     break
             result = attack(model, x, y, target, only=waiting, **options)
-            best = result if best is None else best.stronger(result)
-        return best
+            if self.within is not None:
+                result = dataclasses.replace(result, success=result.success & within(result.distance, self.within))
+            if best is None:
+                best, found_by = result, np.where(result.success, name, "").astype(object)
+                found_by[result.success & (result.distance == 0)] = "clean"
+            else:
+                found_by[best.beaten_by(result)] = name
+                best = best.stronger(result)
+        arrays = {field.name: getattr(best, field.name) for field in dataclasses.fields(AttackResult)}
+        return WorstCaseResult(**arrays, found_by=found_by.astype(str))
 
 
 @dataclass(frozen=True)
@@ -61,7 +95,7 @@ class Transfer:
 
     Example:
 
-    >>> unaware = Transfer(PGD(0.2))
+    >>> oblivious = Transfer(PGD(0.2))
     """
 
     attack: Attack

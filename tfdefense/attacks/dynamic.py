@@ -24,7 +24,7 @@ class DynamicAdversary(Attack):
     Args:
         epsilon: Size of the ball.
         sigma: From 0 (the classifier alone) to 1 (the detector alone). None draws it for each sample, which is for training;
-            an attack takes the best of several, `Strongest([DynamicAdversary(0.2, sigma=s) for s in (0.3, 0.4, 0.45, 0.5)])`.
+            an attack takes the best of several, `WorstCase([DynamicAdversary(0.2, sigma=s) for s in (0.3, 0.4, 0.45, 0.5)])`.
         norm: "linf", which is the paper's, "l2" or "l1".
         steps: Gradient steps; the last point counts, as in the paper, whatever lies on the way.
         step_size: Length of a step; by default epsilon / 4, the paper's 0.25 at an epsilon of 1 (of 255).

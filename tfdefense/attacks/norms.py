@@ -90,3 +90,8 @@ def norm_named(name, allowed=tuple(NORMS)):
     if name not in allowed:
         raise ValueError(f"`norm` must be one of {', '.join(map(repr, allowed))}. Received: {name!r}.")
     return NORMS[name]
+
+
+def within(distance, size):
+    # float32 gives 0.10000002 for 0.1
+    return distance <= size * (1 + 1e-5) + 1e-7

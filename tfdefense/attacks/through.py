@@ -42,7 +42,7 @@ class Through(Attack):
         if not isinstance(self.attack, Attack):
             raise ValueError(
                 f"Expected an attack that searches, such as `td.attacks.PGD(0.2)`. Received: {type(self.attack).__name__}. "
-                "Put those inside: `Strongest([Through(one), Through(other)])`."
+                "Put those inside: `WorstCase([Through(one), Through(other)])`."
             )
         try:
             stages = tuple((float(slope), float(widen)) for slope, widen in self.schedule)

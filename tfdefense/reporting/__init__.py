@@ -64,11 +64,12 @@ def report(
     download=False,
     progress=False,
     name=None,
+    suite="standard-1",
     kept=None,
     **settings,
 ):
-    """Evaluates a model by the fixed protocol: harmless changes, foreign images, attackers who know more and more, and checks
-    on these attackers.
+    """Evaluates a model by the fixed protocol: harmless changes, foreign images, oblivious, adaptive and black-box attacks, and
+    checks on these attacks.
 
     Args:
         model: A defended model, a plain Keras classifier, or a loaded SavedModel.
@@ -87,6 +88,7 @@ def report(
         data_dir, download: Where data sets are looked for first, and whether one that is not there is fetched.
         progress: Whether to show how far it is.
         name: Of the model, for the page.
+        suite: The attacks: a suite of `td.attacks.suites`, or its name.
         kept: A directory for finished batches of the attacks: a report that was stopped goes on, and several processes share one.
         settings: `samples`, `steps`, `restarts`, sizes `linf` and `l2` in units of the range of the pixels, and other fields
             of `td.reporting.plan.Plan`.
@@ -96,7 +98,7 @@ def report(
     >>> import tfdefense as td
     >>> found = td.report(defended, "digits", "report/", quick=True)  # doctest: +SKIP
     >>> found.verdict  # doctest: +SKIP
-    'Holds to linf = 0.05 and l2 = 0.25; weakest against log-sum-exp (aware, linf).'
+    'Holds to linf = 0.05 and l2 = 0.25; weakest against log-sum-exp (adaptive, linf).'
     """
     from tfdefense._json import plain
     from tfdefense._progress import estimate
@@ -135,6 +137,7 @@ def report(
         source=source,
         max_rejected=max_rejected,
         seed=seed,
+        suite=suite,
         kept=kept,
     )
     times = []
@@ -237,6 +240,7 @@ def _about(view, images, protocol, known, split, quick, name):
         "bounds": list(view.bounds),
         "quick": quick,
         "seed": protocol.seed,
+        "suite": protocol.suite.name,
         "max_rejected": protocol.max_rejected,
         "plan": dataclasses.asdict(protocol.plan),
         "versions": versions,

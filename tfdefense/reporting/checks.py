@@ -41,13 +41,16 @@ def all_checks(findings, plan, max_rejected, rejects, calibrated):
 
 def _of_norm(findings, plan, norm):
     curve, harder, only = (
-        findings["curves"][norm]["aware"],
+        findings["curves"][norm]["adaptive"],
         _row(findings["harder"], norm),
         _row(findings["only"], norm),
     )
     at, size = f"{norm} {only['size']:g}", harder["size"]
-    attacked = [e for e in findings["attacks"] if e["norm"] == norm and e["kind"] == "aware"]
-    missing = [e for e in findings["left_out"] if e["norm"] == norm and e["kind"] == "aware"]
+    # The attack of a defense's authors may be blind where others see.
+    attacked, missing = (
+        [e for e in findings[part] if e["norm"] == norm and e["knowledge"] == "adaptive" and not e.get("authors")]
+        for part in ("attacks", "left_out")
+    )
     sighted = [entry["zero_gradient"] for entry in attacked if entry["sighted"]]
     zero = max(sighted + [1.0] * bool(missing), default=1.0)
     largest = curve["sizes"][-1]
@@ -149,11 +152,11 @@ def verdict(findings, plan):
     """What the numbers say, in one line, and what stands against it."""
     holds, halves = {}, {}
     for norm in plan.norms:
-        curve = findings["curves"][norm]["aware"]
+        curve = findings["curves"][norm]["adaptive"]
         good = [size for size, held in zip(curve["sizes"], curve["held"], strict=True) if held >= plan.held]
         holds[norm] = good[-1] if good else 0.0
         halves[norm] = half(curve["sizes"], curve["held"], 1 - findings["clean"]["wrong"])
-    attacks = [entry for entry in findings["attacks"] if entry["kind"] != "unaware"]
+    attacks = [entry for entry in findings["attacks"] if entry["knowledge"] != "oblivious"]
     # Of those that fool as many, the one that goes least far for its norm.
     weakest = max(attacks, key=lambda entry: (entry["fooled"], -(entry["distance"] or 0.0) / entry["size"]), default=None)
     failed = [check["name"] for check in findings["checks"] if not check["passed"]]
@@ -165,7 +168,7 @@ def verdict(findings, plan):
     if held and none:
         line += f", to none of the sizes tried in {' and '.join(none)}"
     if weakest and weakest["fooled"] > 0:
-        line += f"; weakest against {weakest['name']} ({weakest['kind']}, {weakest['norm']})"
+        line += f"; weakest against {weakest['name']} ({weakest['knowledge']}, {weakest['norm']})"
     notes = []
     if failed:
         named = f" ({'; '.join(failed)})" if len(failed) < 4 else ""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tfdefense.attacks.norms import NORMS
+from tfdefense.attacks.norms import NORMS, within
 
 
 class Evidence:
@@ -48,12 +48,7 @@ class Evidence:
         """Share of samples without."""
         return float(1 - self.fooled(norm, size).mean())
 
-    def strongest(self, norm, size):
+    def worst(self, norm, size):
         """The nearest example where it lies within the size, else what was last tried there, for each sample."""
         chosen = self.fooled(norm, size).reshape((-1,) + (1,) * (self.x.ndim - 1))
         return np.where(chosen, self.example[norm], self.attempts.get((norm, size), self.x))
-
-
-def within(distance, size):
-    # float32 gives 0.10000002 for 0.1
-    return distance <= size * (1 + 1e-5) + 1e-7

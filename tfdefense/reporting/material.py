@@ -7,14 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfdefense import metrics
-
-
-def layer_kinds(model):
-    """Names of the classes of the layers of a Keras model, those of submodels too."""
-    found = set()
-    for layer in getattr(model, "layers", ()):
-        found |= {type(layer).__name__} | layer_kinds(layer)
-    return found
+from tfdefense.attacks.suites import standard
+from tfdefense.attacks.suites.situation import OBLIVIOUS
 
 
 def thresholds_are_calibrated(model):
@@ -95,14 +89,14 @@ def rocs(kept, rejects, points=80):
     clean = kept["clean"].suspicion
     found = []
     for key, outcomes in kept.items():
-        if not isinstance(key, tuple) or not (key[0] == "strongest" or key[0] in ("unaware", "transfer")):
+        if not isinstance(key, tuple) or not (key[0] in ("worst case", OBLIVIOUS) or key[1] == standard.TRANSFERRED):
             continue
         misled = outcomes.suspicion[outcomes.guess != outcomes.y]
         if len(misled) < 10:
             continue
         curve = metrics.roc(clean, misled)
         rows = np.unique(np.linspace(0, len(curve.fpr) - 1, points).round().astype(int))
-        name = f"aware, strongest, {key[1]}" if key[0] == "strongest" else f"{key[0]}: {key[1]}, {key[2]}"
+        name = f"worst case, {key[1]}" if key[0] == "worst case" else f"{key[0]}: {key[1]}, {key[2]}"
         found.append(
             {
                 "what": name,
@@ -125,7 +119,7 @@ def gallery(protocol):
         size = protocol.plan.compared[norm]
         fooled = protocol.evidence.fooled(norm, size) & (protocol.evidence.nearest[norm] > 0)
         rows = np.argsort(~fooled, kind="stable")[: protocol.plan.shown]
-        adversarial = protocol.evidence.strongest(norm, size)[rows]
+        adversarial = protocol.evidence.worst(norm, size)[rows]
         labels = protocol._judged(adversarial, True, protocol.y[rows]).label
         distances = protocol.evidence.distance(norm, adversarial, rows)
         found.append(
@@ -192,7 +186,7 @@ def feature_map(protocol):
     groups = [("clean", x, y)]
     for norm in plan.norms:
         size = plan.compared[norm]
-        groups.append((f"attacked, {norm} {size:g}", protocol.evidence.strongest(norm, size)[:number], y))
+        groups.append((f"attacked, {norm} {size:g}", protocol.evidence.worst(norm, size)[:number], y))
     for change in harmless(protocol.images.take(slice(0, number)), plan, protocol.seed):
         if change.about["norm"]:
             groups.append((f"{change.about['what']}, {change.about['norm']} {change.about['size']:g}", change.x, y))

@@ -7,16 +7,14 @@ from tfdefense.reporting import charts
 
 FOLDER = Path(__file__).parent / "template"
 CURVES = (
-    ("aware", "attacker knows the defense", 1),
-    ("unaware", "attacker does not know of it", 0),
+    ("adaptive", "adaptive attacker", 1),
+    ("oblivious", "oblivious attacker", 0),
     ("undefended", "the model without its defense", 2),
 )
-KINDS = {
-    "unaware": "does not know of the defense",
-    "aware": "knows model and defense",
-    "own": "as the authors of the defense attack it",
-    "transfer": "has a network of his own",
-    "black box": "sees outputs alone",
+KNOWLEDGE = {
+    "oblivious": "does not know of the defense",
+    "adaptive": "knows model and defense; among them what the authors of the defense use",
+    "black box": "has a substitute network of his own, or sees outputs alone",
 }
 
 
@@ -53,7 +51,7 @@ def render(content):
         "style": Markup((FOLDER / "page.css").read_text()),
         "script": Markup((FOLDER / "page.js").read_text()),
     }
-    return jinja.get_template("page.html").render(**content, shown=shown, kinds=KINDS)
+    return jinja.get_template("page.html").render(**content, shown=shown, knowledge=KNOWLEDGE)
 
 
 def _class(names, label):
@@ -69,11 +67,11 @@ def _curves(norm, curves, content):
             sizes = [0, *curves[key]["sizes"]]
             found.append({"name": name, "x": sizes, "y": [start, *curves[key]["held"]], "colour": number})
     if content["about"]["rejects"]:
-        rejected = [content["clean"]["rejected"], *curves["aware"]["rejected"]]
+        rejected = [content["clean"]["rejected"], *curves["adaptive"]["rejected"]]
         found.append(
             {
-                "name": "rejected, aware",
-                "x": [0, *curves["aware"]["sizes"]],
+                "name": "rejected, adaptive",
+                "x": [0, *curves["adaptive"]["sizes"]],
                 "y": rejected,
                 "colour": 1,
                 "dashed": True,
@@ -82,7 +80,7 @@ def _curves(norm, curves, content):
         )
     size = content["about"]["plan"]["compared"][norm]
     xlabel = f"{norm} size of the perturbation"
-    return charts.lines(found, xlabel, x_max=curves["aware"]["sizes"][-1], ylabel="right or rejected", marked=size)
+    return charts.lines(found, xlabel, x_max=curves["adaptive"]["sizes"][-1], ylabel="right or rejected", marked=size)
 
 
 def _roc(rows):
@@ -101,12 +99,12 @@ def _bars(content):
         if norm not in content["curves"]:
             continue
         rows = [entry for entry in content["attacks"] if entry["norm"] == norm]
-        rows = sorted(rows, key=lambda entry: list(KINDS).index(entry["kind"]))
+        rows = sorted(rows, key=lambda entry: list(KNOWLEDGE).index(entry["knowledge"]))
         groups.append(
             (
                 f"Attacks of {norm} size {size:g}",
                 "Right and rejected samples count for the defense",
-                rows + [_strongest(content, norm, size)],
+                rows + [_worst_case(content, norm, size)],
             )
         )
     return groups
@@ -114,16 +112,16 @@ def _bars(content):
 
 def _harmless(row):
     size = f", {row['norm']} {row['size']:g}" if row["norm"] else ""
-    return {**row, "name": f"{row['what']}{size}", "kind": "harmless"}
+    return {**row, "name": f"{row['what']}{size}", "knowledge": "harmless"}
 
 
-def _strongest(content, norm, size):
-    curve = content["curves"][norm]["aware"]
+def _worst_case(content, norm, size):
+    curve = content["curves"][norm]["adaptive"]
     at = curve["sizes"].index(size)
     held, rejected = curve["held"][at], curve["rejected"][at]
     return {
-        "name": "strongest of all, for each sample",
-        "kind": "strongest",
+        "name": "worst case over attacks",
+        "knowledge": "worst case",
         "right": held - rejected,
         "rejected": rejected,
         "wrong": 1 - held,

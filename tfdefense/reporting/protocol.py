@@ -10,12 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfdefense import metrics
-from tfdefense.attacks import LogSumExp, Margin, Through
+from tfdefense.attacks import LogSumExp, Margin, Through, WorstCase, suites
 from tfdefense.attacks.gradients import NoGradient
+from tfdefense.attacks.norms import within
 from tfdefense.attacks.starts import Interpolated
+from tfdefense.attacks.suites import standard
+from tfdefense.attacks.suites.situation import ADAPTIVE, OBLIVIOUS
 from tfdefense.reporting import checks, material
-from tfdefense.reporting.attackers import ATTACKERS, FIRST, ONE_STEP, Situation, starts_of
-from tfdefense.reporting.evidence import Evidence, within
+from tfdefense.reporting.evidence import Evidence
 from tfdefense.view import View
 
 
@@ -40,12 +42,27 @@ class Protocol:
         foreign: Images that are none of the classes, by name.
         source: The undefended model where it can't be reached inside.
         max_rejected: What the model was calibrated to.
+        suite: The attacks: a suite of `td.attacks.suites`, or its name.
         kept: A directory for finished batches of the attacks, or None.
     """
 
-    def __init__(self, model, images, plan, *, train=None, foreign=None, source=None, max_rejected=0.05, seed=0, kept=None):
+    def __init__(
+        self,
+        model,
+        images,
+        plan,
+        *,
+        train=None,
+        foreign=None,
+        source=None,
+        max_rejected=0.05,
+        seed=0,
+        suite="standard-1",
+        kept=None,
+    ):
         self.model, self.plan, self.seed, self.source, self.max_rejected = model, plan, seed, source, max_rejected
         self.images, self.train, self.foreign = images, train, foreign or {}
+        self.suite = suites.get(suite) if isinstance(suite, str) else suite
         self.view = View.of(model, images.bounds)
         attacked = images.take(slice(0, plan.samples))
         self.x, self.y = attacked.x.astype("float32"), attacked.y
@@ -64,23 +81,9 @@ class Protocol:
         return self.view.beside() if self.view.rejects and self.view.has_base else None
 
     def situation(self, norm, size):
-        from tfdefense.surrogate import can_be_smoothed, has_steps
-
-        names = ("steps", "restarts", "queries", "refine")
-        return Situation(
-            norm=norm,
-            size=size,
-            **{name: getattr(self.plan, name) for name in names},
-            seed=self.seed,
-            starts=starts_of(self.view, self.source, (self.images.x.astype("float32"), self.images.y)),
-            rejects=self.view.rejects,
-            smooth=self.view.is_keras and can_be_smoothed(self.model),
-            coded=self.view.is_keras and has_steps(self.model),
-            watched=frozenset(material.layer_kinds(self.model)),
-            base=self.base is not None,
-            source=self.source,
-            substitute=self.substitute,
-        )
+        options = {name: getattr(self.plan, name) for name in ("steps", "restarts", "queries", "refine")}
+        options |= {"seed": self.seed, "source": self.source, "substitute": self.substitute}
+        return self.suite.situation(self.view, (self.images.x, self.images.y), norm, size, **options)
 
     def jobs(self):
         """Everything there is to do, in order."""
@@ -92,20 +95,20 @@ class Protocol:
         for norm in plan.norms:
             size = plan.compared[norm]
             situation = self.situation(norm, size)
-            for number, attacker in enumerate(ATTACKERS):
+            for number, attacker in enumerate(self.suite.attackers):
                 # The network to transfer from is not there yet when the jobs are listed.
-                if attacker.fits(situation) or (transfers and attacker.kind == "transfer" and norm in attacker.norms):
-                    part = "transfer" if attacker.kind == "transfer" else "attacks"
-                    name = f"{attacker.kind}: {attacker.name}, {norm} {size:g}"
+                if attacker.fits(situation) or (transfers and attacker.transfers and norm in attacker.norms):
+                    part = "transfer" if attacker.transfers else "attacks"
+                    name = f"{attacker.knowledge}: {attacker.name}, {norm} {size:g}"
                     yield Job(part, name, count * attacker.passes(situation), functools.partial(self._attack, number, norm))
         for norm in plan.norms:
             situation = self.situation(norm, 1.0)
-            searches = [(i, a) for i, a in enumerate(ATTACKERS) if a.search and a.fits(situation)]
+            searches = [(i, a) for i, a in enumerate(self.suite.attackers) if a.search and a.fits(situation)]
             cost = count * sum(a.passes(situation) for _, a in searches) / 2
             for size in plan.sizes(norm):
-                yield Job("curves", f"strongest, {norm} {size:g}", cost, functools.partial(self._search, norm, size, searches))
+                yield Job("curves", f"worst case, {norm} {size:g}", cost, functools.partial(self._search, norm, size, searches))
             if self.base is not None:
-                for name in ("unaware", "undefended"):
+                for name in (OBLIVIOUS, "undefended"):
                     work = functools.partial(self._simple_curve, norm, name)
                     cost = count * plan.steps * (3 if name == "undefended" else 1)
                     yield Job("simple curves", f"curve, {name}, {norm}", cost, work)
@@ -138,12 +141,13 @@ class Protocol:
 
     def _attack(self, number, norm):
         """One attacker on all samples, at the size where all are compared."""
-        attacker, size = ATTACKERS[number], self.plan.compared[norm]
-        entry = {"name": attacker.name, "kind": attacker.kind, "norm": norm, "size": size}
+        attacker, size = self.suite.attackers[number], self.plan.compared[norm]
+        entry = {"name": attacker.name, "knowledge": attacker.knowledge, "norm": norm, "size": size}
         situation = self.situation(norm, size)
         attack = attacker.make(situation)
-        # Through discrete codes only a search through a stand-in sees anything: the others prove nothing by being blind.
+        # Of discrete codes only a search on a surrogate sees anything: the others prove nothing by being blind.
         entry["sighted"] = isinstance(attack, Through) if situation.coded else attacker.name.startswith("PGD")
+        entry["authors"] = attacker.authors
         result = self._run(attack, entry)
         if result is None:
             return
@@ -156,7 +160,7 @@ class Protocol:
         self.evidence.add(result.x_adv, found.wrong, number)
         if attacker.search:
             self.evidence.attempt(norm, size, x_adv)
-        self.kept[(attacker.kind, attacker.name, norm)] = outcomes
+        self.kept[(attacker.knowledge, attacker.name, norm)] = outcomes
         agrees = result.success == found.wrong
         inside = not _bounded(attack) or not beyond.any()
         low, high = self.view.bounds
@@ -193,17 +197,17 @@ class Protocol:
                 rows = np.flatnonzero(~self.evidence.fooled(norm, size))
                 if len(rows) == 0:
                     break
-                entry = {"name": attacker.name, "kind": attacker.kind, "norm": norm, "size": size}
+                entry = {"name": attacker.name, "knowledge": attacker.knowledge, "norm": norm, "size": size}
                 result = self._run(attacker.make(situation), entry, rows)
                 if result is not None:
                     x_adv = result.x_adv[rows]
                     self.evidence.add(x_adv, self._judged(x_adv, True, self.y[rows]).wrong, number, rows)
                     self.evidence.attempt(norm, size, x_adv, rows)
-        outcomes = self._judged(self.evidence.strongest(norm, size), adversarial=True)
+        outcomes = self._judged(self.evidence.worst(norm, size), adversarial=True)
         if size == self.plan.compared[norm]:
-            self.kept[("strongest", norm)] = outcomes
+            self.kept[("worst case", norm)] = outcomes
         self.rejecting[norm, size] = outcomes.rejected
-        self._point(norm, "aware", size)
+        self._point(norm, ADAPTIVE, size)
 
     def _point(self, norm, name, size, **values):
         curve = self.findings["curves"].setdefault(norm, {}).setdefault(name, {"sizes": []})
@@ -213,19 +217,19 @@ class Protocol:
 
     def _simple_curve(self, norm, name):
         """PGD that does not know of the defense, judged by the defended model; or against the undefended one, all that it has."""
-        model = self.view if name == "unaware" else self.base
+        model = self.view if name == OBLIVIOUS else self.base
         wrong = self._judged(self.x, model=model).wrong
         before = Evidence(self.x, wrong, (norm,))
         for size in self.plan.sizes(norm):
             rows = np.flatnonzero(~before.fooled(norm, size))
             outcomes = result = None
             if len(rows):
-                entry = {"name": "PGD", "kind": name, "norm": norm, "size": size}
+                entry = {"name": "PGD", "knowledge": name, "norm": norm, "size": size}
                 attack = self.situation(norm, size).plain(early_stop=name == "undefended")
                 if name == "undefended":
                     starts = ("sample", "random", *(s for s in self.situation(norm, size).starts if isinstance(s, Interpolated)))
                     attack = dataclasses.replace(attack, objective=Margin(), starts=starts)
-                result = self._run(attack, entry, rows, self.base, regardless=name == "unaware")
+                result = self._run(attack, entry, rows, self.base, regardless=name == OBLIVIOUS)
             if result is not None:
                 outcomes = self._judged(result.x_adv[rows], True, self.y[rows], model)
                 before.add(result.x_adv[rows], outcomes.wrong, rows=rows)
@@ -244,8 +248,8 @@ class Protocol:
         plan, situation = self.plan, self.situation(norm, size)
         rows = np.flatnonzero(~self.evidence.fooled(norm, size))[: max(10, plan.samples // 2)]
         more = {
-            "more steps": situation.sighted(situation.pgd(steps=4 * plan.steps)),
-            "more restarts": situation.sighted(
+            "more steps": situation.bpda(situation.pgd(steps=4 * plan.steps)),
+            "more restarts": situation.bpda(
                 situation.pgd(starts=("random",), restarts=3 * plan.restarts, seed=self.seed + 1, objective=LogSumExp())
             ),
         }
@@ -253,7 +257,7 @@ class Protocol:
         for name, attack in more.items():
             result = None
             if len(rows):
-                result = self._run(attack, {"name": name, "kind": "aware", "norm": norm, "size": size}, rows)
+                result = self._run(attack, {"name": name, "knowledge": ADAPTIVE, "norm": norm, "size": size}, rows)
             evades = np.zeros(0, bool)
             if result is not None:
                 evades = self._judged(result.x_adv[rows], True, self.y[rows]).wrong
@@ -262,7 +266,7 @@ class Protocol:
             found[name] = float(evades.mean() * found["waiting"]) if len(evades) else None if len(rows) else 0.0
         some = np.flatnonzero(self.own_right)[:64]
         try:
-            attack = situation.sighted(situation.plain(epsilon=plan.compared[norm], early_stop=False))
+            attack = situation.bpda(situation.plain(epsilon=plan.compared[norm], early_stop=False))
             path = attack.path(self.view, self.x[some], self.y[some]) if len(some) else np.zeros((1, 0))
             found |= {"path": path.mean(1).tolist() if len(some) else [], "progress": checks.progress(path)}
         except NoGradient:
@@ -272,9 +276,9 @@ class Protocol:
     def _conclude(self):
         for norm, curves in self.findings["curves"].items():
             # Harder searches, and those at other sizes, may have found more since the point was taken.
-            fooled = {size: self.evidence.fooled(norm, size) for size in curves["aware"]["sizes"]}
-            curves["aware"]["held"] = [float(1 - wrong.mean()) for wrong in fooled.values()]
-            curves["aware"]["rejected"] = [float((self.rejecting[norm, s] & ~wrong).mean()) for s, wrong in fooled.items()]
+            fooled = {size: self.evidence.fooled(norm, size) for size in curves[ADAPTIVE]["sizes"]}
+            curves[ADAPTIVE]["held"] = [float(1 - wrong.mean()) for wrong in fooled.values()]
+            curves[ADAPTIVE]["rejected"] = [float((self.rejecting[norm, s] & ~wrong).mean()) for s, wrong in fooled.items()]
         self.findings["only"] = self._only()
         calibrated = material.thresholds_are_calibrated(self.model)
         self.findings["checks"] = checks.all_checks(self.findings, self.plan, self.max_rejected, self.view.rejects, calibrated)
@@ -295,11 +299,11 @@ class Protocol:
             def union(keep, wrong=wrong, none=none):
                 return np.any([none, *(found for key, found in wrong.items() if keep(key))], axis=0)
 
-            white = union(lambda key: key[0] in ("aware", "own"))
+            white, first = union(lambda key: key[0] == ADAPTIVE), union(lambda key: key[1] == standard.FIRST)
             groups = {
-                "black box": union(lambda key: key[0] in ("black box", "transfer", "unaware")) & ~white,
-                "one step": union(lambda key: key[1] == ONE_STEP) & ~union(lambda key: key[1] == FIRST),
-                "other starts": union(lambda key: key[1] == "PGD" and key[0] == "aware") & ~union(lambda key: key[1] == FIRST),
+                "black box": union(lambda key: key[0] != ADAPTIVE) & ~white,
+                "one step": union(lambda key: key[1] == standard.ONE_STEP) & ~first,
+                "other starts": union(lambda key: key[:2] == (ADAPTIVE, "PGD")) & ~first,
             }
             found.append({"norm": norm, "size": self.plan.compared[norm]} | {k: float(v.mean()) for k, v in groups.items()})
         return found
@@ -307,8 +311,8 @@ class Protocol:
 
 def _bounded(attack):
     """Whether an attack, or each of those that it is made of, stays in a ball."""
-    if hasattr(attack, "attacks"):
-        return all(_bounded(one) for one in attack.attacks)
+    if isinstance(attack, WorstCase):
+        return all(_bounded(one) for one in attack.named.values())
     return hasattr(getattr(attack, "attack", attack), "epsilon")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdefense._files import write_file
-from tfdefense.attacks import Attack, Strongest, Transfer
+from tfdefense.attacks import Attack, Transfer, WorstCase
 from tfdefense.attacks.arguments import check_values
 from tfdefense.graph import as_functional
 from tfdefense.view import View
@@ -48,7 +48,7 @@ class AdversarialTraining(keras.Model):
         attacks = list(attacks) if isinstance(attacks, list | tuple) else [attacks]
         wrong = next((attack for attack in attacks if not isinstance(attack, Attack | Transfer)), None)
         if wrong is not None or not (attacks or self.may_lack_attacks):
-            several = " In training a list does: each sample gets one of its attacks." if isinstance(wrong, Strongest) else ""
+            several = " In training a list does: each sample gets one of its attacks." if isinstance(wrong, WorstCase) else ""
             raise ValueError(f"Expected attacks, such as `td.attacks.FGSM(0.1)`. Received: {wrong!r}.{several}")
         if not 0 < share <= 1:
             raise ValueError(f"`share` must be above 0 and at most 1. Received: {share!r}.")

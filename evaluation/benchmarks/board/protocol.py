@@ -198,16 +198,15 @@ def build(context, setup, system, base, samples):
 def measure(context, model, plan):
     """The protocol of `td.report`, but for the parts that no rank follows from; what was found on each sample with it."""
     from tfdefense import data
-    from tfdefense.reporting.attackers import ATTACKERS
     from tfdefense.reporting.protocol import Protocol, run
 
     images = data.load(context.dataset, "test", data_dir=context.data_dir, limit=plan.clean)
     foreign = {name: data.load(name, "test", data_dir=context.data_dir, limit=plan.clean).x for name in plan.foreign[:1]}
-    protocol = Protocol(model, images, plan, foreign=foreign, max_rejected=MAX_REJECTED)
-    found = run(protocol, without=("transfer", "simple curves", "page"))
+    protocol = Protocol(model, images, plan, foreign=foreign, max_rejected=MAX_REJECTED, suite="board-1")
+    found = run(protocol, without=("simple curves", "page"))
     kept = ("clean", "curves", "harmless", "foreign", "attacks", "harder", "only", "left_out", "checks", "verdict")
     evidence = protocol.evidence
-    names = (*(attacker.name for attacker in ATTACKERS), None)
+    names = (*(attacker.name for attacker in protocol.suite.attackers), None)
     each = {
         norm: {
             "distance": [float(value) if np.isfinite(value) else None for value in evidence.nearest[norm]],

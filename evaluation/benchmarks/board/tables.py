@@ -17,14 +17,14 @@ def place(measured):
     Nothing can hold at the last size: where half stand there the attack has failed, which is no rank before the others.
     """
     half = measured["verdict"]["halves"]["l2"]
-    return (-1.0 if half is None else half, np.mean(measured["curves"]["l2"]["aware"]["held"]))
+    return (-1.0 if half is None else half, np.mean(measured["curves"]["l2"]["adaptive"]["held"]))
 
 
 def interval(measured, number):
     """Where the curve crosses the shares that so few samples cannot tell from a half: about 95 % of the sizes found lie between."""
     from tfdefense.reporting.checks import half
 
-    curve, start = measured["curves"]["l2"]["aware"], 1 - measured["clean"]["wrong"]
+    curve, start = measured["curves"]["l2"]["adaptive"], 1 - measured["clean"]["wrong"]
     ends = [half(curve["sizes"], curve["held"], start, 0.5 + side * 0.98 / number**0.5) for side in (1, -1)]
     return " to ".join(f"beyond {curve['sizes'][-1]:g}" if end is None else f"{end:.2f}" for end in ends)
 
@@ -46,7 +46,7 @@ def add_rows(context, found, number):
             base=BASES[base],
             **_columns(measured),
         )
-        name, curve, distance = f"{system}, {BASES[base]}", measured["curves"]["l2"]["aware"], measured["each"]["l2"]["distance"]
+        name, curve, distance = f"{system}, {BASES[base]}", measured["curves"]["l2"]["adaptive"], measured["each"]["l2"]["distance"]
         context.curve("ranking", name, [0, *curve["sizes"]], [float(np.mean([d != 0 for d in distance])), *curve["held"]])
         context.each[name] = measured["each"]
         if (system, BASES[base]) == ("dustbin", "joined") and "linf" in measured["compared"]:
@@ -58,7 +58,7 @@ def add_rows(context, found, number):
 
 
 def _at(measured, norm, size, name):
-    curve = measured["curves"][norm]["aware"]
+    curve = measured["curves"][norm]["adaptive"]
     return curve[name][curve["sizes"].index(size)]
 
 
@@ -118,8 +118,8 @@ def _add_comparisons(context, found, number):
 
 def difference(one, other):
     """How much larger the l2 size is at which half are fooled, and between what it lies in 95 of 100 draws of these samples."""
+    from tfdefense.attacks.norms import within
     from tfdefense.reporting.checks import half
-    from tfdefense.reporting.evidence import within
 
     sizes, distances = one["sizes"], [_distances(measured) for measured in (one, other)]
 

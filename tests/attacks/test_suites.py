@@ -1,0 +1,214 @@
+"""Suites: what is in each, what the worst case is on models where it is known, and what the protocols' own lists were."""
+
+import numpy as np
+import pytest
+
+import tfdefense as td
+from tfdefense import attacks as A
+from tfdefense.attacks import suites
+from tfdefense.attacks.suites import Situation
+
+# A published number names its suite. Whoever changes one of these lists makes a new version beside it.
+SEARCHES = ("PGD", "log-sum-exp", "maximum confidence", "selective PGD", "orthogonal PGD")
+PLAIN = ("PGD", "log-sum-exp", "margin")
+SURROGATE = ("PGD, differentiable surrogate", "selective PGD, BPDA")
+OBLIVIOUS = ("FGSM, oblivious", "PGD, oblivious", "DeepFool, oblivious", "Carlini-Wagner, oblivious")
+AUTHORS = (
+    "RBF-SVM: maximum confidence",
+    "density: Carlini-Wagner with a penalty",
+    "detector branch: dynamic adversary",
+    "discrete codes: Carlini-Wagner, differentiable surrogate",
+)
+OTHERS = (*SURROGATE, "PGD from the sample, differentiable surrogate", "DeepFool", "Carlini-Wagner", *AUTHORS)
+ADAPTIVE = ("one step", "PGD from the sample", *SEARCHES, *PLAIN, *OTHERS)
+ASKING = ("Square, black box", "HopSkipJump, black box")
+PINNED = {
+    "standard-1": (*OBLIVIOUS, *ADAPTIVE, "PGD on a substitute network, black box", *ASKING),
+    "board-1": (*OBLIVIOUS, *ADAPTIVE, *ASKING),
+    "zoo-1": (*SEARCHES, *PLAIN, *SURROGATE),
+    "evaluate-1": ("FGSM, oblivious", "PGD, oblivious", "one step", "PGD from the sample", *SEARCHES, *PLAIN, *SURROGATE),
+    "dnr-1": ("paper", "maximum confidence", "log-sum-exp", "selective PGD", "selective PGD, BPDA", "paper, all steps"),
+    "rce-1": ("PGD", "selective PGD", "log-sum-exp"),
+    "dustbin-1": (
+        *(f"{name}{where}" for name in ("PGD", "log-sum-exp", "selective PGD") for where in (" from the sample", "")),
+        "Carlini-Wagner",
+    ),
+    "detector-1": (
+        *("selective PGD", "PGD", "log-sum-exp", "maximum confidence", "orthogonal PGD"),
+        *(f"dynamic adversary, sigma {sigma}" for sigma in ("0.3", "0.4", "0.43", "0.46", "0.49", "0.5")),
+    ),
+    "safetynet-1": ("PGD from the sample", "PGD", "selective PGD", "log-sum-exp", *ASKING, "Carlini-Wagner"),
+    "sceneproof-1": ("margin", "selective PGD", "log-sum-exp", "PGD"),
+}
+REJECTING = {"rejects": True, "smooth": True}
+BALL = {"norm": "l2", "steps": 7}
+MAXIMUM = {"objective": A.MaximumConfidence(), "early_stop": True}
+
+
+@pytest.mark.parametrize("name", suites.names())
+def test_a_suite_is_what_its_version_says(name):
+    assert tuple(attacker.title for attacker in suites.get(name).attackers) == PINNED[name]
+
+
+def test_all_suites_are_pinned_and_an_unknown_one_is_told():
+    assert set(suites.names()) == set(PINNED)
+    with pytest.raises(ValueError, match="No suite named 'zoo-2'. Did you mean 'zoo-1'"):
+        suites.get("zoo-2")
+
+
+def test_names_are_unique_wherever_attacks_are_run_together():
+    for name in suites.names():
+        for rejects in (False, True):
+            for norm in ("linf", "l2"):
+                situation = Situation(norm, 0.1, rejects=rejects, base=True, substitute="another")
+                fitting = [one.title for one in suites.get(name).attackers if one.fits(situation)]
+                assert len(fitting) == len(set(fitting)), (name, norm, rejects)
+
+
+def test_dnr_goes_on_from_the_papers_attack():
+    starts = ("base", "interpolated", "sample", "random")
+    found = suites.get("dnr-1").attacks(Situation(epsilon=1.5, **BALL, starts=starts, seed=3, **REJECTING))
+    everywhere, others = ("sample", "base", "interpolated", "random"), ("base", "interpolated", "random")
+    selective = A.OrthogonalPGD(1.5, **BALL, starts=everywhere, seed=2003)
+    assert list(found.values()) == [
+        A.PGD(1.5, **BALL, **MAXIMUM, starts="sample", seed=3, tolerance=1e-6),
+        A.PGD(1.5, **BALL, **MAXIMUM, starts=others, seed=3),
+        A.PGD(1.5, **BALL, objective=A.LogSumExp(), early_stop=True, starts=everywhere, seed=1003),
+        selective,
+        A.Through(selective, straight_through=True),
+        A.PGD(1.5, **BALL, **MAXIMUM, starts=("sample",), seed=3),
+    ]
+    assert len(suites.get("dnr-1").attacks(Situation(epsilon=1.5, **BALL, starts=starts))) == 4
+
+
+def test_zoo_searches_everywhere_to_the_end_and_through_codes():
+    suite = suites.get("zoo-1")
+    found = suite.attacks(Situation("linf", 0.1, 7, rejects=True, **suite.options))
+    pgd = {"steps": 7, "starts": "all"}
+    assert found["PGD"] == A.PGD(0.1, **pgd) and found["log-sum-exp"] == A.PGD(0.1, **pgd, objective=A.LogSumExp())
+    assert found["orthogonal PGD"] == A.OrthogonalPGD(0.1, **pgd, form="orthogonal")
+    coded = suite.attacks(Situation("linf", 0.1, 7, rejects=True, smooth=True, coded=True, **suite.options))
+    assert set(coded) == {*SEARCHES, "PGD, differentiable surrogate"}
+    assert [attack.straight_through for attack in coded.values()] == [True] * 5 + [False]
+    smooth = suite.attacks(Situation("linf", 0.1, 7, rejects=True, smooth=True, **suite.options))
+    assert smooth["selective PGD, BPDA"] == A.Through(A.OrthogonalPGD(0.1, **pgd), straight_through=True)
+
+
+def test_detector_is_under_five_searches_and_six_sigmas():
+    suite = suites.get("detector-1")
+    ball = {"epsilon": 0.2, "steps": 7}
+    pgd = [A.PGD(**ball, objective=o, starts="all", early_stop=True) for o in (A.Evade(), A.LogSumExp(), A.MaximumConfidence())]
+    forms = [A.OrthogonalPGD(**ball, form=form, starts="all") for form in ("selective", "orthogonal")]
+    dynamic = [A.DynamicAdversary(**ball, sigma=one, early_stop=True) for one in (0.3, 0.4, 0.43, 0.46, 0.49, 0.5)]
+    found = suite.attacks(Situation("linf", 0.2, 7, rejects=True, **suite.options))
+    assert list(found.values()) == [forms[0], *pgd, forms[1], *dynamic]
+
+
+def test_codes_are_searched_on_their_surrogate_and_by_questions():
+    suite = suites.get("safetynet-1")
+    options = {"steps": 7, "queries": 300} | suite.options
+    found = suite.attacks(Situation("linf", 0.1, **options, **REJECTING))
+    pgd = {"steps": 7, "starts": "all", "restarts": 3}
+    late = ((5.0, 2.0), (20.0, 1.0))
+    assert list(found.values()) == [
+        A.Through(A.PGD(0.1, steps=7, starts="sample", early_stop=True)),
+        A.Through(A.PGD(0.1, **pgd, early_stop=True)),
+        A.Through(A.OrthogonalPGD(0.1, **pgd), late, straight_through=True),
+        A.Through(A.PGD(0.1, **pgd, early_stop=True, objective=A.LogSumExp()), late, straight_through=True),
+        A.Square(0.1, queries=300),
+        A.HopSkipJump("linf", queries=300),
+    ]
+    nearest = suite.attacks(Situation("l2", 1.0, **options))["Carlini-Wagner"]
+    assert nearest == A.CarliniWagner(steps=14, binary_search_steps=9)
+
+
+@pytest.mark.parametrize(("name", "count"), [("rce-1", 3), ("sceneproof-1", 3), ("dustbin-1", 6)])
+def test_papers_run_each_of_their_searches_on_what_rejects(name, count):
+    suite = suites.get(name)
+    situation = Situation("linf", 0.1, 7, rejects=True, **({"starts": ("base", "random")} | suite.options))
+    found = suite.attacks(situation)
+    assert len(found) == count
+    assert found["PGD"] == A.PGD(0.1, steps=7, objective=A.Evade(), starts=situation.starts, early_stop=True)
+    assert found["selective PGD"] == A.OrthogonalPGD(0.1, steps=7, starts=situation.starts)
+
+
+def test_the_situation_follows_from_the_model(classifier, defended, held_out):
+    samples = held_out.x[:20], held_out.y[:20]
+    plain, guarded = (Situation.of(model, samples, "linf", 0.1, steps=3) for model in (classifier, defended))
+    assert (plain.rejects, plain.base) == (False, False) and (guarded.rejects, guarded.base) == (True, True)
+    assert guarded.starts[0] == "base" and guarded.starts[2:] == ("sample", "random") and "base" not in plain.starts
+    np.testing.assert_array_equal(guarded.starts[1].pool[1], samples[1])
+    assert "Threshold" in guarded.watched and not guarded.coded
+    one_class = Situation.of(defended, (samples[0], np.zeros(20, int)), "linf", 0.1)
+    assert one_class.starts == ("base", "sample", "random")
+    named = Situation.of(defended, samples, "linf", 0.1, source=classifier)
+    assert isinstance(named.starts[0], A.Of) and named.oblivious(A.FGSM(0.1)).source is classifier
+
+
+def test_worst_case_is_known_on_a_line(line):
+    """In linf a sample of a linear model falls exactly where its lead is less than the size times the l1 norm of the weights."""
+    model, weights, x, y = line
+    from tests.attacks.conftest import smallest
+
+    nearest = smallest(weights, x, y, 1)
+    epsilon = float(np.median(nearest))
+    suite = suites.get("zoo-1")
+    result = suite.worst_case(suite.situation(model, (x, y), "linf", epsilon, steps=20))(model, x, y)
+    np.testing.assert_array_equal(result.success, nearest < epsilon)
+    np.testing.assert_array_equal(result.found_by != "", result.success)
+    assert set(result.found_by) <= {"", *PLAIN} and 0 < result.success.sum() < len(x)
+
+
+class Moves(A.Attack):
+    """Adds a fixed step: what it breaks on a line is known."""
+
+    norm = "linf"
+
+    def __init__(self, step):
+        self.step = step
+
+    def perturb(self, batch, start):
+        return A.Found(batch.x + self.step, np.ones(len(start), int), np.zeros(len(start), bool))
+
+
+@pytest.fixture(scope="module")
+def ruler():
+    """Class 1 above one half; rejects above 0.9."""
+    import tensorflow as tf
+
+    def model(x):
+        lead = x[:, 0] - 0.5
+        suspicion = x[:, 0] - 0.9
+        scores = tf.stack([-lead, lead], -1)
+        label = tf.where(suspicion > 0, -1, tf.argmax(scores, -1, output_type=tf.int32))
+        return {"scores": scores, "suspicion": suspicion, "label": label}
+
+    return model
+
+
+def test_each_sample_knows_which_attack_broke_it_and_a_rejection_is_none(ruler):
+    x = np.array([[0.4], [0.2], [0.6], [0.05], [0.3]], "float32")
+    y = np.zeros(5, int)
+    both = {"short": Moves(0.15), "long": Moves(0.65), "back": Moves(-0.01)}
+    result = A.WorstCase(both)(ruler, x, y)
+    # 0.4 moves to 0.55 or is rejected at 1.05; 0.2 falls to the long step; 0.6 was wrong; 0.05 falls to the long one at 0.7.
+    assert result.found_by.tolist() == ["short", "long", "clean", "long", ""]
+    assert result.success.tolist() == [True, True, True, True, False] and result.label[4] != 1
+    sparing = A.WorstCase(both, until_success=True)(ruler, x, y)
+    assert sparing.steps.tolist() < result.steps.tolist() and sparing.found_by.tolist() == result.found_by.tolist()
+    near = A.WorstCase(both, within=0.2)(ruler, x, y)
+    assert near.found_by.tolist() == ["short", "", "clean", "", ""], "what lies beyond the size is no success"
+
+
+def test_worst_case_goes_on_from_an_earlier_result(ruler):
+    x, y = np.array([[0.4], [0.2], [0.05]], "float32"), np.zeros(3, int)
+    first = Moves(0.15)(ruler, x, y)
+    found = A.WorstCase({"long": Moves(0.65)}, until_success=True)(ruler, x, y, after=first)
+    assert found.found_by.tolist() == ["before", "long", "long"] and found.steps.tolist() == [1, 2, 2]
+    np.testing.assert_array_equal(found.x_adv[0], first.x_adv[0])
+
+
+def test_the_old_name_still_works_and_says_the_new_one():
+    with pytest.warns(DeprecationWarning, match="`td.attacks.WorstCase`"):
+        assert td.attacks.Strongest is A.WorstCase
+    assert td.attacks.suites is suites

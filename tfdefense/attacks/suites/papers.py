@@ -1,0 +1,127 @@
+"""The searches that each paper's tables here follow from: the strongest of them counts for each sample."""
+
+from tfdefense.attacks.dynamic import DynamicAdversary
+from tfdefense.attacks.hop_skip_jump import HopSkipJump
+from tfdefense.attacks.objectives import Evade, LogSumExp, Margin, MaximumConfidence
+from tfdefense.attacks.square import Square
+from tfdefense.attacks.suites.situation import ADAPTIVE, BLACK_BOX, Attacker, rejects
+from tfdefense.attacks.through import SCHEDULE, Through
+
+
+def _smooth(situation):
+    return situation.rejects and situation.smooth
+
+
+def _on_surrogate(situation, search):
+    return Through(search) if situation.smooth else search
+
+
+# DNR: the paper's objective from the sample, then from other starts, then other searches from all of them.
+def _confident(s, **options):
+    return s.pgd(objective=MaximumConfidence(), **options)
+
+
+def _everywhere(s):
+    return "sample", *s.other_starts
+
+
+def _selective(s):
+    # Seeds apart: each search draws other random starts.
+    return s.orthogonal(starts=_everywhere(s), seed=s.seed + 2000)
+
+
+DNR = (
+    # As the paper it stops where a step changes next to nothing. Where kernels are flat that is too soon: the last one goes on.
+    Attacker("paper", ADAPTIVE, lambda s: _confident(s, starts="sample", tolerance=1e-6), authors=True),
+    Attacker("maximum confidence", ADAPTIVE, lambda s: _confident(s, starts=s.other_starts)),
+    Attacker("log-sum-exp", ADAPTIVE, lambda s: s.pgd(objective=LogSumExp(), starts=_everywhere(s), seed=s.seed + 1000)),
+    Attacker("selective PGD", ADAPTIVE, _selective, where=rejects),
+    # Narrow kernels are flat where a sample is far from all support vectors.
+    Attacker("selective PGD, BPDA", ADAPTIVE, lambda s: Through(_selective(s), straight_through=True), where=_smooth),
+    Attacker("paper, all steps", ADAPTIVE, lambda s: _confident(s, starts=("sample",))),
+)
+
+# Reverse cross-entropy.
+RCE = (
+    Attacker("PGD", ADAPTIVE, lambda s: s.pgd(objective=Evade())),
+    Attacker("selective PGD", ADAPTIVE, lambda s: s.orthogonal()),
+    Attacker("log-sum-exp", ADAPTIVE, lambda s: s.pgd(objective=LogSumExp())),
+)
+
+
+# The dustbin class: each search from the sample alone, then from other starts.
+def _dustbin():
+    searches = {
+        "PGD": lambda s, starts: s.pgd(objective=Evade(), starts=starts),
+        "log-sum-exp": lambda s, starts: s.pgd(objective=LogSumExp(), starts=starts),
+        "selective PGD": lambda s, starts: s.orthogonal(starts=starts),
+    }
+    for name, make in searches.items():
+        # On a network that rejects nothing the selective search is the one on the margin.
+        where = {"where": rejects} if name == "selective PGD" else {}
+        sample, others = (lambda s, make=make: make(s, ("sample",))), (lambda s, make=make: make(s, s.other_starts))
+        yield Attacker(f"{name} from the sample", ADAPTIVE, sample, ("linf",), **where)
+        yield Attacker(name, ADAPTIVE, others, ("linf",), **where)
+    yield Attacker("Carlini-Wagner", ADAPTIVE, lambda s: s.carlini(starts=_everywhere(s), objective=MaximumConfidence()), ("l2",))
+
+
+DUSTBIN = tuple(_dustbin())
+
+# The detector branch. Close together below 0.5, where what wins a pixel changes from the classifier's sign to the detector's.
+SIGMAS = (0.3, 0.4, 0.43, 0.46, 0.49, 0.5)
+
+
+def _dynamic(sigma):
+    # Its steps stay as long as the paper's: where the two disagree on a pixel shorter ones would end short of the ball's edge.
+    def make(s):
+        return DynamicAdversary(s.epsilon, sigma=sigma, norm=s.norm, steps=s.steps, early_stop=True)
+
+    return Attacker(f"dynamic adversary, sigma {sigma:g}", ADAPTIVE, make, authors=True)
+
+
+DETECTOR = (
+    Attacker("selective PGD", ADAPTIVE, lambda s: s.orthogonal()),
+    Attacker("PGD", ADAPTIVE, lambda s: s.pgd(objective=Evade())),
+    Attacker("log-sum-exp", ADAPTIVE, lambda s: s.pgd(objective=LogSumExp())),
+    Attacker("maximum confidence", ADAPTIVE, lambda s: s.pgd(objective=MaximumConfidence())),
+    Attacker("orthogonal PGD", ADAPTIVE, lambda s: s.orthogonal("orthogonal")),
+    *(_dynamic(sigma) for sigma in SIGMAS),
+)
+
+
+# SafetyNet. From where the surrogate leads to the real model, for gradients alone.
+_LATE = SCHEDULE[1:]
+
+
+def _late(s, search):
+    return Through(search, _LATE, straight_through=True) if s.smooth else search
+
+
+def _nearest(s):
+    # As many steps on a model without a surrogate as on all stages of one.
+    rounds = 3 if s.smooth else 3 * len(SCHEDULE)
+    return _on_surrogate(s, s.carlini(steps=max(2, 2 * s.steps), binary_search_steps=rounds))
+
+
+SAFETYNET = (
+    Attacker("PGD from the sample", ADAPTIVE, lambda s: _on_surrogate(s, s.plain(starts="sample")), ("linf",), authors=True),
+    Attacker("PGD", ADAPTIVE, lambda s: _on_surrogate(s, s.pgd()), ("linf",)),
+    Attacker("selective PGD", ADAPTIVE, lambda s: _late(s, s.orthogonal()), ("linf",)),
+    Attacker("log-sum-exp", ADAPTIVE, lambda s: _late(s, s.pgd(objective=LogSumExp())), ("linf",)),
+    Attacker("Square", BLACK_BOX, lambda s: Square(s.epsilon, norm=s.norm, queries=s.queries, seed=s.seed), ("linf",)),
+    Attacker("HopSkipJump", BLACK_BOX, lambda s: HopSkipJump(s.norm, queries=s.queries, seed=s.seed)),
+    Attacker("Carlini-Wagner", ADAPTIVE, _nearest, ("l2",)),
+)
+
+
+# SceneProof: a plain network has a margin alone.
+def _of_scenes(make, straight_through=True):
+    return lambda s: Through(make(s), straight_through=straight_through) if s.smooth else make(s)
+
+
+SCENEPROOF = (
+    Attacker("margin", ADAPTIVE, lambda s: s.pgd(objective=Margin()), where=lambda s: not s.rejects),
+    Attacker("selective PGD", ADAPTIVE, _of_scenes(lambda s: s.orthogonal()), where=rejects),
+    Attacker("log-sum-exp", ADAPTIVE, _of_scenes(lambda s: s.pgd(objective=LogSumExp())), where=rejects),
+    Attacker("PGD", ADAPTIVE, _of_scenes(lambda s: s.pgd(objective=Evade()), straight_through=False), where=rejects),
+)

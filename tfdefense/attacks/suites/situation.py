@@ -1,0 +1,176 @@
+"""What an attacker has to do with, and one kind of attack made for it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tfdefense.attacks.carlini_wagner import CarliniWagner
+from tfdefense.attacks.combine import Transfer
+from tfdefense.attacks.orthogonal import OrthogonalPGD
+from tfdefense.attacks.projected import PGD
+from tfdefense.attacks.starts import Interpolated, Of
+from tfdefense.attacks.through import SCHEDULE, Through
+from tfdefense.view import View
+
+OBLIVIOUS, ADAPTIVE, BLACK_BOX = "oblivious", "adaptive", "black box"
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What an attacker has to do with.
+
+    Args:
+        norm, epsilon: Of the ball; attacks without one look for the smallest change, which counts if it is in there.
+        steps, restarts: Of a search by gradients, and its random starts.
+        queries: Of a black-box attack.
+        refine: Iterations and rounds of Carlini-Wagner.
+        starts: Where adaptive searches begin.
+        early_stop: Whether a search leaves a sample alone once it evades.
+        rejects: Whether the model can reject.
+        smooth: Whether some layer offers a differentiable surrogate.
+        coded: Whether that surrogate has the only gradient, as that of discrete codes.
+        watched: Names of the classes of the layers that the defense is made of.
+        base: Whether the undefended model can be attacked; `source` is that model where it can't be reached inside.
+        substitute: A network of the attacker's own, or None.
+    """
+
+    norm: str
+    epsilon: float
+    steps: int = 40
+    restarts: int = 1
+    queries: int = 500
+    refine: tuple = (100, 3)
+    seed: int = 0
+    starts: tuple | str = "all"
+    early_stop: bool = True
+    rejects: bool = False
+    smooth: bool = False
+    coded: bool = False
+    watched: frozenset = frozenset()
+    base: bool = False
+    source: object = field(default=None, compare=False)
+    substitute: object = field(default=None, compare=False)
+
+    @classmethod
+    def of(cls, model, samples, norm, epsilon, *, bounds=None, starts=None, source=None, **options):
+        """The situation of a model.
+
+        Args:
+            model: A defended model, a plain classifier, a SavedModel, a function or a `View`.
+            samples: Labelled samples, a pair (x, y): the way to another class leads to any of them.
+            starts: None is every start that this model has.
+            options: Other fields: `steps`, `restarts`, `queries`, `refine`, `seed`, `early_stop`, `substitute`.
+        """
+        from tfdefense.surrogate import can_be_smoothed, has_steps
+
+        view, x = View.of(model, bounds), np.asarray(samples[0])
+        view.learn(x[:16].astype("float32"))
+        return cls(
+            norm,
+            epsilon,
+            starts=_every_start(view, source, (x.astype("float32"), np.asarray(samples[1]))) if starts is None else starts,
+            rejects=view.rejects,
+            smooth=view.is_keras and can_be_smoothed(view.model),
+            coded=view.is_keras and has_steps(view.model),
+            watched=frozenset(layer_kinds(view.model)),
+            base=source is not None or (view.rejects and view.has_base),
+            source=source,
+            **options,
+        )
+
+    @property
+    def ball(self):
+        return {"epsilon": self.epsilon, "norm": self.norm, "steps": self.steps, "restarts": self.restarts, "seed": self.seed}
+
+    @property
+    def other_starts(self):
+        """All but the sample."""
+        return tuple(start for start in self.starts if start != "sample")
+
+    def pgd(self, **options):
+        return PGD(**self.ball | {"starts": self.starts, "early_stop": self.early_stop} | options)
+
+    def plain(self, **options):
+        """From the sample alone."""
+        return self.pgd(**{"starts": ("sample",), "restarts": 1} | options)
+
+    def orthogonal(self, form="selective", **options):
+        return OrthogonalPGD(**self.ball | {"form": form, "starts": self.starts} | options)
+
+    def carlini(self, **options):
+        steps, rounds = self.refine
+        return CarliniWagner(**{"steps": steps, "binary_search_steps": rounds, "seed": self.seed} | options)
+
+    def oblivious(self, attack):
+        return Transfer(attack, self.source)
+
+    def bpda(self, search, schedule=SCHEDULE):
+        """A search along the gradients of the surrogate where there is no other, while the real decision stays in sight."""
+        return Through(search, schedule, straight_through=True) if self.coded else search
+
+
+def layer_kinds(model):
+    """Names of the classes of the layers of a Keras model, those of submodels too."""
+    found = set()
+    for layer in getattr(model, "layers", ()):
+        found |= {type(layer).__name__} | layer_kinds(layer)
+    return found
+
+
+def _every_start(view, source, pool):
+    found = []
+    if view.rejects and source is not None:
+        found.append(Of(source))
+    elif view.rejects and view.has_base:
+        found.append("base")
+    if len(np.unique(pool[1])) > 1:
+        found.append(Interpolated(pool))
+    return (*found, "sample", "random")
+
+
+def always(situation):
+    return True
+
+
+def rejects(situation):
+    return situation.rejects
+
+
+def made_of(*layers):
+    return lambda situation: not situation.watched.isdisjoint(layers)
+
+
+@dataclass(frozen=True)
+class Attacker:
+    """One kind of attack.
+
+    Args:
+        name: In tables.
+        knowledge: Of the defense: "oblivious", "adaptive" or "black box".
+        make: Gives the attack in a situation.
+        norms: In which it is run.
+        where: Whether it makes sense in a situation.
+        search: Whether the report runs it at every size; the others at the size where all are compared.
+        authors: Whether the authors of a defense attacked it so.
+        transfers: Whether it needs a substitute network.
+        passes: Looks at the model for a sample, in steps of a search from one start; for the estimate of time.
+    """
+
+    name: str
+    knowledge: str
+    make: Callable
+    norms: tuple = ("linf", "l2")
+    where: Callable = always
+    search: bool = False
+    authors: bool = False
+    transfers: bool = False
+    passes: Callable = lambda s: s.steps
+
+    @property
+    def title(self):
+        """The name, which is one's own in a suite: "PGD", "PGD, oblivious"."""
+        return self.name if self.knowledge == ADAPTIVE else f"{self.name}, {self.knowledge}"
+
+    def fits(self, situation):
+        return situation.norm in self.norms and self.where(situation)
