@@ -65,7 +65,6 @@ class Situation:
         from tfdefense.surrogate import can_be_smoothed, has_steps
 
         view, x = View.of(model, bounds), np.asarray(samples[0])
-        view.learn(x[:16].astype("float32"))
         return cls(
             norm,
             epsilon,
