@@ -13,7 +13,9 @@ def renamed_keywords(**new):
             for old in new.keys() & options.keys():
                 if new[old] in options:
                     raise TypeError(f"`{old}` is the old name of `{new[old]}`. Received both. Leave `{old}` out.")
-                warnings.warn(f"`{old}` is now called `{new[old]}`, and goes with the next version.", DeprecationWarning, stacklevel=2)
+                warnings.warn(
+                    f"`{old}` is now called `{new[old]}`, and goes with the next version.", DeprecationWarning, stacklevel=2
+                )
                 options[new[old]] = options.pop(old)
             return function(*args, **options)
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import tfdefense as td
-from evaluation import __main__ as runner
 from evaluation.benchmarks import calibration as protocol
-from evaluation.runner import results
+from evaluation.benchmarks.tables import TABLES
+from evaluation.runner import command, results
+from evaluation.runner.rows import Results
 from tfdefense.conformal import thresholds
 
 
@@ -16,16 +17,21 @@ def test_whole_protocol(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "UNTRACKED", tmp_path / "runs")
     monkeypatch.setattr(results, "commit", lambda: "abc")
     common = {"dataset": "digits", "quick": True, "samples": None, "data_dir": None, "output": None}
-    content = json.loads(runner.execute("calibration", protocol, **common).read_text())
-    rows = {row["what"]: row for row in content["rows"]}
+    content = json.loads(command.execute("calibration", protocol, **common).read_text())
+    of = Results(content)
+    means = of.all(statistic="mean")
     # Of 397 samples 20, 50 and 100 leave more than they are; the plain share is a rule for one detector.
-    assert len(rows) == 3 * (3 * len(protocol.SYSTEMS) - (len(protocol.SYSTEMS) - 1))
+    assert len(means) == 3 * (3 * len(protocol.SYSTEMS) - (len(protocol.SYSTEMS) - 1))
     for size in (20, 50, 100):
-        plain, mean = (rows[f"DNR, {size} samples, {rule}"] for rule in ("share of these samples", "mean"))
-        assert plain["ours"] > mean["ours"] and plain["draws above"] >= mean["draws above"]
-    sure = rows["DNR, 100 samples, confidence 0.95"]
-    assert sure["ours"] < rows["DNR, 100 samples, mean"]["ours"] and sure["draws above"] < 0.3
-    assert rows["DNR, 50 samples, confidence 0.95"]["note"] == "too few: at least 59"
+        at = {"system": "DNR", "calibrated_on": size}
+        for statistic in ("mean", "draws above"):
+            plain, ours = (of(**at, rule=rule, statistic=statistic) for rule in ("share of these samples", "mean"))
+            assert plain > ours or (statistic, plain) == ("draws above", ours)
+    at, sure = {"system": "DNR", "calibrated_on": 100}, "confidence 0.95"
+    assert of(**at, rule=sure, statistic="mean") < of(**at, rule="mean", statistic="mean")
+    assert of(**at, rule=sure, statistic="draws above") < 0.3
+    assert of.one(system="DNR", calibrated_on=50, rule=sure, statistic="mean").note == "too few: at least 59"
+    assert "| DNR | 100 | confidence 0.95 |" in TABLES["calibration"]["rates"](of)
 
 
 def test_what_is_measured_is_what_calibrate_sets(held_out):

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 import tfdefense as td
-from evaluation import __main__ as runner
 from evaluation.benchmarks import zoo
 from evaluation.benchmarks.board.fitting import Fitting
-from evaluation.runner import results
+from evaluation.runner import command, results
 from evaluation.runner.context import Context
+from evaluation.runner.rows import Results
 from tfdefense import zoo as shipped
 
 
@@ -36,7 +36,7 @@ def places(classifier, tmp_path_factory):
 
 def execute(**options):
     common = {"dataset": "digits", "quick": True, "samples": 12, "data_dir": None, "output": None}
-    return runner.execute("zoo", zoo, **common, only=None, steps=4, **options)
+    return command.execute("zoo", zoo, **common, only=None, steps=4, **options)
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +50,13 @@ def test_what_is_written_is_what_loads(written, held_out):
     content, cards = written
     card = shipped.card("small.dnr", cards=cards)
     assert card.commit == "abc" and card.recipe == "python -m training digits --train-samples 1100" and card.bytes < 2**20
-    rows = {row["what"]: row["ours"] for row in content["rows"]}
-    assert rows["small.dnr: clean accuracy"] == pytest.approx(card.clean["accuracy"], abs=1e-5)
-    assert [row["size"] for row in card.attacked] == [0.1, 0.2, 0.5, 1.0]
+    of = Results(content)
+    assert of(system="small.dnr", metric="accuracy") == pytest.approx(card.clean["accuracy"], abs=1e-5)
+    assert [row["epsilon"] for row in card.attacked] == [0.1, 0.2, 0.5, 1.0]
     alone = td.attacks.PGD(0.2, steps=4, objective=td.attacks.LogSumExp(), starts="all")
     x, y = held_out.x[:12], held_out.y[:12]
     fooled = td.evaluate(shipped.load("small.dnr", cards=cards), alone(td.zoo.load("small.dnr", cards=cards), x, y), y).error
-    assert 1 - fooled >= card.attacked[1]["not_fooled"], "one attack finds no more than the strongest of several"
+    assert 1 - fooled >= card.attacked[1]["robust_accuracy"], "one attack finds no more than the worst case over several"
     outputs = shipped.load("small.dnr", cards=cards)(shipped.probe((8, 8, 1)))
     np.testing.assert_allclose(np.asarray(outputs["suspicion"]), card.golden["suspicion"], atol=1e-4)
 
@@ -64,7 +64,7 @@ def test_what_is_written_is_what_loads(written, held_out):
 def test_cards_are_told_without_measuring(written, monkeypatch):
     for name in ("build", "attacked"):
         monkeypatch.setattr(zoo, name, lambda *_: pytest.fail("measured again"))
-    monkeypatch.setattr(Context, "_once", lambda *_: pytest.fail("looked for a part"))
+    monkeypatch.setattr(Context, "_parts", lambda *_: pytest.fail("looked for a part"))
     again = json.loads(execute(measure=False).read_text())
     assert again["rows"] == written[0]["rows"] and "measured at commit abc" in again["rows"][0]["note"]
 

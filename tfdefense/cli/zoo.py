@@ -36,17 +36,17 @@ def zoo(
 
 
 def zoo_table(cards):
-    """One line a model: clean numbers, and what is not fooled by the largest attack in l2."""
+    """One line a model: clean numbers, and its robust accuracy at the largest epsilon in l2."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("model", no_wrap=True)
     table.add_column("what it is")
-    for column in ("right", "rejected", "not fooled"):
+    for column in ("accuracy", "false positives", "robust accuracy"):
         table.add_column(column, justify="right")
     for card in cards:
-        largest = max(card.attacked, key=lambda row: (row["norm"] == "l2", row["size"]))
-        held = f"{largest['not_fooled']:.0%}, {largest['norm']} {largest['size']:g}"
+        largest = max(card.attacked, key=lambda row: (row["norm"] == "l2", row["epsilon"]))
+        robust = f"{largest['robust_accuracy']:.0%}, {largest['norm']} {largest['epsilon']:g}"
         about = card.summary if card.file else f"{card.summary}; to be made"
-        table.add_row(card.name, about, f"{card.clean['accuracy']:.1%}", f"{card.clean['rejection']:.1%}", held)
+        table.add_row(card.name, about, f"{card.clean['accuracy']:.1%}", f"{card.clean['false_positive_rate']:.1%}", robust)
     return table
 
 
@@ -61,8 +61,10 @@ def card_table(card):
     if card.classes:
         table.add_row("classes", f"{len(card.classes)}: {', '.join(card.classes)}")
     clean = card.clean
-    table.add_row("clean", f"{clean['accuracy']:.1%} right, {clean['rejection']:.1%} rejected of {clean['samples']:,} test samples")
+    rates = f"accuracy {clean['accuracy']:.1%}, false-positive rate {clean['false_positive_rate']:.1%}"
+    table.add_row("clean", f"{rates} of {clean['n']:,} test samples")
     for row in card.attacked:
-        held = f"{row['not_fooled']:.1%} of {row['samples']} not fooled"
-        table.add_row(f"{row['norm']} {row['size']:g}", f"{held}: {row['attack']}")
+        robust = f"robust accuracy {row['robust_accuracy']:.1%} of {row['n']} test samples"
+        attacks = f"{', '.join(row['attacks'])} ({row['suite']}, {row['steps']} steps)"
+        table.add_row(f"{row['norm']} {row['epsilon']:g}", f"{robust}, worst case over {attacks}")
     return table

@@ -29,8 +29,9 @@ class Card:
         recipe: The command that trains the network.
         data: The name of the data set, for `td.data.load`.
         bounds: Lowest and highest pixel value.
-        clean: Accuracy and rejection on unchanged test samples, and how many.
-        attacked: Rows of attack, norm, size, `not_fooled` (the share right or rejected) and samples.
+        clean: On clean test samples: `accuracy` (a rejected one is not right), `false_positive_rate` (rejected) and how many, `n`.
+        attacked: A dict for each size: the `suite` of attacks of which the worst case counts for each sample, the names of its
+            `attacks` on this model, their `steps`, `norm`, `epsilon`, `robust_accuracy` (right or rejected) and `n`.
         golden: Scores and suspicions for `probe(input_shape)`: the model that loads is the one that was measured.
         file: The weights beside the card; None for a model that its recipe has to train.
         bytes, sha256: Of that file.
@@ -89,10 +90,10 @@ def _read(path):
     _check(path, "name", content["name"], content["name"] == path.stem)
     _check(path, "file", content["file"], content["file"] is None or Path(content["file"]).name == content["file"])
     _check(path, "bounds", content["bounds"], len(content["bounds"]) == 2 and all(map(_is_number, content["bounds"])))
-    _check(path, "clean", content["clean"], _has_numbers(content["clean"], ("accuracy", "rejection", "samples")))
+    _check(path, "clean", content["clean"], _has_numbers(content["clean"], ("accuracy", "false_positive_rate", "n")))
     rows = content["attacked"]
-    right = all(isinstance(row, dict) and _has_numbers(row, ("size", "not_fooled", "samples")) for row in rows)
-    texts = right and all(isinstance(row.get(key), str) for row in rows for key in ("attack", "norm"))
+    right = all(isinstance(row, dict) and _has_numbers(row, ("steps", "epsilon", "robust_accuracy", "n")) for row in rows)
+    texts = right and all(isinstance(row.get(key), str) for row in rows for key in ("suite", "norm"))
     _check(path, "attacked", rows, bool(rows) and texts)
     return Card(**content)
 
