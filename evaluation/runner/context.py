@@ -1,5 +1,6 @@
 """What a protocol is given: its common options, trained networks, finished parts, and the place for what it finds."""
 
+import contextvars
 import dataclasses
 import hashlib
 import json
@@ -16,6 +17,9 @@ from evaluation.runner import results, rows
 from evaluation.runner.parts import run_parts
 from tfdefense import _cache
 from tfdefense._files import write_file, write_text
+
+# Files that the part that is worked on has made beside its own, such as models and parts of parts.
+_files = contextvars.ContextVar("files", default=set())  # noqa: B039 - outside a part nobody reads it
 
 
 class Adversarial(NamedTuple):
@@ -125,10 +129,14 @@ class Context:
         return {name: found[name]["value"] for name in parts}
 
     def _finish(self, name, content, about):
-        self.used.add(self._path(name, ".json"))
+        self._uses(self._path(name, ".json"), *map(Path, content["files"]))
         self.seconds[name] = content["seconds"]
         self.code |= content["code"]
         self.say(f"{name}: {about} ({self.progress()})")
+
+    def _uses(self, *paths):
+        self.used |= set(paths)
+        _files.get().update(map(str, paths))
 
     def model(self, name, make, *arguments):
         """The model `make(*arguments)`, cached as a part is: training it again would cost as much as measuring it."""
@@ -138,7 +146,7 @@ class Context:
 
         path = self._path(name, ".keras")
         record = path.with_suffix(".json")
-        self.used |= {path, record}
+        self._uses(path, record)
         with _cache.lock(path):
             content = _finished(record) if path.exists() else None
             if content is None:
@@ -191,19 +199,23 @@ class Context:
 
 def _measured(path, measure, *arguments):
     """What a part found, with the seconds that it took and the code that it used. Written where it was measured."""
-    begun = time.perf_counter()
+    begun, token = time.perf_counter(), _files.set(set())
     batches = path.with_suffix(".batches")
-    # A part that is interrupted goes on with the batches of its attacks that are there.
-    with _cache.caching(batches):
-        value = measure(*arguments)
-    content = _record(path, value, time.perf_counter() - begun)
+    try:
+        # A part that is interrupted goes on with the batches of its attacks that are there.
+        with _cache.caching(batches):
+            value = measure(*arguments)
+        content = _record(path, value, time.perf_counter() - begun, sorted(_files.get()))
+    finally:
+        _files.reset(token)
     shutil.rmtree(batches, ignore_errors=True)
     return content
 
 
-def _record(path, value, seconds):
+def _record(path, value, seconds, files=()):
     # As JSON gives it back: a tuple measured here must not differ from a list read from there.
-    content = json.loads(json.dumps({"value": value, "seconds": round(seconds, 1), "code": _cache.imported()}))
+    about = {"seconds": round(seconds, 1), "code": _cache.imported(), "files": files}
+    content = json.loads(json.dumps({"value": value} | about))
     write_text(path, json.dumps(content))
     return content
 

@@ -21,6 +21,7 @@ METRICS = {
     "AUROC": "area under the ROC curve of a detector score",
     "median distance": "median size of the smallest perturbation that succeeds",
     "mean distance": "mean size of the perturbations that succeed",
+    "distance difference": "how much larger one system's distance is than another's",
     "distance ratio": "one system's distance over another's",
     "zero-gradient rate": "share of samples without a gradient",
     "target rate": "share of samples that reached the class that was asked for",

@@ -1,141 +1,122 @@
-"""The rows of the board `evaluation/ranking.py`: ranks, what stands against them, and comparisons in pairs of samples."""
+"""The board as tables and a picture."""
 
-import collections
+import re
 
-import numpy as np
+from evaluation.runner.pages import markdown
+from evaluation.runner.summary import percent
 
-BASES = ("plain", "attacked", "joined", "joined, attacked")
-HEADINGS = {"what": "system", "ours": "half fooled at l2", "between": "l2 interval (95 %)"}
-# A check that fails where rejection is a plateau: told apart from the others, and no less a reason for doubt.
-_PLATEAU = "first start before others"
-DRAWS = 2000
-
-
-def place(measured):
-    """What the order follows from: the l2 size at which half are fooled, then how many hold at the sizes tried.
-
-    Nothing can hold at the last size: where half stand there the attack has failed, which is no rank before the others.
-    """
-    half = measured["verdict"]["halves"]["l2"]
-    return (-1.0 if half is None else half, np.mean(measured["curves"]["l2"]["adaptive"]["held"]))
+SHOWN, CURVES = 8, 5
+_LOOK = """<style>text { fill: #5b636b; font: 12px system-ui, sans-serif } .label { fill: #1c1f23 } .grid { stroke: #e2e5e8 }
+polyline { fill: none; stroke-width: 2.2 } .hit { fill: none } .name { text-anchor: start }
+.c0 { stroke: #0072b2 } .c1 { stroke: #d55e00 } .c2 { stroke: #6b747c } .c3 { stroke: #009e73 } .c4 { stroke: #b5489a }
+.f0 { fill: #0072b2 } .f1 { fill: #d55e00 } .f2 { fill: #6b747c } .f3 { fill: #009e73 } .f4 { fill: #b5489a }
+@media (prefers-color-scheme: dark) { text { fill: #a2acb5 } .label { fill: #e9ecef } .grid { stroke: #333a41 } }</style>"""
 
 
-def interval(measured, number):
-    """Where the curve crosses the shares that so few samples cannot tell from a half: about 95 % of the sizes found lie between."""
-    from tfdefense.reporting.checks import half
-
-    curve, start = measured["curves"]["l2"]["adaptive"], 1 - measured["clean"]["wrong"]
-    ends = [half(curve["sizes"], curve["held"], start, 0.5 + side * 0.98 / number**0.5) for side in (1, -1)]
-    return " to ".join(f"beyond {curve['sizes'][-1]:g}" if end is None else f"{end:.2f}" for end in ends)
+def ranked(results):
+    """Rows of the median l2 distance in the order of their ranks; a system on which the attack failed has none."""
+    return [row for row in results.all(table="board", metric="median distance", norm="l2") if row.value is not None]
 
 
-def add_rows(context, found, number):
-    """`found` has what was measured by pairs of a system's name and the number of its base."""
-    context.headings.update(HEADINGS)
-    ordered = sorted(found.items(), key=lambda item: place(item[1]), reverse=True)
-    for rank, ((system, base), measured) in enumerate(ordered, 1):
-        half = measured["verdict"]["halves"]["l2"]
-        context.row(
-            "ranking",
-            system,
-            half,
-            samples=number,
-            note=". ".join(_notes(measured)),
-            rank=None if half is None else rank,
-            between=interval(measured, number),
-            base=BASES[base],
-            **_columns(measured),
+def _distance(row):
+    # An attack that has failed a check may have missed what there is to find.
+    return f"{'≤ ' if row.flags else ''}{row.value:.2f}"
+
+
+def _interval(row):
+    return " to ".join("beyond" if end is None else f"{end:.2f}" for end in row.interval)
+
+
+def _line(results, rank, row):
+    about = {"system": row.system, "base": row.base}
+    sizes = [one for one in results.all(**about, metric="rejection rate", attack="worst case")]
+    shares = [results(**about, metric="robust accuracy", norm=one.norm, epsilon=one.epsilon) for one in sizes]
+    shares += [results(**about, metric="accuracy", counted=None), results(**about, metric="false-positive rate", perturbation="")]
+    shares += [results(**about, metric="false-positive rate", perturbation="worst case")]
+    return [rank, row.system, row.base, _distance(row), _interval(row), *map(percent, shares)]
+
+
+def _head(results):
+    first = ranked(results)[0]
+    at = results.all(system=first.system, base=first.base, metric="rejection rate", attack="worst case")
+    sizes = [f"robust accuracy, {one.norm} {one.epsilon:g}" for one in at]
+    return [
+        "rank",
+        "defense",
+        "base",
+        "median l2 distance",
+        "95 %",
+        *sizes,
+        "accuracy",
+        "false positives",
+        "worst benign perturbation",
+    ]
+
+
+def leaders(results):
+    """The first systems and those without a defense."""
+    rows = list(enumerate(ranked(results), 1))
+    if not rows:
+        return "No system has a rank: the attack failed on all of them."
+    chosen = rows[:SHOWN] + [(rank, row) for rank, row in rows[SHOWN:] if row.system == "no defense"]
+    return markdown(_head(results), [_line(results, rank, row) for rank, row in chosen])
+
+
+def board(results):
+    """Every system, with the checks that failed on it and the attack that found most."""
+    rows = ranked(results)
+    if not rows:
+        return "No system has a rank: the attack failed on all of them."
+    every = [*enumerate(rows, 1), *(("-", row) for row in results.all(metric="median distance", norm="l2") if row.value is None)]
+    lines = []
+    for rank, row in every:
+        found = (
+            _line(results, rank, row) if row.value is not None else [rank, row.system, row.base, "-", _interval(row), *["-"] * 5]
         )
-        name, curve, distance = f"{system}, {BASES[base]}", measured["curves"]["l2"]["adaptive"], measured["each"]["l2"]["distance"]
-        context.curve("ranking", name, [0, *curve["sizes"]], [float(np.mean([d != 0 for d in distance])), *curve["held"]])
-        context.each[name] = measured["each"]
-        if (system, BASES[base]) == ("dustbin", "joined") and "linf" in measured["compared"]:
-            size = measured["compared"]["linf"]
-            note = "the strongest of all attacks for each sample; trained with reverse cross-entropy, threshold at 5 %"
-            held = _at(measured, "linf", size, "held")
-            context.row("O9", f"dustbin under white-box attacks: not fooled at linf {size:g}", held, samples=number, note=note)
-    _add_comparisons(context, found, number)
+        lines.append([*found, row.get("found most by"), "; ".join(row.flags), row.get("failed on a plateau")])
+    return markdown([*_head(results), "found most by", "checks that failed", "on a plateau"], lines)
 
 
-def _at(measured, norm, size, name):
-    curve = measured["curves"][norm]["adaptive"]
-    return curve[name][curve["sizes"].index(size)]
+def ood(results):
+    """What is rejected of samples of no class."""
+    sets = dict.fromkeys(row.ood for row in results.rows if row.ood)
+    lines = []
+    for row in ranked(results):
+        shares = [percent(results(system=row.system, base=row.base, metric="rejection rate", ood=name)) for name in sets]
+        lines.append((row.system, row.base, *shares))
+    return markdown(("defense", "base", *sets), lines)
 
 
-def _columns(measured):
-    clean, sizes = measured["clean"], measured["compared"].items()
-    first = [name for name in measured["each"]["l2"]["found by"] if name]
-    return {
-        "clean right": clean["right"],
-        "right before rejection": clean["before_rejection"],
-        "clean rejected": clean["rejected"],
-        **{f"not fooled at {norm} {size:g}": _at(measured, norm, size, "held") for norm, size in sizes},
-        **{f"rejected at {norm} {size:g}": _at(measured, norm, size, "rejected") for norm, size in sizes},
-        "half fooled at linf": measured["verdict"]["halves"].get("linf"),
-        "most harmless rejected": max(row["rejected"] for row in measured["harmless"]),
-        **{f"{row['what']} rejected": row["rejected"] for row in measured["foreign"]},
-        "nearest in l2 found most by": collections.Counter(first).most_common(1)[0][0] if first else None,
-    }
+def comparisons(results):
+    rows = results.all(table="board.comparison")
+    lines = [
+        (row.system, f"{row.value:.2f}", _interval(row), row.get("better"), row.get("other"), "; ".join(row.flags)) for row in rows
+    ]
+    return markdown(("median l2 distance", "difference", "95 %", "of", "less that of", "flags"), lines)
 
 
-def _notes(measured):
-    verdict, notes = measured["verdict"], []
-    if verdict["halves"]["l2"] is None:
-        notes.append(f"half stand at l2 {measured['sizes'][-1]:g}, where nothing can: the attack failed, no rank")
-    doubts = [name for name in verdict["failed"] if not name.startswith(_PLATEAU)]
-    plateaus = [name for name in verdict["failed"] if name not in doubts]
-    notes += [f"checks that failed: {'; '.join(doubts)}"] if doubts else []
-    return notes + ([f"checks that failed, as from a plateau they must: {'; '.join(plateaus)}"] if plateaus else [])
+def curve(results):
+    """The first systems, and the yardsticks without a defense, as an SVG that needs nothing else."""
+    from tfdefense.reporting import charts
+
+    names = [(row.system, row.base) for row in ranked(results)]
+    yardsticks = [name for base in ("adversarially trained", "clean") if (name := ("no defense", base)) in names]
+    chosen = list(dict.fromkeys([*names[: CURVES - len(yardsticks)], *yardsticks]))
+    lines = []
+    for colour, (system, base) in enumerate(chosen):
+        points = results.values("epsilon", system=system, base=base, metric="robust accuracy", norm="l2")
+        lines.append({"name": f"{system}, {base}", "x": list(points), "y": list(points.values()), "colour": colour})
+    svg = charts.lines(lines, "l2 size of the perturbation", x_max=max(line["x"][-1] for line in lines), ylabel="robust accuracy")
+    low = charts.HEIGHT + 8
+    legend = [
+        f'<polyline class="c{i}" points="{charts.LEFT},{low + 18 * i} {charts.LEFT + 22},{low + 18 * i}"/>'
+        f'<text class="name" x="{charts.LEFT + 30}" y="{low + 18 * i + 4}">{line["name"]}</text>'
+        for i, line in enumerate(lines)
+    ]
+    opened = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {charts.WIDTH} {low + 18 * len(lines)}" width="{charts.WIDTH}"'
+    svg = re.sub(r"^<svg viewBox=\"[^\"]*\"", opened, svg)
+    return svg.replace(">", f">{_LOOK}", 1).replace("</svg>", "".join(legend) + "</svg>") + "\n"
 
 
-def _add_comparisons(context, found, number):
-    """Whether combinations hold longer than their parts, and defenses longer than training alone."""
-    undefended = {key for key in found if key[0] == "no defense"}
-    combined = {key for key in found if " + " in key[0]}
-    attacked = {key for key in found if BASES[key[1]].endswith("attacked")}
-    single, others = set(found) - undefended - combined, set(found) - attacked
-    pairs = {
-        "best combination less best single defense": (combined, single),
-        "best combination less best single defense, bases trained against PGD": (combined & attacked, single & attacked),
-        "best combination less best single defense, other bases": (combined - attacked, single - attacked),
-        "best defense less none, bases trained against PGD": (attacked - undefended, attacked & undefended),
-        "best defense less none, other bases": (others - undefended, others & undefended),
-        "training against PGD alone less the best defense without": (attacked & undefended, others - undefended),
-    }
-    for what, sides in pairs.items():
-        if not all(sides):
-            continue
-        one, other = (max(sorted(side), key=lambda key: place(found[key])) for side in sides)
-        mean, low, high = difference(found[one], found[other])
-        names = {key: f"{key[0]} ({BASES[key[1]]})" for key in (one, other)}
-        note = f"{names[one]} less {names[other]}, each the best of its kind on these very samples; of one network a base: "
-        note += "training anew may change it"
-        # A system on which an attack failed looks the better for it, and is the sooner taken for the best.
-        doubted = [names[key] for key in (one, other) if "checks that failed" in ". ".join(_notes(found[key]))]
-        note += f". Checks that failed on {' and '.join(doubted)}: upper limits" if doubted else ""
-        context.row("comparison", what, mean, samples=number, note=note, between=f"{low:.2f} to {high:.2f}")
-
-
-def difference(one, other):
-    """How much larger the l2 size is at which half are fooled, and between what it lies in 95 of 100 draws of these samples."""
-    from tfdefense.attacks.norms import within
-    from tfdefense.reporting.checks import half
-
-    sizes, distances = one["sizes"], [_distances(measured) for measured in (one, other)]
-
-    def reached(distance):
-        held = [float(1 - within(distance, size).mean()) for size in sizes]
-        size = half(sizes, held, float((distance > 0).mean()))
-        return sizes[-1] if size is None else size
-
-    def less(rows):
-        return reached(distances[0][rows]) - reached(distances[1][rows])
-
-    # The samples of both are the same: what makes one hard makes it hard for both, and is drawn for both.
-    count, rng = len(distances[0]), np.random.default_rng(0)
-    drawn = [less(rng.integers(0, count, count)) for _ in range(DRAWS)]
-    return less(np.arange(count)), *np.quantile(drawn, (0.025, 0.975)).tolist()
-
-
-def _distances(measured):
-    return np.array([np.inf if value is None else value for value in measured["each"]["l2"]["distance"]])
+TABLES = {"board": {"leaders": leaders, "board": board, "ood": ood, "comparisons": comparisons}}
+PICTURES = {"board": {"curve": curve}}

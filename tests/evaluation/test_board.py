@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 
 import tfdefense as td
-from evaluation import __main__ as runner
-from evaluation.benchmarks.board import protocol as ranking
-from evaluation.benchmarks.board import tables as ranking_rows
-from evaluation.runner import results
+from evaluation.benchmarks.board import measure, tables
+from evaluation.benchmarks.board import protocol as board
+from evaluation.runner import command, results
 from evaluation.runner.context import Context
+from evaluation.runner.rows import Results
 from tfdefense.attacks import suites
 from tfdefense.reporting import plan as plans
 
-SETUP = dataclasses.replace(ranking.SETUPS["digits"], layers=("features", "scores"), codes=("features",), branch="conv", fitted=300)
+SETUP = dataclasses.replace(board.SETUPS["digits"], layers=("features", "scores"), codes=("features",), branch="conv", fitted=300)
 
 
 @pytest.fixture
@@ -22,11 +22,11 @@ def places(classifier, dustbin, tmp_path, monkeypatch):
     dustbin.save(tmp_path / "joined.keras")
     config = {"optimizer": "Adam", "epochs": 3, "loss": "cross_entropy", "dustbin": [], "attack": None, "test_accuracy": 0.98}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    for name, path in (("RESULTS", "results"), ("PAGE", "RESULTS.md"), ("UNTRACKED", "runs")):
+    for name, path in (("RESULTS", "results"), ("UNTRACKED", "runs")):
         monkeypatch.setattr(results, name, tmp_path / path)
     monkeypatch.setattr(results, "commit", lambda: "abc")
     monkeypatch.setattr(Context, "network", lambda self, name, **o: tmp_path / f"{'joined' if 'joined' in name else 'plain'}.keras")
-    monkeypatch.setitem(ranking.SETUPS, "digits", SETUP)
+    monkeypatch.setitem(board.SETUPS, "digits", SETUP)
     short = dataclasses.replace(plans.PLANS["digits"], linf=(), l2=(0.5, 3), compared={"l2": 0.5}, queries=5, refine=(3, 1))
     short = dataclasses.replace(short, substitute=(1, 10_000))
     monkeypatch.setitem(plans.PLANS, "digits", short)
@@ -36,14 +36,14 @@ def places(classifier, dustbin, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_systems_are_calibrated_as_a_whole(places):
-    context = Context("ranking", "digits", True, 10, None, places, places)
-    samples = ranking.Samples(context, SETUP)
-    for system in ranking.SYSTEMS:
+    context = Context("board", "digits", True, 10, None, places, places)
+    samples = board.Samples(context, SETUP)
+    for system in board.SYSTEMS:
         if system.name not in ("detector branch", "DNR + SafetyNet", "RCE", "DNR + RCE + dustbin"):
             continue
-        model = ranking.build(context, SETUP, system, 2 if system.joined else 0, samples)
+        model = board.build(context, SETUP, system, 2 if system.joined else 0, samples)
         rejected = float((np.asarray(model(samples.held_out.x)["label"]) == -1).mean())
-        assert rejected <= ranking.MAX_REJECTED, system.name
+        assert rejected <= board.MAX_REJECTED, system.name
         # Ties of saturated scores may leave less than what is allowed.
         assert rejected > 0.005, system.name
         assert model.output["scores"].shape[-1] == 10
@@ -52,46 +52,52 @@ def test_systems_are_calibrated_as_a_whole(places):
 @pytest.mark.slow
 def test_the_board_is_ordered_and_tells_what_failed(places, monkeypatch):
     # Codes above a sliced network of more classes are saved, loaded and attacked through a surrogate.
-    monkeypatch.setattr(ranking, "_QUICK", ("dustbin", "RCE + dustbin + SafetyNet"))
-    monkeypatch.setattr(ranking, "SYSTEMS", (*ranking.SYSTEMS, dataclasses.replace(ranking.SYSTEMS[0], name="dustbin")))
+    monkeypatch.setattr(board, "_QUICK", ("dustbin", "RCE + dustbin + SafetyNet"))
+    monkeypatch.setattr(board, "SYSTEMS", (*board.SYSTEMS, dataclasses.replace(board.SYSTEMS[0], name="dustbin")))
     # Every search is compiled for every system: of those of `td.report`, which has its own tests, some of each kind.
     left_out = ("Carlini-Wagner", "DeepFool", "orthogonal PGD", "log-sum-exp", "maximum confidence")
     kept = tuple(one for one in suites.get("board-1").attackers if not one.name.startswith(left_out))
     monkeypatch.setattr(suites, "_SUITES", (suites.Suite("board-1", kept),))
     # Of the two bases of a system one.
-    entries = ranking.entries
-    monkeypatch.setattr(ranking, "entries", lambda *given: entries(*given)[::2])
+    entries = board.entries
+    monkeypatch.setattr(board, "entries", lambda *given: entries(*given)[::2])
     options = {"dataset": "digits", "quick": True, "samples": 10, "data_dir": None, "output": None, "only": None, "steps": 2}
     made = []
     write = results.write
     monkeypatch.setattr(results, "write", lambda context, *rest: made.append(context) or write(context, *rest))
     monkeypatch.setattr(Context, "forget_parts", lambda self: None)
-    content = json.loads(runner.execute("ranking", ranking, **options).read_text())
-    rows = [row for row in content["rows"] if row["row"] == "ranking"]
-    assert [row["rank"] for row in rows] == [1, 2, 3]
-    sizes = [row["ours"] for row in rows]
-    assert sizes == sorted(sizes, reverse=True)
-    assert {(row["what"], row["base"]) for row in rows} >= {("dustbin", "joined"), ("dustbin", "plain")}
-    assert len(content["series"]) == 3 and content["series"][0]["x"] == [0, 0.5, 3]
-    plain = next(row for row in rows if row["base"] == "plain")
-    assert plain["clean rejected"] == 0 and plain["not fooled at l2 0.5"] < 0.9
-    assert 0 <= plain["letters8 rejected"] <= 1 and plain["right before rejection"] == plain["clean right"]
+    content = json.loads(command.execute("board", board, **options).read_text())
+    of = Results(content)
+    rows = tables.ranked(of)
+    assert len(rows) == 3 and [row.value for row in rows] == sorted((row.value for row in rows), reverse=True)
+    assert {(row.system, row.base) for row in rows} >= {("dustbin", "jointly trained"), ("dustbin", "clean")}
+    plain = {"system": "dustbin", "base": "clean"}
+    assert of(**plain, metric="false-positive rate", perturbation="") == 0
+    assert of(**plain, metric="robust accuracy", norm="l2", epsilon=0.5) < 0.9
+    assert of.all(**plain, metric="rejection rate", ood="letters8")
+    right = of.all(**plain, metric="accuracy")
+    assert [row.get("counted") for row in right] == [None, "before rejection"] and right[0].value == right[1].value
     for name, each in content["each"].items():
-        curve = next(entry for entry in content["series"] if entry["what"] == name)
+        system, base = name.rsplit(", ", 1)
+        curve = of.values("epsilon", system=system, base=base, metric="robust accuracy", norm="l2")
+        assert list(curve) == [0, 0.5, 3]
         near = np.array([np.inf if value is None else value for value in each["l2"]["distance"]])
-        assert np.mean(near > 0.5 * (1 + 1e-5)) == pytest.approx(curve["y"][1]) and len(near) == 10
-    assert content["settings"]["base, plain"].endswith("Adam, 3 epochs, cross entropy, test accuracy 0.98")
+        assert np.mean(near > 0.5 * (1 + 1e-5)) == pytest.approx(curve[0.5]) and len(near) == 10
+    for table in tables.TABLES["board"].values():
+        assert table(of).count("\n") >= 1
+    assert "dustbin, clean" in tables.curve(of)
+    assert content["settings"]["base, clean"].endswith("Adam, 3 epochs, cross entropy, test accuracy 0.98")
 
-    monkeypatch.setattr(ranking, "measure", lambda *_: pytest.fail("a finished part was measured again"))
-    again = Context("ranking", "digits", True, 10, None, places / "elsewhere", made[0].kept, worker=1, workers=2)
-    ranking.run(again, steps=2)
+    monkeypatch.setattr(board, "measured", lambda *_: pytest.fail("a finished part was measured again"))
+    again = Context("board", "digits", True, 10, None, places / "elsewhere", made[0].cache)
+    board.run(again, steps=2)
     assert again.used == made[0].used and again.rows == made[0].rows
 
 
 def test_a_joined_base_without_its_dustbin_is_a_classifier_of_the_classes(places):
-    context = Context("ranking", "digits", True, 10, None, places, places)
-    joined = [system for system in ranking.SYSTEMS if system.joined and system.make is None]
-    model = ranking.build(context, SETUP, joined[0], 2, None)
+    context = Context("board", "digits", True, 10, None, places, places)
+    joined = [system for system in board.SYSTEMS if system.joined and system.make is None]
+    model = board.build(context, SETUP, joined[0], 2, None)
     x = td.data.load("digits", "test").x
     import keras
 
@@ -101,19 +107,19 @@ def test_a_joined_base_without_its_dustbin_is_a_classifier_of_the_classes(places
 
 
 def test_entries_pair_systems_with_their_bases():
-    found = ranking.entries(False, None)
-    assert len(set(found)) == len(found) == 2 * len(ranking.SYSTEMS)
+    found = board.entries(False, None)
+    assert len(set(found)) == len(found) == 2 * len(board.SYSTEMS)
     assert len({(system.name, base) for system, base in found}) == len(found), "rows of one name could not be told apart"
     assert {base for system, base in found if system.joined} == {2, 3}
-    assert [(s.name, b) for s, b in ranking.entries(True, "DNR")] == [("DNR", 0), ("DNR", 1)]
+    assert [(s.name, b) for s, b in board.entries(True, "DNR")] == [("DNR", 0), ("DNR", 1)]
     with pytest.raises(ValueError, match="`--only` must be one of no defense, confidence"):
-        ranking.entries(False, "DRN")
+        board.entries(False, "DRN")
 
 
 def test_a_part_of_the_board_does_not_take_its_place(places):
     options = {"dataset": "digits", "quick": False, "samples": 10, "data_dir": None, "output": None, "steps": 2}
     with pytest.raises(ValueError, match="`--only` is a part of the board .* another folder with `--output`"):
-        runner.execute("ranking", ranking, **options, only="DNR")
+        command.execute("board", board, **options, only="DNR")
 
 
 def measured(half, held, distance=(0.5, 1.0), failed=()):
@@ -127,23 +133,29 @@ def measured(half, held, distance=(0.5, 1.0), failed=()):
 
 def test_where_the_attack_failed_there_is_no_rank(tmp_path):
     found = {"beyond": (None, 0.9), "second": (0.9, 0.3), "third": (0.9, 0.2), "first": (0.95, 0.4)}
-    context = Context("ranking", "digits", True, 10, None, tmp_path, tmp_path)
-    ranking.add_rows(context, {(name, 0): measured(*pair) for name, pair in found.items()}, 10)
-    board = [row for row in context.rows if row["row"] == "ranking"]
-    assert [(row["what"], row["rank"]) for row in board] == [("first", 1), ("second", 2), ("third", 3), ("beyond", None)]
-    assert "the attack failed, no rank" in board[-1]["note"] and board[0]["rejected at l2 1"] == 0.2
-    assert board[0]["letters rejected"] == 0.7 and board[0]["nearest in l2 found most by"] == "PGD"
+    context = Context("board", "digits", True, 10, None, tmp_path, tmp_path)
+    board.add_rows(context, {(name, 0): measured(*pair) for name, pair in found.items()}, 10)
+    of = Results({"rows": [row.plain() for row in context.rows]})
+    assert [row.system for row in tables.ranked(of)] == ["first", "second", "third"]
+    beyond = of.one(system="beyond", metric="median distance")
+    assert beyond.value is None and "the attack failed" in beyond.note
+    assert of(system="first", metric="rejection rate", epsilon=1) == 0.2
+    assert of(system="first", ood="letters") == 0.7
+    assert of.one(system="first", metric="median distance").get("found most by") == "PGD"
+    shown = tables.board(of).splitlines()
+    assert shown[2].startswith("| 1 | first | clean | 0.95 |") and shown[-1].startswith("| - | beyond | clean | - |")
+    assert tables.leaders(Results({"rows": []})) == "No system has a rank: the attack failed on all of them."
 
 
 def test_every_check_that_failed_is_told_and_that_of_plateaus_apart(tmp_path):
     failed = ("first start before others, l2 1", "gradients are there, l2 1", "rejects clean samples as calibrated")
-    context = Context("ranking", "digits", True, 10, None, tmp_path, tmp_path)
-    ranking.add_rows(context, {("DNR", 0): measured(0.9, 0.3, failed=failed)}, 10)
-    note = context.rows[0]["note"]
-    one, other = note.split(". ")
-    assert one == "checks that failed: gradients are there, l2 1; rejects clean samples as calibrated"
-    # The board marks and counts every row whose note has these words.
-    assert other.startswith("checks that failed") and other.endswith(": first start before others, l2 1")
+    context = Context("board", "digits", True, 10, None, tmp_path, tmp_path)
+    board.add_rows(context, {("DNR", 0): measured(0.9, 0.3, failed=failed)}, 10)
+    (row,) = (row for row in context.rows if row.metric == "median distance")
+    assert row.flags == ("gradients are there, l2 1", "rejects clean samples as calibrated")
+    assert row.get("failed on a plateau") == "first start before others, l2 1"
+    shown = tables.leaders(Results({"rows": [row.plain() for row in context.rows]}))
+    assert "| DNR | clean | ≤ 0.90 |" in shown, "an upper bound where the attack failed a check"
 
 
 def test_systems_are_compared_on_the_same_samples(tmp_path):
@@ -153,29 +165,30 @@ def test_systems_are_compared_on_the_same_samples(tmp_path):
         ("DNR", 0): measured(0.9, 0.4, near + 0.1) | sizes,
         ("DNR + RCE", 0): measured(1.1, 0.5, near + 0.3, failed=("gradients are there, l2 1",)) | sizes,
     }
-    context = Context("ranking", "digits", True, 10, None, tmp_path, tmp_path)
-    ranking.add_rows(context, found, 41)
-    compared = {row["what"]: row for row in context.rows if row["row"] == "comparison"}
+    context = Context("board", "digits", True, 10, None, tmp_path, tmp_path)
+    board.add_rows(context, found, 41)
+    compared = {row.system: row for row in context.rows if row.table == "board.comparison"}
     best = "best combination less best single defense"
     assert set(compared) == {best, f"{best}, other bases", "best defense less none, other bases"}
     row = compared[best]
-    low, high = (float(end) for end in row["between"].split(" to "))
-    assert row["note"].startswith("DNR + RCE (plain) less DNR (plain)")
-    assert row["note"].endswith("Checks that failed on DNR + RCE (plain): upper limits")
+    low, high = row.interval
+    assert (row.get("better"), row.get("other")) == ("DNR + RCE (clean)", "DNR (clean)")
+    assert row.flags == ("checks failed on DNR + RCE (clean)",)
     # Every sample is harder by the same: which of them are drawn hardly moves the difference. Unpaired it would by 0.4.
-    assert row["ours"] == pytest.approx(0.2, abs=0.02) and high - low < 0.05
+    assert row.value == pytest.approx(0.2, abs=0.02) and high - low < 0.05
 
 
 def test_interval_is_where_the_curve_crosses_shares_that_few_samples_cannot_tell_from_half():
     curve = {"sizes": [1, 2, 3], "held": [0.75, 0.5, 0.25]}
-    measured = {"curves": {"l2": {"adaptive": curve}}, "clean": {"wrong": 0.0}}
-    assert ranking_rows.interval(measured, 100) == "1.61 to 2.39"
-    assert ranking_rows.interval(measured, 10) == "0.76 to beyond 3"
+    found = {"curves": {"l2": {"adaptive": curve}}, "clean": {"wrong": 0.0}}
+    assert measure.interval(found, 100) == pytest.approx((1.61, 2.39), abs=0.005)
+    low, high = measure.interval(found, 10)
+    assert low == pytest.approx(0.76, abs=0.005) and high is None, "beyond the sizes that were tried"
 
 
 def test_machines_are_fitted_on_what_no_network_has_seen():
-    context = Context("ranking", "mnist", False, 10, None, None, None)
-    samples = ranking.Samples(context, ranking.SETUPS["mnist"])
+    context = Context("board", "mnist", False, 10, None, None, None)
+    samples = board.Samples(context, board.SETUPS["mnist"])
     x = np.arange(60_000, dtype="float32").reshape(-1, 1, 1, 1)
     samples.train = td.data.Images(x, np.zeros(60_000, int), (), "mnist", "train", (0.0, 1.0))
     fitted, held_out = samples.fitted.x.ravel(), samples.held_out.x.ravel()

@@ -1,0 +1,133 @@
+"""What the board finds of each system as rows, in the order of their ranks, and comparisons in pairs of samples."""
+
+import collections
+
+import numpy as np
+
+BASES = ("clean", "adversarially trained", "jointly trained", "jointly and adversarially trained")
+# A check that fails where rejection is a plateau: told apart from the others, and no less a reason for doubt.
+_PLATEAU = "first start before others"
+DRAWS = 2000
+
+
+def place(measured):
+    """What the order follows from: the median l2 distance, then the mean robust accuracy over the sizes tried.
+
+    Nothing can hold at the last size: where half stand there the attack has failed, which is no rank before the others.
+    """
+    half = measured["verdict"]["halves"]["l2"]
+    return (-1.0 if half is None else half, np.mean(measured["curves"]["l2"]["adaptive"]["held"]))
+
+
+def interval(measured, number):
+    """Where the curve crosses the shares that so few samples cannot tell from a half: about 95 % of the sizes found lie between.
+
+    None is an end beyond the sizes that were tried.
+    """
+    from tfdefense.reporting.checks import half
+
+    curve, start = measured["curves"]["l2"]["adaptive"], 1 - measured["clean"]["wrong"]
+    return tuple(half(curve["sizes"], curve["held"], start, 0.5 + side * 0.98 / number**0.5) for side in (1, -1))
+
+
+def add_rows(context, found, number):
+    """`found` has what was measured by pairs of a system's name and the number of its base."""
+    for (system, base), measured in sorted(found.items(), key=lambda item: place(item[1]), reverse=True):
+        _add_system(context, system, BASES[base], measured, number)
+        context.each[f"{system}, {BASES[base]}"] = measured["each"]
+    _add_comparisons(context, found, number)
+
+
+def _add_system(context, system, base, measured, number):
+    def row(metric, value, **fields):
+        context.row("board", metric, value, system=system, base=base, **fields)
+
+    clean, halves = measured["clean"], measured["verdict"]["halves"]
+    attack = {"attack": "worst case", "knowledge": "adaptive", "starts": "all", "n": number}
+    doubts, plateaus = _failed(measured)
+    first = [name for name in measured["each"]["l2"]["found by"] if name]
+    about = {
+        "found_most_by": collections.Counter(first).most_common(1)[0][0] if first else None,
+        "failed_on_a_plateau": "; ".join(plateaus),
+        "interval": interval(measured, number),
+        "flags": tuple(doubts),
+        "note": "half stand at the largest size, where nothing can: the attack failed" if halves["l2"] is None else "",
+    }
+    row("median distance", halves["l2"], norm="l2", **attack, **about)
+    if "linf" in halves:
+        note = "" if halves["linf"] is not None else "half stand at the largest size"
+        row("median distance", halves["linf"], norm="linf", **attack, note=note)
+    row("accuracy", clean["right"])
+    row("accuracy", clean["before_rejection"], counted="before rejection")
+    row("false-positive rate", clean["rejected"])
+    row("false-positive rate", max(one["rejected"] for one in measured["harmless"]), perturbation="worst case")
+    for one in measured["foreign"]:
+        row("rejection rate", one["rejected"], ood=one["what"])
+    distance = np.array([np.nan if one is None else one for one in measured["each"]["l2"]["distance"]])
+    row("robust accuracy", float(np.mean(distance != 0)), norm="l2", epsilon=0, **attack)
+    for norm, curves in measured["curves"].items():
+        curve, size = curves["adaptive"], measured["compared"].get(norm)
+        for epsilon, share in zip(curve["sizes"], curve["held"], strict=True):
+            if norm == "l2" or epsilon == size:
+                whitebox = norm == "linf" and (system, base) == ("dustbin", "jointly trained")
+                row("robust accuracy", share, norm=norm, epsilon=epsilon, **attack, row="O9" if whitebox else "")
+        if size is not None:
+            row("rejection rate", curve["rejected"][curve["sizes"].index(size)], norm=norm, epsilon=size, **attack)
+
+
+def _failed(measured):
+    """Names of the checks that failed: those that leave doubt, and those that fail on a plateau of rejection."""
+    names = measured["verdict"]["failed"]
+    plateaus = [name for name in names if name.startswith(_PLATEAU)]
+    return [name for name in names if name not in plateaus], plateaus
+
+
+def _add_comparisons(context, found, number):
+    """Whether combinations hold longer than their parts, and defenses longer than training alone."""
+    undefended = {key for key in found if key[0] == "no defense"}
+    combined = {key for key in found if " + " in key[0]}
+    robust = {key for key in found if "adversarially" in BASES[key[1]]}
+    single, others = set(found) - undefended - combined, set(found) - robust
+    pairs = {
+        "best combination less best single defense": (combined, single),
+        "best combination less best single defense, adversarially trained bases": (combined & robust, single & robust),
+        "best combination less best single defense, other bases": (combined - robust, single - robust),
+        "best defense less none, adversarially trained bases": (robust - undefended, robust & undefended),
+        "best defense less none, other bases": (others - undefended, others & undefended),
+        "adversarial training alone less the best defense without": (robust & undefended, others - undefended),
+    }
+    for what, sides in pairs.items():
+        if not all(sides):
+            continue
+        one, other = (max(sorted(side), key=lambda key: place(found[key])) for side in sides)
+        mean, low, high = difference(found[one], found[other])
+        names = {key: f"{key[0]} ({BASES[key[1]]})" for key in (one, other)}
+        # A system on which an attack failed looks the better for it, and is the sooner taken for the best.
+        flags = [f"checks failed on {names[key]}" for key in (one, other) if any(_failed(found[key]))]
+        about = {"better": names[one], "other": names[other], "interval": (low, high), "flags": tuple(flags)}
+        context.row("board.comparison", "distance difference", mean, system=what, norm="l2", n=number, **about)
+
+
+def difference(one, other):
+    """How much larger the median l2 distance is, and between what it lies in 95 of 100 draws of these samples."""
+    from tfdefense.attacks.norms import within
+    from tfdefense.reporting.checks import half
+
+    sizes, distances = one["sizes"], [_distances(measured) for measured in (one, other)]
+
+    def reached(distance):
+        held = [float(1 - within(distance, size).mean()) for size in sizes]
+        size = half(sizes, held, float((distance > 0).mean()))
+        return sizes[-1] if size is None else size
+
+    def less(rows):
+        return reached(distances[0][rows]) - reached(distances[1][rows])
+
+    # The samples of both are the same: what makes one hard makes it hard for both, and is drawn for both.
+    count, rng = len(distances[0]), np.random.default_rng(0)
+    drawn = [less(rng.integers(0, count, count)) for _ in range(DRAWS)]
+    return less(np.arange(count)), *np.quantile(drawn, (0.025, 0.975)).tolist()
+
+
+def _distances(measured):
+    return np.array([np.inf if value is None else value for value in measured["each"]["l2"]["distance"]])
