@@ -1,5 +1,6 @@
 """The protocol of SceneProof on rendered rooms: what it measures, and the paper's numbers beside it."""
 
+import pickle
 import types
 
 import keras
@@ -7,12 +8,14 @@ import numpy as np
 import pytest
 
 import tfdefense as td
-from evaluation.papers.sceneproof import fit as sceneproof_fit
-from evaluation.papers.sceneproof import numbers as sceneproof_paper
-from evaluation.papers.sceneproof import protocol as sceneproof
+from evaluation.papers.sceneproof import measure, protocol, tables
+from evaluation.papers.sceneproof import numbers as paper
+from evaluation.papers.sceneproof import setting as settings
 from evaluation.papers.sceneproof.figures import attacks_of, kinds_of
-from evaluation.papers.sceneproof.fit import ATTACKS, MASK, STRONGEST, Setting, flags, rates
+from evaluation.papers.sceneproof.measure import flags, rates
+from evaluation.papers.sceneproof.setting import ATTACKS, MASK, WORST_CASE, Setting
 from evaluation.runner.context import Context
+from evaluation.runner.rows import Results
 from models.scene import depth_net, vgg_scene
 from tfdefense.data import scenes
 from tfdefense.data.images import Images
@@ -32,15 +35,15 @@ def test_rates_are_those_of_the_paper(monkeypatch):
 
 
 def test_paper_has_the_numbers_of_its_tables():
-    assert sceneproof_paper.rate("type II", "Det ABC", "F->T") == 0.132
-    assert sceneproof_paper.rate("type I", "plain", "T->F") == 0.553
-    assert sceneproof_paper.rate("type I", "plain", "T->T rejected") is None
-    assert sceneproof_paper.rate("unfamiliar", "Det A", "F->T") == 0.173
-    assert sceneproof_paper.rate("type II transfers, mean", "Det A", "T->F") == 0.098
-    assert sceneproof_paper.rate("type II transfers, mean", "Det ABC", "T->F") is None
-    assert sceneproof_paper.rate("type II, strongest", "Det A", "F->T") is None
-    assert sceneproof_paper.flagged("no depth", "A or B, of those taken for true") == 0.82
-    assert sceneproof_paper.flagged("swapped", "A") is None
+    assert paper.rate("type II", "Det ABC", "F->T") == 0.132
+    assert paper.rate("type I", "plain", "T->F") == 0.553
+    assert paper.rate("type I", "plain", "T->T rejected") is None
+    assert paper.rate("unfamiliar", "Det A", "F->T") == 0.173
+    assert paper.rate("type II transfers, mean", "Det A", "T->F") == 0.098
+    assert paper.rate("type II transfers, mean", "Det ABC", "T->F") is None
+    assert paper.rate("type II, worst case", "Det A", "F->T") is None
+    assert paper.flagged("no depth", "A or B, of those taken for true") == 0.82
+    assert paper.flagged("swapped", "A") is None
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +87,7 @@ def test_attacks_change_depth_alone(setting, attack):
     x, y = setting.attacked
     x_adv = setting.under(attack, "Det A")
     np.testing.assert_allclose(255 * x_adv, np.rint(255 * x_adv), atol=1e-3)
-    if attack == STRONGEST:
+    if attack == WORST_CASE:
         x = x[setting.first]
     np.testing.assert_array_equal(x_adv[..., :3], x[..., :3])
     moved = np.abs(x_adv - x)[..., 3].reshape(len(x), -1).max(-1)
@@ -108,31 +111,40 @@ def test_search_is_on_what_a_file_holds(setting):
 def test_size_of_the_attacks_is_that_under_which_the_network_fares_as_in_the_paper():
     both = {"0.01": (0.2, 0.3), "0.02": (0.35, 0.5), "0.04": (0.9, 1.0)}
     tried = {size: {"F->T": one, "T->F": other} for size, (one, other) in both.items()}
-    assert sceneproof_fit._as_in_the_paper(tried) == 0.02
+    assert settings._as_in_the_paper(tried) == 0.02
 
 
 @pytest.mark.slow
 def test_sizes_are_tried_on_held_out_pairs_and_change_depth_alone(setting, monkeypatch):
     held_out = setting.scenes("held out")
     seen = []
-    original = sceneproof_fit.rates
-    monkeypatch.setattr(sceneproof_fit, "rates", lambda model, x, y: seen.append((x, y)) or original(model, x, y))
-    assert tuple(float(size) for size in setting.by_size()) == sceneproof_fit.SIZES, "of which one is taken as it is"
-    for size, (x, y) in zip(sceneproof_fit.SIZES, seen, strict=True):
+    original = measure.rates
+    monkeypatch.setattr(measure, "rates", lambda model, x, y: seen.append((x, y)) or original(model, x, y))
+    assert tuple(float(size) for size in setting.by_size()) == settings.SIZES, "of which one is taken as it is"
+    for size, (x, y) in zip(settings.SIZES, seen, strict=True):
         nearest = [np.abs(held_out.x[held_out.y == label] - one).max((1, 2, 3)).min() for one, label in zip(x, y, strict=True)]
         assert max(nearest) <= size + 1e-6, "the sizes are whole parts of 255, which rounding leaves in the ball"
 
 
-def test_strongest_is_tried_on_the_first_of_each_label(setting):
+def test_worst_case_is_tried_on_the_first_of_each_label(setting):
     assert setting.attacked[1][setting.first].tolist() == [1] * 3 + [0] * 3
 
 
 def test_pairs_that_pass_one_system_and_not_the_other_are_counted(setting):
     rows = []
-    context = types.SimpleNamespace(row=lambda row, what, ours, **_: rows.append((what, ours)))
+    context = types.SimpleNamespace(
+        row=lambda table, metric, value, **about: rows.append((value, about["passes"], about["attack"]))
+    )
     passed = {"plain": [0] * 5 + [1, 1, 1, 0, -1], "branch": [1] * 5 + [1, 0, 0, 0, 0], "Det ABC": [1] * 5 + [-1, 1, 0, 1, 1]}
-    sceneproof._paired_rows(context, setting, {("type I", name): {"label": label} for name, label in passed.items()})
-    assert [count for _, count in rows] == [2, 2, 1, 3] and all("type I" in what for what, _ in rows)
+    found = {("attacked", "type I", name): {"label": label} for name, label in passed.items()}
+    protocol._paired_rows(context, setting.attacked[1], found)
+    assert rows == [(2, "plain", "type I"), (2, "Det ABC", "type I"), (1, "branch", "type I"), (3, "Det ABC", "type I")]
+
+
+def test_parts_share_one_setting_in_a_process(setting):
+    first, second = (pickle.loads(pickle.dumps(setting)) for _ in range(2))
+    assert first is second and first is not setting
+    assert (first.epsilon, first.number, first.networks) == (setting.epsilon, setting.number, setting.networks)
 
 
 @pytest.mark.slow
@@ -157,8 +169,8 @@ def test_detectors_learn_from_pairs_that_were_attacked_as_files_hold_them(settin
     assert 0 < min(nearest) and max(nearest) <= 0.1 + 1 / 255
 
 
-def test_harmless_changes_leave_a_real_pair(setting):
-    changes = setting.harmless
+def test_benign_perturbations_leave_a_real_pair(setting):
+    changes = setting.benign
     real = setting.scenes("test").x[setting.scenes("test").y == 1]
     noisy = changes["depth with sign noise of 1/255"]
     np.testing.assert_array_equal(noisy[..., :3], real[..., :3])
@@ -195,26 +207,30 @@ def test_pictures_are_drawn(setting, tmp_path):
 def test_rows_of_all_systems_and_attacks_stand_beside_the_papers(setting, tmp_path, monkeypatch):
     context = setting.context
     (tmp_path / "config.json").write_text('{"train_samples": 650}')
-    monkeypatch.setattr(sceneproof, "Setting", lambda *_, **__: setting)
     # The others are tested one by one; what they take is compiled for each system.
     attacks = ("type I", "type I transfer, gradient")
-    monkeypatch.setattr(sceneproof, "ATTACKS", attacks)
-    monkeypatch.setattr(sceneproof, "MEANS", dict.fromkeys(sceneproof.MEANS, attacks))
+    monkeypatch.setattr(settings, "Setting", lambda *_, **__: setting)
+    monkeypatch.setattr(settings, "ATTACKS", attacks)
+    monkeypatch.setattr(paper, "MEANS", dict.fromkeys(paper.MEANS, attacks))
     monkeypatch.setattr("evaluation.papers.sceneproof.figures.attacks_of", lambda *_: None)
-    monkeypatch.setattr(setting, "_strongest", lambda system, epsilon: setting.gradient(epsilon=epsilon))
+    monkeypatch.setattr(setting, "_worst_case", lambda system, x, y, epsilon: setting.gradient(epsilon=epsilon))
     monkeypatch.setattr(Context, "network", lambda *_, **__: tmp_path / "model.keras")
-    sceneproof.run(context, epsilon=0.1, steps=3, width=2)
-    rows = {row["what"]: row for row in context.rows}
-    assert rows["F->T, type I, Det ABC"]["paper"] == 0.084 and rows["clean accuracy"]["samples"] == 28
-    for system in sceneproof_paper.SYSTEMS:
-        for attack in ("no attack", "type I", "type I transfer, gradient"):
-            assert 0 <= rows[f"F->T, {attack}, {system}"]["ours"] <= 1
-        worst, means = rows[f"F->T, any of these attacks, {system}"]["ours"], rows[f"F->T, type I, mean, {system}"]
-        single = [rows[f"F->T, {attack}, {system}"]["ours"] for attack in attacks]
-        assert worst >= max(single) and means["ours"] == pytest.approx(np.mean(single))
-        assert f"T->F, depth with sign noise of 1/255, {system}" in rows and f"F->T, rendered, {system}" in rows
-    assert rows["F->T, type II, strongest, 8 times the size, Det ABC"]["samples"] == 5
-    assert rows["F->T, type I transfers, mean, Det A"]["paper"] == 0.046
-    assert rows["F->T, type I, mean, Det A"]["paper"] == 0.06 and rows["T->F, type II, mean, branch"]["paper"] == 0.145
-    assert "T->T rejected, type I, plain" not in rows and "flagged by A or B, rendered" in rows
+    protocol.run(context, epsilon=0.1, steps=3, width=2)
+    of = Results({"rows": [row.plain() for row in context.rows], "settings": context.settings})
+    assert of.one(system="Det ABC", metric="F->T", attack="type I", pairs=None).paper == 0.084
+    assert of.one(table="lu2017.ours.clean", metric="accuracy").n == 28
+    for system in paper.SYSTEMS:
+        about = {"table": "lu2017.table4", "system": system, "metric": "F->T", "epsilon": 0.1, "pairs": None}
+        single = [of(**about, attack=attack) for attack in attacks]
+        assert of(**about, attack="any of these") >= max(single)
+        assert of(**about, attack="type I, mean") == pytest.approx(np.mean(single))
+        assert of.all(system=system, metric="T->F", perturbation="depth with sign noise of 1/255")
+        assert of.all(table="lu2017.table1", system=system, forgery="rendered")
+    assert of.one(system="Det ABC", attack=WORST_CASE, epsilon=0.1 * paper.FAR).n == 5
+    assert of.one(system="Det A", attack="type I transfers, mean", metric="F->T").paper == 0.046
+    assert of.one(system="Det A", attack="type I, mean", metric="F->T").paper == 0.06
+    assert of.one(system="branch", attack="type II, mean", metric="T->F").paper == 0.145
+    assert not of.all(system="plain", metric="T->T rejected") and of.all(detector="A or B", pairs="rendered")
     assert context.settings["fitted on scenes"] == 0
+    for table in tables.TABLES["sceneproof"].values():
+        assert table(of).count("\n") > 2

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from evaluation.papers.sceneproof.fit import STRONGEST
+from evaluation.papers.sceneproof.numbers import WORST_CASE
 from tfdefense._files import write_file
 
 
@@ -25,7 +25,7 @@ def kinds_of(setting, folder, columns=8):
         write_file(folder / f"{kind.replace(' ', '-')}.png", Image.fromarray(scenes.whole(picture)).save)
 
 
-SHOWN = (("type I", "plain"), ("type II", "Det ABC"), (STRONGEST, "Det ABC"))
+SHOWN = (("type I", "plain"), ("type II", "Det ABC"), (WORST_CASE, "Det ABC"))
 
 
 def attacks_of(setting, folder, columns=6, shown=SHOWN):
@@ -35,7 +35,7 @@ def attacks_of(setting, folder, columns=6, shown=SHOWN):
 
     for attack, system in shown:
         x, y = setting.attacked
-        if attack == STRONGEST:
+        if attack == WORST_CASE:
             x, y = x[setting.first], y[setting.first]
         x_adv = setting.under(attack, system)
         outcomes = td.evaluate(setting.system(system), x_adv, y)

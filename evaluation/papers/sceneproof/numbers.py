@@ -2,6 +2,11 @@
 
 SYSTEMS = ("plain", "branch", "Det A", "Det ABC")
 RATES = ("F->T", "T->F", "T->T rejected")
+WORST_CASE = "type II, worst case"
+TYPE_ONE = ("type I", "type I transfer, fast sign", "type I transfer, gradient")
+TYPE_TWO = ("type II", "type II transfer, fine-tuned", "type II transfer, with a branch")
+MEANS = {"type I": TYPE_ONE, "type II": TYPE_TWO, "type I transfers": TYPE_ONE[1:], "type II transfers": TYPE_TWO[1:]}
+FAR = 8  # times the size of the other attacks, where nothing should stand
 # Table 4, in percent: F->T, T->F and T->T rejected of each system; the plain network rejects nothing.
 _TABLE_4 = {
     "no attack": ((16.3, 0.6), (8.4, 0, 10.2), (9.7, 0, 9.4), (8.4, 0, 9.9)),
@@ -31,6 +36,11 @@ _FLAGGED = {
     # Sintel: a film that was rendered.
     "rendered": (27.6, 45.3, 51.7, 39.7, 57.2, 61.4),
 }
+
+
+def knowledge(attack):
+    """Type I knows the classifier alone, type II the detectors; a transfer has a network of its own."""
+    return "black box" if "transfer" in attack else "oblivious" if attack == "type I" else "adaptive"
 
 
 def rate(attack, system, which):

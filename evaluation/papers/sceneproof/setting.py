@@ -1,50 +1,59 @@
-"""What `evaluation/sceneproof.py` works with: pairs and forgeries, networks, detectors, and attacks on depth alone."""
+"""What SceneProof is measured on: pairs and forgeries, networks, detectors, and attacks on depth alone."""
 
 import functools
 
 import numpy as np
 
-from evaluation.runner.crafted import crafted
+from evaluation.papers.sceneproof import measure
+from evaluation.papers.sceneproof.numbers import FAR, TYPE_ONE, TYPE_TWO, WORST_CASE, rate
+from tfdefense.attacks import suites
 
 MASK = (False, False, False, True)  # an attacker may change the depth
 LAYERS = {"Det A": ("fc7",), "Det B": ("fc6",), "Det C": ("pool5",), "Det ABC": ("fc7", "fc6", "pool5")}
 SYSTEMS = ("plain", "branch", *LAYERS)
 WATCHED_BY_BRANCH = "pool2"
 REJECTED = 0.1  # of held-out real pairs, as many as the paper's detectors reject
-STRONGEST = "type II, strongest"
-ATTACKS = (
-    "type I",
-    "type I transfer, fast sign",
-    "type I transfer, gradient",
-    "type II",
-    "type II transfer, fine-tuned",
-    "type II transfer, with a branch",
-    STRONGEST,
-)
-TYPE_ONE, TYPE_TWO = ATTACKS[:3], ATTACKS[3:6]
+SUITE = "sceneproof-1"
+ATTACKS = (*TYPE_ONE, *TYPE_TWO, WORST_CASE)
 SIZES = (1 / 255, 2 / 255, 4 / 255)
-FAR = 8  # times the size of the others, where nothing should stand
+
+
+_here = {}
+
+
+def _shared(context, *arguments):
+    """The one of this process; its models and samples are made once for all parts that come here."""
+    key = repr((context.settings, arguments))
+    if key not in _here:
+        _here[key] = Setting(context, *arguments)
+    return _here[key]
 
 
 class Setting:
-    """Samples, networks and detectors; what takes long is kept as a part or a model of the run.
+    """Samples, networks and detectors; what takes long is cached as a part or a model of the run.
+
+    Pickled, it is its arguments: a process that works on several parts has one for all of them.
 
     Args:
         networks: Paths of the classifier, of the other one that attacks are transferred from, and of the depth network.
         learned: How many of the training scenes, in order, the depth network and the classifiers have seen.
-        number, few: Real pairs, and as many forged ones, that are attacked, and that the strongest attack is tried on.
+        number, few: Real pairs, and as many forged ones, that are attacked, and that the worst case is tried on.
         epsilon: Size of the attacks; None is the one of `SIZES` under which the plain network fares most like the paper's, on
             held-out pairs.
         epochs: Of a branch, and of the tuning of the other network.
     """
 
     def __init__(self, context, networks, learned, number, few, epsilon, steps, epochs):
+        self._arguments = context, networks, learned, number, few, epsilon, steps, epochs
         self.context, self.networks, self.learned = context, networks, learned
         self.number, self.few, self.steps = number, min(few, number), steps
         self.branch_epochs, self.tuning_epochs = epochs
-        self.held = {}
+        self._made = {}
         self.tried = {} if epsilon else context.part("sizes of attacks, on held-out pairs", self.by_size)
         self.epsilon = epsilon or _as_in_the_paper(self.tried)
+
+    def __reduce__(self):
+        return _shared, self._arguments
 
     def by_size(self):
         """What the plain network makes of held-out pairs under type I attacks of some sizes."""
@@ -53,7 +62,7 @@ class Setting:
         x, y = held_out.x[rows], held_out.y[rows]
         for size in SIZES:
             x_adv = self.gradient(epsilon=size)(self.as_attacked(self.network("classifier")), x, y, mask=MASK).x_adv
-            found[str(size)] = rates(self.network("classifier"), _whole(x_adv), y)
+            found[str(size)] = measure.rates(self.network("classifier"), _whole(x_adv), y)
         return found
 
     def network(self, name):
@@ -62,9 +71,9 @@ class Setting:
         return self._once(name, lambda: keras.models.load_model(self.networks[name], compile=False))
 
     def _once(self, name, make):
-        if name not in self.held:
-            self.held[name] = make()
-        return self.held[name]
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
 
     @functools.cached_property
     def pairs(self):
@@ -106,7 +115,7 @@ class Setting:
 
     @property
     def first(self):
-        """Rows of the samples attacked that the strongest attack is tried on: the first ones of each label."""
+        """Rows of the samples attacked that the worst case is tried on: the first ones of each label."""
         return np.concatenate([np.flatnonzero(self.attacked[1] == label)[: self.few] for label in (1, 0)])
 
     def gradient(self, **options):
@@ -123,7 +132,8 @@ class Setting:
         return self._once(id(model), lambda: (on_files(model), model))[0]
 
     def crafted(self, name, attack, model, x, y, regardless=False):
-        return _whole(crafted(self.context, name, attack, self.as_attacked(model), x, y, mask=MASK, regardless=regardless).x_adv)
+        model, mask = self.as_attacked(model), np.array(MASK)
+        return _whole(self.context.adversarial(name, attack, model, x, y, mask=mask, regardless=regardless).x_adv)
 
     def system(self, name, network="classifier"):
         """The plain network, or one with a detector that was fitted on type I attacks of that network."""
@@ -179,14 +189,15 @@ class Setting:
         return tuned
 
     def far(self, system, count=30):
-        """Some forged pairs under the strongest attack, so many times the size of the others, and their labels."""
+        """Some forged pairs in the worst case, so many times the size of the others, and their labels."""
         x, y = self.attacked
         rows = np.flatnonzero(y == 0)[:count]
-        search = self._strongest(system, FAR * self.epsilon)
-        return self.crafted(f"far, {system}", search, self.system(system), x[rows], y[rows]), y[rows]
+        x, y = x[rows], y[rows]
+        search = self._worst_case(system, x, y, FAR * self.epsilon)
+        return self.crafted(f"far, {system}", search, self.system(system), x, y), y
 
     def under(self, attack, system):
-        """What an attack makes of the samples, the strongest of the first ones alone.
+        """What an attack makes of the samples, the worst case of the first ones alone.
 
         Type I knows the plain network, type II the system.
         """
@@ -208,32 +219,25 @@ class Setting:
         if attack in sources:
             search, source = sources[attack]()
             return self.crafted(attack, search, source, x, y, regardless=True)
-        if attack == STRONGEST:
-            return self.crafted(f"{attack}, {system}", self._strongest(system), self.system(system), x[self.first], y[self.first])
+        if attack == WORST_CASE:
+            x, y = x[self.first], y[self.first]
+            return self.crafted(f"{attack}, {system}", self._worst_case(system, x, y), self.system(system), x, y)
         return self.crafted(f"{attack}, {system}", self._paper(system), self.system(system), x, y)
 
     def _paper(self, system):
-        """Gradient descent on classifier and detector; through a smooth stand-in where these are codes."""
+        """Gradient descent on classifier and detector; through a differentiable surrogate where these are codes."""
         from tfdefense.attacks import Evade, Through
 
         search = self.gradient(objective=Evade(), starts="sample", early_stop=True)
         return search if system == "branch" else Through(search)
 
-    def _strongest(self, system, epsilon=None):
-        from tfdefense.attacks import Evade, LogSumExp, Margin, OrthogonalPGD, Strongest, Through
-
-        epsilon, options = epsilon or self.epsilon, {"starts": "all", "early_stop": True}
-        if system == "plain":
-            return self.gradient(epsilon=epsilon, objective=Margin(), **options)
-        search, joined = (self.gradient(epsilon=epsilon, objective=one, **options) for one in (Evade(), LogSumExp()))
-        turns = OrthogonalPGD(epsilon, steps=self.steps, starts="all")
-        if system != "branch":
-            search, joined, turns = Through(search), *(Through(one, straight_through=True) for one in (joined, turns))
-        return Strongest([turns, joined, search], until_success=True)
+    def _worst_case(self, system, x, y, epsilon=None):
+        suite, model = suites.get(SUITE), self.as_attacked(self.system(system))
+        return suite.worst_case(suite.situation(model, (x, y), "linf", epsilon or self.epsilon, steps=self.steps))
 
     @property
-    def harmless(self):
-        """Real test pairs after changes that nobody would call an attack, by name."""
+    def benign(self):
+        """Real test pairs under benign perturbations, by name."""
         from tfdefense.data import scenes
         from tfdefense.metrics import harmless
 
@@ -258,44 +262,5 @@ def _whole(x):
 
 def _as_in_the_paper(tried):
     """The size under which the plain network is wrong about as often as the paper's, of both labels together."""
-    from evaluation.papers.sceneproof.numbers import rate
-
     known = sum(rate("type I", "plain", name) for name in ("F->T", "T->F"))
     return float(min(tried, key=lambda size: abs(tried[size]["F->T"] + tried[size]["T->F"] - known)))
-
-
-def rates(model, x, y):
-    """The paper's rates, what is rejected of each label in all, how often the classifier alone is right, and the labels."""
-    import tfdefense as td
-
-    outcomes = td.evaluate(model, x, y)
-    real, forged = y == 1, y == 0
-    shares = {
-        "F->T": outcomes.label[forged] == 1,
-        "T->F": outcomes.label[real] == 0,
-        "T->T rejected": (outcomes.label[real] == -1) & (outcomes.guess[real] == 1),
-        "T rejected": outcomes.label[real] == -1,
-        "F rejected": outcomes.label[forged] == -1,
-        "right before rejection": outcomes.guess == y,
-    }
-    return {name: float(share.mean()) if len(share) else None for name, share in shares.items()} | {
-        "label": outcomes.label.tolist()
-    }
-
-
-def flags(setting, x, y):
-    """Tables 2 and 3: how often the classifier is right, and how often detectors A and B take samples for adversarial; and C."""
-    import tfdefense as td
-
-    a, b, c = (td.evaluate(setting.system(name), x, y) for name in ("Det A", "Det B", "Det C"))
-    either, true = a.rejected | b.rejected, a.guess == 1
-    return {
-        "right": float((a.guess == y).mean()),
-        "B": float(b.rejected.mean()),
-        "A": float(a.rejected.mean()),
-        "A and B": float((a.rejected & b.rejected).mean()),
-        "A or B": float(either.mean()),
-        "A or B, of those taken for true": float(either[true].mean()) if true.any() else None,
-        "C": float(c.rejected.mean()),
-        "taken for true": int(true.sum()),
-    }
