@@ -75,7 +75,7 @@ def test_stopped_attack_goes_on_with_what_is_missing(classifier, samples, tmp_pa
 
 
 def test_attacks_made_of_attacks_keep_theirs(defended, samples, tmp_path):
-    ours = A.Strongest([A.Transfer(A.FGSM(0.1)), A.PGD(0.1, steps=2, starts="sample")], until_success=True)
+    ours = A.WorstCase([A.Transfer(A.FGSM(0.1)), A.PGD(0.1, steps=2, starts="sample")], until_success=True)
     found = [ours(defended, *samples, batch_size=50, cache=tmp_path).x_adv for _ in range(2)]
     np.testing.assert_array_equal(*found)
     np.testing.assert_array_equal(found[0], ours(defended, *samples, batch_size=50).x_adv)
