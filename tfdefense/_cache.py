@@ -110,10 +110,16 @@ def _settings(model):
 
 
 def imported(packages=PACKAGES):
-    """The modules of the project that this process has loaded: each file, from the root, with the hash of its code.
+    """The modules of the project that this process has loaded, and those behind the entries that it has read: each file, from
+    the root, with the hash of its code.
 
     A module counts as it was when it was first seen here: a long run may outlive an edit.
     """
+    behind = {file: code for file, code in _behind.items() if file.split("/")[0] in packages}
+    return dict(sorted((_loaded(packages) | behind).items()))
+
+
+def _loaded(packages):
     found = {}
     for name, module in list(sys.modules.items()):
         # Others may load themselves when asked.
@@ -125,7 +131,7 @@ def imported(packages=PACKAGES):
             if name not in _at_first or _at_first[name][0] is not spec:
                 _at_first[name] = spec, _on_disk(file)
             found[file] = _at_first[name][1]
-    return dict(sorted(found.items()))
+    return found
 
 
 def fingerprint(packages=PACKAGES):
@@ -154,7 +160,7 @@ def _of_code(path, mtime, size):
 
 def changed(code):
     """The files of a record that `imported` gave whose code is another now, or gone."""
-    loaded = imported()
+    loaded = _loaded(PACKAGES)
     return [file for file in code if not code[file] or code[file] != (loaded.get(file) or _on_disk(file))]
 
 
@@ -183,7 +189,7 @@ def entry(path, write, read=Path):
         record.unlink(missing_ok=True)
         imported()
         write_file(path, write)
-        write_text(record, json.dumps(imported() | _behind, indent=1))
+        write_text(record, json.dumps(imported(), indent=1))
         return read(path)
 
 
