@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 LOADED = """
 import json, os, signal, sys, time, traceback
 import keras, tensorflow
-import training.cache, training.loop, training.strategy
+import training.train, training.loop, training.strategy
 
 for line in sys.stdin:
     job = json.loads(line)

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 import tfdefense as td
 from tests.reliability import malformed_data, malforming
-from tfdefense import cli, kept
+from tfdefense import _cache, cli
 from tfdefense._untrusted import read_arrays, read_image
 from tfdefense.cli._app import guarded
 from tfdefense.cli._inputs import load_model
@@ -184,22 +184,22 @@ def test_largest_number_is_no_rejection():
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"hello" * 100])
-def test_damaged_kept_batch_is_made_again_and_said(tmp_path, content):
+def test_damaged_cached_batch_is_made_again_and_said(tmp_path, content):
     def make(number):
         return {"x": np.full(3, number)}
 
-    kept.parts(tmp_path, make, 3)
+    _cache.batches(tmp_path, make, 3)
     (tmp_path / "000001.npz").write_bytes(content)
-    with pytest.warns(UserWarning, match="000001.npz.*This kept batch is made again"):
-        found = kept.parts(tmp_path, make, 3)
+    with pytest.warns(UserWarning, match="000001.npz.*This cached batch is made again"):
+        found = _cache.batches(tmp_path, make, 3)
     assert [part["x"].tolist() for part in found] == [[0] * 3, [1] * 3, [2] * 3]
-    kept.parts(tmp_path, lambda number: pytest.fail("mended already"), 3)
+    _cache.batches(tmp_path, lambda number: pytest.fail("mended already"), 3)
 
 
-def test_kept_batch_with_other_arrays_is_made_again(tmp_path):
+def test_cached_batch_with_other_arrays_is_made_again(tmp_path):
     np.savez(tmp_path / "000000.npz", z=np.zeros(3))
     with pytest.warns(UserWarning, match="must hold the arrays x"):
-        (found,) = kept.parts(tmp_path, lambda number: {"x": np.ones(3)}, 1, names=["x"])
+        (found,) = _cache.batches(tmp_path, lambda number: {"x": np.ones(3)}, 1, names=["x"])
     assert found["x"].tolist() == [1, 1, 1]
 
 

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 import tfdefense as td
-from tfdefense import cli, kept, plots
+from tfdefense import _cache, cli, plots
 
 resource = pytest.importorskip("resource", reason="Windows limits no file sizes")
 
@@ -39,7 +39,7 @@ def zoo(path):
 
 WRITERS = {
     "picture.png": lambda path: plots.matrix(np.eye(3), ["a", "b", "c"], ["a", "b", "c"], path),
-    "000000.npz": lambda path: kept.parts(path.parent, lambda number: {"x": np.zeros(5000)}, 1),
+    "000000.npz": lambda path: _cache.batches(path.parent, lambda number: {"x": np.zeros(5000)}, 1),
     "trained.keras": adversarial,
     "zoo.keras": zoo,
 }
@@ -53,7 +53,7 @@ def test_interrupted_write_leaves_the_old_file(name, tmp_path):
     with files_of_at_most(2000), pytest.raises(OSError):
         WRITERS[name](path)
     assert path.read_bytes() == b"old" if old else not path.exists()
-    assert [each for each in os.listdir(tmp_path) if each not in (name, "000000.lock")] == []
+    assert [each for each in os.listdir(tmp_path) if each not in (name, "000000.npz.lock")] == []
     WRITERS[name](path)
     assert path.stat().st_size > 2000
 

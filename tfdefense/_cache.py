@@ -23,8 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("tfdefense", "models", "training", "evaluation")
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _default = contextvars.ContextVar("default", default=None)
-_at_first = {}  # file: the module's spec, and its hash when it was first seen
-_read = {}  # file: its hash, of the code behind the entries that this process has read
+_at_first = {}  # name of a module: its spec, which changes when it is loaded again, and its hash when it was first seen
+_behind = {}  # file: its hash, of the code behind the entries that this process has read
 
 
 def directory(*parts):
@@ -78,7 +78,7 @@ def _add(digest, value):
             _add(digest, getattr(value, field.name))
     elif isinstance(value, dict):
         digest.update(f"{len(value)} by name".encode())
-        for pair in sorted(value.items()):
+        for pair in sorted(value.items(), key=repr):
             _add(digest, pair)
     elif isinstance(value, list | tuple):
         digest.update(f"{len(value)} in a row".encode())
@@ -100,19 +100,26 @@ def _settings(model):
     except (TypeError, ValueError, NotImplementedError) as error:
         raise ValueError(
             f"What is cached is named by its content, and a layer of '{model.name}' does not tell its settings. Give it a "
-            f"`get_config`, or leave the cache out. {str(error).splitlines()[0]}"
+            f"`get_config`, or leave the cache out. {' '.join(str(error).split())[:200]}"
         ) from None
-    return json.dumps([settings["class_name"], settings["config"] | {"name": None}], sort_keys=True)
+    told = {key: settings[key] for key in ("module", "class_name", "registered_name")}
+    return json.dumps(told | {"config": settings["config"] | {"name": None}}, sort_keys=True)
 
 
 # The code behind an entry
 
 
 def imported(packages=PACKAGES):
-    """The modules of the project that this process has loaded: each file, from the root, with the hash of its code.
+    """The modules of the project that this process has loaded, and those behind the entries that it has read: each file, from
+    the root, with the hash of its code.
 
     A module counts as it was when it was first seen here: a long run may outlive an edit.
     """
+    behind = {file: code for file, code in _behind.items() if file.split("/")[0] in packages}
+    return dict(sorted((_loaded(packages) | behind).items()))
+
+
+def _loaded(packages):
     found = {}
     for name, module in list(sys.modules.items()):
         # Others may load themselves when asked.
@@ -120,11 +127,11 @@ def imported(packages=PACKAGES):
             continue
         path = Path(module.__file__).resolve()
         if path.is_relative_to(ROOT) and path.relative_to(ROOT).parts[0] in packages:
-            file, spec = path.relative_to(ROOT).as_posix(), module.__spec__
-            if file not in _at_first or _at_first[file][0] is not spec:
-                _at_first[file] = spec, _on_disk(file)
-            found[file] = _at_first[file][1]
-    return dict(sorted(found.items()))
+            file, spec = path.relative_to(ROOT).as_posix(), vars(module).get("__spec__")
+            if name not in _at_first or _at_first[name][0] is not spec:
+                _at_first[name] = spec, _on_disk(file)
+            found[file] = _at_first[name][1]
+    return found
 
 
 def fingerprint(packages=PACKAGES):
@@ -152,8 +159,8 @@ def _of_code(path, mtime, size):
 
 
 def changed(code):
-    """Files of a record that `imported` gave whose code is another now, or gone."""
-    loaded = imported()
+    """The files of a record that `imported` gave whose code is another now, or gone."""
+    loaded = _loaded(PACKAGES)
     return [file for file in code if not code[file] or code[file] != (loaded.get(file) or _on_disk(file))]
 
 
@@ -170,19 +177,19 @@ def entry(path, write, read=Path):
     record = path.with_name(f"{path.name}.code.json")
     with lock(path):
         code = _recorded(record)
-        if path.exists() and _is_of_today(code):
+        if path.exists() and code and not changed(code):
             try:
                 found = read(path)
             except ValueError as error:
                 warnings.warn(f"{error} {path} is made again.", UserWarning, stacklevel=2)
             else:
-                _read.update(code)
+                _behind.update(code)
                 return found
         # First: whoever is killed in between leaves a file without a record, which counts for nothing.
         record.unlink(missing_ok=True)
         imported()
         write_file(path, write)
-        write_text(record, json.dumps(_read | imported(), indent=1))
+        write_text(record, json.dumps(imported(), indent=1))
         return read(path)
 
 
@@ -192,10 +199,6 @@ def _recorded(record):
     except (OSError, ValueError):
         return {}
     return code if isinstance(code, dict) else {}
-
-
-def _is_of_today(code):
-    return bool(code) and not changed(code)
 
 
 # The batches of a long call

@@ -120,7 +120,7 @@ def aware(model, images, settings):
 
 
 def _run(model, images, kept, attack):
-    return lambda: attack(model, images.x, images.y, bounds=images.bounds, kept=kept)
+    return lambda: attack(model, images.x, images.y, bounds=images.bounds, cache=kept)
 
 
 def _starts(model, images, settings):
@@ -165,7 +165,7 @@ def curves(model, images, settings, points):
 
 def _bounded(make, bounds, kept):
     def factory(size, seed):
-        return functools.partial(make(size, seed), bounds=bounds, kept=kept)
+        return functools.partial(make(size, seed), bounds=bounds, cache=kept)
 
     return factory
 

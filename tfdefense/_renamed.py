@@ -13,9 +13,8 @@ def renamed_keywords(**new):
             for old in new.keys() & options.keys():
                 if new[old] in options:
                     raise TypeError(f"`{old}` is the old name of `{new[old]}`. Received both. Leave `{old}` out.")
-                warnings.warn(
-                    f"`{old}` is now called `{new[old]}`, and goes with the next version.", DeprecationWarning, stacklevel=2
-                )
+                note = f"`{old}` is now called `{new[old]}`; the next version no longer knows the old name."
+                warnings.warn(note, DeprecationWarning, stacklevel=2)
                 options[new[old]] = options.pop(old)
             return function(*args, **options)
 
@@ -30,7 +29,7 @@ def renamed_options(arguments, tell, **new):
     for argument in arguments:
         name, equals, value = argument.partition("=")
         if name.startswith("--") and name[2:] in new:
-            tell(f"warning: {name} is now called --{new[name[2:]]}, and goes with the next version.")
+            tell(f"warning: {name} is now called --{new[name[2:]]}; the next version no longer knows the old name.")
             argument = f"--{new[name[2:]]}{equals}{value}"
         found.append(argument)
     return found

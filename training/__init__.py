@@ -9,10 +9,10 @@ RECIPE`, where there is a GPU and no TensorFlow; the weights are read by every b
 
 
 def run(recipe, **settings):
-    """The trained model of a recipe; see `training.cache.train` for the settings, `strategy` and `fresh` among them."""
+    """The trained model of a recipe; see `training.train.train` for the settings, `strategy` and `fresh` among them."""
     import keras
 
     import tfdefense.layers  # noqa: F401 - models may end in one of them
-    from training.cache import train
+    from training.train import train
 
     return keras.models.load_model(train(recipe, **settings) / "model.keras", compile=False)

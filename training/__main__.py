@@ -38,8 +38,8 @@ def command(
     data_dir: Annotated[Path | None, typer.Option(help="Where data sets are; else $TFDEFENSE_DATA.")] = None,
     output: Annotated[Path | None, typer.Option(help="Also copy the model to this .keras file.")] = None,
 ):
-    """Train a network, or find it in the cache ($TFDEFENSE_CACHE, else ~/.cache/tfdefense). Interrupted runs resume."""
-    from training.cache import train
+    """Train a network, or find it in the cache ($TFDEFENSE_CACHE, else the user's own). Interrupted runs resume."""
+    from training.train import train
 
     settings = {
         "dataset": dataset,

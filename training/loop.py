@@ -9,8 +9,9 @@ import numpy as np
 
 import tfdefense
 from tfdefense import data
+from tfdefense._cache import content
 from training.batches import ShuffledBatches, WholeBatches
-from training.keep import Board, Checkpoints, fingerprint, same_data
+from training.checkpoints import Board, Checkpoints, same_data
 from training.tasks import branch
 from training.tasks.no_class import extended
 from training.tasks.pairs import prepared
@@ -166,7 +167,7 @@ def fit(recipe, work, *, place, trained, data_dir=None, callbacks=(), verbose=2)
     own, classes = len(x), int(train.y.max()) + 1 if recipe.task == "classes" else None
     if recipe.dustbin:
         x, y = extended(recipe, x, y, classes, work, trained=trained, data_dir=data_dir)
-    found = {"train": fingerprint(x, y), "test": fingerprint(test.x, test.y)}
+    found = {"train": content(x, y), "test": content(test.x, test.y)}
     same_data(work, found)
     watched = branch.classifier(recipe, trained) if recipe.watched else None
     # A detector is to take harmless changes for clean, and draws its own.

@@ -144,9 +144,11 @@ def test_base_start_is_the_base_models_adversarial_example(rejecting, samples):
 def test_what_was_found_on_the_base_is_not_searched_for_again(rejecting, classifier, samples, monkeypatch):
     import keras
 
-    from tfdefense.attacks import remembered
+    from tfdefense._cache import Recent
+    from tfdefense.attacks import starts
 
-    monkeypatch.setattr(remembered, "_found", {})
+    recent = Recent(2**28)
+    monkeypatch.setattr(starts, "_FOUND", recent)
     (x, y), searched = samples, []
     original = A.PGD.perturb
     monkeypatch.setattr(A.PGD, "perturb", lambda self, batch, start: searched.append(len(batch.x)) or original(self, batch, start))
@@ -163,11 +165,11 @@ def test_what_was_found_on_the_base_is_not_searched_for_again(rejecting, classif
     source.layers[-1].set_weights([-weight for weight in source.layers[-1].get_weights()])
     other = A.Of(source).points(A.PGD(0.2, steps=5), _batch(rejecting, x, y))
     assert searched[-1] == 60 and np.abs(other - both).max() > 0.1, "a network of other weights is another"
-    monkeypatch.setattr(remembered, "ROOM", 100 * x[0].nbytes)
+    recent.room = 100 * x[0].nbytes
     A.Of(source).points(A.PGD(0.2, steps=5), _batch(rejecting, x, y))
-    assert len(remembered._found) == 100 and searched[-2:] == [60, 60]
+    assert len(recent.arrays) == 100 and searched[-2:] == [60, 60]
     searched.clear()
-    remembered._found.clear()
+    recent.arrays.clear()
     for defense in (td.ThresholdDefense("confidence"), td.ThresholdDefense("confidence"), td.AdversaryDetector("conv", width=2)):
         defended = defense.attach(source)
         td.calibrate(defended, x, max_rejected=0.05)
@@ -275,7 +277,7 @@ ONLY = [
 def test_samples_attacked_alone_fare_as_among_all(attack, rejecting, samples, tmp_path):
     x, y = samples
     chosen = np.arange(len(x)) % 3 == 1
-    every, some = attack(rejecting, x, y), attack(rejecting, x, y, only=chosen, batch_size=16, kept=tmp_path)
+    every, some = attack(rejecting, x, y), attack(rejecting, x, y, only=chosen, batch_size=16, cache=tmp_path)
     assert every.success[chosen].any() and not np.array_equal(every.x_adv[chosen], x[chosen])
     # Fewer samples at once end a few float32 roundings apart.
     np.testing.assert_allclose(some.x_adv[chosen], every.x_adv[chosen], atol=2e-3)

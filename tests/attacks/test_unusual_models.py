@@ -141,8 +141,8 @@ def test_a_layer_that_does_not_tell_its_settings_is_no_hindrance(classifier, few
     defended = td.ThresholdDefense().attach(copy_of(classifier, before=[Silent(lambda x: x + 0.0)]))
     td.calibrate(defended, x, max_rejected=0.05)
     assert A.PGD(0.2, steps=5)(defended, x, y).success.any()
-    with pytest.raises(ValueError, match="does not tell its settings. Give it a `get_config`, or leave the directory out"):
-        A.PGD(0.2, steps=2)(defended, x, y, kept=tmp_path)
+    with pytest.raises(ValueError, match="does not tell its settings. Give it a `get_config`, or leave the cache out. Object"):
+        A.PGD(0.2, steps=2)(defended, x, y, cache=tmp_path)
 
 
 def test_softmax_inside_a_layer_with_lora_or_quantized_is_not_taken_off_wrongly(few):
@@ -181,14 +181,16 @@ def test_starts_see_every_class_of_samples_that_come_in_order(classifier, digits
 
 
 def test_what_is_remembered_of_a_search_among_others_is_of_those_others(classifier, held_out, monkeypatch):
-    from tfdefense.attacks import remembered
+    from tfdefense._cache import Recent
+    from tfdefense.attacks import starts
 
     def batch(count):
         x, y = held_out.x[:count], held_out.y[:count].astype("int32")
         view = td.view.View.of(classifier)
         return A.base.Batch(view, x, y, None, False, (1.0, 1.0), (x, y), np.arange(count))
 
-    monkeypatch.setattr(remembered, "_found", {})
+    recent = Recent(2**28)
+    monkeypatch.setattr(starts, "_FOUND", recent)
     attack, start, few = A.HopSkipJump(queries=300), A.Of(classifier), np.arange(4)
     among = start.points(attack, batch(200).rows(few))
     alone = start.points(attack, batch(4))
@@ -196,7 +198,7 @@ def test_what_is_remembered_of_a_search_among_others_is_of_those_others(classifi
     np.testing.assert_array_equal(start.points(attack, batch(200).rows(few)), among)
     # Of a search that looks at one sample at a time it does not matter.
     assert start.points(A.FGSM(0.1), batch(200).rows(few)).shape == start.points(A.FGSM(0.1), batch(4)).shape
-    assert len(remembered._found) == 3 * len(few)
+    assert len(recent.arrays) == 3 * len(few)
 
 
 def test_small_arguments_mean_what_they_say(classifier, few):

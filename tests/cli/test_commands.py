@@ -110,8 +110,8 @@ def test_attack_writes_samples_that_load_reads_back(files, held_out, tmp_path):
     assert picture.read_bytes()[1:4] == b"PNG"
 
 
-def test_attack_goes_on_from_what_is_kept(files, tmp_path, monkeypatch):
-    arguments = ["--data", "digits", "--epsilon", 0.2, "--steps", 2, "--samples", 20, "--keep", tmp_path / "kept"]
+def test_attack_goes_on_from_the_cache(files, tmp_path, monkeypatch):
+    arguments = ["--data", "digits", "--epsilon", 0.2, "--steps", 2, "--samples", 20, "--cache", tmp_path / "cache"]
     first = run("attack", files / "plain.keras", *arguments).stdout
     monkeypatch.setattr(td.attacks.PGD, "perturb", lambda *_: pytest.fail("attacked again"))
     assert run("attack", files / "plain.keras", *arguments).stdout == first

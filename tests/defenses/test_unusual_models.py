@@ -165,7 +165,7 @@ def test_channels_that_come_first_are_told():
 
 
 def test_what_is_kept_has_a_name_of_its_own():
-    from tfdefense.kept import content
+    from tfdefense._cache import content
 
     assert content((0.0, 11.0)) != content((0.01, 1.0)) and content(1, 23) != content(12, 3)
 

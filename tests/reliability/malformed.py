@@ -5,7 +5,7 @@ import json
 import shutil
 
 from tests.reliability.malformed_data import of_folder, of_notmnist, of_npz, of_scene, of_tfds
-from tests.reliability.malformed_models import ZOO, of_card, of_kept, of_keras, of_saved_model
+from tests.reliability.malformed_models import ZOO, of_cached, of_card, of_keras, of_saved_model
 from tests.reliability.malforming import RNG, X, Y, as_file, npz
 
 
@@ -58,7 +58,12 @@ def artifacts(base):
     """(kind, what is wrong, what writes it), always the same ones in the same order."""
     keras = of_keras()
     kinds = {"npz": of_npz(), "keras": keras, "command's keras": keras, "folder": of_folder(), "scene": of_scene()}
-    kinds |= {"tfds": of_tfds(base / "tfds" / "mnist" / "3.0.1"), "notmnist": of_notmnist(), "card": of_card(), "kept": of_kept()}
+    kinds |= {
+        "tfds": of_tfds(base / "tfds" / "mnist" / "3.0.1"),
+        "notmnist": of_notmnist(),
+        "card": of_card(),
+        "cached": of_cached(),
+    }
     kinds["SavedModel"] = of_saved_model(base / "saved")
     return [(kind, wrong, write) for kind, some in kinds.items() for wrong, write in some.items()]
 

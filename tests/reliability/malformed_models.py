@@ -1,4 +1,4 @@
-"""Malformed models, cards and kept batches: what is wrong with each, and what writes it into an empty folder."""
+"""Malformed models, cards and cached batches: what is wrong with each, and what writes it into an empty folder."""
 
 import json
 import shutil
@@ -94,7 +94,7 @@ def of_card():
     return as_file("some.model.json", found) | {"pipe": no_files("some.model.json")["pipe"]}
 
 
-def of_kept():
+def of_cached():
     whole = npz(x=np.arange(4.0))
     found = (
         NO_ARCHIVE | cuts(whole, 5) | {"other names": npz(z=np.arange(4)), "nothing": zipped({}), "objects": npz(x=np.array([{}]))}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfdefense import data, kept, zoo
+from tfdefense import _cache, data, zoo
 from tfdefense.cli._inputs import load_model
 from tfdefense.data.camera import read_pair
 
@@ -27,14 +27,14 @@ def _saved_model(path):
     return [variable.numpy() for variable in load_model(path / "saved").weights]
 
 
-def _kept(path):
-    """What `kept` gives in place of a damaged part: the part made again, with a warning that names the file."""
+def _cached(path):
+    """What `_cache` gives in place of a damaged batch: the batch made again, with a warning that names the file."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        (part,) = kept.parts(path, lambda number: {"x": np.arange(4.0)}, 1, names=["x"])
+        (batch,) = _cache.batches(path, lambda number: {"x": np.arange(4.0)}, 1, names=["x"])
     if told:
         raise ValueError(str(told[0].message))
-    return list(part.values())
+    return list(batch.values())
 
 
 def _images(images):
@@ -51,7 +51,7 @@ READ = {
     "SavedModel": _saved_model,
     "scene": lambda path: read_pair(path / "image.png", path / "depth.png"),
     "card": lambda path: [np.array(str(zoo.card("some.model", cards=path)))],
-    "kept": _kept,
+    "cached": _cached,
 }
 
 

@@ -116,13 +116,13 @@ def keras_ring():
 
 def test_a_report_that_was_stopped_goes_on(samples, tmp_path, monkeypatch):
     model = keras_ring()
-    first = td.report(model, samples, **SMALL, kept=tmp_path)
+    first = td.report(model, samples, **SMALL, cache=tmp_path)
 
     def never(*arguments):
         raise AssertionError("attacked again")
 
     monkeypatch.setattr(td.attacks.base.Attack, "_attack", never)
-    second = td.report(model, samples, **SMALL, kept=tmp_path)
+    second = td.report(model, samples, **SMALL, cache=tmp_path)
     assert second.content["attacks"] == first.content["attacks"] and second.verdict == first.verdict
 
 

@@ -12,9 +12,9 @@ import pytest
 from tfdefense import data
 from training import recipe as recipes
 from training.batches import ShuffledBatches, varied
-from training.cache import train
 from training.recipe import Recipe
 from training.tasks import no_class as parts
+from training.train import train
 
 ROOT = Path(__file__).parents[2]
 LETTERS = {"set": "letters8", "limit": 300}

@@ -10,9 +10,9 @@ import pytest
 from tfdefense.data import scenes
 from tfdefense.data.rendering import render_scene
 from training import recipe as recipes
-from training.cache import train
 from training.recipe import Recipe
 from training.tasks import pairs as tasks
+from training.train import train
 
 
 @pytest.fixture(scope="module")

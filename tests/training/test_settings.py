@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from training import recipe as recipes
 from training.__main__ import command
-from training.cache import train
+from training.train import train
 
 
 def test_another_model_is_trained_with_its_own_options_on_images_of_any_shape(tmp_path):

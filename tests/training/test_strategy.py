@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from training.cache import train
 from training.strategy import choose
+from training.train import train
 
 TWO_DEVICES = """
 import shutil, tempfile
@@ -23,7 +23,7 @@ import keras, numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import tfdefense as td
-from training.cache import train
+from training.train import train
 
 devices = set()
 look = td.view.View.forward
@@ -82,7 +82,7 @@ SMALL = {"train_samples": 128, "model_options": {"dropout": 0.3}}
 WORKER = """
 import os, signal
 import keras
-from training.cache import train
+from training.train import train
 
 class Die(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
@@ -129,7 +129,7 @@ def test_killed_worker_that_is_started_again_ends_where_an_unbroken_run_does(chi
 
 TRAINING = """
 import keras
-from training.cache import train
+from training.train import train
 
 class Tell(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):

@@ -14,8 +14,8 @@ import pytest
 import tfdefense.layers
 import training
 from training import recipe as recipes
-from training.cache import train
 from training.recipe import Recipe
+from training.train import train
 
 ROOT = Path(__file__).parents[2]
 
@@ -374,7 +374,7 @@ ON_JAX = """
 import sys
 import numpy as np
 from tfdefense import data
-from training.cache import train
+from training.train import train
 import keras, training
 
 settings = {"loss": "reverse_cross_entropy", "dustbin": [{"set": "letters8", "limit": 64}]}

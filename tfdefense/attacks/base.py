@@ -9,13 +9,14 @@ import numpy as np
 import tensorflow as tf
 
 from tfdefense import __version__
+from tfdefense._cache import batches, is_watched, place
 from tfdefense._progress import bar
+from tfdefense._renamed import renamed_keywords
 from tfdefense._validation import check_labels, check_number
 from tfdefense.attacks.arguments import check, check_mask, check_only
 from tfdefense.attacks.norms import NORMS
 from tfdefense.attacks.objectives import CrossEntropy, Evade, Objective
 from tfdefense.attacks.starts import resolve
-from tfdefense.kept import parts, place, watched
 from tfdefense.view import View
 
 
@@ -202,6 +203,7 @@ class Attack:
 
         return perturb
 
+    @renamed_keywords(kept="cache")
     def __call__(
         self,
         model,
@@ -215,7 +217,7 @@ class Attack:
         bounds=None,
         batch_size=128,
         progress=False,
-        kept=None,
+        cache=None,
     ):
         """Attacks samples.
 
@@ -233,7 +235,7 @@ class Attack:
             bounds: Lowest and highest pixel value, `(-np.inf, np.inf)` for none. A defended model knows its own; otherwise (0, 1).
             batch_size: Samples at once.
             progress: Whether to show a bar with an estimate of the time left.
-            kept: A directory for finished batches: a call that was stopped goes on, and several processes share one. Needs a
+            cache: A directory for finished batches: a call that was stopped goes on, and several processes share one. Needs a
                 Keras model, whose weights can be compared.
 
         Returns:
@@ -257,9 +259,9 @@ class Attack:
             return {field.name: getattr(part, field.name) for field in _ARRAYS}
 
         told = (view.model, view.bounds, self, x, y, target is not None, targets, free, rows, regardless, batch_size, __version__)
-        kept = place(kept, *told)
-        show = bar(len(rows), batch_size) if progress or watched() else None
-        found = parts(kept, attacked, -(-len(rows) // batch_size), show, [field.name for field in _ARRAYS])
+        folder = place(cache, *told)
+        show = bar(len(rows), batch_size) if progress or is_watched() else None
+        found = batches(folder, attacked, -(-len(rows) // batch_size), show, [field.name for field in _ARRAYS])
         if only is not None:
             found.append(_left_alone(whole.rows(~only), batch_size))
         order = np.argsort(np.concatenate([rows, np.flatnonzero(~only)])) if only is not None else rows
@@ -354,7 +356,7 @@ def _warn_of_zeros(attack, result):
             "them. This is how masked gradients show: it says nothing for the defense. Try another objective (`Margin()`), "
             "`starts='all'`, or a transfer attack.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

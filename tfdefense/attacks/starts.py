@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tfdefense._cache import Recent, content
 from tfdefense._validation import range_of
-from tfdefense.attacks.remembered import from_samples
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,31 @@ class Of:
             # What `OrthogonalPGD` does with a second gradient makes no difference where there is none.
             plain |= {"form": "selective"}
         plain = {name: value for name, value in plain.items() if name in own}
-        return from_samples(dataclasses.replace(attack, **plain), there)
+        return _from_samples(dataclasses.replace(attack, **plain), there)
+
+
+# Of undefended models: one search after the other begins there, and would search for it anew.
+_FOUND = Recent(room=2**28)
+
+
+def _from_samples(attack, batch):
+    """What `attack.perturb` finds from the clean samples of a batch, searched for those alone that are new.
+
+    The same samples under the same attack on the same weights are found again, whatever else is in their batch.
+    """
+    aim, free = batch.aim.numpy(), batch.free
+    try:
+        others = batch.pool if attack.looks_at_others else None
+        whole = content(batch.view.model, batch.view.bounds, attack, batch.target is None, others)
+    except ValueError:
+        # A function does not tell its weights, and not every layer its settings.
+        return attack.perturb(batch, batch.x).x
+    names = [
+        content(whole, batch.x[i], int(aim[i]), int(batch.number[i]), None if free is None else free[i])
+        for i in range(len(batch.x))
+    ]
+    found = _FOUND.find(names, lambda new: attack.perturb(batch.rows(new), batch.x[new]).x)
+    return np.stack(found) if found else batch.x
 
 
 # Those first that get furthest on models that reject: in a ball, whoever is taken from one start is spared the next.

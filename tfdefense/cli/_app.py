@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from tfdefense import __version__
+from tfdefense._renamed import renamed_options
 from tfdefense.cli._attacks import ATTACKS
 from tfdefense.cli._console import one_line, tell
 
@@ -92,7 +93,8 @@ def _show_warning(message, category, filename, lineno, file=None, line=None):
 def main():
     """The `tfdefense` program: what is wrong with the command line itself is one line too."""
     try:
-        code = app(standalone_mode=False, prog_name="tfdefense")
+        arguments = renamed_options(sys.argv[1:], tell, keep="cache")
+        code = app(arguments, standalone_mode=False, prog_name="tfdefense")
     except typer.BadParameter.__base__ as error:
         path = getattr(error.ctx, "command_path", "tfdefense")
         tell(f"error: {one_line(error.format_message())} See: {path} --help")

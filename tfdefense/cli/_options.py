@@ -24,7 +24,7 @@ Norm = Annotated[str | None, typer.Option(help="Norm of the ball: linf, l2 or l1
 Source = Annotated[
     str | None, typer.Option(metavar="MODEL", help="The undefended model, where it can't be reached inside MODEL (a SavedModel).")
 ]
-Keep = Annotated[
+Cache = Annotated[
     str | None,
     typer.Option(
         metavar="DIRECTORY", help="Keep finished batches there: a run that was stopped goes on, several at once share the work."

@@ -18,7 +18,7 @@ from tfdefense.cli._attacks import (
 )
 from tfdefense.cli._console import out, outcome_table
 from tfdefense.cli._inputs import load_data, load_model
-from tfdefense.cli._options import Bounds, Classes, Data, DataDir, Download, Keep, Model, Norm, Seed, Source, Split, writable
+from tfdefense.cli._options import Bounds, Cache, Classes, Data, DataDir, Download, Model, Norm, Seed, Source, Split, writable
 
 
 @command("tfdefense attack model.keras --data mnist --attack pgd --epsilon 0.2 --starts all --output adv.npz")
@@ -61,7 +61,7 @@ def attack(
     seed: Seed = 0,
     output: Annotated[str | None, typer.Option(metavar="NPZ", help="Where to write the adversarial samples.")] = None,
     picture: Annotated[str | None, typer.Option(metavar="PNG", help="Where to draw some of them.")] = None,
-    keep: Keep = None,
+    cache: Cache = None,
     data_dir: DataDir = None,
     download: Download = False,
 ):
@@ -85,7 +85,7 @@ def attack(
     crafting = through_surrogate(build_attack(attack, **chosen), through)
     crafting = td.attacks.Transfer(crafting, source) if unaware else crafting
     clean = td.evaluate(loaded, images.x, images.y)
-    options = {"bounds": bounds, "batch_size": batch_size, "progress": sys.stdout.isatty(), "kept": keep}
+    options = {"bounds": bounds, "batch_size": batch_size, "progress": sys.stdout.isatty(), "cache": cache}
     result = crafting(loaded, images.x, images.y, goal, **options)
     # Not the attack's own labels: the model is asked again.
     attacked = td.evaluate(loaded, result, images.y)

@@ -10,11 +10,11 @@ from tfdefense.cli._console import out, outcome_table
 from tfdefense.cli._inputs import load_data, load_model
 from tfdefense.cli._options import (
     Bounds,
+    Cache,
     Classes,
     Data,
     DataDir,
     Download,
-    Keep,
     Model,
     Norm,
     Seed,
@@ -61,7 +61,7 @@ def evaluate(
         str | None, typer.Option(help="Sizes of the curve, such as 0,0.05,0.1,0.2; by default up to twice epsilon.")
     ] = None,
     json: Annotated[str | None, typer.Option(metavar="JSON", help="Where to write the numbers.")] = None,
-    keep: Keep = None,
+    cache: Cache = None,
     data_dir: DataDir = None,
     download: Download = False,
 ):
@@ -77,7 +77,7 @@ def evaluate(
             raise ValueError(f"--{name} belongs to {home}.")
     if report is not None:
         settings = {"samples": samples, "steps": steps, "linf": linf_sizes, "l2": l2_sizes}
-        options = {"bounds": bounds, "split": split, "seed": seed, "data_dir": data_dir, "download": download, "kept": keep}
+        options = {"bounds": bounds, "split": split, "seed": seed, "data_dir": data_dir, "download": download, "cache": cache}
         options |= {"quick": quick, "classes": class_list(classes)}
         options["max_rejected"] = 0.05 if max_rejected is None else max_rejected
         _write_report(model, data, report, source, settings, **options)
@@ -90,7 +90,7 @@ def evaluate(
     images = load_data(loaded, data, split, samples, bounds, classes, seed=seed, data_dir=data_dir, download=download)
     bounds = images.bounds
     epsilon = (bounds[1] - bounds[0]) / 10 if epsilon is None else epsilon
-    settings = _judge.Settings(epsilon, norm, steps, seed, source, keep)
+    settings = _judge.Settings(epsilon, norm, steps, seed, source, cache)
     points = _judge.sizes(sizes, epsilon) if curve or sizes else None
 
     rows = _judge.rows(loaded, images, settings)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tfdefense._files import write_text
+from tfdefense._renamed import renamed_keywords
 
 __all__ = ["Report", "report"]
 
@@ -46,6 +47,7 @@ class Report:
         return directory / "index.html"
 
 
+@renamed_keywords(kept="cache")
 def report(
     model,
     data,
@@ -65,7 +67,7 @@ def report(
     progress=False,
     name=None,
     suite="standard-1",
-    kept=None,
+    cache=None,
     **settings,
 ):
     """Evaluates a model by the fixed protocol: harmless changes, foreign images, oblivious, adaptive and black-box attacks, and
@@ -89,7 +91,7 @@ def report(
         progress: Whether to show how far it is.
         name: Of the model, for the page.
         suite: The attacks: a suite of `td.attacks.suites`, or its name.
-        kept: A directory for finished batches of the attacks: a report that was stopped goes on, and several processes share one.
+        cache: A directory for finished batches of the attacks: a report that was stopped goes on, and several processes share one.
         settings: `samples`, `steps`, `restarts`, sizes `linf` and `l2` in units of the range of the pixels, and other fields
             of `td.reporting.plan.Plan`.
 
@@ -138,7 +140,7 @@ def report(
         max_rejected=max_rejected,
         seed=seed,
         suite=suite,
-        kept=kept,
+        kept=cache,
     )
     times = []
     with estimate(progress) as begin:

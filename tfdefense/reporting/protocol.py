@@ -184,7 +184,7 @@ class Protocol:
             with warnings.catch_warnings():
                 # Counted, and told by a check.
                 warnings.filterwarnings("ignore", message=".*gradient was all zeros")
-                return attack(model or self.view, self.x, self.y, only=only, kept=self.directory, **options)
+                return attack(model or self.view, self.x, self.y, only=only, cache=self.directory, **options)
         except NoGradient as error:
             self.findings["left_out"].append(entry | {"reason": str(error)})
             return None

@@ -207,7 +207,7 @@ def twins(model, attack, x, y, *, bounds=None, batch_size=128, cache=None, progr
         raise ValueError(
             f"`cache` needs a Keras model, whose weights can be compared. Received {type(model).__name__}. Leave it out."
         )
-    options = {"bounds": bounds, "batch_size": batch_size, "kept": cache, "progress": progress}
+    options = {"bounds": bounds, "batch_size": batch_size, "cache": cache, "progress": progress}
     x_adv = attack(model, x, y, regardless=True, **options).x_adv
     clean = check(model, x, y, bounds)[1]
     moved = (x_adv != clean).reshape(len(clean), -1).any(1)

@@ -1,7 +1,6 @@
 """What a run keeps while it goes on: each file appears whole or not at all, so that no kill can spoil one."""
 
 import csv
-import hashlib
 import json
 import platform
 import shutil
@@ -89,16 +88,6 @@ class Board(keras.callbacks.Callback):
             for name, value in (logs or {}).items():
                 tf.summary.write(f"epoch_{name}", tf.constant(float(value)), step=epoch, metadata=about)
         self.writer.flush()
-
-
-def fingerprint(*arrays):
-    """Changes with the content of the arrays."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        array = np.ascontiguousarray(array)
-        digest.update(f"{array.dtype} {array.shape}".encode())
-        digest.update(array.data)
-    return digest.hexdigest()[:16]
 
 
 def same_data(work, found):

@@ -1,4 +1,7 @@
-"""Trained once: a result is kept under its recipe and the content of its settings, and appears whole or not at all."""
+"""Trained once: a result is kept under its recipe and the content of its settings, and appears whole or not at all.
+
+It stays where other code changes, the library's included: training takes hours, and its results tell the commit.
+"""
 
 import contextlib
 import dataclasses
@@ -10,26 +13,9 @@ import sys
 import uuid
 from pathlib import Path
 
+from tfdefense._cache import directory, lock
 from tfdefense._files import write_folder
 from training.recipe import find
-
-
-def directory():
-    """`$TFDEFENSE_CACHE`, or the user's own cache."""
-    return Path(os.environ.get("TFDEFENSE_CACHE") or Path.home() / ".cache" / "tfdefense") / "training"
-
-
-@contextlib.contextmanager
-def _alone(path):
-    """Two runs of one recipe would write into the same backup: the second waits, and then finds the result."""
-    try:
-        import fcntl
-    except ImportError:  # Windows has no flock; there the user must not start the same recipe twice at once
-        yield
-        return
-    with open(path, "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def train(
@@ -62,7 +48,7 @@ def train(
         logs for TensorBoard, and `config.json`: settings, versions, fingerprints of the data, numbers.
     """
     recipe = find(name).changed(**settings)
-    root = Path(cache) if cache else directory()
+    root = Path(cache) if cache else directory("training")
     done = root / f"{name}-{recipe.key()}"
     root.mkdir(parents=True, exist_ok=True)
     if (done / "config.json").exists() and not fresh:
@@ -70,8 +56,8 @@ def train(
     from training.strategy import choose
 
     place = choose(strategy, report, recipe.batch_size)
-    lock = _alone(root / f"{done.name}.lock") if place.chief else contextlib.nullcontext()
-    with lock:
+    # Two runs of one recipe would write into the same backup: the second waits, and then finds the result.
+    with lock(done) if place.chief else contextlib.nullcontext():
         if fresh and place.chief:
             _forget(done)
             _forget(root / f"{done.name}.partial")
@@ -97,7 +83,7 @@ def _train(name, recipe, done, place, report, **options):
     print(f"{verb} {name}: {recipe.epochs} epochs of {recipe.dataset} into {done}", file=report, flush=True)
     work.mkdir(exist_ok=True)
 
-    from training.keep import started
+    from training.checkpoints import started
     from training.loop import fit
 
     starts = started(work) if place.chief else []

@@ -1,0 +1,65 @@
+"""Old names go on working for one version, and say what is new."""
+
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+import tfdefense as td
+from tfdefense import cli
+from tfdefense._renamed import renamed_keywords, renamed_options
+
+
+@renamed_keywords(old="new", former="latter")
+def function(first, new=None, *, latter=None):
+    """What it does."""
+    return first, new, latter
+
+
+def test_old_keyword_works_and_names_the_new_one():
+    with pytest.warns(DeprecationWarning, match="`old` is now called `new`") as told:
+        assert function(1, old=2) == (1, 2, None)
+    assert told[0].filename == __file__, "it is told to whoever calls"
+    with pytest.warns(DeprecationWarning, match="`former` is now called `latter`"):
+        assert function(1, 2, former=3) == (1, 2, 3)
+    assert function.__doc__ == "What it does."
+
+
+def test_new_keyword_is_passed_on_without_a_word():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert function(1, new=2, latter=3) == (1, 2, 3)
+
+
+def test_both_names_at_once_are_refused():
+    with pytest.raises(TypeError, match="`old` is the old name of `new`"):
+        function(1, new=2, old=3)
+
+
+def test_batches_of_attacks_and_reports_were_kept_and_are_cached(classifier, held_out, tmp_path):
+    x, y = held_out.x[:4], held_out.y[:4]
+    with pytest.warns(DeprecationWarning, match="`kept` is now called `cache`"):
+        found = td.attacks.Transfer(td.attacks.FGSM(0.1), classifier)(classifier, x, y, kept=tmp_path)
+    assert len(list(tmp_path.glob("*/000000.npz"))) == 1
+    np.testing.assert_array_equal(td.attacks.FGSM(0.1)(classifier, x, y, regardless=True, cache=tmp_path).x_adv, found.x_adv)
+    assert len(list(tmp_path.glob("*/*.npz"))) == 1
+    with pytest.warns(DeprecationWarning, match="`kept`"), pytest.raises(ValueError, match="classes"):
+        td.report(classifier, (x, y), classes=["one"], kept=tmp_path)
+
+
+def test_old_option_works_and_names_the_new_one(monkeypatch, capsys):
+    told = []
+    assert renamed_options(["--old", "x", "--old=y", "--older", "old"], told.append, old="new") == [
+        "--new",
+        "x",
+        "--new=y",
+        "--older",
+        "old",
+    ]
+    assert len(told) == 2 and "--old is now called --new" in told[0]
+    monkeypatch.setattr(sys, "argv", ["tfdefense", "attack", "none.keras", "--data", "digits", "--keep", "here"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    lines = capsys.readouterr().err.splitlines()
+    assert "--keep is now called --cache" in lines[0] and "none.keras" in lines[-1] and "No such option" not in lines[-1]
