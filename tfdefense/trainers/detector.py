@@ -12,7 +12,7 @@ from tfdefense.attacks.arguments import check
 from tfdefense.contract import base_model, bounds_of, defend
 from tfdefense.graph import walk
 from tfdefense.layers import DetectorBranch
-from tfdefense.metrics.controls import harmless as changed_harmlessly
+from tfdefense.metrics.benign import harmless as changed_harmlessly
 from tfdefense.trainers.adversarial import AdversarialTraining, pick
 
 

@@ -204,14 +204,14 @@ def _code():
 
     root, content = Path(td.__file__).parent, []
     used = (
-        "detection",
-        "adversarial",
-        "decisions",
+        "trainers/detector",
+        "trainers/adversarial",
+        "view",
         "calibration",
         "contract",
         "graph",
         "layers/detector_branch",
-        "metrics/controls",
+        "metrics/benign",
     )
     attacks = ("base", "deepfool", "dynamic", "gradients", "norms", "objectives", "projected", "starts")
     files = [root / f"{name}.py" for name in (*used, *(f"attacks/{name}" for name in attacks))]
