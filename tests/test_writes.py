@@ -22,9 +22,9 @@ WITH_MODE = {"open", "fdopen", "ZipFile", "TarFile", "File"}
 # File and beginning of the call: why it may.
 ALLOWED = {
     ("tfdefense/_files.py", "os."): "the place itself",
-    ("tfdefense/_quiet.py", "open(os.devnull"): "nothing is kept",
+    ("tfdefense/_progress.py", "open(os.devnull"): "nothing is kept",
     ("tfdefense/kept.py", "open(path.with_suffix('.lock')"): "an empty file, to be locked",
-    ("tfdefense/defended_model.py", "save(filepath)"): "Keras's own, of other formats or where it is told to ask first",
+    ("tfdefense/contract.py", "save(filepath)"): "Keras's own, of other formats or where it is told to ask first",
     ("tfdefense/export.py", "model.save(path)"): "of a defended model, whose `save` is whole",
     ("training/cache.py", "open(path, 'w')"): "an empty file, to be locked",
     ("training/cache.py", "os.replace(path, gone)"): "on its way to being removed",

@@ -213,7 +213,8 @@ def _code():
         "layers/detector_branch",
         "metrics/benign",
     )
-    attacks = ("base", "deepfool", "dynamic", "gradients", "norms", "objectives", "projected", "starts")
+    searches = ("searches/deepfool", "searches/dynamic", "searches/projected")
+    attacks = ("base", "gradients", "norms", "objectives", "starts", *searches)
     files = [root / f"{name}.py" for name in (*used, *(f"attacks/{name}" for name in attacks))]
     for file in (Path(__file__), *files):
         tree = ast.parse(file.read_text())
