@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from tfdefense import metrics, plots
+from tfdefense.plots import drawings
 
 FLAT = metrics.SecurityCurve([0, 1, 2], [[1, 0.5, 0]], [[0, 0, 0]], [[0, 0.5, 1]])
 RAGGED = metrics.SecurityCurve([0, 2, 4], [[1, 0.8, 0.2], [1, 0.4, 0]], [[0, 0.3, 0.1], [0, 0.1, 0]], [[0, 0.2, 0.8], [0, 0.6, 1]])
@@ -188,7 +189,7 @@ def test_examples_refuse_what_they_cannot_draw():
 
 @pytest.mark.parametrize("largest, factor", [(0, 1), (1, 1), (0.6, 1), (0.5, 2), (0.2, 5), (0.11, 5), (0.1, 10), (0.03, 20)])
 def test_magnification_is_round_and_clips_nothing(largest, factor):
-    assert plots._round_factor(largest) == factor
+    assert drawings.round_factor(largest) == factor
 
 
 @pytest.mark.parametrize("draw", [plots.security_curve, plots.outcome_bars, plots.roc, plots.distortion])

@@ -22,13 +22,12 @@ WITH_MODE = {"open", "fdopen", "ZipFile", "TarFile", "File"}
 # File and beginning of the call: why it may.
 ALLOWED = {
     ("tfdefense/_files.py", "os."): "the place itself",
-    ("tfdefense/_quiet.py", "open(os.devnull"): "nothing is kept",
+    ("tfdefense/_progress.py", "open(os.devnull"): "nothing is kept",
     ("tfdefense/defended_model.py", "save(filepath)"): "Keras's own, of other formats or where it is told to ask first",
     ("tfdefense/export.py", "model.save(path)"): "of a defended model, whose `save` is whole",
     ("training/train.py", "os.replace(path, gone)"): "on its way to being removed",
     ("training/checkpoints.py", "tf.summary.create_file_writer"): "a log, to which TensorFlow adds lines",
-    ("evaluation/workers.py", "open(path.with_name(f'{path.name}.lock')"): "an empty file, to be locked",
-    ("evaluation/speed_worker.py", "os.fdopen(os.dup(1)"): "standard output",
+    ("evaluation/benchmarks/speed/worker.py", "os.fdopen(os.dup(1)"): "standard output",
     ("tfdefense/data/scenes.py", "Image.fromarray(np.ascontiguousarray(plane)).save(file"): "in memory",
     ("tfdefense/reporting/material.py", "picture.save(buffer"): "in memory",
     ("tfdefense/reporting/__init__.py", "found.save(path)"): "Report.save, which writes its files through write_text",

@@ -16,7 +16,6 @@ _SUBMODULES = {
     "conformal",
     "contract",
     "data",
-    "defended_model",
     "defenses",
     "export",
     "layers",
@@ -48,7 +47,7 @@ _NAMES = {
     "SafetyNet": "defenses",
     "ThresholdDefense": "defenses",
     "report": "reporting",
-    "smoothed": "surrogate",
+    "smoothed": "attacks.surrogate",
     "twins": "trainers",
     "evaluate": "metrics",
     "graft_dustbin": "defenses",
@@ -60,7 +59,9 @@ _RENAMED = {
     "adversarial": "trainers.adversarial",
     "decisions": "view",
     "defended": "contract",
+    "defended_model": "contract",
     "detection": "trainers.detector",
+    "surrogate": "attacks.surrogate",
 }
 
 __all__ = sorted(_SUBMODULES | set(_NAMES))
@@ -93,7 +94,7 @@ class _AfterKeras:
 
     @staticmethod
     def register():
-        for name in ("layers", "defended_model"):
+        for name in ("layers", "contract"):
             importlib.import_module(f"tfdefense.{name}")
 
     def find_spec(self, name, path=None, target=None):

@@ -104,7 +104,7 @@ def aware(model, images, settings):
     """Attacks that know of the defense, by name. None of them is the strongest on every defense, so all are run."""
     import keras
 
-    from tfdefense.surrogate import can_be_smoothed, has_steps
+    from tfdefense.attacks.surrogate import can_be_smoothed, has_steps
 
     settings = dataclasses.replace(settings, starts=_starts(model, images, settings))
     found = {name: make(settings) for name, make in SEARCHES.items()}

@@ -7,12 +7,12 @@ import keras
 import numpy as np
 
 from tfdefense import conformal
-from tfdefense._batches import samples_at_once
-from tfdefense._constant import check_varies
 from tfdefense._progress import batches
 from tfdefense._validation import check_labels, check_same_length, check_shape, is_bounded, pairs, samples
 from tfdefense.contract import base_model, bounds_of, check_sound, nodes_of, reject_node, unready
 from tfdefense.layers import AdaptableLayer, Threshold
+from tfdefense.layers.reject import RESOLUTION
+from tfdefense.view import samples_at_once
 
 
 def check_images(defended, x):
@@ -248,3 +248,17 @@ def _joined(defended, nodes, values, free):
         return keras.ops.convert_to_numpy(joined) > 0
 
     return decide
+
+
+def check_varies(name, statistic):
+    """Refuses a detector whose score is the same for all calibration samples: no threshold makes it tell anything apart."""
+    finite = statistic[np.isfinite(statistic)]
+    if len(finite) < 2:
+        return
+    low, high = float(finite.min()), float(finite.max())
+    if high - low <= RESOLUTION * max(1.0, abs(low), abs(high)):
+        raise ValueError(
+            f"The detector score of layer '{name}' is {high:.6g} for all {len(finite)} calibration samples, so no threshold tells "
+            "anything apart. Check that the network is trained and the defense adapted to it; then watch another layer, or, for a "
+            "density, give another `sigma`."
+        )

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 from tfdefense._files import write_file, write_folder
-from tfdefense._quiet import quiet
+from tfdefense._progress import quiet
 
 FORMATS = ("keras", "saved_model", "onnx", "litert")
 _SUFFIXES = {".keras": "keras", ".onnx": "onnx", ".tflite": "litert"}
@@ -45,7 +45,7 @@ def export(model, path, format=None):
 
 def keras(model, path):
     """Writes a `.keras` file, which can be trained, attacked and calibrated again: `td.load(path)`."""
-    from tfdefense.defended_model import DefendedModel
+    from tfdefense.contract import DefendedModel
 
     path = _prepared(model, path, "keras")
     if path.suffix != ".keras":

@@ -1,5 +1,6 @@
 """Looking inside a user's Keras model without changing it: inner layers, and the logits behind a softmax."""
 
+import contextlib
 import inspect
 import math
 import warnings
@@ -355,3 +356,35 @@ def _linear_twin(dense, activation):
     twin.bias = dense.bias
     twin.built = True
     return twin
+
+
+@contextlib.contextmanager
+def unnoted(model):
+    """Takes back what the calls inside note on the layers of `model`: a base would hold each defense ever attached to it.
+
+    Keras lists on every operation the calls that use its outputs, and reads that list nowhere: saving, cloning and running go
+    from a call back to its inputs.
+    """
+    known = {id(operation): operation for operation in _operations(model)}
+    before = [(operation, len(operation._inbound_nodes), len(operation._outbound_nodes)) for operation in known.values()]
+    try:
+        yield
+    finally:
+        again = []
+        for operation, calls, uses in before:
+            del operation._outbound_nodes[uses:]
+            again += [tensor for node in operation._inbound_nodes[calls:] for tensor in node.arguments.keras_tensors]
+        # Where the layers were called again, as in the copy of a graph, they hold what these calls came from, such as its input.
+        for operation, _ in behind(again):
+            if id(operation) not in known:
+                operation._outbound_nodes.clear()
+
+
+def _operations(model):
+    """All operations of a model, those of submodels too; none of one that is subclassed, or not built."""
+    if not (getattr(model, "built", False) and getattr(model, "outputs", None)):
+        return
+    for operation in {id(operation): operation for operation, _ in walk(model)}.values():
+        yield operation
+        if isinstance(operation, keras.Model):
+            yield from _operations(operation)

@@ -7,6 +7,10 @@ import numpy as np
 
 from tfdefense._validation import as_array, check_shape, checked_bounds, is_bounded, middle, samples
 
+# Bytes of activations that a batch may take, and samples that it has at most.
+ROOM = 2**28
+MOST = 256
+
 
 @dataclass(frozen=True)
 class Decisions:
@@ -28,8 +32,6 @@ def decide(model, x, *, batch_size=None):
         x: Samples, any values: what a defended model does not accept it rejects.
         batch_size: Samples at once; None takes as many as keep the activations of a Keras model within 256 MiB, at most 256.
     """
-    from tfdefense._batches import samples_at_once
-
     view = View.of(model)
     x = view.check_shape(samples(x)).astype("float32", copy=False)
     batch_size = batch_size or samples_at_once(view.model, x)
@@ -109,8 +111,7 @@ class View:
         """Attacks on softmax outputs stall where they saturate: use the logits behind them where they can be reached."""
         import keras
 
-        from tfdefense._nodes import unnoted
-        from tfdefense.graph import SeveralLabels, expose
+        from tfdefense.graph import SeveralLabels, expose, unnoted
 
         try:
             with unnoted(model):
@@ -336,3 +337,31 @@ def _kept_view(model, key, build):
     if key not in kept or kept[key][0] != identities:
         kept[key] = identities, build()
     return kept[key][1]
+
+
+def samples_at_once(model, x):
+    """As many samples as keep all activations of a model within `ROOM`, at least one and at most `MOST`.
+
+    All of them, as a model that is called holds each until its last. `MOST` where a model can't be looked into.
+    """
+    return max(1, min(MOST, ROOM // max(1, _bytes_a_sample(model, x.shape[1:]))))
+
+
+def _bytes_a_sample(model, shape):
+    """Activations as float32. An open dimension is taken for the largest of the input, which it seldom passes."""
+    if not getattr(model, "outputs", None):
+        return 0
+    import keras
+
+    from tfdefense.graph import walk
+
+    total = 0
+    for operation, node in walk(model):
+        for tensor in node.output_tensors:
+            size = 4
+            for length in tensor.shape[1:]:
+                size *= max(shape) if length is None else length
+            total += size
+        if isinstance(operation, keras.Model):
+            total += _bytes_a_sample(operation, shape)
+    return total

@@ -12,7 +12,7 @@ import time
 import numpy as np
 
 from tfdefense._files import write_file, write_text
-from tfdefense._quiet import quiet
+from tfdefense._progress import quiet
 
 DATASETS = ("digits",)
 OUTPUT = "demo-output"

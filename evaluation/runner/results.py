@@ -10,8 +10,7 @@ from pathlib import Path
 
 from evaluation.runner.rows import Results
 from tfdefense import _cache
-from tfdefense._files import write_text
-from tfdefense._json import plain
+from tfdefense._files import plain, write_text
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "evaluation" / "results"

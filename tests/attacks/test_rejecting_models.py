@@ -230,7 +230,7 @@ def test_strongest_keeps_the_best_of_each_sample(defended, samples):
 def test_orthogonal_steps_do_not_touch_the_other_term():
     import tensorflow as tf
 
-    from tfdefense.attacks.orthogonal import _without
+    from tfdefense.attacks.searches.orthogonal import _without
 
     rng = np.random.default_rng(0)
     chosen, kept = (tf.constant(rng.normal(size=(5, 4, 4, 1)).astype("float32")) for _ in range(2))

@@ -103,9 +103,7 @@ def test_labels_in_a_column_are_labels():
     np.testing.assert_array_equal(*found)
     with pytest.raises(ValueError, match="`x` and `y` must have equal lengths. Received x: 120, y: 119"):
         td.adapt(defended, X, Y[1:])
-    with pytest.raises(
-        ValueError, match=r"one class number a sample: .*Received shape \(120, 3\). For one-hot labels pass `y.argmax"
-    ):
+    with pytest.raises(ValueError, match=r"one class a sample: .*Received shape \(120, 3\). For one-hot labels pass `y.argmax"):
         td.adapt(defended, X, np.eye(3)[Y])
 
 

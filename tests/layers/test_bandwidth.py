@@ -2,8 +2,9 @@ import keras
 import numpy as np
 import pytest
 
-from tfdefense.layers import KernelDensity, bandwidth
-from tfdefense.layers.bandwidth import likeliest_sigma
+from tfdefense.layers import KernelDensity
+from tfdefense.layers.scores import bandwidth
+from tfdefense.layers.scores.bandwidth import likeliest_sigma
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from tfdefense.layers import kernel_density
+from tfdefense.layers.scores import kernel_density
 
 # Each layer as it is after `adapt`, where it has one, on the same samples; also compiled, as `fit` does it.
 CODE = """
@@ -16,7 +16,7 @@ import json
 import keras, numpy as np
 from keras import ops
 from tfdefense import layers, losses
-from tfdefense.layers import kernel_density
+from tfdefense.layers.scores import kernel_density
 
 kernel_density.BLOCK = 64
 rng = np.random.default_rng(0)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tfdefense.layers import KernelDensity
-from tfdefense.layers import kernel_density as module
+from tfdefense.layers.scores import kernel_density as module
 
 CLASSES, WIDTH = 5, 6
 pytestmark = pytest.mark.filterwarnings("ignore:.* training points, an equal share:UserWarning")
@@ -259,7 +259,7 @@ def test_other_mistakes_are_named(data):
 _GROWTH = """
 import resource
 import numpy as np, tensorflow as tf
-from tfdefense.layers import kernel_density
+from tfdefense.layers.scores import kernel_density
 rng = np.random.default_rng(0)
 features, labels = rng.normal(size=(60_000, 64)).astype("float32"), rng.integers(0, 10, 60_000)
 probes, scores = tf.constant(features[:1000] + 0.1), tf.one_hot(labels[:1000], 10)

@@ -3,6 +3,7 @@
 import json
 
 import keras
+import pytest
 import typer
 from typer.testing import CliRunner
 
@@ -33,3 +34,20 @@ def test_missing_data_end_the_command_with_one_sentence(tmp_path):
     app.command()(command)
     done = CliRunner().invoke(app, ["mnist_carlini", "--data-dir", str(tmp_path)], env=found)
     assert done.exit_code == 2 and "`mnist` was not found" in done.stderr and isinstance(done.exception, SystemExit)
+
+
+def test_depth_is_for_residual_networks():
+    deeper = recipes.find("mnist_resnet_ce").changed(depth=20)
+    assert deeper.model_options == {"input_shape": (28, 28, 1), "depth": 20}
+    assert recipes.find("mnist_resnet_ce").changed(depth=None) == recipes.find("mnist_resnet_ce")
+    with pytest.raises(ValueError, match="`depth` is a setting of residual networks. Received 20"):
+        recipes.find("digits").changed(depth=20)
+
+
+def test_learning_rate_and_optimizer_replace_the_recipes_own():
+    recipe = recipes.find("mnist_resnet_ce")
+    assert recipe.changed(learning_rate=0.5).optimizer_options == {"learning_rate": 0.5, "weight_decay": 0.02}
+    other = recipe.changed(optimizer="SGD", learning_rate=0.1)
+    assert (other.optimizer, other.optimizer_options) == ("SGD", {"learning_rate": 0.1}), "AdamW's settings are not SGD's"
+    with pytest.raises(ValueError, match="`learning_rate` must be above 0. Received 0"):
+        recipe.changed(learning_rate=0)

@@ -215,14 +215,6 @@ def test_pairs_of_recipes_differ_in_the_loss_alone():
         assert {key for key in one if one[key] != other[key]} == {"loss"}
 
 
-def test_depth_is_for_residual_networks():
-    deeper = recipes.find("mnist_resnet_ce").changed(depth=20)
-    assert deeper.model_options == {"input_shape": (28, 28, 1), "depth": 20}
-    assert recipes.find("mnist_resnet_ce").changed(depth=None) == recipes.find("mnist_resnet_ce")
-    with pytest.raises(ValueError, match="`depth` is a setting of residual networks. Received 20"):
-        recipes.find("digits").changed(depth=20)
-
-
 def test_reverse_recipe_gives_ordinary_logits(tmp_path):
     done = train("digits", cache=tmp_path, verbose=0, loss="reverse_cross_entropy", epochs=6)
     from tfdefense import data
@@ -258,15 +250,6 @@ def test_learning_rate_rises_and_falls_to_zero():
     schedule = Fall(0.1, steps=100, warmup=10)
     assert [float(schedule(step)) for step in (4, 50, 100, 500)] == pytest.approx([0.04980, 0.05, 0, 0], abs=1e-4)
     assert float(Fall(**schedule.get_config())(7)) == float(schedule(7))
-
-
-def test_learning_rate_and_optimizer_replace_the_recipes_own():
-    recipe = recipes.find("mnist_resnet_ce")
-    assert recipe.changed(learning_rate=0.5).optimizer_options == {"learning_rate": 0.5, "weight_decay": 0.02}
-    other = recipe.changed(optimizer="SGD", learning_rate=0.1)
-    assert (other.optimizer, other.optimizer_options) == ("SGD", {"learning_rate": 0.1}), "AdamW's settings are not SGD's"
-    with pytest.raises(ValueError, match="`learning_rate` must be above 0. Received 0"):
-        recipe.changed(learning_rate=0)
 
 
 @pytest.mark.parametrize(

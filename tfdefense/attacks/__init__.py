@@ -2,16 +2,16 @@
 
 from tfdefense.attacks import suites
 from tfdefense.attacks.base import Attack, AttackResult, Found
-from tfdefense.attacks.carlini_wagner import CarliniWagner
 from tfdefense.attacks.combine import Transfer, WorstCase, WorstCaseResult
-from tfdefense.attacks.deepfool import DeepFool
-from tfdefense.attacks.dynamic import DynamicAdversary
-from tfdefense.attacks.hop_skip_jump import HopSkipJump
-from tfdefense.attacks.jsma import JSMA
 from tfdefense.attacks.objectives import CrossEntropy, Evade, LogSumExp, Margin, MaximumConfidence, Objective, Penalty
-from tfdefense.attacks.orthogonal import OrthogonalPGD
-from tfdefense.attacks.projected import BIM, FGSM, ILCM, PGD
-from tfdefense.attacks.square import Square
+from tfdefense.attacks.searches.carlini_wagner import CarliniWagner
+from tfdefense.attacks.searches.deepfool import DeepFool
+from tfdefense.attacks.searches.dynamic import DynamicAdversary
+from tfdefense.attacks.searches.hop_skip_jump import HopSkipJump
+from tfdefense.attacks.searches.jsma import JSMA
+from tfdefense.attacks.searches.orthogonal import OrthogonalPGD
+from tfdefense.attacks.searches.projected import BIM, FGSM, ILCM, PGD
+from tfdefense.attacks.searches.square import Square
 from tfdefense.attacks.starts import Interpolated, Of, Random, Sample
 from tfdefense.attacks.through import Through
 

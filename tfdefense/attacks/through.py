@@ -116,7 +116,7 @@ class _Through(View):
     judged_elsewhere = True
 
     def __init__(self, real, straight_through):
-        from tfdefense.surrogate import smoothed
+        from tfdefense.attacks.surrogate import smoothed
 
         if not real.is_keras:
             raise ValueError(
@@ -132,7 +132,7 @@ class _Through(View):
         return scores, suspicion, self.real.forward(x)[2]
 
     def anneal(self, slope, widen):
-        from tfdefense.surrogate import anneal
+        from tfdefense.attacks.surrogate import anneal
 
         anneal(self.model, slope, widen)
 

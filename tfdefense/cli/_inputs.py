@@ -3,10 +3,9 @@
 import os
 from pathlib import Path
 
-from tfdefense._formats import check_format
-from tfdefense._quiet import quiet
+from tfdefense._progress import quiet
 from tfdefense._suggest import did_you_mean
-from tfdefense._untrusted import check_file, check_keras_file, check_saved_model, readable
+from tfdefense._untrusted import check_file, check_format, check_keras_file, check_saved_model, readable
 from tfdefense.cli._options import class_list
 
 
@@ -73,7 +72,7 @@ def load_keras(path, what):
 
 def load_data(model, name, split, samples, bounds, classes, *, seed=0, data_dir=None, download=False):
     """Images by name or path, with their values moved into the bounds of a model and their classes numbered as its are."""
-    from tfdefense._data_for import load_for
+    from tfdefense.data.for_model import load_for
 
     options = {"limit": samples, "seed": seed, "data_dir": data_dir, "download": download}
     bounds = bounds_for(model, bounds)

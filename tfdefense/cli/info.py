@@ -30,8 +30,7 @@ def describe(path):
 
 
 def _keras_facts(model):
-    from tfdefense._validation import is_bounded
-    from tfdefense.class_names import listed
+    from tfdefense._validation import is_bounded, listed
     from tfdefense.contract import base_model, bounds_of, class_names, is_defended, unready
     from tfdefense.graph import as_functional
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tfdefense.class_names import listed, numbered
+from tfdefense._validation import listed, numbered
 
 
 # eq=False: comparing arrays field by field has no single truth value.

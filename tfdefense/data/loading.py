@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tfdefense._suggest import did_you_mean
-from tfdefense.class_names import are_numbers, checked_names
+from tfdefense._validation import are_numbers, checked_names
 from tfdefense.data import embedded, own, prepared
 from tfdefense.data.images import Images, balanced_order
 

@@ -1,12 +1,12 @@
 """Defenses: each attaches layers to a classifier that is already there."""
 
-from tfdefense.defenses.base import AllOf, AnyOf, Defense
+from tfdefense.defenses.adversary_detector import AdversaryDetector
+from tfdefense.defenses.defense import AllOf, AnyOf, Defense
 from tfdefense.defenses.density import DensityDefense, capping_error
-from tfdefense.defenses.detector import AdversaryDetector
 from tfdefense.defenses.grafting import graft_dustbin
 from tfdefense.defenses.rejection import DeepNeuralRejection, NeuralRejection, compress
 from tfdefense.defenses.safetynet import SafetyNet
-from tfdefense.defenses.scores import OutDistribution, ThresholdDefense
+from tfdefense.defenses.threshold import OutDistribution, ThresholdDefense
 
 __all__ = [
     "AdversaryDetector",

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 
 from tfdefense.calibration import run_batches
-from tfdefense.defenses.base import Defense
+from tfdefense.defenses.defense import Defense
 from tfdefense.graph import before_last_dense
 from tfdefense.layers import KernelDensity
 

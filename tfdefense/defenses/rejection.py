@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from tfdefense.calibration import calibrate, forget_compiled, run_batches
-from tfdefense.defenses.base import Defense
+from tfdefense.defenses.defense import Defense
 from tfdefense.layers import RBFSVM, BestScore
 
 

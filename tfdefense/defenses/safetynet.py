@@ -1,6 +1,6 @@
 """SafetyNet: discrete codes of late layers, and machines that know those of adversarial samples (rows S1 to S3)."""
 
-from tfdefense.defenses.base import Defense
+from tfdefense.defenses.defense import Defense
 from tfdefense.layers import AdversaryMachine, Join, MatchedMachines, QuantizedReLU, Threshold
 
 

@@ -4,14 +4,13 @@ from tfdefense.layers.adaptable import AdaptableLayer
 from tfdefense.layers.adversary_machine import AdversaryMachine
 from tfdefense.layers.binary_scores import BinaryScores
 from tfdefense.layers.detector_branch import DetectorBranch
-from tfdefense.layers.kernel_density import KernelDensity
 from tfdefense.layers.matched_machines import MatchedMachines
 from tfdefense.layers.quantized_relu import QuantizedReLU
 from tfdefense.layers.rbf_svm import RBFSVM
 from tfdefense.layers.reject import Join, Reject, Threshold
 from tfdefense.layers.reverse_logits import ReverseLogits
+from tfdefense.layers.scores import BestScore, Confidence, Dustbin, KernelDensity, NonMaximalEntropy
 from tfdefense.layers.smoothed import Smoothed
-from tfdefense.layers.statistics import BestScore, Confidence, Dustbin, NonMaximalEntropy
 
 __all__ = [
     "RBFSVM",

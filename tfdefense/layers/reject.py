@@ -5,8 +5,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfdefense._validation import checked_bounds, is_bounded
-from tfdefense.class_names import checked_names
+from tfdefense._validation import checked_bounds, checked_names, is_bounded
 from tfdefense.conformal import check_promise, thresholds
 from tfdefense.graph import behind
 

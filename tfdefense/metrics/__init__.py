@@ -1,8 +1,8 @@
 """The numbers of the papers, each a function of what a model said. NumPy alone, until a model is run."""
 
-from .controls import harmless
+from .benign import harmless
 from .curves import SecurityCurve, security_curve
-from .detection import Roc, auc, detectability, roc
+from .detector_metrics import Roc, auc, detectability, roc
 from .distances import Distortion, distortion
 from .outcomes import Outcomes, evaluate, successful_pairs
 

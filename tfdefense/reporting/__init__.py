@@ -102,7 +102,7 @@ def report(
     >>> found.verdict  # doctest: +SKIP
     'Holds to linf = 0.05 and l2 = 0.25; weakest against log-sum-exp (adaptive, linf).'
     """
-    from tfdefense._json import plain
+    from tfdefense._files import plain
     from tfdefense._progress import estimate
     from tfdefense._validation import range_of
     from tfdefense.attacks.arguments import check
@@ -161,8 +161,8 @@ def _images(view, data, split, options, called="data"):
     """Samples as `Images`, and the name of the set where it has one; a pair of arrays is in the bounds of the model."""
     import numpy as np
 
-    from tfdefense._data_for import load_for, names_for, numbered_for
     from tfdefense.data import Images
+    from tfdefense.data.for_model import load_for, names_for, numbered_for
 
     if isinstance(data, str | Path):
         return load_for(view.model, data, split, **options), str(data)
@@ -187,7 +187,7 @@ def _chosen(images, number, seed):
 
 
 def _training(view, name, split, options):
-    from tfdefense._data_for import load_for
+    from tfdefense.data.for_model import load_for
 
     return load_for(view.model, name, "train", **options | {"download": False}) if split == "test" else None
 

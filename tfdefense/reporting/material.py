@@ -134,12 +134,12 @@ def gallery(protocol):
 
 
 def _pictures(bounds, x, x_adv, y, labels, distances):
-    from tfdefense.plots import _round_factor
+    from tfdefense.plots.drawings import round_factor
 
     clean, adversarial = _unit(x, bounds), _unit(x_adv, bounds)
     change = adversarial - clean
     # The few largest values may be clipped: in l2 they would leave the others invisible.
-    magnify = _round_factor(max(float(np.quantile(np.abs(change), 0.98)), 1e-3))
+    magnify = round_factor(max(float(np.quantile(np.abs(change), 0.98)), 1e-3))
     items = [
         {
             "clean": _png(clean[row]),

@@ -6,13 +6,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfdefense._nodes import unnoted
 from tfdefense._validation import range_of
 from tfdefense.attacks.arguments import check
 from tfdefense.contract import base_model, bounds_of, defend
-from tfdefense.graph import walk
+from tfdefense.graph import unnoted, walk
 from tfdefense.layers import DetectorBranch
-from tfdefense.metrics.controls import harmless as changed_harmlessly
+from tfdefense.metrics.benign import harmless as changed_harmlessly
 from tfdefense.trainers.adversarial import AdversarialTraining, pick
 
 

@@ -204,16 +204,17 @@ def _code():
 
     root, content = Path(td.__file__).parent, []
     used = (
-        "detection",
-        "adversarial",
-        "decisions",
+        "trainers/detector",
+        "trainers/adversarial",
+        "view",
         "calibration",
         "contract",
         "graph",
         "layers/detector_branch",
-        "metrics/controls",
+        "metrics/benign",
     )
-    attacks = ("base", "deepfool", "dynamic", "gradients", "norms", "objectives", "projected", "starts")
+    searches = ("searches/deepfool", "searches/dynamic", "searches/projected")
+    attacks = ("base", "gradients", "norms", "objectives", "starts", *searches)
     files = [root / f"{name}.py" for name in (*used, *(f"attacks/{name}" for name in attacks))]
     for file in (Path(__file__), *files):
         tree = ast.parse(file.read_text())

@@ -56,8 +56,8 @@ def regions(model, x, y, path=None, *, objective=None, start=None, aim=None, fou
         epsilon: l2 size of the attack, drawn as a circle around `start`.
         cells: Cells of the grid a side.
     """
-    from tfdefense._figures import figure as new_figure
     from tfdefense.plots import INK, PALETTE, WRONG
+    from tfdefense.plots.canvas import figure as new_figure
     from tfdefense.view import View, decide
 
     view = View.of(model)

@@ -40,7 +40,7 @@ def rejects(model, x):
 def later_searches(model, size, steps, seed, starts, rejecting):
     """What is tried after the paper's attack: its objective from the other starts, then other searches from all of them."""
     from tfdefense.attacks import LogSumExp, OrthogonalPGD, Through
-    from tfdefense.surrogate import can_be_smoothed
+    from tfdefense.attacks.surrogate import can_be_smoothed
 
     search, everywhere = attack(size, steps, seed, starts), ("sample", *starts)
     found = [search, dataclasses.replace(search, objective=LogSumExp(), starts=everywhere, seed=seed + 1000)]

@@ -3,7 +3,8 @@
 import numpy as np
 
 from evaluation.papers.dustbin.settings import TITLES
-from tfdefense import _figures, plots
+from tfdefense import plots
+from tfdefense.plots import canvas
 
 
 def draw(context, plan, models, samples, sets):
@@ -82,7 +83,7 @@ def between(images, network, path=None, *, columns=10):
     images = images.take(slice(2000))
     made = data.interpolate(images.x, images.y, network, limit=columns)
     rows = {"sample": images.x[made.sources], "neighbour": images.x[made.neighbours], "half way": made.x}
-    with _figures.figure((0.35 + 0.72 * len(made.x), 2.5), path) as figure:
+    with canvas.figure((0.35 + 0.72 * len(made.x), 2.5), path) as figure:
         grid = figure.subplots(3, len(made.x), squeeze=False)
         for axes_row, (name, shown) in zip(grid, rows.items(), strict=True):
             for axes, image in zip(axes_row, shown, strict=True):
@@ -106,7 +107,7 @@ def space(features, path=None, *, title=""):
     if len(features) < 1 or min(len(values) for values in features.values()) < 1:
         raise ValueError("`features` must hold at least one sample of each kind. Received none for some. Pass more samples.")
     directions = PCA(3, random_state=0).fit(np.concatenate(list(features.values())))
-    with _figures.figure((4.4, 3.8), path) as figure:
+    with canvas.figure((4.4, 3.8), path) as figure:
         axes = figure.add_subplot(projection="3d")
         for (name, values), colour in zip(features.items(), plots.PALETTE, strict=False):
             axes.scatter(*directions.transform(values).T, s=6, color=colour, label=name, depthshade=False)

@@ -91,8 +91,8 @@ def type_two(setting, name, attack):
 def made(setting, guard, attack):
     """The attack on a model: through its surrogate where there is one, else on itself."""
     from tfdefense.attacks import PGD, CarliniWagner, HopSkipJump, LogSumExp, OrthogonalPGD, Square, Through
+    from tfdefense.attacks.surrogate import can_be_smoothed
     from tfdefense.attacks.through import SCHEDULE
-    from tfdefense.surrogate import can_be_smoothed
 
     size, steps, queries = setting.codes.size, setting.budget["steps"], setting.budget["queries"]
     if attack == ON_A_BRANCH:

@@ -1,9 +1,9 @@
 """The searches that each paper's tables here follow from: the strongest of them counts for each sample."""
 
-from tfdefense.attacks.dynamic import DynamicAdversary
-from tfdefense.attacks.hop_skip_jump import HopSkipJump
 from tfdefense.attacks.objectives import Evade, LogSumExp, Margin, MaximumConfidence
-from tfdefense.attacks.square import Square
+from tfdefense.attacks.searches.dynamic import DynamicAdversary
+from tfdefense.attacks.searches.hop_skip_jump import HopSkipJump
+from tfdefense.attacks.searches.square import Square
 from tfdefense.attacks.suites.situation import ADAPTIVE, BLACK_BOX, Attacker, rejects
 from tfdefense.attacks.through import SCHEDULE, Through
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tfdefense.attacks.carlini_wagner import CarliniWagner
 from tfdefense.attacks.combine import Transfer
-from tfdefense.attacks.orthogonal import OrthogonalPGD
-from tfdefense.attacks.projected import PGD
+from tfdefense.attacks.searches.carlini_wagner import CarliniWagner
+from tfdefense.attacks.searches.orthogonal import OrthogonalPGD
+from tfdefense.attacks.searches.projected import PGD
 from tfdefense.attacks.starts import Interpolated, Of
 from tfdefense.attacks.through import SCHEDULE, Through
 from tfdefense.view import View
@@ -62,7 +62,7 @@ class Situation:
             starts: None is every start that this model has.
             options: Other fields: `steps`, `restarts`, `queries`, `refine`, `seed`, `early_stop`, `substitute`.
         """
-        from tfdefense.surrogate import can_be_smoothed, has_steps
+        from tfdefense.attacks.surrogate import can_be_smoothed, has_steps
 
         view, x = View.of(model, bounds), np.asarray(samples[0])
         return cls(

@@ -3,12 +3,12 @@
 import dataclasses
 
 from tfdefense.attacks.combine import Transfer, WorstCase
-from tfdefense.attacks.deepfool import DeepFool
-from tfdefense.attacks.dynamic import DynamicAdversary
-from tfdefense.attacks.hop_skip_jump import HopSkipJump
 from tfdefense.attacks.objectives import LogSumExp, Margin, MaximumConfidence, Penalty
-from tfdefense.attacks.projected import FGSM
-from tfdefense.attacks.square import Square
+from tfdefense.attacks.searches.deepfool import DeepFool
+from tfdefense.attacks.searches.dynamic import DynamicAdversary
+from tfdefense.attacks.searches.hop_skip_jump import HopSkipJump
+from tfdefense.attacks.searches.projected import FGSM
+from tfdefense.attacks.searches.square import Square
 from tfdefense.attacks.suites.situation import ADAPTIVE, BLACK_BOX, OBLIVIOUS, Attacker, made_of, rejects
 from tfdefense.attacks.through import SCHEDULE, Through
 

@@ -9,7 +9,7 @@ import pytest
 
 import tfdefense as td
 from tests.conftest import small_cnn
-from tfdefense._nodes import _operations
+from tfdefense.graph import _operations
 
 X = np.random.default_rng(0).random((24, 8, 8, 1), "float32")
 Y = np.arange(24) % 3

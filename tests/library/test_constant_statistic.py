@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import tfdefense as td
-from tfdefense._constant import check_varies
+from tfdefense.calibration import check_varies
 
 
 def test_density_far_too_wide_is_refused_and_its_threshold_is_left(classifier, digits, held_out):

@@ -1,6 +1,6 @@
 import keras
 
-from tfdefense.defenses.base import Defense
+from tfdefense.defenses.defense import Defense
 from tfdefense.layers import DetectorBranch
 
 

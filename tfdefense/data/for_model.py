@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tfdefense.class_names import are_numbers, checked_names
+from tfdefense._validation import are_numbers, checked_names
 
 
 def load_for(model, name, split, *, classes=None, **options):

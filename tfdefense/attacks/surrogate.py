@@ -2,8 +2,7 @@
 
 import keras
 
-from tfdefense._nodes import unnoted
-from tfdefense.graph import as_functional, laid_again
+from tfdefense.graph import as_functional, laid_again, unnoted
 from tfdefense.layers import Smoothed
 
 

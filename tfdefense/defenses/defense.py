@@ -1,6 +1,5 @@
-from tfdefense._nodes import unnoted
 from tfdefense.contract import defend
-from tfdefense.graph import behind, expose, tell_unloadable
+from tfdefense.graph import behind, expose, tell_unloadable, unnoted
 from tfdefense.layers import Join, Threshold
 
 

@@ -7,7 +7,7 @@ from tfdefense._validation import check_number
 from tfdefense.attacks.base import Attack, Found
 from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.objectives import Margin, Objective
-from tfdefense.attacks.projected import look
+from tfdefense.attacks.searches.projected import look
 
 REDRAWN = 10  # times at most, where a square would change nothing
 # At these shares of all queries the squares get half as large.

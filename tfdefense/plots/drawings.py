@@ -1,12 +1,9 @@
-"""Figures of the papers, ready to print: each function returns a `matplotlib.figure.Figure`, and saves it given a path.
-
-Nothing here touches pyplot, so that it works in threads, servers and notebooks alike.
-"""
+"""One function a figure."""
 
 import numpy as np
 
-from tfdefense import _figures
-from tfdefense._figures import FAINT, INK
+from tfdefense.plots import canvas
+from tfdefense.plots.canvas import FAINT, INK
 
 # Okabe and Ito's palette without its yellow, which is lost on white. All tell apart with any colour vision.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -26,21 +23,21 @@ def security_curve(curves, path=None, *, xlabel="size of the perturbation", reje
     Example: `plots.security_curve({"DNN": curve, "DNR": other}, "curve.pdf")`
     """
     _named(curves, "curves", "SecurityCurve")
-    with _figures.figure((4.6, 3.3), path) as figure:
-        axes = _figures.axes(figure, xlabel, "share of samples")
+    with canvas.figure((4.6, 3.3), path) as figure:
+        axes = canvas.axes(figure, xlabel, "share of samples")
         for curve, colour, style, name in _styled(curves):
-            _figures.line(axes, curve.sizes, curve.accuracy, curve.deviation, color=colour, marker=style["marker"], label=name)
+            canvas.line(axes, curve.sizes, curve.accuracy, curve.deviation, color=colour, marker=style["marker"], label=name)
             if rejection and curve.rejections.any():
-                _figures.line(axes, curve.sizes, curve.rejection, curve.rejection_deviation, color=colour, linestyle=(0, (4, 2)))
+                canvas.line(axes, curve.sizes, curve.rejection, curve.rejection_deviation, color=colour, linestyle=(0, (4, 2)))
         axes.set_xlim(0, max(curve.sizes[-1] for curve in curves.values()))
-        _figures.shares(axes.yaxis)
+        canvas.shares(axes.yaxis)
         handles, _ = axes.get_legend_handles_labels()
         if rejection and any(curve.rejections.any() for curve in curves.values()):
             from matplotlib.lines import Line2D
 
             handles += [Line2D([], [], color=FAINT, label="accuracy")]
             handles += [Line2D([], [], color=FAINT, linestyle=(0, (4, 2)), linewidth=1.2, label="rejection")]
-        _figures.legend_above(axes, handles)
+        canvas.legend_above(axes, handles)
         return figure
 
 
@@ -54,8 +51,8 @@ def outcome_bars(outcomes, path=None):
     Example: `plots.outcome_bars({"clean": clean, "FGSM": attacked}, "outcomes.pdf")`
     """
     _named(outcomes, "outcomes", "Outcomes")
-    with _figures.figure((5.2, 0.8 + 0.34 * len(outcomes)), path) as figure:
-        axes = _figures.axes(figure, "share of samples", None)
+    with canvas.figure((5.2, 0.8 + 0.34 * len(outcomes)), path) as figure:
+        axes = canvas.axes(figure, "share of samples", None)
         rows, left = np.arange(len(outcomes)), np.zeros(len(outcomes))
         for kind, colour, ink in (("right", RIGHT, "white"), ("rejected", REJECTED, INK), ("wrong", WRONG, "white")):
             width = np.array([getattr(o, kind).mean() for o in outcomes.values()])
@@ -70,8 +67,8 @@ def outcome_bars(outcomes, path=None):
         axes.spines["left"].set_visible(False)
         axes.grid(False)
         axes.invert_yaxis()
-        _figures.shares(axes.xaxis, margin=0)
-        _figures.legend_above(axes, handlelength=0.9, handleheight=0.9)
+        canvas.shares(axes.xaxis, margin=0)
+        canvas.legend_above(axes, handlelength=0.9, handleheight=0.9)
         return figure
 
 
@@ -86,23 +83,23 @@ def roc(curves, path=None, *, log=False):
     Example: `plots.roc({"FGSM": td.metrics.roc(clean, attacked)}, "roc.pdf")`
     """
     _named(curves, "curves", "Roc")
-    with _figures.figure((3.7, 3.5), path) as figure:
-        axes = _figures.axes(figure, "clean samples rejected", "adversarial samples rejected")
+    with canvas.figure((3.7, 3.5), path) as figure:
+        axes = canvas.axes(figure, "clean samples rejected", "adversarial samples rejected")
         chance = np.linspace(0, 1, 1001)
         axes.plot(chance, chance, color=FAINT, linewidth=0.8, linestyle=":")
         width, font = max(len(str(name)) for name in curves), {"family": "monospace", "size": 7.5}
         for curve, colour, style, name in _styled(curves):
             label, steps = f"{name:<{width}}  {curve.auc:.3f}", "steps-post" if log else "default"
             axes.plot(curve.fpr, curve.tpr, color=colour, linestyle=style["linestyle"], drawstyle=steps, label=label)
-        _figures.shares(axes.yaxis)
-        _figures.shares(axes.xaxis)
+        canvas.shares(axes.yaxis)
+        canvas.shares(axes.xaxis)
         if log:
             low = min(curve.fpr[curve.fpr > 0].min() for curve in curves.values())
             axes.set_xscale("log")
             axes.set_xlim(min(low, 0.1), 1)
             axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
             axes.xaxis.set_minor_formatter(lambda share, _: "")
-            _figures.legend_above(axes, title="area under the curve", prop=font, alignment="left")
+            canvas.legend_above(axes, title="area under the curve", prop=font, alignment="left")
         else:
             axes.set_aspect("equal")
             axes.legend(loc="lower right", title="area under the curve", prop=font)
@@ -128,9 +125,9 @@ def distortion(distortions, path=None, *, rms=False):
         )
     lengths = {name: np.sort((d.rms if rms else d.distance)[d.success]) for name, d in distortions.items()}
     end = 1.05 * max([length[-1] for length in lengths.values() if len(length)], default=1.0) or 1.0
-    with _figures.figure((4.6, 3.1), path) as figure:
+    with canvas.figure((4.6, 3.1), path) as figure:
         unit = "root mean square change of a pixel (of 255)" if rms else f"{norms.copy().pop()} distance"
-        axes = _figures.axes(figure, unit, "samples fooled")
+        axes = canvas.axes(figure, unit, "samples fooled")
         for item, colour, style, name in _styled(distortions):
             length = lengths[name]
             share = np.arange(1, len(length) + 1) / len(item)
@@ -141,8 +138,8 @@ def distortion(distortions, path=None, *, rms=False):
                 axes.plot([half], [0.5], marker="o", markersize=4.5, color=colour, markeredgecolor="white", zorder=3)
         axes.axhline(0.5, color=FAINT, linewidth=0.6, linestyle=":")
         axes.set_xlim(0, end)
-        _figures.shares(axes.yaxis)
-        _figures.legend_above(axes)
+        canvas.shares(axes.yaxis)
+        canvas.legend_above(axes)
         return figure
 
 
@@ -163,16 +160,16 @@ def detectability(points, path=None):
                 f"`points[{name!r}]` must be (n, 2) shares: accuracy, detectability. Received shape {values.shape}: "
                 f"{values.tolist()}. Divide percentages by 100."
             )
-    with _figures.figure((4.2, 3.3), path) as figure:
-        axes = _figures.axes(figure, "accuracy of the classifier on adversarial samples", "accuracy of the detector")
+    with canvas.figure((4.2, 3.3), path) as figure:
+        axes = canvas.axes(figure, "accuracy of the classifier on adversarial samples", "accuracy of the detector")
         axes.axhline(0.5, color=FAINT, linewidth=0.8, linestyle=":")
         axes.annotate("chance", (1, 0.5), xytext=(-2, 3), textcoords="offset points", color=FAINT, fontsize=7.5, ha="right")
         for values, colour, style, name in _styled(pairs):
             mark = {"marker": style["marker"], "markersize": 6, "markeredgecolor": "white", "markeredgewidth": 0.8}
             axes.plot(*values.T, color=colour, linewidth=0.9, label=name, clip_on=False, zorder=3, **mark)
-        _figures.shares(axes.xaxis)
-        _figures.shares(axes.yaxis, low=min(0.4, np.floor(10 * min(v[:, 1].min() for v in pairs.values())) / 10))
-        _figures.legend_above(axes)
+        canvas.shares(axes.xaxis)
+        canvas.shares(axes.yaxis, low=min(0.4, np.floor(10 * min(v[:, 1].min() for v in pairs.values())) / 10))
+        canvas.legend_above(axes)
         return figure
 
 
@@ -192,8 +189,8 @@ def matrix(values, rows, columns, path=None, *, ylabel="", xlabel=""):
         raise ValueError(
             f"`values` must be shares of shape {(len(rows), len(columns))}. Received shape {values.shape}: {values.tolist()}."
         )
-    with _figures.figure((1.4 + 0.55 * len(columns), 1.0 + 0.36 * len(rows)), path) as figure:
-        axes = _figures.axes(figure, xlabel, ylabel)
+    with canvas.figure((1.4 + 0.55 * len(columns), 1.0 + 0.36 * len(rows)), path) as figure:
+        axes = canvas.axes(figure, xlabel, ylabel)
         # Chance is white: what a detector tells there is nothing.
         axes.imshow(values, cmap="RdBu", vmin=0, vmax=1, aspect="auto")
         for (row, column), share in np.ndenumerate(values):
@@ -237,14 +234,14 @@ def examples(x, x_adv, y, labels, path=None, *, bounds=(0.0, 1.0), magnify=None,
     colour = len(shape) == 3 and shape[2] == 3
     clean, adversarial = ((v[:columns].astype("float64") - low) / (high - low) for v in (x, x_adv))
     change = adversarial - clean
-    magnify = _round_factor(np.abs(change).max()) if magnify is None else magnify
+    magnify = round_factor(np.abs(change).max()) if magnify is None else magnify
     rows = {"clean": clean, f"change ×{magnify:g}": 0.5 + 0.5 * magnify * change, "adversarial": adversarial}
 
     def said(label):
         return "rejected" if label == -1 else str(label if class_names is None else class_names[label])
 
     size = 0.9 if colour else 0.72
-    with _figures.figure((0.35 + size * len(clean), size * 3 + 0.45), path) as figure:
+    with canvas.figure((0.35 + size * len(clean), size * 3 + 0.45), path) as figure:
         grid = figure.subplots(3, len(clean), squeeze=False)
         for axes_row, (name, images) in zip(grid, rows.items(), strict=True):
             cmap = "RdBu_r" if name.startswith("change") else "gray"
@@ -281,7 +278,7 @@ def embedding(points, y, path=None, *, class_names=None):
     check_same_length(points=points, y=y)
     if points.shape[1] != 2:
         raise ValueError(f"`points` must have shape (n, 2). Received {points.shape}. Project them, with t-SNE for example.")
-    with _figures.figure((3.9, 3.5), path) as figure:
+    with canvas.figure((3.9, 3.5), path) as figure:
         axes = figure.subplots()
         for number, label in enumerate(np.unique(y)):
             name = str(label if class_names is None else class_names[label])
@@ -294,7 +291,7 @@ def embedding(points, y, path=None, *, class_names=None):
         return figure
 
 
-def _round_factor(largest):
+def round_factor(largest):
     """The largest of 1, 2, 5, 10, 20, ... that keeps the perturbation in range."""
     if largest == 0:
         return 1

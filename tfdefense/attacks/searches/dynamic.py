@@ -8,7 +8,7 @@ from tfdefense.attacks.base import Attack, Found, search
 from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.objectives import CrossEntropy
-from tfdefense.attacks.projected import all_zero, is_fooled, steepest, step_along
+from tfdefense.attacks.searches.projected import all_zero, is_fooled, steepest, step_along
 
 
 @dataclass(frozen=True)

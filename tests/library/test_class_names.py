@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import tfdefense as td
 from tfdefense import cli
-from tfdefense._data_for import load_for
+from tfdefense.data.for_model import load_for
 
 # In the order of the scores, which is not that of the alphabet.
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

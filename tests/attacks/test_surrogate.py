@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 import tfdefense as td
+from tfdefense.attacks.surrogate import anneal, can_be_smoothed, has_steps
 from tfdefense.layers import QuantizedReLU, Smoothed
-from tfdefense.surrogate import anneal, can_be_smoothed, has_steps
 
 A = td.attacks
 

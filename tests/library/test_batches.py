@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 import tfdefense as td
-from tfdefense._batches import MOST, ROOM, samples_at_once
 from tfdefense._progress import batches
 from tfdefense.calibration import run_batches
 from tfdefense.contract import nodes_of
+from tfdefense.view import MOST, ROOM, samples_at_once
 
 
 def wide(size):
@@ -65,7 +65,7 @@ def test_batch_follows_from_the_model_unless_it_is_given(monkeypatch, given, see
     x = counting(keras.layers.Dense(1000)(inputs))
     defended = td.NeuralRejection("scores").attach(keras.Model(inputs, keras.layers.Dense(2, name="scores")(x)))
     # Two activations of 1000 floats, and a few numbers more.
-    monkeypatch.setattr("tfdefense._batches.ROOM", 4 * 8500)
+    monkeypatch.setattr("tfdefense.view.ROOM", 4 * 8500)
     x, y = np.random.default_rng(0).random((10, 4), "float32"), np.arange(10) % 2
     td.adapt(defended, x, y, max_rejected=None, batch_size=given)
     assert counting.seen == seen

@@ -71,7 +71,14 @@ def test_a_model_beside_another_is_looked_at_with_its_samples(defended, classifi
 
 
 @pytest.mark.parametrize(
-    ("old", "new"), [("decisions", "view"), ("adversarial", "trainers.adversarial"), ("detection", "trainers.detector")]
+    ("old", "new"),
+    [
+        ("adversarial", "trainers.adversarial"),
+        ("decisions", "view"),
+        ("defended_model", "contract"),
+        ("detection", "trainers.detector"),
+        ("surrogate", "attacks.surrogate"),
+    ],
 )
 def test_the_old_names_warn(old, new):
     with pytest.warns(DeprecationWarning, match=f"`td.{old}` is now `td.{new}`"):

@@ -7,7 +7,7 @@ from tfdefense._validation import check_number, range_of
 from tfdefense.attacks.base import Attack, Found, search
 from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.objectives import CrossEntropy, Evade, LogSumExp, Margin, Objective
-from tfdefense.attacks.projected import all_zero, is_fooled
+from tfdefense.attacks.searches.projected import all_zero, is_fooled
 
 
 @dataclass(frozen=True)

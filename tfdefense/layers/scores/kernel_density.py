@@ -6,8 +6,8 @@ from keras import ops
 
 from tfdefense._validation import check_labels
 from tfdefense.layers.adaptable import AdaptableLayer
-from tfdefense.layers.bandwidth import equal_shares, likeliest_sigma
 from tfdefense.layers.finite import unless_finite
+from tfdefense.layers.scores.bandwidth import equal_shares, likeliest_sigma
 
 BLOCK = 2048
 # Stands for log 0 inside the sums, where -inf minus -inf would be NaN.

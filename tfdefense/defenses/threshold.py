@@ -1,4 +1,4 @@
-from tfdefense.defenses.base import Defense
+from tfdefense.defenses.defense import Defense
 from tfdefense.layers import Confidence, Dustbin, NonMaximalEntropy
 
 _METRICS = {"confidence": Confidence, "non-me": NonMaximalEntropy}

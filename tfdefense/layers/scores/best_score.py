@@ -1,0 +1,20 @@
+import keras
+from keras import ops
+
+from tfdefense.layers.scores.score import DetectorScore
+
+
+@keras.saving.register_keras_serializable(package="tfdefense")
+class BestScore(DetectorScore):
+    """Doubt by the scores themselves: minus the best of them. For scores that fall off away from the data, as RBF machines' do.
+
+    Example:
+
+    >>> BestScore()(np.array([[0.5, -1.0]])).numpy()
+    array([-0.5], dtype=float32)
+
+    Reference: Melis et al., 2017, Is deep learning safe for robot vision? Adversarial examples against the iCub humanoid.
+    """
+
+    def call(self, scores):
+        return -ops.max(scores, axis=-1)

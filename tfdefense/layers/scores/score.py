@@ -1,0 +1,21 @@
+"""What detector scores share that are computed from class scores."""
+
+import keras
+from keras import ops
+
+
+class DetectorScore(keras.layers.Layer):
+    """A number a sample that grows with doubt, computed in float32 from class scores."""
+
+    def __init__(self, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[:1]
+
+
+def without_best(scores):
+    """The scores with the best one pushed to where softmax gives it nothing."""
+    best = ops.one_hot(ops.top_k(scores, 1)[1][:, 0], scores.shape[-1], dtype=scores.dtype)
+    return scores - 1e9 * best
