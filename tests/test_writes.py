@@ -23,7 +23,7 @@ WITH_MODE = {"open", "fdopen", "ZipFile", "TarFile", "File"}
 ALLOWED = {
     ("tfdefense/_files.py", "os."): "the place itself",
     ("tfdefense/_progress.py", "open(os.devnull"): "nothing is kept",
-    ("tfdefense/defended_model.py", "save(filepath)"): "Keras's own, of other formats or where it is told to ask first",
+    ("tfdefense/contract.py", "save(filepath)"): "Keras's own, of other formats or where it is told to ask first",
     ("tfdefense/export.py", "model.save(path)"): "of a defended model, whose `save` is whole",
     ("training/train.py", "os.replace(path, gone)"): "on its way to being removed",
     ("training/checkpoints.py", "tf.summary.create_file_writer"): "a log, to which TensorFlow adds lines",

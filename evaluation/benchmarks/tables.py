@@ -1,6 +1,6 @@
 """The tables of the benchmarks that have no package of their own."""
 
-from evaluation.runner.pages import markdown, number
+from evaluation.runner.markdown import markdown, number
 
 
 def calibration(results):

@@ -1,6 +1,5 @@
 """The command line of the evaluation: finds the protocols, gives each the common options, runs one and writes its results."""
 
-import ast
 import functools
 import importlib
 import inspect
@@ -14,34 +13,11 @@ import typer
 from evaluation.runner import pages, results
 from evaluation.runner.context import Context
 from evaluation.runner.parts import executor_for
+from evaluation.runner.protocols import protocols, unwrapped
 from tfdefense._suggest import did_you_mean
 
 _HELP = """The protocols of the papers, and benchmarks. Each writes evaluation/results/NAME-SET.json, from which the tables in
 docs/results are made; quick runs go to evaluation/runs."""
-_PACKAGES = (Path(__file__).parents[1] / "papers", Path(__file__).parents[1] / "benchmarks")
-
-
-@functools.cache
-def protocols():
-    """Module and first line of help by name: every module that has a `run`, read without importing it.
-
-    `protocol.py` is named as its folder, another file of a folder FOLDER_FILE, and a file outside a folder as itself.
-    """
-    found = {}
-    for package in _PACKAGES:
-        for path in sorted(package.rglob("*.py")):
-            tree = ast.parse(path.read_text())
-            if any(isinstance(node, ast.FunctionDef) and node.name == "run" for node in tree.body):
-                *folder, file = path.relative_to(package).with_suffix("").parts
-                name = "_".join([*folder, *([] if file == "protocol" else [file])])
-                module = ".".join(("evaluation", package.name, *folder, file))
-                found[name] = module, _unwrapped(ast.get_docstring(tree) or "").split("\n\n")[0]
-    return found
-
-
-def _unwrapped(text):
-    """Help is wrapped to the terminal: line ends inside a paragraph would stay."""
-    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
 def _common(
@@ -113,7 +89,7 @@ def _command(name):
             print(error, file=sys.stderr)
             raise typer.Exit(2) from None
 
-    command.__doc__ = _unwrapped(module.__doc__ or "")
+    command.__doc__ = unwrapped(module.__doc__ or "")
     command.__annotations__ = {key: value.annotation for key, value in parameters.items()}
     keyword_only = [value.replace(kind=inspect.Parameter.KEYWORD_ONLY) for value in parameters.values()]
     command.__signature__ = inspect.Signature(keyword_only)

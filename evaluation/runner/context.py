@@ -166,8 +166,7 @@ class Context:
         def write(new):
             self.say(f"{name}: crafting on {len(x)} samples")
             result = attack(model, x, y, target, **options)
-            with open(new, "wb") as file:
-                np.savez_compressed(file, x_adv=result.x_adv, success=result.success)
+            np.savez_compressed(new, x_adv=result.x_adv, success=result.success)
 
         return Adversarial(x, y, **_cache.entry(path, write, lambda file: read_arrays(file)[0]))
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from evaluation.runner.markdown import markdown
 from evaluation.runner.rows import Results
 
 
@@ -54,7 +55,6 @@ def _beside(pair, name):
 def defenses(directory):
     """A line for each defense whose results are there."""
     from evaluation.papers import LINES
-    from evaluation.runner.pages import markdown
 
     lines = []
     for package in LINES:
@@ -72,7 +72,6 @@ def defenses(directory):
 def paper_rows(directory):
     """The papers' results, and how many of our numbers are of each."""
     from evaluation.papers.rows import ROWS
-    from evaluation.runner.pages import markdown
 
     every = [Results.load(path) for path in sorted(Path(directory).glob("*.json"))]
     lines = []

@@ -2,7 +2,7 @@
 
 import re
 
-from evaluation.runner.pages import markdown
+from evaluation.runner.markdown import markdown
 from evaluation.runner.summary import percent
 
 SHOWN, CURVES = 8, 5

@@ -1,6 +1,6 @@
 """The tables of speed: attacks beside other libraries, and what defenses cost."""
 
-from evaluation.runner.pages import markdown, number, pivot
+from evaluation.runner.markdown import markdown, number, pivot
 
 _COLUMNS = ("passes", "wall passes", "iterations", "success rate", "mean distance", "target rate")
 

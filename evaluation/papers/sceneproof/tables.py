@@ -1,7 +1,7 @@
 """The tables of Lu et al. on SceneProof, ours beside the paper's."""
 
 from evaluation.papers.sceneproof.numbers import COLUMNS, RATES
-from evaluation.runner.pages import markdown, number, pivot
+from evaluation.runner.markdown import markdown, number, pivot
 
 
 def attacks(results):
