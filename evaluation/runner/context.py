@@ -15,6 +15,7 @@ import numpy as np
 
 from evaluation.runner import results, rows
 from evaluation.runner.parts import run_parts
+from evaluation.runner.protocols import protocols
 from tfdefense import _cache
 from tfdefense._files import write_file, write_text
 
@@ -85,8 +86,14 @@ class Context:
         print(text, file=sys.stderr, flush=True)
 
     def row(self, table, metric, value, **fields):
-        """Adds a number; see `evaluation.runner.rows.Row` for the fields."""
-        self.rows.append(rows.make(table, metric, value, **fields))
+        """Adds a number, with the paper's beside it; see `evaluation.runner.rows.Row` for the fields."""
+        row = rows.make(table, metric, value, **fields)
+        self.rows.append(row if "paper" in fields else rows.beside_paper(row, self.dataset, rows.paper_numbers(self._folder())))
+
+    def _folder(self):
+        """Where the protocol's module lies."""
+        module = protocols().get(self.protocol, ("evaluation",))[0]
+        return results.ROOT / Path(*module.split(".")[:-1])
 
     def curve(self, table, x_name, x, metric, y, **fields):
         """Adds a curve that is no sweep over sizes of an attack, such as a ROC curve; a sweep is rows with an `epsilon`."""

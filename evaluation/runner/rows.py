@@ -1,6 +1,7 @@
 """Results as data: a row has fields, not a sentence. Rows are written by protocols and looked up by pages and goals."""
 
 import dataclasses
+import functools
 import json
 import math
 from dataclasses import dataclass, field
@@ -128,6 +129,25 @@ def make(table, metric, value, **fields):
     own = {name: fields.pop(name) for name in list(fields) if name in _FIELDS}
     settings = {name.replace("_", " "): each for name, each in fields.items() if each not in ("", None)}
     return Row(table, metric, value, **own | {"settings": own.get("settings", {}) | settings})
+
+
+@functools.cache
+def paper_numbers(folder):
+    """The paper's numbers beside a protocol: `paper.json`, a list of the fields of rows, with the `dataset` and the `value`."""
+    path = Path(folder) / "paper.json"
+    return json.loads(path.read_text()) if path.exists() else []
+
+
+def beside_paper(row, dataset, numbers):
+    """The row with the number of the paper that has the same fields; fields that the paper's does not name may be any."""
+    found = [
+        one
+        for one in numbers
+        if all(_fits(dataset if name == "dataset" else row.get(name), one[name]) for name in one.keys() - {"value"})
+    ]
+    if len(found) > 1:
+        raise ValueError(f"{len(found)} numbers of the paper fit one row: {row.about()}. Give them another field.")
+    return dataclasses.replace(row, paper=found[0]["value"]) if found else row
 
 
 def _one_of(name, value, known):

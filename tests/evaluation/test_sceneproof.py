@@ -2,20 +2,21 @@
 
 import pickle
 import types
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
 import tfdefense as td
-from evaluation.papers.sceneproof import measure, protocol, tables
-from evaluation.papers.sceneproof import numbers as paper
+from evaluation.papers.sceneproof import measure, names, protocol, tables
 from evaluation.papers.sceneproof import setting as settings
 from evaluation.papers.sceneproof.figures import attacks_of, kinds_of
 from evaluation.papers.sceneproof.measure import flags, rates
-from evaluation.papers.sceneproof.setting import ATTACKS, MASK, WORST_CASE, Setting
+from evaluation.papers.sceneproof.names import ATTACKS, WORST_CASE
+from evaluation.papers.sceneproof.setting import MASK, Setting
 from evaluation.runner.context import Context
-from evaluation.runner.rows import Results
+from evaluation.runner.rows import Results, beside_paper, make, paper_numbers
 from models.scene import depth_net, vgg_scene
 from tfdefense.data import scenes
 from tfdefense.data.images import Images
@@ -35,15 +36,23 @@ def test_rates_are_those_of_the_paper(monkeypatch):
 
 
 def test_paper_has_the_numbers_of_its_tables():
-    assert paper.rate("type II", "Det ABC", "F->T") == 0.132
-    assert paper.rate("type I", "plain", "T->F") == 0.553
-    assert paper.rate("type I", "plain", "T->T rejected") is None
-    assert paper.rate("unfamiliar", "Det A", "F->T") == 0.173
-    assert paper.rate("type II transfers, mean", "Det A", "T->F") == 0.098
-    assert paper.rate("type II transfers, mean", "Det ABC", "T->F") is None
-    assert paper.rate("type II, worst case", "Det A", "F->T") is None
-    assert paper.flagged("no depth", "A or B, of those taken for true") == 0.82
-    assert paper.flagged("swapped", "A") is None
+    numbers = paper_numbers(Path(protocol.__file__).parent)
+
+    def paper(metric, table="lu2017.table4", **fields):
+        return beside_paper(make(table, metric, 0.0, **fields), "nyu_depth_v2_small", numbers).paper
+
+    assert paper("F->T", attack="type II", system="Det ABC") == 0.132
+    assert paper("T->F", attack="type I", system="plain", epsilon=1 / 255) == 0.553
+    assert paper("T->F", attack="type I", system="plain", pairs="held out") is None
+    assert paper("T->T rejected", attack="type I", system="plain") is None
+    assert paper("F->T", "lu2017.table1", system="Det A", forgery="mean over unfamiliar ones") == 0.173
+    assert paper("T->F", attack="type II transfers, mean", system="Det A") == 0.098
+    assert paper("T->F", attack="type II transfers, mean", system="Det ABC") is None
+    assert paper("F->T", attack=WORST_CASE, system="Det A") is None
+    flagged = {"table": "lu2017.table3", "detector": "A or B, of those taken for true"}
+    assert (
+        paper("rejection rate", **flagged, pairs="no depth") == 0.82 and paper("rejection rate", **flagged, pairs="swapped") is None
+    )
 
 
 @pytest.fixture(scope="module")
@@ -210,8 +219,8 @@ def test_rows_of_all_systems_and_attacks_stand_beside_the_papers(setting, tmp_pa
     # The others are tested one by one; what they take is compiled for each system.
     attacks = ("type I", "type I transfer, gradient")
     monkeypatch.setattr(settings, "Setting", lambda *_, **__: setting)
-    monkeypatch.setattr(settings, "ATTACKS", attacks)
-    monkeypatch.setattr(paper, "MEANS", dict.fromkeys(paper.MEANS, attacks))
+    monkeypatch.setattr(names, "ATTACKS", attacks)
+    monkeypatch.setattr(names, "MEANS", dict.fromkeys(names.MEANS, attacks))
     monkeypatch.setattr("evaluation.papers.sceneproof.figures.attacks_of", lambda *_: None)
     monkeypatch.setattr(setting, "_worst_case", lambda system, x, y, epsilon: setting.gradient(epsilon=epsilon))
     monkeypatch.setattr(Context, "network", lambda *_, **__: tmp_path / "model.keras")
@@ -219,14 +228,14 @@ def test_rows_of_all_systems_and_attacks_stand_beside_the_papers(setting, tmp_pa
     of = Results({"rows": [row.plain() for row in context.rows], "settings": context.settings})
     assert of.one(system="Det ABC", metric="F->T", attack="type I", pairs=None).paper == 0.084
     assert of.one(table="lu2017.ours.clean", metric="accuracy").n == 28
-    for system in paper.SYSTEMS:
+    for system in names.SYSTEMS:
         about = {"table": "lu2017.table4", "system": system, "metric": "F->T", "epsilon": 0.1, "pairs": None}
         single = [of(**about, attack=attack) for attack in attacks]
         assert of(**about, attack="any of these") >= max(single)
         assert of(**about, attack="type I, mean") == pytest.approx(np.mean(single))
         assert of.all(system=system, metric="T->F", perturbation="depth with sign noise of 1/255")
         assert of.all(table="lu2017.table1", system=system, forgery="rendered")
-    assert of.one(system="Det ABC", attack=WORST_CASE, epsilon=0.1 * paper.FAR).n == 5
+    assert of.one(system="Det ABC", attack=WORST_CASE, epsilon=0.1 * names.FAR).n == 5
     assert of.one(system="Det A", attack="type I transfers, mean", metric="F->T").paper == 0.046
     assert of.one(system="Det A", attack="type I, mean", metric="F->T").paper == 0.06
     assert of.one(system="branch", attack="type II, mean", metric="T->F").paper == 0.145

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from evaluation.papers.sceneproof.numbers import WORST_CASE
+from evaluation.papers.sceneproof.names import WORST_CASE
 from tfdefense._files import write_file
 
 

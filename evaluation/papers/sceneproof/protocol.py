@@ -13,7 +13,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from evaluation.papers.sceneproof import numbers as paper
+from evaluation.papers.sceneproof import names
 from tfdefense._files import write_file
 
 DATASETS = ("nyu_depth_v2_small",)
@@ -34,7 +34,7 @@ def run(
 ):
     from evaluation.papers.sceneproof import measure
     from evaluation.papers.sceneproof.figures import attacks_of, kinds_of
-    from evaluation.papers.sceneproof.setting import ATTACKS, SYSTEMS, Setting
+    from evaluation.papers.sceneproof.setting import Setting
 
     quick = context.quick
     if save and save.suffix != ".keras":
@@ -62,11 +62,13 @@ def run(
     groups = [(name, "") for name in (*dict.fromkeys(setting.scenes("test").kind.tolist()), "forged", *setting.unfamiliar)]
     groups += [("forged", "type I"), ("real", "type I")]
     parts = {
-        ("attacked", attack, system): (measure.attacked, setting, attack, system) for attack in ATTACKS for system in paper.SYSTEMS
+        ("attacked", attack, system): (measure.attacked, setting, attack, system)
+        for attack in names.ATTACKS
+        for system in names.SYSTEMS
     }
     parts |= {("far", system): (measure.far, setting, system) for system in ("branch", "Det ABC")}
-    parts |= {("clean", system): (measure.clean, setting, system) for system in SYSTEMS}
-    parts |= {("benign", system): (measure.benign, setting, system) for system in paper.SYSTEMS}
+    parts |= {("clean", system): (measure.clean, setting, system) for system in names.EVERY}
+    parts |= {("benign", system): (measure.benign, setting, system) for system in names.SYSTEMS}
     parts |= {("flagged", *group): (measure.flagged, setting, *group) for group in groups}
     found = context.parts({", ".join(filter(None, name)): part for name, part in parts.items()})
     found = dict(zip(parts, found.values(), strict=True))
@@ -84,10 +86,9 @@ def _learned(network):
     return json.loads((network.parent / "config.json").read_text())["train_samples"]
 
 
-def _rate_rows(context, system, found, paper_of=None, **about):
-    for name in paper.RATES if system != "plain" else paper.RATES[:2]:
-        known = paper.rate(paper_of, system, name) if paper_of else None
-        context.row("lu2017.table4", name, found[name], row="S9", system=system, paper=known, **about)
+def _rate_rows(context, system, found, **about):
+    for name in names.RATES if system != "plain" else names.RATES[:2]:
+        context.row("lu2017.table4", name, found[name], row="S9", system=system, **about)
 
 
 def _clean_rows(context, setting, found):
@@ -99,7 +100,7 @@ def _clean_rows(context, setting, found):
     for size, rates in setting.tried.items():
         about = {"attack": "type I", "norm": "linf", "epsilon": float(size), "pairs": "held out"}
         _rate_rows(context, "plain", rates, **about, n=len(rates["label"]))
-    for system in [name for kind, name, *_ in found if kind == "clean"]:
+    for system in names.EVERY:
         rates, unfamiliar = found["clean", system]
         count = len(rates["label"]) // 2
         if system == "plain":
@@ -109,14 +110,13 @@ def _clean_rows(context, setting, found):
             for label, name in (("real", "T rejected"), ("forged", "F rejected")):
                 about = {"row": "S9", "system": system, "label": label, "n": count}
                 context.row("lu2017.ours.clean", "rejection rate", rates[name], **about)
-        _rate_rows(context, system, rates, "no attack", n=count)
+        _rate_rows(context, system, rates, n=count)
         for kind, each in unfamiliar.items():
             context.row("lu2017.table1", "F->T", each["F->T"], row="S9", system=system, forgery=kind, n=len(real))
         passed = float(np.mean([each["F->T"] for each in unfamiliar.values()]))
         about = {"forgery": "mean over unfamiliar ones", "n": len(real) * len(unfamiliar)}
-        known = paper.rate("unfamiliar", system, "F->T")
-        context.row("lu2017.table1", "F->T", passed, row="S9", system=system, paper=known, **about)
-    for system in paper.SYSTEMS:
+        context.row("lu2017.table1", "F->T", passed, row="S9", system=system, **about)
+    for system in names.SYSTEMS:
         for name, rates in found["benign", system].items():
             for metric, key in (("T->F", "T->F"), ("false-positive rate", "T rejected")):
                 if metric == "T->F" or system != "plain":
@@ -126,12 +126,11 @@ def _clean_rows(context, setting, found):
 
 def _flag_rows(context, found, name, attack):
     """A line of tables 2 and 3."""
-    for column in paper.COLUMNS:
+    for column in names.COLUMNS:
         metric, row = ("accuracy", "S8") if column == "right" else ("rejection rate", "S9")
         table = "lu2017.table2" if column == "right" else "lu2017.table3"
         count = found["taken for true"] if column.endswith("taken for true") else found["samples"]
-        known = paper.flagged(f"{name}, {attack}" if attack else name, column)
-        about = {"detector": "" if column == "right" else column, "pairs": name, "attack": attack, "n": count, "paper": known}
+        about = {"detector": "" if column == "right" else column, "pairs": name, "attack": attack, "n": count}
         context.row(table, metric, found[column], row=row, **about, note="" if found[column] is not None else "no pair is left")
 
 
@@ -139,17 +138,15 @@ def _attack_rows(context, setting, found):
     """Table 4; transferred and type I samples are the same for all systems."""
     y, first = setting.attacked[1], setting.first
     size = {"norm": "linf", "epsilon": setting.epsilon}
-    attacks = list(dict.fromkeys(name for kind, name, *_ in found if kind == "attacked"))
-    for system in paper.SYSTEMS:
-        rates = {attack: found["attacked", attack, system] for attack in attacks}
-        for attack in attacks:
-            knowledge = paper.knowledge(attack)
-            about = {"attack": attack, "knowledge": knowledge, "n": len(rates[attack]["label"]) // 2}
-            _rate_rows(context, system, rates[attack], attack, **size, **about)
-        for title, group in paper.MEANS.items():
-            some = [rates[attack] for attack in group if attack in rates]
-            mean = {name: float(np.mean([each[name] for each in some])) for name in paper.RATES}
-            _rate_rows(context, system, mean, f"{title}, mean", attack=f"{title}, mean", **size, n=len(y) // 2)
+    for system in names.SYSTEMS:
+        rates = {attack: found["attacked", attack, system] for attack in names.ATTACKS}
+        for attack in names.ATTACKS:
+            about = {"attack": attack, "knowledge": names.knowledge(attack), "n": len(rates[attack]["label"]) // 2}
+            _rate_rows(context, system, rates[attack], **size, **about)
+        for title, group in names.MEANS.items():
+            some = [rates[attack] for attack in group]
+            mean = {name: float(np.mean([each[name] for each in some])) for name in names.RATES}
+            _rate_rows(context, system, mean, attack=f"{title}, mean", **size, n=len(y) // 2)
         labels = [np.array(each["label"]) for each in rates.values()]
         # Of those that the worst case was tried on.
         labels = np.array([each if len(each) == len(first) else each[first] for each in labels])
@@ -159,9 +156,9 @@ def _attack_rows(context, setting, found):
             context.row("lu2017.table4", name, float(through.mean()), **about, **size)
     _paired_rows(context, y, found)
     for system in ("branch", "Det ABC"):
-        far, factor = found["far", system], paper.FAR
-        about = {"row": "S9", "system": system, "attack": paper.WORST_CASE, "knowledge": "adaptive", "n": len(far["label"])}
-        context.row("lu2017.table4", "F->T", far["F->T"], **about, norm="linf", epsilon=factor * setting.epsilon)
+        far = found["far", system]
+        about = {"row": "S9", "system": system, "attack": names.WORST_CASE, "knowledge": "adaptive", "n": len(far["label"])}
+        context.row("lu2017.table4", "F->T", far["F->T"], **about, norm="linf", epsilon=names.FAR * setting.epsilon)
 
 
 def _paired_rows(context, y, found):

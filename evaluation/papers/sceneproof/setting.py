@@ -1,20 +1,19 @@
 """What SceneProof is measured on: pairs and forgeries, networks, detectors, and attacks on depth alone."""
 
 import functools
+from pathlib import Path
 
 import numpy as np
 
 from evaluation.papers.sceneproof import measure
-from evaluation.papers.sceneproof.numbers import FAR, TYPE_ONE, TYPE_TWO, WORST_CASE, rate
+from evaluation.papers.sceneproof.names import FAR, LAYERS, WORST_CASE
+from evaluation.runner.rows import paper_numbers
 from tfdefense.attacks import suites
 
 MASK = (False, False, False, True)  # an attacker may change the depth
-LAYERS = {"Det A": ("fc7",), "Det B": ("fc6",), "Det C": ("pool5",), "Det ABC": ("fc7", "fc6", "pool5")}
-SYSTEMS = ("plain", "branch", *LAYERS)
 WATCHED_BY_BRANCH = "pool2"
 REJECTED = 0.1  # of held-out real pairs, as many as the paper's detectors reject
 SUITE = "sceneproof-1"
-ATTACKS = (*TYPE_ONE, *TYPE_TWO, WORST_CASE)
 SIZES = (1 / 255, 2 / 255, 4 / 255)
 
 
@@ -262,5 +261,6 @@ def _whole(x):
 
 def _as_in_the_paper(tried):
     """The size under which the plain network is wrong about as often as the paper's, of both labels together."""
-    known = sum(rate("type I", "plain", name) for name in ("F->T", "T->F"))
+    table4 = [one for one in paper_numbers(Path(__file__).parent) if (one.get("system"), one["attack"]) == ("plain", "type I")]
+    known = sum(one["value"] for one in table4)
     return float(min(tried, key=lambda size: abs(tried[size]["F->T"] + tried[size]["T->F"] - known)))

@@ -1,6 +1,6 @@
 """The tables of Lu et al. on SceneProof, ours beside the paper's."""
 
-from evaluation.papers.sceneproof.numbers import COLUMNS, RATES
+from evaluation.papers.sceneproof.names import COLUMNS, RATES
 from evaluation.runner.markdown import markdown, number, pivot
 
 
