@@ -39,6 +39,7 @@ METRICS = {
     "minutes": "wall time",
     "CPU seconds": "CPU time, all threads of the process",
     "count": "a number of things",
+    "order": "1 where numbers stand in the order of the paper's, else 0",
 }
 
 

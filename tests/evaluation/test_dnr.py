@@ -1,28 +1,33 @@
 import dataclasses
+import pickle
 import types
 
 import numpy as np
 import pytest
 
-from evaluation import __main__ as runner
-from evaluation.papers.dnr import measure as dnr_attacks
+from evaluation.papers.dnr import goals, measure, rows, settings, tables
 from evaluation.papers.dnr import protocol as dnr
-from evaluation.papers.dnr import tables as dnr_rows
+from evaluation.papers.dnr.fit import Fitted, Split, Variant
+from evaluation.runner import command as runner
 from evaluation.runner import results
 from evaluation.runner.context import Context
+from evaluation.runner.rows import Results
+from tfdefense.attacks import Interpolated, Of, suites
+from tfdefense.attacks.suites import papers
 from tfdefense.metrics import SecurityCurve
 
 PLAN = dataclasses.replace(
-    dnr.PLANS["digits"],
+    settings.PLANS["digits"],
     layers=("features", "scores"),
     fitted=400,
     calibrated=300,
-    quick_sizes=(0, 0.5, 4),
+    sizes=(0, 0.25, 0.5, 0.75, 4),
     ordered=(0.5, 0.5),
     shown=(1,),
 )
+COMMITTED = results.RESULTS
 OPTIONS = {"dataset": "digits", "quick": True, "samples": 16, "data_dir": None, "output": None}
-OWN = {"splits": 2, "steps": 4, "fitted": None, "vectors": 0, "figures": True}
+OWN = {"splits": 2, "steps": 4, "fitted": None, "vectors": 60, "figures": True}
 
 
 @pytest.fixture(scope="module")
@@ -35,74 +40,92 @@ def network(classifier, tmp_path_factory):
 
 @pytest.fixture
 def places(tmp_path, monkeypatch, network):
-    for name, path in (("RESULTS", "results"), ("PAGE", "RESULTS.md"), ("UNTRACKED", "runs")):
+    for name, path in (("RESULTS", "results"), ("PAGES", "pages"), ("UNTRACKED", "runs")):
         monkeypatch.setattr(results, name, tmp_path / path)
     monkeypatch.setattr(results, "commit", lambda: "abc")
     monkeypatch.setattr(Context, "network", lambda context, recipe: network)
-    monkeypatch.setitem(dnr.PLANS, "digits", PLAN)
+    monkeypatch.setitem(settings.PLANS, "digits", PLAN)
     return tmp_path
 
 
-def split(path, network, plan=PLAN, seed=0, number=10, fitted=400):
-    context = types.SimpleNamespace(dataset="digits", data_dir=None, say=lambda text: None)
-    return dnr.Split(plan, context, network, seed, number, fitted, 0)
+def split(network, plan=PLAN, seed=0, number=10, fitted=400):
+    context = types.SimpleNamespace(dataset="digits", data_dir=None, say=lambda text: None, network=lambda recipe: network)
+    context.model = lambda name, make: make()
+    return Split(plan, seed, number, fitted, context)
 
 
-def test_run_gives_curves_of_all_models_under_both_attacks(places, monkeypatch, capsys):
+def test_run_gives_curves_of_all_models_under_both_attacks(places, monkeypatch):
     # Each search is compiled for every model; the others are tested one by one.
-    later = dnr_attacks.later_searches
-    monkeypatch.setattr(dnr_attacks, "later_searches", lambda *given, **named: later(*given, **named)[:1])
-    measured = []
-    original = dnr.measure_curves
+    monkeypatch.setattr(suites, "get", lambda name: suites.Suite(name, papers.DNR[:2]))
+    measured, original = [], dnr.measure
 
-    def interrupted(split, method, *rest):
+    def interrupted(fitted, *rest):
         if len(measured) == 4:
             raise KeyboardInterrupt
-        measured.append((split.seed, method))
-        return original(split, method, *rest)
+        measured.append(fitted)
+        return original(fitted, *rest)
 
-    monkeypatch.setattr(dnr, "measure_curves", interrupted)
+    monkeypatch.setattr(dnr, "measure", interrupted)
     with pytest.raises(KeyboardInterrupt):
         runner.execute("dnr", dnr, **OPTIONS, **OWN)
     assert not (places / "runs" / "dnr-digits.json").exists()
 
     again = []
-    monkeypatch.setattr(dnr, "measure_curves", lambda s, *rest: again.append((s.seed, rest[0])) or original(s, *rest))
+    monkeypatch.setattr(dnr, "measure", lambda fitted, *rest: again.append(fitted) or original(fitted, *rest))
     path = runner.execute("dnr", dnr, **OPTIONS, **OWN)
-    # Three methods on each of two splits, whole and compressed at one size.
-    assert len(measured) + len(again) == 2 + 6 and not set(again) & set(measured), "what was measured before is taken up"
-
-    import json
-
-    content = json.loads(path.read_text())
-    results.check(content, path.name)
     assert path == places / "runs" / "dnr-digits.json"
-    curves = {entry["what"]: entry for entry in content["series"]}
-    # Of the strongest attack no share rejected is told.
-    assert len(curves) == (1 + 2 + 2) + 3
-    for what, curve in curves.items():
-        assert curve["x"] == [0, 0.5, 4] and len(curve["deviation"]) == 3
-        assert 0 <= min(curve["y"]) and max(curve["y"]) <= 1, what
-    plain = curves["DNN, strongest of all starts: accuracy against l2 size"]["y"]
-    assert plain[0] > 0.9 and plain[-1] < 0.2
-    for method in dnr.METHODS:
-        paper, strongest = (curves[f"{method}, {told}: accuracy against l2 size"]["y"] for told in dnr_attacks.ATTACKS.values())
-        assert all(np.array(strongest[1:]) <= np.array(paper[1:])), "it goes on from what the paper's attack has left"
-    rows = {row["what"]: row for row in content["rows"]}
-    assert 0 < rows["DNR, clean rejection"]["ours"] < 0.2
-    for change in ("direction 1", "dim 0.3", "shift 1"):
-        assert 0 <= rows[f"NR, rejected of harmless changes, {change}"]["ours"] <= 1
-    assert rows["DNR whole, time of a prediction over the plain network's"]["ours"] > 0
-    assert {row["row"] for row in content["rows"]} == {"N1", "N2", "N3", "N4", "N5"}
-    for kind in dnr_attacks.ATTACKS.values():
-        assert 0 <= rows[f"DNR compressed, {kind}: not fooled at l2 1"]["ours"] <= 1
+    # Three systems on each of two splits.
+    assert len(measured) + len(again) == 6 and not set(again) & set(measured), "what was measured before is taken up"
+
+    of = Results.load(path)
+    assert {row.row for row in of.rows} == {"N1", "N2", "N3", "N4", "N5"}
+    for system in dnr.SYSTEMS:
+        paper, worst = (
+            of.values("epsilon", table=rows.FIGURE, system=system, starts=starts, metric=("accuracy", "robust accuracy"))
+            for starts in ("sample", "all")
+        )
+        assert list(paper) == list(worst) == [0, 0.5, 4]
+        assert all(worst[size] <= paper[size] for size in paper), "it goes on from what the paper's attack has left"
+        rejected = of.values("epsilon", table=rows.FIGURE, system=system, metric=("false-positive rate", "rejection rate"))
+        assert list(rejected) == ([] if system == "no defense" else [0, 0.5, 4])
+    assert of(table=rows.FIGURE, system="no defense", starts="all", epsilon=0) > 0.9
+    assert of(table=rows.FIGURE, system="no defense", starts="all", epsilon=4) < 0.2
+    assert of.one(table=rows.FIGURE, system="DNR", starts="all", epsilon=0.5).deviation is not None, "of two splits"
+    assert 0 < of(table=rows.CLEAN, system="DNR", metric="false-positive rate", perturbation="") < 0.2
+    assert len(of.all(table=rows.CLEAN, system="NR", perturbation=("direction", "dim", "shift"))) == 3
+    assert of(metric="count", detector="compressed") < of(metric="count", detector="all support vectors")
     figures = {file.name for file in (places / "runs" / "dnr-digits").iterdir()}
-    assert {"paper.png", "strongest.png", "plane.png", "examples-DNR-1.png"} <= figures
+    assert {"paper.png", "worst_case.png", "plane.png", "examples-DNR-1.png"} <= figures
+    committed = Results.load(COMMITTED / "dnr-mnist.json")
+    assert kinds(of) == kinds(committed), "pages and goals look up what a run writes"
+    for name, table in tables.TABLES["dnr"].items():
+        head, committed_head = (table(found).splitlines()[0] for found in (of, committed))
+        assert head == committed_head and len(table(of).splitlines()) > 2, name
 
 
-def test_splits_keep_fitted_calibrated_and_network_samples_apart(tmp_path, network):
+def kinds(of):
+    fields = ("table", "row", "metric", "system", "base", "detector", "attack", "norm", "starts", "knowledge", "perturbation")
+    return {tuple(row.get(name) for name in fields) for row in of.rows}
+
+
+@pytest.mark.parametrize("protocol, dataset", goals.GOALS)
+def test_every_goal_finds_its_number(protocol, dataset):
+    of = Results.load(COMMITTED / f"{protocol}-{dataset}.json")
+    assert all(goal.measured(of) is not None for goal in goals.GOALS[protocol, dataset])
+
+
+def test_a_split_can_be_handed_to_another_process(places, network):
+    context = Context("dnr", "digits", True, None, None, places, places)
+    one = Fitted(Variant("no defense"), Split(PLAN, 0, 10, 400, context))
+    one.model()
+    other = pickle.loads(pickle.dumps(one))
+    assert other == one and other.model() is one.model(), "parts of one process share its models"
+    assert other != dataclasses.replace(one, variant=Variant("NR"))
+
+
+def test_splits_keep_fitted_calibrated_and_network_samples_apart(network):
     plan = dataclasses.replace(PLAN, unseen=600)
-    first, same, other = (split(tmp_path, network, plan, seed).data for seed in (0, 0, 1))
+    first, same, other = (split(network, plan, seed, number).data() for seed, number in ((0, 10), (0, 11), (1, 10)))
     from tfdefense import data
 
     train = data.load("digits").x
@@ -110,65 +133,43 @@ def test_splits_keep_fitted_calibrated_and_network_samples_apart(tmp_path, netwo
     fitted, calibrated = ({rows[image.tobytes()] for image in images} for images in (first["fitted"][0], first["calibration"]))
     assert min(fitted | calibrated) >= 600, "the network was trained on those before"
     assert not fitted & calibrated and len(fitted) == 400 and len(calibrated) == 300
-    np.testing.assert_array_equal(first["attacked"][0], same["attacked"][0])
+    np.testing.assert_array_equal(first["attacked"][0], same["attacked"][0][:10])
     assert not np.array_equal(first["attacked"][0], other["attacked"][0])
 
 
-def test_too_many_samples_are_told(tmp_path, network):
+def test_too_many_samples_are_told(network):
     with pytest.raises(ValueError, match="`--samples` must be at most 397 on digits. Received 398"):
-        split(tmp_path, network, number=398).data  # noqa: B018
+        split(network, number=398).data()
 
 
-def test_paper_attack_starts_at_the_sample_and_strongest_everywhere(classifier, held_out):
-    import tfdefense as td
-
-    x, y = held_out.x[:20], held_out.y[:20]
-    defended = td.ThresholdDefense("confidence").attach(classifier)
-    td.calibrate(defended, held_out.x, max_rejected=0.05)
-    others = dnr_attacks.other_starts(defended, (x, y))
-    assert others[0] == "base" and others[1].pool[0] is x and others[2:] == ("random",)
-    assert len(dnr_attacks.other_starts(classifier, (x, y))) == 2, "a plain model has no base"
-    search = dnr_attacks.attack(1.0, 10)
-    assert search.starts == "sample" and search.norm == "l2" and type(search.objective).__name__ == "MaximumConfidence"
-    assert search.tolerance, "the paper's stops where it is flat"
-    assert dnr_attacks.attack(1.0, 10, starts=others).tolerance is None, "the others do not"
+def test_svms_are_attacked_from_every_start_and_through_wider_kernels(network):
+    one = Fitted(Variant("NR"), split(network, number=30))
+    x, y = one.split.data()["attacked"]
+    more = Of(one.split.load("clean"))
+    found = suites.get(measure.SUITE).attacks(measure.situation(one, 0.6, 10, (more,)))
+    assert list(found)[-2:] == ["selective PGD, BPDA", "paper, all steps"]
+    assert found["log-sum-exp"].starts[0] == "sample" and found["log-sum-exp"].starts[-1] is more
+    pools = [start.pool for start in found["log-sum-exp"].starts if isinstance(start, Interpolated)]
+    np.testing.assert_array_equal(pools[0][0], one.split.data()["fitted"][0])
+    for name, attack in found.items():
+        assert attack(one.model(), x, y).success.any(), name
 
 
-def test_machines_are_attacked_through_wider_kernels_too(classifier, held_out):
-    import tfdefense as td
+def test_what_the_papers_attack_gave_up_on_is_searched_from_the_sample_to_the_end(network, monkeypatch):
+    one = Fitted(Variant("no defense"), split(network))
+    paper, *_, to_the_end = papers.DNR
 
-    defended = td.NeuralRejection().attach(classifier)
-    x, y = held_out.x, held_out.y
-    td.adapt(defended, x, y, calibration=x, max_rejected=0.05)
-    search, log_sum_exp, selective, wider = dnr_attacks.later_searches(defended, 0.6, 10, 0, ("base", "random"), rejecting=True)
-    assert search.starts == ("base", "random"), "the paper's has begun at the sample"
-    assert {one.starts for one in (log_sum_exp, selective, wider)} == {("sample", "base", "random")}
-    assert wider.attack is selective and wider.straight_through
-    assert all(one(defended, x[:30], y[:30]).success.any() for one in (search, log_sum_exp, selective, wider))
-    assert len(dnr_attacks.later_searches(classifier, 1.0, 10, 0, ("random",), rejecting=False)) == 2
+    def curves(first):
+        monkeypatch.setattr(suites, "get", lambda name: suites.Suite(name, (first, to_the_end)))
+        return measure.measure_curves(one, (0.8,), 30)
 
-
-def test_what_the_papers_attack_gave_up_on_is_searched_from_the_sample_to_the_end(tmp_path, network, monkeypatch):
-    one = split(tmp_path, network)
-    calls = []
-    original = dnr_attacks.attack
-
-    def hasty(size, steps, seed=0, starts="sample", early_stop=True):
-        search = original(size, steps, seed, starts, early_stop)
-        calls.append(search.starts)
-        return dataclasses.replace(search, tolerance=100.0) if starts == "sample" else search
-
-    monkeypatch.setattr(dnr_attacks, "other_starts", lambda model, pool: ("random",))
-    monkeypatch.setattr(dnr_attacks, "attack", hasty)
-    weak = dnr_attacks.measure_curves(one, "DNN", (0.8,), 30)
-    assert calls == ["sample", ("random",), ("sample",)]
-    monkeypatch.setattr(dnr_attacks, "attack", original)
-    whole = dnr_attacks.measure_curves(one, "DNN", (0.8,), 30)
+    whole = curves(paper)
+    weak = curves(dataclasses.replace(paper, make=lambda s: dataclasses.replace(paper.make(s), tolerance=100.0)))
     assert weak["paper"]["accuracies"] > whole["paper"]["accuracies"]
-    assert weak["strongest"]["accuracies"][0][0] <= whole["paper"]["accuracies"][0][0]
-    # The other starts have seen those alone that the paper's attack had left.
+    assert weak["worst_case"]["accuracies"][0][0] <= whole["paper"]["accuracies"][0][0]
+    # The others have seen those alone that the paper's attack had left.
     assert weak["paper"]["zero_gradient"][1] == 10
-    assert weak["strongest"]["zero_gradient"][1] == round(10 * weak["paper"]["accuracies"][0][0]) > 0
+    assert weak["worst_case"]["zero_gradient"][1] == round(10 * weak["paper"]["accuracies"][0][0]) > 0
 
 
 def curve(*accuracies):
@@ -176,20 +177,15 @@ def curve(*accuracies):
     return SecurityCurve(np.arange(len(accuracies), dtype=float), shares, 0 * shares, 1 - shares)
 
 
-def rows_of(dnn, nr, dnr_curve, tmp_path, ordered=(1, 2)):
+def test_a_curve_that_does_not_fall_to_zero_is_an_upper_limit(tmp_path):
     context = Context("dnr", "digits", True, None, None, tmp_path, tmp_path)
-    curves = {kind: {"DNN": curve(*dnn), "NR": curve(*nr), "DNR": curve(*dnr_curve)} for kind in dnr_attacks.ATTACKS}
-    zeros = {kind: dict.fromkeys(dnr.METHODS, (0.25, 8)) for kind in dnr_attacks.ATTACKS}
-    dnr_rows.add_curve_rows(context, curves, zeros, dataclasses.replace(PLAN, ordered=ordered), 16)
-    return {row["what"]: row for row in context.rows}
-
-
-def test_page_says_where_the_attack_failed(tmp_path):
-    rows = rows_of((1, 0.5, 0.2, 0), (1, 0.6, 0.3, 0.05), (1, 0.7, 0.4, 0.3), tmp_path)
-    notes = {m: rows[f"{m}, strongest of all starts: accuracy at l2 3"]["note"] for m in dnr.METHODS}
-    assert notes["DNN"] == notes["NR"] == "" and notes["DNR"].startswith("attack failed here")
-    without = rows["NR, strongest of all starts: largest share without a gradient"]
-    assert (without["ours"], without["samples"]) == (0.25, 8)
+    curves = {"paper": curve(1, 0.7, 0.4, 0.3), "worst_case": curve(1, 0.5, 0.2, 0)}
+    rows.add_curves(context, rows.FIGURE, "N5", curves, dict.fromkeys(curves, (0.25, 8)), 16, system="NR")
+    of = Results({"rows": [row.plain() for row in context.rows]})
+    assert [row.flags for row in of.all(starts="sample", table=rows.FIGURE)] == [(), *[(rows.FAILED,)] * 3]
+    assert [row.flags for row in of.all(starts="all", table=rows.FIGURE)] == [()] * 4
+    without = of.one(metric="zero-gradient rate", starts="sample")
+    assert (without.value, without.n) == (0.25, 8)
 
 
 @pytest.mark.parametrize(
@@ -203,10 +199,11 @@ def test_page_says_where_the_attack_failed(tmp_path):
 )
 def test_order_of_the_methods_is_checked_where_the_paper_shows_it(nr, deep, right, tmp_path):
     # Where next to nothing holds there is no order to break.
-    rows = rows_of((1, 0.5, min(nr[2], 0.2), 0.9), nr, deep, tmp_path)
-    found = [row for what, row in rows.items() if "DNR at or above NR" in what]
-    assert [row["ours"] for row in found] == [right, right]
-    assert all(("none differs" in row["note"]) == right for row in found)
+    found = {"no defense": curve(1, 0.5, min(nr[2], 0.2), 0.9), "NR": curve(*nr), "DNR": curve(*deep)}
+    context = Context("dnr", "digits", True, None, None, tmp_path, tmp_path)
+    rows.add_order(context, {system: dict.fromkeys(measure.ATTACKS, of) for system, of in found.items()}, 1, 2, 16)
+    assert [row.value for row in context.rows] == [right, right] and [row.paper for row in context.rows] == [1.0, None]
+    assert all(("none differs" in row.note) == right for row in context.rows)
 
 
 def test_figure_of_the_plane_shows_an_attack_that_gets_through(tmp_path):
@@ -228,7 +225,7 @@ def test_every_plan_names_layers_of_its_network():
     from training import recipe as recipes
 
     for name, build in (("mnist", carlini_cnn), ("cifar10", vgg_small), ("digits", digits_cnn)):
-        plan, model = dnr.PLANS[name], build()
+        plan, model = settings.PLANS[name], build()
         assert set(plan.layers) <= {layer.name for layer in model.layers}
         recipe = recipes.find(plan.recipe)
         assert (recipe.dataset, recipe.train_samples or 0) == (name, plan.unseen)

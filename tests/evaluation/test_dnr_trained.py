@@ -1,110 +1,129 @@
 import dataclasses
-import json
 
 import numpy as np
 import pytest
 
-from evaluation import __main__ as runner
-from evaluation.papers.dnr import protocol as dnr
-from evaluation.papers.dnr import trained as dnr_trained
+from evaluation.papers.dnr import rows, settings, tables, trained
+from evaluation.papers.dnr.fit import ROBUST, Fitted, Split, Variant
+from evaluation.papers.dnr.measure import measure_clean
+from evaluation.papers.dnr.trained import END_TO_END
+from evaluation.runner import command as runner
 from evaluation.runner import results
 from evaluation.runner.context import Context
+from evaluation.runner.rows import Results
 from tfdefense.layers import RBFSVM
 
-PLAN = dataclasses.replace(dnr.PLANS["digits"], layers=("features", "scores"), fitted=300, calibrated=300)
-VARIANTS = (
-    ("plain", "none", "plain", {}),
-    ("confident", "confidence", "robust", {"of": "plain"}),
-    ("wide", "DNR", "plain", {"gamma": "0.25*scale"}),
-    ("early", "DNR", "plain", {"layers": "one more"}),
-    ("tuned", "DNR", "plain", {"tune": "all", "attacked": True}),
-    ("machines", "DNR", "plain", {"tune": "machines", "attacked": False}),
-    ("untouched", "DNR", "plain", {"tune": "nothing"}),
-    ("trained on", "none", "plain", {"tune": "all", "attacked": True}),
+PLAN = dataclasses.replace(
+    settings.PLANS["digits"], layers=("features", "scores"), fitted=300, calibrated=300, trained_sizes=(0, 0.5, 4)
 )
+PLAIN = Variant("no defense")
+CONFIDENT = Variant("confidence threshold", ROBUST, on=PLAIN)
+WIDE = Variant("DNR", detector="wide", gamma="0.25*scale")
+EARLY = Variant("DNR", detector="early", layers="one more")
+TUNED = Variant("DNR", **END_TO_END)
+SVMS = Variant("DNR", detector="SVMs", vectors=500, tune="SVMs")
+UNTOUCHED = Variant("DNR", detector="compressed", vectors=500)
+COMMITTED = results.RESULTS
+
+
+@pytest.fixture(scope="module")
+def networks(classifier, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("networks")
+    for name in ("digits", "digits_pgd"):
+        (folder / name).mkdir()
+        classifier.save(folder / name / "model.keras")
+    return folder
 
 
 @pytest.fixture
-def context(classifier, tmp_path, monkeypatch):
-    for name in ("plain", "robust"):
-        (tmp_path / name).mkdir()
-        classifier.save(tmp_path / name / "model.keras")
+def context(networks, tmp_path, monkeypatch):
     monkeypatch.setattr(results, "UNTRACKED", tmp_path / "runs")
     monkeypatch.setattr(results, "commit", lambda: "abc")
-    monkeypatch.setattr(
-        Context, "network", lambda self, name, **_: tmp_path / ("robust" if "pgd" in name else "plain") / "model.keras"
-    )
-    monkeypatch.setitem(dnr.PLANS, "digits", PLAN)
-    monkeypatch.setitem(dnr_trained.SIZES, "digits", (0, 0.5, 4))
-    monkeypatch.setitem(dnr_trained.LAYERS, "digits", {"one more": ("conv_1", "scores")})
+    monkeypatch.setattr(Context, "network", lambda self, recipe: networks / recipe / "model.keras")
+    monkeypatch.setitem(settings.PLANS, "digits", PLAN)
+    monkeypatch.setitem(settings.LAYERS, "digits", {"one more": ("conv_1", "scores")})
     return Context("dnr_trained", "digits", True, 12, None, tmp_path / "runs", tmp_path / "parts")
 
 
-def variant(context, name):
-    row = next(row for row in VARIANTS if row[0] == name)
-    networks = {kind: context.network("digits_pgd" if kind == "robust" else "digits") for kind in ("plain", "robust")}
-    return dnr_trained.Variant(row, networks, 1, PLAN, context, 0, 12, 300, 0)
+def fitted(context, variant):
+    return Fitted(variant, Split(PLAN, 0, 12, 300, context), 1)
 
 
-def machines_of(model):
+def right_and_rejected(made, model):
+    found = measure_clean(model, *made.split.data()["clean"], 1.0)
+    return found["accuracy"], found["rejection"]
+
+
+def svms_of(model):
     return [layer for layer in model.layers if isinstance(layer, RBFSVM)]
 
 
-def test_a_network_without_machines_is_trained_on_too(context):
-    made = variant(context, "trained on")
-    before = made.plain.get_layer("features").kernel.numpy().copy()
-    model = made.model()[0]
-    assert not np.array_equal(model.get_layer("features").kernel.numpy(), before) and made.clean()["accuracy"] > 0.8
+def test_a_network_without_svms_is_trained_on_too(context):
+    made = fitted(context, dataclasses.replace(trained.FINE_TUNED, base="clean"))
+    before = made.split.load("clean").get_layer("features").kernel.numpy()
+    model = made.model()
+    assert not np.array_equal(model.get_layer("features").kernel.numpy(), before)
+    assert right_and_rejected(made, model)[0] > 0.8
 
 
-def test_settings_of_a_row_reach_the_machines(context):
-    wide, early = (machines_of(variant(context, name).model()[0]) for name in ("wide", "early"))
+def test_settings_of_a_variant_reach_the_svms(context):
+    wide, early = (svms_of(fitted(context, variant).model()) for variant in (WIDE, EARLY))
     assert [layer.gamma for layer in wide] == ["0.25*scale"] * 3
     assert [layer.features for layer in early] == [4 * 4 * 32, 10, 20]
 
 
-@pytest.mark.parametrize(("name", "network_moves"), [("tuned", True), ("machines", False)])
-def test_training_end_to_end_moves_what_the_row_says(context, name, network_moves):
-    made = variant(context, name)
-    fitted = made.plain.get_layer("features").kernel.numpy().copy()
-    model = made.model()[0]
-    assert all(layer.vectors <= 500 and layer.adapted for layer in model.layers if isinstance(layer, RBFSVM))
-    assert (not np.array_equal(model.get_layer("features").kernel.numpy(), fitted)) == network_moves
-    untouched = variant(context, "untouched").model()[0]
-    assert not np.array_equal(*(machines_of(each)[0].references.numpy() for each in (model, untouched))), "machines move"
-    clean = made.clean()
-    assert clean["accuracy"] > 0.8 and clean["rejection"] < 0.15
-    again = variant(context, name).model()[0]
-    assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), again.get_weights(), strict=True)), "trained twice"
+@pytest.mark.parametrize(("variant", "network_moves"), [(TUNED, True), (SVMS, False)])
+def test_fine_tuning_moves_what_the_variant_says(context, variant, network_moves, monkeypatch):
+    made = fitted(context, variant)
+    before = made.split.load("clean").get_layer("features").kernel.numpy()
+    model = made.model()
+    assert all(layer.vectors <= 500 and layer.adapted for layer in svms_of(model))
+    assert (not np.array_equal(model.get_layer("features").kernel.numpy(), before)) == network_moves
+    untouched = fitted(context, UNTOUCHED).model()
+    assert not np.array_equal(*(svms_of(each)[0].references.numpy() for each in (model, untouched))), "SVMs move"
+    accuracy, rejection = right_and_rejected(made, model)
+    assert accuracy > 0.8 and rejection < 0.15
+    monkeypatch.setattr(Fitted, "build", None)  # not again
+    again = fitted(context, variant).fresh()
+    assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), again.get_weights(), strict=True))
 
 
 def test_whole_table(context, monkeypatch):
-    monkeypatch.setattr(dnr_trained, "VARIANTS", VARIANTS[:3])
+    variants = (PLAIN, CONFIDENT, WIDE)
+    monkeypatch.setattr(trained, "VARIANTS", variants)
     common = {"dataset": "digits", "quick": True, "samples": 12, "data_dir": None, "output": None}
-    path = runner.execute("dnr_trained", dnr_trained, **common, steps=4, epochs=1, fitted=300)
-    content = json.loads(path.read_text())
-    results.check(content, path.name)
-    rows = {row["what"]: row["ours"] for row in content["rows"]}
-    # Plain networks reject nothing; two sizes and a share without gradient under two attacks each.
-    # And three harmless changes for those that reject.
-    assert len(rows) == (1 + 5 + 5) + 3 * 3 * 2
-    for name in ("plain", "confident", "wide"):
-        assert rows[f"{name}: clean accuracy"] > 0.85
-        assert rows[f"{name}: not fooled at l2 4, strongest of all starts"] < 0.2
-    assert "plain: clean rejection" not in rows
-    assert (path.parent / "dnr_trained-digits" / "strongest.png").exists()
+    path = runner.execute("dnr_trained", trained, **common, steps=4, epochs=1, fitted=300)
+    of = Results.load(path)
+    for variant in variants:
+        assert of(table=rows.VARIANTS, metric="accuracy", epsilon=None, **variant.fields) > 0.85
+        assert of(metric="robust accuracy", starts="all", epsilon=4, **variant.fields) < 0.2
+    assert {(metric, perturbation) for metric, perturbation, *_ in kinds(of, "DNR") - kinds(of, "no defense")} == {
+        ("rejection rate", ""),
+        *(("false-positive rate", perturbation) for perturbation in ("", "direction", "dim", "shift")),
+    }, "a plain network rejects nothing"
+    committed = Results.load(COMMITTED / "dnr_trained-mnist.json")
+    assert all(kinds(of, system) == kinds(committed, system) for system in ("no defense", "confidence threshold", "DNR"))
+    for name, table in tables.TABLES["dnr_trained"].items():
+        assert len(table(of).splitlines()) == 2 + (2 if name == "benign" else 3), name
+    assert (path.parent / "dnr_trained-digits" / "worst_case.png").exists()
 
 
-def test_every_row_watches_layers_that_are_there():
+def kinds(of, system):
+    fields = ("metric", "perturbation", "table", "row", "attack", "norm", "starts", "knowledge")
+    return {tuple(row.get(name) for name in fields) for row in of.all(system=system)}
+
+
+def test_every_variant_watches_layers_that_are_there():
     from models.carlini import carlini_cnn
     from models.small import digits_cnn
 
     for dataset, build in (("mnist", carlini_cnn), ("digits", digits_cnn)):
-        known, there = dnr_trained.LAYERS[dataset], {layer.name for layer in build().layers}
+        known, there = settings.LAYERS[dataset], {layer.name for layer in build().layers}
         assert all(set(layers) <= there for layers in known.values())
-        assert {row[3]["layers"] for row in dnr_trained.VARIANTS if "layers" in row[3]} == set(known)
+        assert {variant.layers for variant in trained.VARIANTS if variant.layers} == set(known)
 
 
-def test_rows_of_the_table_are_told_apart():
-    names = [name for name, *_ in dnr_trained.VARIANTS]
-    assert len(set(names)) == len(names)
+def test_variants_are_kept_apart():
+    for names in ([variant.name for variant in trained.VARIANTS], [str(variant.fields) for variant in trained.VARIANTS]):
+        assert len(set(names)) == len(names)
+    assert set(trained.DRAWN) <= set(trained.VARIANTS)

@@ -1,29 +1,32 @@
-"""The figures of `evaluation/dnr.py`: curves, adversarial examples, and the problem in the plane of the paper's figure 2."""
+"""The figures of `dnr`: curves, adversarial examples, and the problem in the plane of the paper's figure 2."""
 
 import numpy as np
 
 
-def draw(context, split, curves, plan, steps):
-    from evaluation.papers.dnr.measure import METHODS, attack, other_starts
+def draw(context, models, curves, sizes, steps):
+    """The curves of each system under each attack, and what attacks of some sizes make of eight samples."""
+    from evaluation.papers.dnr.measure import ATTACKS, situation
     from tfdefense import plots
+    from tfdefense.attacks import MaximumConfidence
 
     folder = context.output / f"dnr-{context.dataset}"
     folder.mkdir(parents=True, exist_ok=True)
-    for kind, found in curves.items():
-        # What is rejected is told of the paper's attack alone; see the rows.
+    for kind in ATTACKS:
+        found = {system: of[kind] for system, of in curves.items()}
+        # What is rejected is shown of the paper's attack alone; see the rows.
         plots.security_curve(found, folder / f"{kind}.png", xlabel="l2 size of the perturbation", rejection=kind == "paper")
-    x, y = (array[:8] for array in split.data["attacked"])
-    for method in METHODS:
-        for size in plan.shown:
-            model = split.attackable(method)
-            starts = ("sample", *other_starts(model, split.data["fitted"]))
-            result = attack(size, steps, starts=starts, early_stop=False)(model, x, y)
-            plots.examples(x, result.x_adv, y, result.label, folder / f"examples-{method}-{size:g}.png")
+    for system, fitted in models.items():
+        x, y = (array[:8] for array in fitted.split.data()["attacked"])
+        for size in sizes:
+            where = situation(fitted, size, steps, early_stop=False)
+            result = where.pgd(objective=MaximumConfidence(), starts=("sample", *where.other_starts))(fitted.model(), x, y)
+            path = folder / f"examples-{system.replace(' ', '_')}-{size:g}.png"
+            plots.examples(x, result.x_adv, y, result.label, path)
     plane(folder / "plane.png")
 
 
 def plane(path=None, samples=60, epsilon=0.28, steps=60, seed=0):
-    """Three classes in the plane, machines right on the points, and the paper's attack on one of them."""
+    """Three classes in the plane, SVMs right on the points, and the paper's attack on one of them."""
     import keras
 
     import tfdefense as td

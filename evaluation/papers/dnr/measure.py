@@ -1,123 +1,123 @@
-"""The attacks of `dnr` and `dnr_trained`, the paper's from the sample and the strongest of all starts, and their control."""
+"""What is measured of a model: under the paper's attack, in the worst case over all searches, and without an attack."""
 
 import dataclasses
+import time
 import warnings
 
-METHODS = ("DNN", "NR", "DNR")
-ATTACKS = {"paper": "from the sample, as in the paper", "strongest": "strongest of all starts"}
-STRONGEST = "the paper's objective, then log-sum-exp, selective PGD, and selective PGD through wider kernels, from all starts"
-HARMLESS_SAMPLES = 2000
+import numpy as np
+
+# The paper's attack with its best point, where the paper takes the last one and steps along the bare gradient; then other searches.
+SUITE = "dnr-1"
+# Fields of their rows.
+ATTACKS = {
+    "paper": {"attack": "PGD", "norm": "l2", "knowledge": "adaptive", "starts": "sample"},
+    "worst_case": {"attack": "worst case", "norm": "l2", "knowledge": "adaptive", "starts": "all"},
+}
+BENIGN_SAMPLES = 2000
 
 
-def attack(size, steps, seed=0, starts="sample", early_stop=True):
-    """The paper's objective by PGD, which gives its best point; the paper takes the last one and steps along the bare gradient.
+def situation(fitted, size, steps, more_starts=(), **options):
+    """What an attacker has: the way to another class leads to any of the samples that the SVMs were fitted on."""
+    from tfdefense.attacks import suites
 
-    Whoever is taken is taken, so that curves need no more steps; pictures do without the early stop. As the paper it stops
-    from the sample where a step changes next to nothing; where kernels are flat that would give up too soon.
-    """
-    from tfdefense.attacks import PGD, MaximumConfidence
-
-    tolerance = 1e-6 if starts == "sample" else None
-    search = {"objective": MaximumConfidence(), "tolerance": tolerance, "early_stop": early_stop}
-    return PGD(size, norm="l2", steps=steps, starts=starts, seed=seed, **search)
+    samples = fitted.split.data()["fitted"]
+    found = suites.get(SUITE).situation(fitted.model(), samples, "l2", size, steps=steps, **options)
+    return dataclasses.replace(found, starts=(*found.starts, *more_starts))
 
 
-def other_starts(model, pool):
-    """All starts but the sample; the way to another class leads to any of the samples that the machines were fitted on."""
-    from tfdefense.attacks import Interpolated
-
-    return (*(["base"] if rejects(model, pool[0]) else []), Interpolated(pool), "random")
-
-
-def rejects(model, x):
-    from tfdefense.view import View
-
-    view = View.of(model)
-    view.expect(x)
-    return view.rejects
+def measure(fitted, sizes, steps, benign_size):
+    """All that a run measures of one model: a part of it."""
+    clean = measure_clean(fitted.model(), *fitted.split.data()["clean"], benign_size)
+    return {"clean": clean, "curves": measure_curves(fitted, sizes, steps)}
 
 
-def later_searches(model, size, steps, seed, starts, rejecting):
-    """What is tried after the paper's attack: its objective from the other starts, then other searches from all of them."""
-    from tfdefense.attacks import LogSumExp, OrthogonalPGD, Through
-    from tfdefense.attacks.surrogate import can_be_smoothed
+def measure_clean(model, x, y, size):
+    """Accuracy and false-positive rate on samples that nobody attacked, and the rate under each benign perturbation."""
+    import tfdefense as td
+    from evaluation.runner.benign import perturbed
+    from tfdefense.view import View, decide
 
-    search, everywhere = attack(size, steps, seed, starts), ("sample", *starts)
-    found = [search, dataclasses.replace(search, objective=LogSumExp(), starts=everywhere, seed=seed + 1000)]
-    if rejecting:
-        selective = OrthogonalPGD(size, norm="l2", steps=steps, starts=everywhere, seed=seed + 2000)
-        found.append(selective)
-        if can_be_smoothed(model):
-            # Narrow kernels are flat where a sample is far from all vectors.
-            found.append(Through(selective, straight_through=True))
-    return found
+    outcomes, benign = td.evaluate(model, x, y), []
+    if View.of(model).rejects:
+        kinds = (("direction", size), ("dim", 0.3), ("shift", 1))
+        for kind, amount, made in perturbed(x[:BENIGN_SAMPLES], kinds)[1:]:
+            benign.append((kind, float(amount), float((decide(model, made).label == -1).mean())))
+    return {"accuracy": outcomes.accuracy, "rejection": outcomes.rejection, "samples": len(outcomes), "benign": benign}
 
 
-def measure_curves(split, method, sizes, steps, model=None):
+def measure_curves(fitted, sizes, steps):
     """Accuracy and rejection at each size under both attacks, and the largest share of samples without any gradient.
 
-    The strongest of all starts goes on from what the paper's attack has left. A share without a gradient stands beside the
-    number of samples that were attacked.
+    The worst case goes on from what the paper's attack has left. A share without a gradient stands beside the number of samples
+    that were attacked.
     """
-    from tfdefense.attacks import Strongest
+    from tfdefense.attacks import suites
     from tfdefense.metrics import security_curve
 
-    model = model or split.attackable(method)
-    starts = (*other_starts(model, split.data["fitted"]), *split.more_starts)
-    rejecting = rejects(model, split.data["fitted"][0])
-    by_paper, zeros = {}, {kind: [] for kind in ATTACKS}
+    split, more_starts = fitted.split, fitted.more_starts()
+    suite, by_paper, zeros = suites.get(SUITE), {}, {kind: [] for kind in ATTACKS}
 
-    def told(kind, size, search, x, y, only=None):
-        split.context.say(f"split {split.seed}: {method}, {ATTACKS[kind]}, l2 {size:g}")
+    def searched(kind, size, search, model, x, y, only):
+        split.context.say(f"split {split.seed}: {fitted.variant.name}, {ATTACKS[kind]['attack']}, l2 {size:g}")
         with warnings.catch_warnings():
             # Its share is a row of the results.
             warnings.filterwarnings("ignore", message=".*gradient was all zeros")
-            return search(model, x, y, only=only)
-
-    def count(kind, without):
-        if len(without):
-            zeros[kind].append((float(without.mean()), len(without)))
+            found = search(model, x, y, only=only)
+        if only.any():
+            zeros[kind].append((float(found.zero_gradient[only].mean()), int(only.sum())))
+        return found
 
     def paper(size, seed):
+        attack = suite.attacks(situation(fitted, size, steps, seed=seed))["paper"]
+
         def run(model, x, y):
-            by_paper[size] = told("paper", size, attack(size, steps, seed), x, y)
-            count("paper", by_paper[size].zero_gradient)
+            by_paper[size] = searched("paper", size, attack, model, x, y, np.ones(len(x), bool))
             return by_paper[size]
 
         return run
 
-    def strongest(size, seed):
-        searches = later_searches(model, size, steps, seed, starts, rejecting)
+    def worst_case(size, seed):
+        others = suite.worst_case(situation(fitted, size, steps, more_starts, seed=seed), without=("paper",))
 
         def run(model, x, y, only=None):
-            first = by_paper[size]
-            waiting = ~first.success if only is None else ~first.success & only
-            rest = Strongest(searches, until_success=True)
-            later = told("strongest", size, rest, x, y, only=waiting)
-            count("strongest", later.zero_gradient[waiting])
-            found = first.stronger(later)
-            # From the sample the paper's attack stops where a step changes next to nothing: once more, to the end.
-            stopped = waiting & ~found.success & (first.steps < steps)
-            if not stopped.any():
-                return found
-            return found.stronger(told("strongest", size, attack(size, steps, seed, ("sample",)), x, y, only=stopped))
+            waiting = ~by_paper[size].success & (True if only is None else only)
+            return by_paper[size].stronger(searched("worst_case", size, others, model, x, y, waiting))
 
         return run
 
     found = {}
-    for kind, factory in (("paper", paper), ("strongest", strongest)):
-        # The paper's attack is shown as it is; only the strongest may keep what it has found at a smaller size.
-        options = {"seeds": (split.seed,), "cumulative": kind == "strongest"}
-        curve = security_curve(model, factory, *split.data["attacked"], sizes, **options)
-        shares = {name: getattr(curve, name).tolist() for name in ("accuracies", "rejections", "errors")}
+    for kind, factory in (("paper", paper), ("worst_case", worst_case)):
+        # The paper's attack is shown as it is; only the worst case may keep what was found at a smaller size.
+        options = {"seeds": (split.seed,), "cumulative": kind == "worst_case"}
+        curve = security_curve(fitted.model(), factory, *split.data()["attacked"], sizes, **options)
+        shares = {each: getattr(curve, each).tolist() for each in ("accuracies", "rejections", "errors")}
         found[kind] = {**shares, "zero_gradient": max(zeros[kind], default=(0.0, 0))}
     return found
 
 
-def harmless_rejected(model, x, size):
-    """Share that a model rejects of samples after changes that nobody would call an attack, by name."""
-    from evaluation.runner.benign import changed
-    from tfdefense.view import View, decide
+def measure_speed(fitted, compressed, repeats=7):
+    """Seconds to fit, the time of a prediction beside the plain network's, and what compressing costs."""
+    import tfdefense as td
+    from tfdefense.view import View
 
-    view, changes = View.of(model), changed(x[:HARMLESS_SAMPLES], (("direction", size), ("dim", 0.3), ("shift", 1)))
-    return {name: float((decide(view, made).label == -1).mean()) for name, made in changes.items() if name != "unchanged"}
+    x, y = fitted.split.data()["clean"]
+
+    def once(model):
+        view, start = View.of(model), time.perf_counter()
+        view.run(x[:256])[2].numpy()
+        return time.perf_counter() - start
+
+    def all_of(model):
+        pairs = [(once(model), once(plain)) for _ in range(repeats + 1)][1:]
+        ratio = float(np.median([mine for mine, _ in pairs]) / np.median([other for _, other in pairs]))
+        outcomes, vectors = (
+            td.evaluate(model, x, y),
+            [layer.vectors for layer in model.layers if isinstance(layer, td.layers.RBFSVM)],
+        )
+        found = {"accuracy": outcomes.accuracy, "rejection": outcomes.rejection, "samples": len(outcomes)}
+        return found | {"ratio": ratio, "vectors": vectors}
+
+    plain = fitted.split.load(fitted.variant.base)
+    nr = dataclasses.replace(fitted, variant=dataclasses.replace(fitted.variant, system="NR"))
+    seconds = {one.variant.system: one.fit()[1] for one in (fitted, nr)}
+    return {"all support vectors": all_of(fitted.model()), "compressed": all_of(compressed.model()), "seconds": seconds}
