@@ -76,8 +76,7 @@ def add_order(context, curves, low, high, n):
         note = f"{len(compared)} of {len(sizes)} sizes leave one of them {NOTHING_LEFT:g} or more; "
         note += "differs at l2 " + ", ".join(f"{size:g}" for size in broken) if broken else "none differs"
         fields = attack | {"order": "DNR at or above NR, NR above no defense", "from": float(low), "to": float(high)}
-        value, paper = float(bool(compared) and not broken), 1.0 if kind == "paper" else None
-        context.row(FIGURE, "order", value, paper=paper, row="N5", n=n, note=note, **fields)
+        context.row(FIGURE, "order", float(bool(compared) and not broken), row="N5", n=n, note=note, **fields)
 
 
 def add_cost(context, speed, curves, size, n):

@@ -1,7 +1,7 @@
 """The tables of docs/results/dnr.md."""
 
 from evaluation.papers.dnr import rows
-from evaluation.runner.pages import pivot
+from evaluation.runner.markdown import pivot
 
 _ACCURACY = ("accuracy", "robust accuracy")
 _NAMES = {"count": "support vectors", "sample": "paper's attack", "all": "worst case"}
