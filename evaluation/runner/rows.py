@@ -30,7 +30,7 @@ METRICS = {
     "T->T rejected": "share of true pairs that the classifier has right and the detector rejects",
     "zero-gradient rate": "share of samples without a gradient",
     "target rate": "share of samples that reached the class that was asked for",
-    "time ratio": "CPU time over that of what it is compared with",
+    "time ratio": "time over that of what it is compared with",
     "passes": "CPU time in compiled forward and backward passes of the model",
     "wall passes": "the same by wall time",
     "throughput ratio": "throughput over that of stock Keras fit",
