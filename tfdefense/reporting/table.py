@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from tfdefense import __version__, metrics
 from tfdefense._files import write_text
-from tfdefense.attacks.checks import check_number
+from tfdefense._validation import check_number
 from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.suites.situation import ADAPTIVE, OBLIVIOUS
 from tfdefense.reporting.plan import Plan
