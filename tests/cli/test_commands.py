@@ -40,7 +40,7 @@ def fails(*arguments):
 
 
 def cells(output, row):
-    line = next(line for line in output.splitlines() if line.strip().startswith(row))
+    line = next(line for line in output.splitlines() if line.strip().startswith(f"{row}  "))
     return [float(cell.rstrip("%")) / 100 for cell in line.split() if cell.endswith("%")]
 
 

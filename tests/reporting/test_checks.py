@@ -24,7 +24,7 @@ PLAN = Plan(
     refine=(5, 1),
     substitute=(0, 0),
 )
-WITHOUT = ("transfer", "simple curves", "page")
+WITHOUT = ("transfer", "oblivious curve", "undefended curve", "page")
 
 
 def found_on(model, x, y, plan=PLAN, **options):

@@ -112,7 +112,7 @@ class Protocol:
                 for name in (OBLIVIOUS, "undefended"):
                     work = functools.partial(self._simple_curve, norm, name)
                     cost = count * plan.steps * (3 if name == "undefended" else 1)
-                    yield Job("simple curves", f"curve, {name}, {norm}", cost, work)
+                    yield Job(f"{name} curve", f"curve, {name}, {norm}", cost, work)
         for norm in plan.norms:
             situation = self.situation(norm, 1.0)
             cost = count * plan.steps * (4 * len(situation.starts) + 3 * plan.restarts) / 2
@@ -300,7 +300,9 @@ class Protocol:
         """For each norm what one group of attacks fools and another does not, in shares of the samples."""
         found = []
         for norm in self.plan.norms:
-            wrong = {key: o.wrong for key, o in self.outcomes.items() if isinstance(key, tuple) and len(key) == 3 and key[2] == norm}
+            wrong = {
+                key: o.wrong for key, o in self.outcomes.items() if isinstance(key, tuple) and len(key) == 3 and key[2] == norm
+            }
             none = np.zeros(len(self.x), bool)
 
             def union(keep, wrong=wrong, none=none):
