@@ -43,7 +43,7 @@ def test_the_worst_case_and_the_curve_are_known_on_a_line(images, tmp_path):
     curve = found.curves["adaptive"]
     assert curve.accuracy.tolist() == pytest.approx([rows["clean"].accuracy, (needed >= 0.1).mean(), (needed >= 0.3).mean()])
     assert set(found.curves) == {"adaptive"} and not found.left_out
-    found.save(tmp_path / "table.json", {"model": "guarded"})
+    found.write_json(tmp_path / "table.json", {"model": "guarded"})
     content = json.loads((tmp_path / "table.json").read_text())
     assert content["settings"] == {"epsilon": 0.2, "norm": "linf", "steps": 20, "seed": 0} and content["model"] == "guarded"
     worst = next(row for row in content["rows"] if row["what"] == WORST)

@@ -105,7 +105,7 @@ def evaluate(
         print(f"  {curve}")
     if json:
         about = {"model": str(model), "data": str(data), "split": split, "samples": len(images)}
-        found.save(json, about)
+        found.write_json(json, about)
         print(f"  {json}")
 
 

@@ -82,13 +82,13 @@ def substitute(train, setting, classes, seed):
     return keras.Model(scaled, model((scaled - low) / (high - low)), name="substitute_of_pixels")
 
 
-def rocs(kept, rejects, points=80):
+def rocs(judged, rejects, points=80):
     """ROC curves of the suspicion, over the samples that mislead the classifier, as the papers draw them."""
     if not rejects:
         return []
-    clean = kept["clean"].suspicion
+    clean = judged["clean"].suspicion
     found = []
-    for key, outcomes in kept.items():
+    for key, outcomes in judged.items():
         if not isinstance(key, tuple) or not (key[0] in ("worst case", OBLIVIOUS) or key[1] == standard.TRANSFERRED):
             continue
         misled = outcomes.suspicion[outcomes.guess != outcomes.y]

@@ -52,7 +52,7 @@ class Table:
     curves: dict = field(default_factory=dict)
     left_out: list = field(default_factory=list)
 
-    def save(self, path, about):
+    def write_json(self, path, about):
         """All numbers as JSON, in shares of 1; `about` is written with them."""
         chosen = {name: getattr(self.settings, name) for name in ("epsilon", "norm", "steps", "seed")}
         rows = [
