@@ -119,8 +119,20 @@ def test_attack_goes_on_from_the_cache(files, tmp_path, monkeypatch):
     assert "can't be read. Expected a Keras model" in fails("attack", files / "saved", *arguments)
 
 
-def test_attack_unaware_is_the_transfer_from_the_base(files, defended, tmp_path):
-    arguments = ["--data", "digits", "--epsilon", 0.15, "--steps", 10, "--samples", 40, "--unaware", "--output", tmp_path / "a.npz"]
+def test_oblivious_attack_is_the_transfer_from_the_base(files, defended, tmp_path):
+    arguments = [
+        "--data",
+        "digits",
+        "--epsilon",
+        0.15,
+        "--steps",
+        10,
+        "--samples",
+        40,
+        "--oblivious",
+        "--output",
+        tmp_path / "a.npz",
+    ]
     run("attack", files / "defended.keras", *arguments)
     images = td.data.load("digits", "test", limit=40)
     expected = td.attacks.Transfer(td.attacks.PGD(0.15, steps=10))(defended, images.x, images.y)
@@ -129,7 +141,7 @@ def test_attack_unaware_is_the_transfer_from_the_base(files, defended, tmp_path)
     run("attack", files / "saved", *arguments[:-1], tmp_path / "b.npz", "--source", files / "plain.keras")
     np.testing.assert_allclose(td.data.load(tmp_path / "b.npz", "all").x, expected.x_adv, atol=1e-6)
     assert "--source" in fails("attack", files / "saved", *arguments)
-    assert "no defense to be unaware of" in fails("attack", files / "plain.keras", *arguments)
+    assert "no defense to be oblivious of" in fails("attack", files / "plain.keras", *arguments)
 
 
 def test_attack_on_a_target_leaves_its_own_samples_out(files, tmp_path):
