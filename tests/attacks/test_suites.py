@@ -52,7 +52,7 @@ def test_a_suite_is_what_its_version_says(name):
 
 def test_all_suites_are_pinned_and_an_unknown_one_is_told():
     assert set(suites.names()) == set(PINNED)
-    with pytest.raises(ValueError, match="No suite named 'zoo-2'. Did you mean 'zoo-1'"):
+    with pytest.raises(ValueError, match="No suite named 'zoo-2'. Did you mean `zoo-1`"):
         suites.get("zoo-2")
 
 

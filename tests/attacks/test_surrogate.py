@@ -173,8 +173,8 @@ def test_annealed_carlini_wagner_begins_each_stage_where_the_one_before_ended(st
 
 
 def test_who_attacks_asks_a_layer_whether_it_has_steps(step, safetynet, classifier, held_out):
-    from tfdefense import _judge
-
+    suite = A.suites.get("zoo-1")
+    samples = held_out.x[:20], held_out.y[:20]
     assert has_steps(safetynet) and has_steps(step)
     machines = td.NeuralRejection("features").attach(classifier)
     assert can_be_smoothed(machines) and not has_steps(machines) and not has_steps(classifier)
@@ -191,11 +191,10 @@ def test_who_attacks_asks_a_layer_whether_it_has_steps(step, safetynet, classifi
     inputs = keras.Input(held_out.x.shape[1:])
     scores = classifier(inputs)
     defended = td.defend(inputs, scores, keras.layers.Lambda(lambda s: 0.5 - keras.ops.max(s, -1))(Own()(scores)))
-    settings = _judge.Settings(0.1, "linf", 5, 0, None, None)
-    found = _judge.aware(defended, held_out.take(slice(20)), settings)
+    found = suite.attacks(suite.situation(defended, samples, "linf", 0.1))
     assert len(found) > 4 and all(isinstance(attack, A.Through) for attack in found.values())
     assert [attack.straight_through for attack in found.values()].count(False) == 1
-    beside = _judge.aware(machines, held_out.take(slice(20)), settings)
+    beside = suite.attacks(suite.situation(machines, samples, "linf", 0.1))
     assert sum(isinstance(attack, A.Through) for attack in beside.values()) == 1
 
 

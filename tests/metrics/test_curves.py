@@ -4,7 +4,7 @@ import types
 import numpy as np
 import pytest
 
-from tfdefense.metrics import Outcomes, SecurityCurve, security_curve
+from tfdefense.metrics import Outcomes, SecurityCurve, security_curve, worst_case_curve
 
 
 @pytest.fixture(scope="module")
@@ -158,3 +158,37 @@ def test_percentages_are_refused():
         SecurityCurve([0, 1], [[99, 50]], [[0, 0]], [[1, 50]])
     with pytest.raises(ValueError, match="shape"):
         SecurityCurve([0, 1], [[0.9]], [[0]], [[0.1]])
+
+
+def test_worst_case_of_each_sample_is_known_on_a_line(defended):
+    """Two attacks in turn: one moves by the size and gives up at 4, one moves by half of it."""
+    from tfdefense.attacks import Attack, Found, WorstCase
+
+    asked = []
+
+    class Push(Attack):
+        norm = "l2"
+
+        def __init__(self, by):
+            self.by = by
+
+        def perturb(self, batch, start):
+            asked.append((self.by, batch.x.ravel().tolist()))
+            return Found(batch.x - self.by * (2 * batch.y[:, None] - 1), np.ones(len(start), int), np.zeros(len(start), bool))
+
+    def attack_at(size):
+        return WorstCase({"whole": Push(0.0 if size == 4 else size), "half": Push(size / 2)}, until_success=True)
+
+    options = {"bounds": (-10, 10)}
+    curve = worst_case_curve(defended, attack_at, X, Y, [1, 2, 4], **options)
+    # Of 1, 2, -3 and 0.25 each falls where it gets half a unit across the border: 1.5, 2.5, 3.5 and 0.75 away.
+    assert curve.broken.tolist() == [[False, False, False, True], [True, False, False, True], [True, False, False, True]]
+    assert curve.robust_accuracy.tolist() == [0.75, 0.5, 0.5]
+    assert curve.found_by.tolist() == [["", "", "", "whole"], ["whole", "", "", "whole"], ["whole", "", "", "whole"]]
+    assert (2.0, [0.25]) not in asked and all(0.25 not in samples for by, samples in asked if by >= 2), "broken already"
+    known = np.array([[True, False, False, False], [False] * 4, [False, True, False, False]])
+    both = worst_case_curve(defended, attack_at, X, Y, [1, 2, 4], known=known, **options)
+    assert both.broken.sum(1).tolist() == [2, 2, 3] and both.found_by[2].tolist() == ["known", "known", "", "whole"]
+    for sizes, given in (([0, 1], None), ([1, 2], known)):
+        with pytest.raises(ValueError, match="one row a size"):
+            worst_case_curve(defended, attack_at, X, Y, sizes, known=given)

@@ -24,7 +24,7 @@ PLAN = Plan(
     refine=(5, 1),
     substitute=(0, 0),
 )
-WITHOUT = ("transfer", "simple curves", "page")
+WITHOUT = ("transfer", "oblivious curve", "undefended curve", "page")
 
 
 def found_on(model, x, y, plan=PLAN, **options):
@@ -284,7 +284,7 @@ def test_where_nothing_could_be_tried_nothing_has_passed():
 
 def test_a_norm_in_which_it_holds_nothing_is_in_the_verdict():
     def curve(held):
-        return {"aware": {"sizes": [0.1, 0.2], "held": held}}
+        return {"adaptive": {"sizes": [0.1, 0.2], "held": held}}
 
     findings = {"curves": {"linf": curve([0.9, 0.8]), "l2": curve([0.1, 0.0])}, "clean": {"wrong": 0.0, "rejected": 0.05}}
     findings |= {"attacks": [], "checks": [], "harmless": []}

@@ -205,10 +205,9 @@ def test_what_was_fooled_later_no_longer_counts_as_rejected(samples):
     # A search that ends in the corner where everything is rejected.
     run.evidence.attempt("linf", 0.45, np.ones_like(run.x))
     run._search("linf", 0.45, [])
-    run.findings["harder"] = [{"norm": "linf", "size": 0.45, "progress": 1.0, "more steps": 0.0, "more restarts": 0.0}]
     run._search("linf", 0.05, [])
     run.evidence.add(1 - run.x[:4], np.ones(4, bool), rows=np.arange(4))
-    run._conclude()
+    run._close_curves()
     curve = run.findings["curves"]["linf"]["adaptive"]
     assert curve["held"][0] == pytest.approx(8 / 12) and curve["rejected"][0] == pytest.approx(8 / 12)
 

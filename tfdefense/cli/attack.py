@@ -33,7 +33,7 @@ def attack(
     sigma: Annotated[float | None, typer.Option(help="Of dynamic: 0 is against the classifier alone, 1 the detector.")] = None,
     queries: Annotated[int | None, typer.Option(help="Looks at the model, of an attack without gradients.")] = None,
     objective: Annotated[
-        str | None, typer.Option(help=f"What is made small: {', '.join(OBJECTIVES)}. By default the defense-aware one.")
+        str | None, typer.Option(help=f"What is made small: {', '.join(OBJECTIVES)}. By default the one that knows of a defense.")
     ] = None,
     starts: Annotated[
         str | None, typer.Option(help="Where to begin: all, or some of sample,random,interpolated,base with commas.")
@@ -42,8 +42,8 @@ def attack(
     target: Annotated[
         str | None, typer.Option(help="Class to be taken for: a number, least_likely or most_likely. By default any wrong one.")
     ] = None,
-    unaware: Annotated[
-        bool, typer.Option("--unaware", help="Craft on the undefended model: an attacker who does not know of the defense.")
+    oblivious: Annotated[
+        bool, typer.Option("--oblivious", help="Craft on the undefended model: an attacker who does not know of the defense.")
     ] = False,
     through: Annotated[
         str | None,
@@ -65,7 +65,7 @@ def attack(
     data_dir: DataDir = None,
     download: Download = False,
 ):
-    """Attack a model, aware of its defense unless told otherwise."""
+    """Attack a model; the attacker knows its defense unless told otherwise."""
     import tfdefense as td
 
     output, picture = writable(output, (".npz",)), writable(picture, (".png", ".pdf", ".svg"))
@@ -78,19 +78,19 @@ def attack(
     build_attack(attack, **chosen)
     images = load_data(loaded, data, split, samples, bounds, classes, seed=seed, data_dir=data_dir, download=download)
     bounds = images.bounds
-    if unaware and source is None:
+    if oblivious and source is None:
         _check_base(model, loaded)
     goal, images = _target(target, images)
     chosen["starts"] = starts_named(starts, loaded, images.y, source)
     crafting = through_surrogate(build_attack(attack, **chosen), through)
-    crafting = td.attacks.Transfer(crafting, source) if unaware else crafting
+    crafting = td.attacks.Transfer(crafting, source) if oblivious else crafting
     clean = td.evaluate(loaded, images.x, images.y)
     options = {"bounds": bounds, "batch_size": batch_size, "progress": sys.stdout.isatty(), "cache": cache}
     result = crafting(loaded, images.x, images.y, goal, **options)
     # Not the attack's own labels: the model is asked again.
     attacked = td.evaluate(loaded, result, images.y)
 
-    title = f"{attack} on {model}, {len(images)} samples of {data}{', unaware of the defense' if unaware else ''}"
+    title = f"{attack} on {model}, {len(images)} samples of {data}{', oblivious of the defense' if oblivious else ''}"
     out().print(outcome_table(title, [("clean", clean), ("adversarial", attacked)]))
     print(f"  {strength(result, goal)}")
     if output:
@@ -112,7 +112,7 @@ def _check_base(path, model):
     if not isinstance(model, keras.Model):
         raise ValueError(f"The undefended model inside the SavedModel {path} can't be reached. Give it: --source classifier.keras")
     if not is_defended(model):
-        raise ValueError(f"{path} has no defense to be unaware of. Leave --unaware out, or give --source MODEL to craft on.")
+        raise ValueError(f"{path} has no defense to be oblivious of. Leave --oblivious out, or give --source MODEL to craft on.")
 
 
 def _target(target, images):

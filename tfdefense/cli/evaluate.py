@@ -65,7 +65,7 @@ def evaluate(
     data_dir: DataDir = None,
     download: Download = False,
 ):
-    """Judge a model: clean samples, harmless changes, attacks that don't know of its defense and attacks that do."""
+    """Judge a model: clean samples, harmless changes, oblivious and adaptive attacks."""
     if report is None:
         others = {"quick": quick or None, "linf-sizes": linf_sizes, "l2-sizes": l2_sizes, "max-rejected": max_rejected}
         home = "a report. Add --report FOLDER"
@@ -85,27 +85,38 @@ def evaluate(
     norm, steps, samples = norm or "linf", steps or 40, samples or 500
     curve, json = writable(curve, (".png", ".pdf", ".svg")), writable(json, (".json",))
     loaded, source = load_model(model), None if source is None else load_model(source)
-    from tfdefense import _judge
+    from tfdefense._progress import estimate
+    from tfdefense.reporting.table import Settings, table
 
     images = load_data(loaded, data, split, samples, bounds, classes, seed=seed, data_dir=data_dir, download=download)
     bounds = images.bounds
     epsilon = (bounds[1] - bounds[0]) / 10 if epsilon is None else epsilon
-    settings = _judge.Settings(epsilon, norm, steps, seed, source, cache)
-    points = _judge.sizes(sizes, epsilon) if curve or sizes else None
-
-    rows = _judge.rows(loaded, images, settings)
+    points = _points(sizes, epsilon) if curve or sizes else ()
+    with estimate() as begin:
+        found = table(loaded, images, Settings(epsilon, norm, steps, seed, points, source, cache), begin)
     title = f"{model} on {len(images)} samples of {data}; attacks of {norm} size {epsilon:g}, {steps} steps"
-    out().print(outcome_table(title, rows))
-    curves = _judge.curves(loaded, images, settings, points) if points else {}
+    out().print(outcome_table(title, found.rows))
+    for entry in found.left_out:
+        print(f"  not run: {entry['name']}: {entry['reason']}")
     if curve:
         from tfdefense import plots
 
-        plots.security_curve(curves, curve, xlabel=f"{norm} size")
+        plots.security_curve(found.curves, curve, xlabel=f"{norm} size")
         print(f"  {curve}")
     if json:
         about = {"model": str(model), "data": str(data), "split": split, "samples": len(images)}
-        _judge.write(json, about, settings, rows, curves)
+        found.write_json(json, about)
         print(f"  {json}")
+
+
+def _points(text, epsilon):
+    """Sizes from a list with commas; by default six up to twice epsilon."""
+    if text is None:
+        return tuple(round(2 * epsilon * step / 5, 10) for step in range(6))
+    found = tuple(numbers("--sizes", text))
+    if not (found[0] >= 0 and found[-1] < float("inf") and all(a < b for a, b in zip(found, found[1:], strict=False))):
+        raise ValueError(f"--sizes must be growing numbers of at least 0, such as 0,0.1,0.2. Received: {text!r}.")
+    return found
 
 
 def _write_report(model, data, folder, source, settings, **options):

@@ -1,7 +1,7 @@
 """The numbers of the papers, each a function of what a model said. NumPy alone, until a model is run."""
 
 from .benign import harmless
-from .curves import SecurityCurve, security_curve
+from .curves import SecurityCurve, WorstCaseCurve, security_curve, worst_case_curve
 from .detector_metrics import Roc, auc, detectability, roc
 from .distances import Distortion, distortion
 from .outcomes import Outcomes, evaluate, successful_pairs
@@ -11,6 +11,7 @@ __all__ = [
     "Outcomes",
     "Roc",
     "SecurityCurve",
+    "WorstCaseCurve",
     "auc",
     "detectability",
     "distortion",
@@ -19,4 +20,5 @@ __all__ = [
     "roc",
     "security_curve",
     "successful_pairs",
+    "worst_case_curve",
 ]

@@ -162,6 +162,69 @@ def security_curve(model, attack_factory, x, y, sizes, *, seeds=(0,), batch_size
     return SecurityCurve.of(sizes, runs)
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class WorstCaseCurve:
+    """Which samples are broken within each size: misclassified and not rejected.
+
+    Attributes:
+        sizes: Increasing sizes of shape (s,).
+        broken: Booleans of shape (s, samples).
+        found_by: For each the name of the attack that broke it first, "clean" and "" as in `WorstCaseResult`; "known" of what was
+            known before.
+    """
+
+    sizes: np.ndarray
+    broken: np.ndarray
+    found_by: np.ndarray
+
+    @property
+    def robust_accuracy(self):
+        """Share of samples right or rejected, for each size."""
+        return 1 - self.broken.mean(axis=1)
+
+
+def worst_case_curve(model, attack_at, x, y, sizes, *, known=None, **options):
+    """The worst case over attacks for each sample, at growing sizes: a sample that is broken within one is within each larger.
+
+    Where a `security_curve` holds shares of right and rejected samples, this one holds the samples, and which attack broke them.
+
+    Args:
+        attack_at: `attack_at(size)` gives an attack, such as a `WorstCase` or that of a suite.
+        sizes: Increasing sizes above 0.
+        known: Booleans of shape (s, samples): what other attacks have broken within each size counts, and is spared.
+        options: Of the attack's call.
+
+    Example: the samples broken from any start go on from those broken from the sample alone.
+
+    >>> suite = td.attacks.suites.get("zoo-1")
+    >>> def attack_at(size):
+    ...     return suite.worst_case(suite.situation(defended, (x, y), "linf", size, steps=5))
+    >>> curve = worst_case_curve(defended, attack_at, x, y, [0.1, 0.2])  # doctest: +SKIP
+    >>> curve.robust_accuracy  # doctest: +SKIP
+    array([0.75 , 0.125])
+    """
+    sizes, y = _sizes(sizes), check_labels(y)
+    check_same_length(x=x, y=y)
+    known = np.zeros((len(sizes), len(y)), bool) if known is None else np.asarray(known, bool)
+    if known.shape != (len(sizes), len(y)) or sizes[0] == 0:
+        raise ValueError(
+            f"`sizes` must be above 0, and `known` of shape ({len(sizes)}, {len(y)}), one row a size. Received sizes "
+            f"{sizes.tolist()} and shape {known.shape}."
+        )
+    broken, found_by = np.zeros(len(y), bool), np.full(len(y), "", object)
+    rows = []
+    for size, before in zip(sizes.tolist(), known, strict=True):
+        found_by[before & ~broken] = "known"
+        broken = broken | before
+        if not broken.all():
+            result = attack_at(size)(model, x, y, only=~broken, **options)
+            new = result.success & ~broken
+            found_by[new] = getattr(result, "found_by", np.full(len(y), "attack"))[new]
+            broken = broken | new
+        rows.append((broken, found_by.astype(str)))
+    return WorstCaseCurve(sizes, *map(np.array, zip(*rows, strict=True)))
+
+
 def _attacked(attack, model, x, y, waiting):
     """Attacks those that still wait, where the attack can be told; the others keep what was found before in any case."""
     told = waiting is not None and not waiting.all() and "only" in inspect.signature(attack).parameters

@@ -140,7 +140,7 @@ def report(
         max_rejected=max_rejected,
         seed=seed,
         suite=suite,
-        kept=cache,
+        cache=cache,
     )
     times = []
     with estimate(progress) as begin:

@@ -82,13 +82,13 @@ def substitute(train, setting, classes, seed):
     return keras.Model(scaled, model((scaled - low) / (high - low)), name="substitute_of_pixels")
 
 
-def rocs(kept, rejects, points=80):
+def rocs(judged, rejects, points=80):
     """ROC curves of the suspicion, over the samples that mislead the classifier, as the papers draw them."""
     if not rejects:
         return []
-    clean = kept["clean"].suspicion
+    clean = judged["clean"].suspicion
     found = []
-    for key, outcomes in kept.items():
+    for key, outcomes in judged.items():
         if not isinstance(key, tuple) or not (key[0] in ("worst case", OBLIVIOUS) or key[1] == standard.TRANSFERRED):
             continue
         misled = outcomes.suspicion[outcomes.guess != outcomes.y]
@@ -120,13 +120,13 @@ def gallery(protocol):
         fooled = protocol.evidence.fooled(norm, size) & (protocol.evidence.nearest[norm] > 0)
         rows = np.argsort(~fooled, kind="stable")[: protocol.plan.shown]
         adversarial = protocol.evidence.worst(norm, size)[rows]
-        labels = protocol._judged(adversarial, True, protocol.y[rows]).label
+        labels = protocol.judged(adversarial, True, protocol.y[rows]).label
         distances = protocol.evidence.distance(norm, adversarial, rows)
         found.append(
             _pictures(protocol.view.bounds, x[rows], adversarial, protocol.y[rows], labels, distances)
             | {"norm": norm, "size": size}
         )
-    for name, (images, decided) in protocol.kept.get("foreign", {}).items():
+    for name, (images, decided) in protocol.outcomes.get("foreign", {}).items():
         rows = np.argsort(decided.rejected, kind="stable")[: protocol.plan.shown]
         items = [{"adversarial": _png(_unit(images[row], protocol.view.bounds)), "label": int(decided.label[row])} for row in rows]
         found.append({"foreign": name, "items": items})
@@ -190,7 +190,7 @@ def feature_map(protocol):
     for change in harmless(protocol.images.take(slice(0, number)), plan, protocol.seed):
         if change.about["norm"]:
             groups.append((f"{change.about['what']}, {change.about['norm']} {change.about['size']:g}", change.x, y))
-    for name, (images, _) in list(protocol.kept.get("foreign", {}).items())[:1]:
+    for name, (images, _) in list(protocol.outcomes.get("foreign", {}).items())[:1]:
         groups.append((name, images[:number], np.full(min(number, len(images)), -1)))
     values = [features(images) for _, images, _ in groups]
     mean = values[0].mean(0)
@@ -201,7 +201,7 @@ def feature_map(protocol):
     reach = max(float(np.quantile(np.abs(np.concatenate(points)), 0.99)), 1e-9)
     found = []
     for (name, images, true), at in zip(groups, points, strict=True):
-        label = protocol._judged(images, y=np.maximum(true, 0)).label
+        label = protocol.judged(images, y=np.maximum(true, 0)).label
         at = np.clip(at / reach, -1.6, 1.6).round(3)
         found.append({"what": name, "points": at.tolist(), "y": true.tolist(), "label": label.tolist()})
     total = float(((values[0] - mean) ** 2).sum()) or 1.0

@@ -1,7 +1,7 @@
 """What the protocol does on one data set: sizes, samples and steps, fixed before anything is attacked."""
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -14,7 +14,8 @@ class Plan:
     """Sizes are in units of the range of the pixels.
 
     Args:
-        linf, l2: Increasing sizes; at the last one nothing can hold, which is how a failed attack shows. Empty leaves a norm out.
+        linf, l2, l1: Increasing sizes; at the last one nothing can hold, which is how a failed attack shows. Empty leaves a norm
+            out.
         compared: The size in each norm at which every attack is run, and harmless changes beside it.
         foreign: Names of sets whose images are none of the classes, the first one that is there is taken.
         samples: Attacked samples.
@@ -28,9 +29,10 @@ class Plan:
         held: Share not fooled from which on a model "holds" a size.
     """
 
-    linf: tuple
-    l2: tuple
-    compared: dict
+    linf: tuple = ()
+    l2: tuple = ()
+    l1: tuple = ()
+    compared: dict = field(default_factory=dict)
     foreign: tuple = ()
     samples: int = 100
     clean: int = 1000
@@ -47,17 +49,17 @@ class Plan:
         for name in ("samples", "clean", "steps", "restarts", "queries"):
             check_number(name, getattr(self, name), low=1, whole=True)
         if not self.norms:
-            raise ValueError("Expected sizes in at least one norm. Received none: give `linf` or `l2`, such as (0.05, 0.1, 0.5).")
+            raise ValueError("Expected sizes in at least one norm. Received none: give `linf`, `l2` or `l1`, such as (0.1, 0.5).")
         for norm in self.norms:
             sizes = self.sizes(norm)
-            if len(sizes) < 2 or sizes[0] <= 0 or any(b <= a for a, b in zip(sizes, sizes[1:], strict=False)):
-                raise ValueError(f"`{norm}` must be two or more increasing sizes above 0. Received: {sizes}.")
+            if sizes[0] <= 0 or any(b <= a for a, b in zip(sizes, sizes[1:], strict=False)):
+                raise ValueError(f"`{norm}` must be increasing sizes above 0. Received: {sizes}.")
             if self.compared.get(norm) not in sizes:
                 raise ValueError(f"`compared` must name one of the sizes {sizes} in {norm}. Received: {self.compared.get(norm)}.")
 
     @property
     def norms(self):
-        return tuple(norm for norm in ("linf", "l2") if self.sizes(norm))
+        return tuple(norm for norm in ("linf", "l2", "l1") if self.sizes(norm))
 
     def sizes(self, norm):
         return getattr(self, norm_named(norm).name)
@@ -127,9 +129,11 @@ def plan_for(name, shape, *, quick=False, **asked):
         changed |= {norm: _fewer(plan.sizes(norm), plan.compared[norm]) for norm in plan.norms}
     changed |= asked
     compared = dict(plan.compared)
-    for norm in ("linf", "l2"):
+    for norm in ("linf", "l2", "l1"):
         if asked.get(norm):
             sizes = changed[norm] = tuple(asked[norm])
+            if len(sizes) < 2:
+                raise ValueError(f"`{norm}` must be two or more sizes, at the last of which nothing can hold. Received: {sizes}.")
             compared[norm] = compared[norm] if compared.get(norm) in sizes else sizes[(len(sizes) - 1) // 2]
     return dataclasses.replace(plan, **{"compared": compared} | changed)
 

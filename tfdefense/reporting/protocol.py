@@ -43,7 +43,7 @@ class Protocol:
         source: The undefended model where it can't be reached inside.
         max_rejected: What the model was calibrated to.
         suite: The attacks: a suite of `td.attacks.suites`, or its name.
-        kept: A directory for finished batches of the attacks, or None.
+        cache: A directory for finished batches of the attacks, or None.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Protocol:
         max_rejected=0.05,
         seed=0,
         suite="standard-1",
-        kept=None,
+        cache=None,
     ):
         self.model, self.plan, self.seed, self.source, self.max_rejected = model, plan, seed, source, max_rejected
         self.images, self.train, self.foreign = images, train, foreign or {}
@@ -68,9 +68,9 @@ class Protocol:
         self.x, self.y = attacked.x.astype("float32"), attacked.y
         self.view.expect(self.x)
         self.base = self._base()
-        self.substitute, self.directory = None, kept
+        self.substitute, self.cache = None, cache
         self.findings = {"attacks": [], "curves": {}, "harmless": [], "foreign": [], "checks": [], "left_out": []}
-        self.kept = {}
+        self.outcomes = {}
         # Whether each sample was rejected after the strongest search, for a norm and a size.
         self.rejecting = {}
 
@@ -89,7 +89,8 @@ class Protocol:
         """Everything there is to do, in order."""
         count, plan = len(self.x), self.plan
         transfers = bool(plan.substitute[0]) and self.train is not None
-        yield Job("clean", "clean, harmless and foreign samples", count, self._without_attack)
+        yield Job("clean", "clean and harmless samples", count, self._without_attack)
+        yield Job("foreign", "foreign samples", count, self._judge_foreign)
         if transfers:
             yield Job("transfer", "training a network to transfer from", 40 * count, self._train_substitute)
         for norm in plan.norms:
@@ -111,29 +112,33 @@ class Protocol:
                 for name in (OBLIVIOUS, "undefended"):
                     work = functools.partial(self._simple_curve, norm, name)
                     cost = count * plan.steps * (3 if name == "undefended" else 1)
-                    yield Job("simple curves", f"curve, {name}, {norm}", cost, work)
+                    yield Job(f"{name} curve", f"curve, {name}, {norm}", cost, work)
         for norm in plan.norms:
             situation = self.situation(norm, 1.0)
             cost = count * plan.steps * (4 * len(situation.starts) + 3 * plan.restarts) / 2
             yield Job("checks", f"checks, {norm}", cost, functools.partial(self._harder, norm))
+        yield Job("curves", "curves", 0, self._close_curves)
         yield Job("checks", "verdict", 0, self._conclude)
         yield Job("page", "feature map and gallery", count, self._show)
 
-    def _judged(self, x, adversarial=False, y=None, model=None):
+    def judged(self, x, adversarial=False, y=None, model=None):
         return metrics.evaluate(model or self.view, x, self.y if y is None else y, adversarial=adversarial)
 
     def _without_attack(self):
-        clean = self._judged(self.images.x, y=self.images.y)
+        clean = self.judged(self.images.x, y=self.images.y)
         attacked = clean.select(np.arange(len(self.x)))
-        self.kept["clean"] = clean
+        self.outcomes["clean"] = clean
         self.findings["clean"] = _shares(clean) | {"before_rejection": clean.accuracy_before_rejection}
         self.evidence = Evidence(self.x, attacked.wrong, self.plan.norms)
         self.own_right, self.own_wrong = attacked.right, attacked.wrong
         for change in material.harmless(self.images, self.plan, self.seed):
-            self.findings["harmless"].append(change.about | _shares(self._judged(change.x, y=self.images.y)))
+            outcomes = self.outcomes["harmless", change.about["what"]] = self.judged(change.x, y=self.images.y)
+            self.findings["harmless"].append(change.about | _shares(outcomes))
+
+    def _judge_foreign(self):
         for name, x in material.foreign(self.images, self.foreign, self.view.bounds, self.seed).items():
-            decided = self._judged(x, y=np.zeros(len(x), int))
-            self.kept.setdefault("foreign", {})[name] = (x, decided)
+            decided = self.judged(x, y=np.zeros(len(x), int))
+            self.outcomes.setdefault("foreign", {})[name] = (x, decided)
             self.findings["foreign"].append({"what": name, "rejected": decided.rejection, "samples": len(x)})
 
     def _train_substitute(self):
@@ -155,12 +160,12 @@ class Protocol:
         # What lies beyond the size is beyond the attacker's means: he is left with the clean sample.
         beyond = ~within(distance, size)
         x_adv = np.where(beyond.reshape((-1,) + (1,) * (self.x.ndim - 1)), self.x, result.x_adv)
-        outcomes = self._judged(x_adv, adversarial=True)
-        found = self._judged(result.x_adv, adversarial=True) if beyond.any() else outcomes
+        outcomes = self.judged(x_adv, adversarial=True)
+        found = self.judged(result.x_adv, adversarial=True) if beyond.any() else outcomes
         self.evidence.add(result.x_adv, found.wrong, number)
         if attacker.search:
             self.evidence.attempt(norm, size, x_adv)
-        self.kept[(attacker.knowledge, attacker.name, norm)] = outcomes
+        self.outcomes[(attacker.knowledge, attacker.name, norm)] = outcomes
         agrees = result.success == found.wrong
         inside = not _bounded(attack) or not beyond.any()
         low, high = self.view.bounds
@@ -184,7 +189,7 @@ class Protocol:
             with warnings.catch_warnings():
                 # Counted, and told by a check.
                 warnings.filterwarnings("ignore", message=".*gradient was all zeros")
-                return attack(model or self.view, self.x, self.y, only=only, cache=self.directory, **options)
+                return attack(model or self.view, self.x, self.y, only=only, cache=self.cache, **options)
         except NoGradient as error:
             self.findings["left_out"].append(entry | {"reason": str(error)})
             return None
@@ -201,11 +206,11 @@ class Protocol:
                 result = self._run(attacker.make(situation), entry, rows)
                 if result is not None:
                     x_adv = result.x_adv[rows]
-                    self.evidence.add(x_adv, self._judged(x_adv, True, self.y[rows]).wrong, number, rows)
+                    self.evidence.add(x_adv, self.judged(x_adv, True, self.y[rows]).wrong, number, rows)
                     self.evidence.attempt(norm, size, x_adv, rows)
-        outcomes = self._judged(self.evidence.worst(norm, size), adversarial=True)
+        outcomes = self.judged(self.evidence.worst(norm, size), adversarial=True)
         if size == self.plan.compared[norm]:
-            self.kept[("worst case", norm)] = outcomes
+            self.outcomes[("worst case", norm)] = outcomes
         self.rejecting[norm, size] = outcomes.rejected
         self._point(norm, ADAPTIVE, size)
 
@@ -218,7 +223,7 @@ class Protocol:
     def _simple_curve(self, norm, name):
         """PGD that does not know of the defense, judged by the defended model; or against the undefended one, all that it has."""
         model = self.view if name == OBLIVIOUS else self.base
-        wrong = self._judged(self.x, model=model).wrong
+        wrong = self.judged(self.x, model=model).wrong
         before = Evidence(self.x, wrong, (norm,))
         for size in self.plan.sizes(norm):
             rows = np.flatnonzero(~before.fooled(norm, size))
@@ -231,7 +236,7 @@ class Protocol:
                     attack = dataclasses.replace(attack, objective=Margin(), starts=starts)
                 result = self._run(attack, entry, rows, self.base, regardless=name == OBLIVIOUS)
             if result is not None:
-                outcomes = self._judged(result.x_adv[rows], True, self.y[rows], model)
+                outcomes = self.judged(result.x_adv[rows], True, self.y[rows], model)
                 before.add(result.x_adv[rows], outcomes.wrong, rows=rows)
             rejected = 0.0 if outcomes is None else outcomes.rejected.sum() / len(self.x)
             self._point(norm, name, size, held=before.held(norm, size), rejected=float(rejected))
@@ -260,7 +265,7 @@ class Protocol:
                 result = self._run(attack, {"name": name, "knowledge": ADAPTIVE, "norm": norm, "size": size}, rows)
             evades = np.zeros(0, bool)
             if result is not None:
-                evades = self._judged(result.x_adv[rows], True, self.y[rows]).wrong
+                evades = self.judged(result.x_adv[rows], True, self.y[rows]).wrong
                 self.evidence.add(result.x_adv[rows], evades, rows=rows)
             # Those tried stand for all that were still waiting. Of none there is nothing to find; without a result no word on it.
             found[name] = float(evades.mean() * found["waiting"]) if len(evades) else None if len(rows) else 0.0
@@ -273,19 +278,21 @@ class Protocol:
             found |= {"path": [], "progress": 0.0}
         self.findings.setdefault("harder", []).append(found)
 
-    def _conclude(self):
+    def _close_curves(self):
         for norm, curves in self.findings["curves"].items():
             # Harder searches, and those at other sizes, may have found more since the point was taken.
             fooled = {size: self.evidence.fooled(norm, size) for size in curves[ADAPTIVE]["sizes"]}
             curves[ADAPTIVE]["held"] = [float(1 - wrong.mean()) for wrong in fooled.values()]
             curves[ADAPTIVE]["rejected"] = [float((self.rejecting[norm, s] & ~wrong).mean()) for s, wrong in fooled.items()]
+
+    def _conclude(self):
         self.findings["only"] = self._only()
         calibrated = material.thresholds_are_calibrated(self.model)
         self.findings["checks"] = checks.all_checks(self.findings, self.plan, self.max_rejected, self.view.rejects, calibrated)
         self.findings["verdict"] = checks.verdict(self.findings, self.plan)
 
     def _show(self):
-        self.findings["roc"] = material.rocs(self.kept, self.view.rejects)
+        self.findings["roc"] = material.rocs(self.outcomes, self.view.rejects)
         self.findings["gallery"] = material.gallery(self)
         self.findings["map"] = material.feature_map(self)
 
@@ -293,7 +300,9 @@ class Protocol:
         """For each norm what one group of attacks fools and another does not, in shares of the samples."""
         found = []
         for norm in self.plan.norms:
-            wrong = {key: o.wrong for key, o in self.kept.items() if isinstance(key, tuple) and len(key) == 3 and key[2] == norm}
+            wrong = {
+                key: o.wrong for key, o in self.outcomes.items() if isinstance(key, tuple) and len(key) == 3 and key[2] == norm
+            }
             none = np.zeros(len(self.x), bool)
 
             def union(keep, wrong=wrong, none=none):

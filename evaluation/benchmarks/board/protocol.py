@@ -203,7 +203,7 @@ def measure(context, model, plan):
     images = data.load(context.dataset, "test", data_dir=context.data_dir, limit=plan.clean)
     foreign = {name: data.load(name, "test", data_dir=context.data_dir, limit=plan.clean).x for name in plan.foreign[:1]}
     protocol = Protocol(model, images, plan, foreign=foreign, max_rejected=MAX_REJECTED, suite="board-1")
-    found = run(protocol, without=("simple curves", "page"))
+    found = run(protocol, without=("oblivious curve", "undefended curve", "page"))
     kept = ("clean", "curves", "harmless", "foreign", "attacks", "harder", "only", "left_out", "checks", "verdict")
     evidence = protocol.evidence
     names = (*(attacker.name for attacker in protocol.suite.attackers), None)

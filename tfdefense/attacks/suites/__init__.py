@@ -11,9 +11,9 @@ Example:
 (8,)
 """
 
-import difflib
 from dataclasses import dataclass, field
 
+from tfdefense._suggest import did_you_mean
 from tfdefense.attacks.combine import WorstCase
 from tfdefense.attacks.suites import papers, standard
 from tfdefense.attacks.suites.situation import Attacker, Situation
@@ -74,6 +74,4 @@ def get(name):
     for suite in _SUITES:
         if suite.name == name:
             return suite
-    near = difflib.get_close_matches(str(name), names(), n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"No suite named {name!r}.{hint} Expected one of {', '.join(names())}.")
+    raise ValueError(f"No suite named {name!r}.{did_you_mean(name, names())} Expected one of {', '.join(names())}.")

@@ -109,7 +109,7 @@ SAFETYNET = (
     Attacker("selective PGD", ADAPTIVE, lambda s: _late(s, s.orthogonal()), ("linf",)),
     Attacker("log-sum-exp", ADAPTIVE, lambda s: _late(s, s.pgd(objective=LogSumExp())), ("linf",)),
     Attacker("Square", BLACK_BOX, lambda s: Square(s.epsilon, norm=s.norm, queries=s.queries, seed=s.seed), ("linf",)),
-    Attacker("HopSkipJump", BLACK_BOX, lambda s: HopSkipJump(s.norm, queries=s.queries, seed=s.seed)),
+    Attacker("HopSkipJump", BLACK_BOX, lambda s: HopSkipJump(s.norm, queries=s.queries, seed=s.seed), ("linf", "l2")),
     Attacker("Carlini-Wagner", ADAPTIVE, _nearest, ("l2",)),
 )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tfdefense.attacks.combine import Transfer
+from tfdefense.attacks.norms import NORMS
 from tfdefense.attacks.searches.carlini_wagner import CarliniWagner
 from tfdefense.attacks.searches.orthogonal import OrthogonalPGD
 from tfdefense.attacks.searches.projected import PGD
@@ -159,7 +160,7 @@ class Attacker:
     name: str
     knowledge: str
     make: Callable
-    norms: tuple = ("linf", "l2")
+    norms: tuple = tuple(NORMS)
     where: Callable = always
     search: bool = False
     authors: bool = False

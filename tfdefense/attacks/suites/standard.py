@@ -60,12 +60,13 @@ def _searches():
         yield Attacker(name, ADAPTIVE, make, where=lambda s: not s.rejects, search=True, passes=_all_starts)
 
 
+_NOT_L1 = ("linf", "l2")
 FIRST, ONE_STEP, TRANSFERRED = "PGD from the sample", "one step", "PGD on a substitute network"
 STANDARD = (
     Attacker("FGSM", OBLIVIOUS, lambda s: s.oblivious(FGSM(s.epsilon, norm=s.norm)), where=_base, passes=lambda s: 1),
     # On to the end: just across the boundary of the other model a sample is in doubt, and still right on this one.
     Attacker("PGD", OBLIVIOUS, lambda s: s.oblivious(s.plain(early_stop=False)), where=_base),
-    Attacker("DeepFool", OBLIVIOUS, lambda s: s.oblivious(DeepFool(s.norm)), where=_base, passes=lambda s: 30),
+    Attacker("DeepFool", OBLIVIOUS, lambda s: s.oblivious(DeepFool(s.norm)), _NOT_L1, _base, passes=lambda s: 30),
     Attacker("Carlini-Wagner", OBLIVIOUS, lambda s: s.oblivious(s.carlini()), ("l2",), _base, passes=_refined),
     Attacker(ONE_STEP, ADAPTIVE, lambda s: s.bpda(FGSM(s.epsilon, norm=s.norm), SCHEDULE[-1:]), passes=lambda s: 1),
     Attacker(FIRST, ADAPTIVE, lambda s: s.bpda(s.plain()), passes=lambda s: (len(SCHEDULE) if s.coded else 1) * s.steps),
@@ -95,7 +96,7 @@ STANDARD = (
         where=_smooth,
         passes=lambda s: 3 * s.steps,
     ),
-    Attacker("DeepFool", ADAPTIVE, lambda s: DeepFool(s.norm), where=_uncoded, passes=lambda s: 60),
+    Attacker("DeepFool", ADAPTIVE, lambda s: DeepFool(s.norm), _NOT_L1, _uncoded, passes=lambda s: 60),
     Attacker("Carlini-Wagner", ADAPTIVE, lambda s: s.carlini(), ("l2",), passes=_refined),
     # The attacks that the authors of the defenses used, from where they began.
     Attacker(
@@ -149,6 +150,7 @@ STANDARD = (
         "Square",
         BLACK_BOX,
         lambda s: Square(s.epsilon, norm=s.norm, queries=s.queries, seed=s.seed),
+        _NOT_L1,
         passes=lambda s: s.queries / 2,
     ),
     # It asks for labels alone, of which a search needs many more than of scores; one look costs less than a step.
@@ -156,6 +158,7 @@ STANDARD = (
         "HopSkipJump",
         BLACK_BOX,
         lambda s: HopSkipJump(s.norm, queries=max(300, 2 * s.queries), seed=s.seed),
+        _NOT_L1,
         passes=lambda s: s.queries,
     ),
 )
