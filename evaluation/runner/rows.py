@@ -28,6 +28,7 @@ METRICS = {
     "F->T": "share of forged pairs taken for true",
     "T->F": "share of true pairs taken for forged",
     "T->T rejected": "share of true pairs that the classifier has right and the detector rejects",
+    "squared bandwidth": "of a kernel density",
     "zero-gradient rate": "share of samples without a gradient",
     "target rate": "share of samples that reached the class that was asked for",
     "time ratio": "time over that of what it is compared with",

@@ -1,13 +1,15 @@
-import json
-
 import numpy as np
 import pytest
 
 import tfdefense as td
 from evaluation import __main__ as runner
 from evaluation.papers.rce import bandwidth as protocol
+from evaluation.papers.rce import measure
+from evaluation.papers.rce import protocol as rce
 from evaluation.runner import results
 from evaluation.runner.context import Context
+from evaluation.runner.rows import Results
+from tests.evaluation.test_rce import made_alike
 from tfdefense.attacks import CarliniWagner
 
 
@@ -28,18 +30,28 @@ def path(tmp_path_factory, digits):
 
 
 @pytest.fixture(scope="module")
-def densities(path, digits):
-    return protocol.Densities(path, digits)
+def network(path, tmp_path_factory):
+    measure.models_of.cache_clear()
+    protocol.densities_of.cache_clear()
+    place = tmp_path_factory.mktemp("run")
+    context = Context("rce_bandwidth", "digits", True, None, None, place, place, commit="abc")
+    context.network = lambda recipe, **options: path
+    return rce.pair(context, measure.Samples("digits", None, None, 40, 4, held_out=100), {"depth": 8})[0]
 
 
-def test_doubt_is_that_of_a_defense_with_this_bandwidth(densities, path, digits, held_out):
+@pytest.fixture(scope="module")
+def densities(network):
+    return protocol.densities_of(network)
+
+
+def test_score_is_that_of_a_defense_with_this_bandwidth(densities, path, digits, held_out):
     import keras
 
     defended = td.DensityDefense(0.7, max_points=len(digits.x)).attach(keras.models.load_model(path))
     td.adapt(defended, digits.x, digits.y, max_rejected=None)
     next(layer for layer in defended.layers if isinstance(layer, td.layers.Threshold)).value.assign(0.0)
-    doubt = densities.doubt(densities.outputs(held_out.x), 0.7)
-    np.testing.assert_allclose(doubt, defended.predict(held_out.x, verbose=0)["suspicion"], rtol=1e-4, atol=1e-3)
+    scores = densities.score(densities.outputs(held_out.x), 0.7)
+    np.testing.assert_allclose(scores, defended.predict(held_out.x, verbose=0)["suspicion"], rtol=1e-4, atol=1e-3)
 
 
 def test_likelihood_is_that_of_scikit_learn(digits):
@@ -49,35 +61,35 @@ def test_likelihood_is_that_of_scikit_learn(digits):
     points, probes = rng.normal(size=(80, 3)), rng.normal(size=(40, 3))
     layer = td.layers.KernelDensity(sigma=0.5, max_points=81)
     layer.adapt(np.concatenate([points, [[99.0] * 3]]), np.array([0] * 80 + [1]))
-    doubt = np.asarray(layer(probes.astype("float32"), np.tile([1.0, 0.0], (40, 1))))
+    scores = np.asarray(layer(probes.astype("float32"), np.tile([1.0, 0.0], (40, 1))))
     expected = KernelDensity(bandwidth=0.5 / np.sqrt(2)).fit(points).score_samples(probes).mean()
-    assert protocol.likelihood(doubt, 0.5, 3) == pytest.approx(expected, rel=1e-4)
+    assert protocol.likelihood(scores, 0.5, 3) == pytest.approx(expected, rel=1e-4)
 
 
-def test_bandwidths_are_chosen_where_they_are_best(densities, held_out):
-    found = protocol.chosen(densities, "ce", 0.2, held_out.take(slice(100)))
-    outputs = densities.outputs(held_out.x[:100])
-    likeliest = found["the likeliest on held-out samples"]
-    best = protocol.likelihood(densities.doubt(outputs, likeliest), likeliest, 16)
+def test_bandwidths_are_chosen_where_they_are_best(densities, network):
+    found, held_out = protocol.chosen(network), network.data.held_out
+    outputs = densities.outputs(held_out.x)
+    best = protocol.likelihood(densities.score(outputs, found["likeliest"]), found["likeliest"], 16)
     for factor in protocol.FACTORS:
-        sigma = found["the paper's"] * factor**0.5
-        assert protocol.likelihood(densities.doubt(outputs, sigma), sigma, 16) <= best + 1e-6
+        sigma = found["paper's"] * factor**0.5
+        assert protocol.likelihood(densities.score(outputs, sigma), sigma, 16) <= best + 1e-6
 
 
 def test_whole_protocol(path, tmp_path, monkeypatch):
+    measure.models_of.cache_clear()
+    protocol.densities_of.cache_clear()
     monkeypatch.setattr(results, "UNTRACKED", tmp_path / "runs")
     monkeypatch.setattr(results, "commit", lambda: "abc")
     monkeypatch.setattr(Context, "network", lambda self, name, **options: path)
     short = {"steps": 6, "binary_search_steps": 2}
-    monkeypatch.setattr(protocol.measured, "search", lambda quick, **options: CarliniWagner(**short, **options))
+    monkeypatch.setattr(measure, "search", lambda quick, **options: CarliniWagner(**short, **options))
     common = {"dataset": "digits", "quick": True, "samples": 40, "data_dir": None, "output": None}
-    content = json.loads(runner.execute("rce_bandwidth", protocol, **common, depth=None, epochs=None, cw_samples=4).read_text())
-    rows = {row["what"]: row for row in content["rows"]}
-    # Bandwidths, AUCs of five attacks, harmless changes, sizes of the adaptive attack, white box by start and length; two ratios.
-    assert len(rows) == 2 * (3 + 5 * 3 + 5 + 2 + 2 + 2) + 2
-    for loss in ("CE", "RCE"):
-        longer = rows[f"distortion, ten times as long over the usual length, bandwidth the paper's, {loss}"]
-        assert longer["samples"] == 0 or longer["ours"] < 1.05, "a longer search ends no further away"
-    held = [rows[f"not fooled, l2 {size}, all starts, CE, bandwidth {protocol.LIKELIEST}"]["ours"] for size in ("0.5", "1")]
-    assert 1 > held[0] > held[1]
-    assert all(0 <= row["ours"] <= 1 for row in rows.values() if row["row"] == "R5" and row["ours"] is not None)
+    found = Results.load(runner.execute("rce_bandwidth", protocol, **common, depth=None, epochs=None, cw_samples=4))
+    made_alike(found, "rce_bandwidth")
+    assert len(found.all(table="pang2018.ours.bandwidth", metric="AUROC")) == 2 * 5 * 3
+    for system in ("CE", "RCE"):
+        longer = found.one(system=system, over="usual")
+        assert longer.n == 0 or longer.value < 1.05, "a longer search ends no further away"
+    robust = found.values("epsilon", metric="robust accuracy", system="CE", starts="all")
+    assert 1 > robust[0.5] > robust[1.0]
+    assert found(system="CE", metric="rejection rate", epsilon=0.5) <= robust[0.5]

@@ -1,122 +1,113 @@
-"""Reverse cross-entropy and its bandwidth."""
+"""What reverse cross-entropy and its bandwidth were meant to show."""
 
-from evaluation.runner.goals.goal import Goal
-
-
-def _auc(attack, loss, metric="K-density"):
-    return f"AUC, {attack}, {loss}, {metric}"
-
-
-def _above(attack, metric="K-density"):
-    return lambda of: of[_auc(attack, "RCE", metric)] - of[_auc(attack, "CE", metric)]
-
-
-def _beside(what, **limits):
-    """A row on RCE less the same one on CE."""
-    return Goal(f"{what}, RCE less CE", lambda of: of[f"{what}, RCE"] - of[f"{what}, CE"], **limits)
-
+from evaluation.papers.rce.protocol import ATTACKS, TRAININGS
+from evaluation.runner.goals import Goal
+from evaluation.runner.summary import Line
 
 _KNOWN = ("FGSM", "BIM", "ILCM", "C&W")
-_ALL = (*_KNOWN, "JSMA", "C&W-hc", "C&W-hc own kappa")
-_NARROW = "a narrower kernel, chosen on held-out samples, tells more: see `rce_bandwidth`"
-_START = (
-    "from x RCE's samples are hardly lost (f2 > 0), from the C&W example nearly all are; "
-    "a search ten times as long takes the ratio under 1: see `rce_bandwidth`"
-)
+_NARROW = "a narrower kernel, chosen on held-out samples, detects more: see `rce_bandwidth`"
+_START = "from the sample it hardly succeeds on RCE; a search ten times as long takes the ratio under 1: see `rce_bandwidth`"
 _OWN = "at an equal share of each network's margin the gain of kappa 10 is gone, under a narrower kernel too: see `rce_bandwidth`"
-_TRAININGS = ("the recipe", "twice the epochs", "2.5 times the learning rate")
-_LIKELIEST = "bandwidth the likeliest on held-out samples"
-_BOTH = "distortion of RCE over that of CE, samples that both lose"
-_FROM_X, _BETTER = f"C&W-wb from x: {_BOTH}", f"C&W-wb the better for each sample: {_BOTH}"
-_LONGER = "C&W-wb from the C&W example, ten times as long, bandwidth the paper's"
-_RATIO_FROM_X = Goal(_FROM_X, lambda of: of[_FROM_X], row=_FROM_X)
-_RATIO = Goal(_BETTER, lambda of: of[_BETTER], row=_BETTER)
-_NON_ME = Goal("non-ME, RCE less CE, least of all attacks", lambda of: min(_above(name, "non-ME")(of) for name in _ALL))
-_HELD = {
-    "mnist": ("l2 1", "l2 1.5", "linf 0.1"),
-    "cifar10": ("l2 0.1", "l2 0.25", "l2 0.5", "linf 0.005", "linf 0.01", "linf 0.02"),
-}
+_SGD = "in so few epochs no rate makes RCE as good as CE; AdamW, whose step does not follow the gradient's size, does"
+_SAME = "with the narrower kernel CE is detected nearly as well"
+_PRICE = "the price of the narrower kernel: benign noise; less under the paper's bandwidth, see `rce`"
+_NONE = "it never succeeds, which is no strength: no sample outside the training set gets below eta, clean ones neither"
+_AUC = {"metric": "AUROC", "detector": "K-density"}
+_DENSITY = _AUC | {"table": "pang2018.table2", "network": "substitute"}
+_NARROWER = _AUC | {"table": "pang2018.ours.bandwidth", "bandwidth": "likeliest"}
+_ERROR = {"table": "pang2018.table1", "network": "substitute"}
+_SIGN = {"metric": "false-positive rate", "perturbation": "sign"}
 
 
-def _least_error(of, loss):
-    """Over the learning rates of SGD."""
-    return min(value for what, value in of.items() if what.startswith("test error, SGD") and what.endswith(f", {loss}"))
+def _of(what, **fields):
+    return Goal(what, lambda of: of(**fields))
 
 
-def _compared(dataset):
-    """The direction of each comparison of the two losses."""
-    return [
-        _beside("test error"),
-        *(Goal(f"K-density under {name}, RCE less CE", _above(name)) for name in _ALL),
-        _NON_ME,
-        _beside("distortion of 255, C&W"),
-        _beside("distortion of 255, C&W-hc own kappa"),
-        _beside("f2 > 0, C&W-wb from the C&W example"),
-        _RATIO_FROM_X,
-        _RATIO,
-        *(_beside(f"not fooled, {size}, all starts") for size in _HELD[dataset]),
-        _beside("rejected, sign 0.1"),
-    ]
+def _less(what, **fields):
+    return Goal(f"{what}, RCE less CE", lambda of: of(system="RCE", **fields) - of(system="CE", **fields))
 
 
+def _robust(norm, size):
+    about = {"metric": "robust accuracy", "norm": norm, "epsilon": size, "starts": "all"}
+    return _less(f"robust accuracy, {norm} {size:g}, all starts", **about)
+
+
+def _ratio(starts, more="", **fields):
+    what = f"C&W-wb, {starts}{more}: distortion of RCE over that of CE, where both lose"
+    return _of(what, metric="distance ratio", over="CE", starts=starts, **fields)
+
+
+def _least(what, **fields):
+    return Goal(
+        f"least AUROC of the four, {what}", lambda of: min(of.values("attack", attack=_KNOWN, system="RCE", **fields).values())
+    )
+
+
+def _non_me(of):
+    rce, ce = (of.values("attack", **_DENSITY | {"detector": "non-ME", "system": system}) for system in ("RCE", "CE"))
+    return min(rce[attack] - ce[attack] for attack in ATTACKS)
+
+
+def _sgd(of):
+    rce, ce = (min(of.values("learning rate", table="pang2018.ours.sgd", system=system).values()) for system in ("RCE", "CE"))
+    return rce - ce
+
+
+_BETTER = _ratio("better of both")
+_GAIN = {attack: _less(f"K-density under {attack}", attack=attack, **_DENSITY) for attack in ATTACKS}
+_ENTROPY = Goal("AUROC, non-ME, RCE less CE, least of all attacks", _non_me)
+_NOISE = _less("sign noise of 0.1 rejected", **_SIGN)
+_BALL = {"metric": "robust accuracy", "norm": "l2", "epsilon": 2.0, "starts": "all"}
 GOALS = {
     ("rce", "mnist"): [
-        Goal("test error of the worse network", lambda of: max(of["test error, CE"], of["test error, RCE"]), most=0.008),
-        *(Goal(f"AUC, {n}, RCE, K-density", lambda of, n=n: of[_auc(n, "RCE")], least=0.95, remark=_NARROW) for n in _KNOWN),
-        Goal("K-density under C&W-hc, RCE less CE", _above("C&W-hc"), least=0.05),
-        Goal(
-            "K-density under C&W-hc own kappa, RCE less CE",
-            _above("C&W-hc own kappa"),
-            least=0.05,
-            remark=_OWN,
-        ),
-        _NON_ME._replace(least=0.0),
-        _RATIO_FROM_X,
-        _RATIO._replace(least=1.2, remark=_START),
-        *(_beside(f"not fooled, {size}, all starts", least=0.0) for size in _HELD["mnist"]),
-        Goal("not fooled, l2 2, all starts, RCE", lambda of: of["not fooled, l2 2, all starts, RCE"]),
-        _beside("rejected, sign 0.1"),
-        Goal(
-            "test error, SGD with the best rate of each, RCE less CE",
-            lambda of: _least_error(of, "RCE") - _least_error(of, "CE"),
-            remark="in so few epochs no rate makes RCE as good as CE; AdamW, whose step does not follow the gradient's size, does",
-        ),
+        Goal("test error of the worse network", lambda of: max(of(system=each, **_ERROR) for each in ("CE", "RCE")), most=0.008),
         *(
-            Goal(
-                f"least AUC of the four, K-density, RCE, ResNet-8, {training}",
-                lambda of, training=training: min(of[f"AUC, {n}, RCE, ResNet-8, {training}, K-density"] for n in _KNOWN),
-            )
-            for training in _TRAININGS
+            _of(f"K-density under {a}, RCE", attack=a, system="RCE", **_DENSITY)._replace(least=0.95, remark=_NARROW)
+            for a in _KNOWN
         ),
+        _GAIN["C&W-hc"]._replace(least=0.05),
+        _GAIN["C&W-hc own kappa"]._replace(least=0.05, remark=_OWN),
+        _ENTROPY._replace(least=0.0),
+        _ratio("sample"),
+        _BETTER._replace(least=1.2, remark=_START),
+        *(_robust(*ball)._replace(least=0.0) for ball in (("l2", 1.0), ("l2", 1.5), ("linf", 0.1))),
+        _of("robust accuracy, l2 2, all starts, RCE", system="RCE", **_BALL),
+        _NOISE,
+        Goal("test error, SGD with the best rate of each, RCE less CE", _sgd, remark=_SGD),
+        *(_least(name, **_DENSITY | {"network": name}) for name in TRAININGS),
     ],
-    ("rce", "cifar10"): _compared("cifar10"),
+    ("rce", "cifar10"): [
+        _less("test error", **_ERROR),
+        *_GAIN.values(),
+        _ENTROPY,
+        *(_less(f"distortion, {name}", table="pang2018.fig2b", attack=name) for name in ("C&W", "C&W-hc own kappa")),
+        _less("f2 > 0, C&W-wb from the C&W example", metric="robust accuracy", starts="C&W example"),
+        _ratio("sample"),
+        _BETTER,
+        *(_robust("l2", size) for size in (0.1, 0.25, 0.5)),
+        *(_robust("linf", size) for size in (0.005, 0.01, 0.02)),
+        _NOISE,
+    ],
     ("rce_bandwidth", "mnist"): [
-        Goal(
-            "least AUC of the four, RCE, likeliest bandwidth",
-            lambda of: min(of[_auc(name, "RCE", f"K-density, {_LIKELIEST}")] for name in _KNOWN),
-            least=0.95,
-        ),
-        Goal(
-            "under C&W-hc own kappa, RCE less CE, likeliest bandwidth",
-            _above("C&W-hc own kappa", f"K-density, {_LIKELIEST}"),
-            least=0.05,
-            remark="with the narrower kernel CE is told nearly as well",
-        ),
-        *(
-            Goal(
-                f"rejected, sign 0.1, {loss}, likeliest bandwidth",
-                lambda of, loss=loss: of[f"rejected, sign 0.1, {loss}, {_LIKELIEST}"],
-                remark="the price of the narrower kernel: harmless noise; less under the paper's bandwidth, see `rce`",
-            )
-            for loss in ("CE", "RCE")
-        ),
-        Goal(
-            f"{_BETTER}, the same bandwidth",
-            lambda of: of[f"{_BETTER}, {_LIKELIEST}"],
-            remark="none is lost, which is no strength: training points count themselves in eta, "
-            "and under so narrow a kernel no other sample gets below it, clean ones neither",
-            row=f"{_BETTER}, {_LIKELIEST}",
-        ),
-        Goal(f"{_LONGER}: {_BOTH}", lambda of: of[f"{_LONGER}: {_BOTH}"], row=f"{_LONGER}: {_BOTH}"),
+        _least("likeliest bandwidth", **_NARROWER)._replace(least=0.95),
+        _less("C&W-hc own kappa, likeliest", attack="C&W-hc own kappa", **_NARROWER)._replace(least=0.05, remark=_SAME),
+        *(_of(f"sign noise of 0.1 rejected, {each}", system=each, **_SIGN)._replace(remark=_PRICE) for each in ("CE", "RCE")),
+        _ratio("better of both", ", likeliest bandwidth", bandwidth="likeliest")._replace(remark=_NONE),
+        _ratio("C&W example", ", ten times as long, the paper's bandwidth", search="ten times as long"),
     ],
 }
+
+
+def _line(results, size):
+    def robust(starts):
+        about = {"metric": "robust accuracy", "norm": "linf", "epsilon": size, "starts": starts}
+        return lambda of: tuple(of(system=system, **about) for system in ("RCE", "CE"))
+
+    def rejected(kind):
+        return lambda of: of(table="pang2018.ours.benign", metric="false-positive rate", system="RCE", perturbation=kind)
+
+    attacks = (f"PGD, linf {size:g}, from the sample", robust("sample"), "from all starts, three searches", robust("all"))
+    return Line("RCE + K-density", results, *attacks, "cross-entropy + K-density", rejected(""), rejected("sign"), "sign 0.1")
+
+
+LINES = [_line("rce-mnist", 0.1), _line("rce-cifar10", 0.01)]

@@ -1,216 +1,285 @@
-"""For `evaluation/rce.py` and `rce_bandwidth.py`: a network with its detectors, and what is measured on it."""
+"""Networks with their detectors, and what is measured on them: parts of a run, each by whichever process comes to it."""
 
+import dataclasses
+import functools
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import numpy as np
+
+import tfdefense as td
+from evaluation.runner.benign import perturbed
+from evaluation.runner.context import Context
+
+LOSSES = ("ce", "rce")
 SIGMA = {"ce": (1 / 0.26) ** 0.5, "rce": (0.1 / 0.26) ** 0.5}
+EPSILON = {"mnist": 0.2, "cifar10": 0.03, "digits": 0.2}
 MEDIAN_OF = 10_000  # training samples
-HARMLESS = (("sign", 0.1), ("gaussian", 0.1), ("dim", 0.3), ("shift", 1))
+BENIGN = (("sign", 0.1), ("gaussian", 0.1), ("dim", 0.3), ("shift", 1))
 
 
+class Samples(NamedTuple):
+    """What a run uses of a data set: so many attacked samples, `few` of them by C&W, some `held_out` to choose a bandwidth on."""
+
+    dataset: str
+    data_dir: Path | None
+    limit: int | None
+    number: int
+    few: int
+    held_out: int = 0
+
+
+@functools.cache
+def data_of(samples):
+    """Training and test set, and parts of the second: to attack, to choose a bandwidth on, and to set thresholds on."""
+    train = td.data.load(samples.dataset, "train", data_dir=samples.data_dir, limit=samples.limit)
+    test = td.data.load(samples.dataset, "test", data_dir=samples.data_dir)
+    attacked, rest = test.divide(samples.number)
+    held_out, rest = rest.divide(min(samples.held_out, len(rest) // 2)) if samples.held_out else (None, rest)
+    return SimpleNamespace(train=train, test=test, attacked=attacked, held_out=held_out, calibration=rest.take(slice(2000)))
+
+
+@dataclasses.dataclass(frozen=True)
 class Network:
-    """A trained classifier with its detectors; `white_box` rejects at eta, the median of the training set.
+    """A classifier by how it is trained, and the bandwidth of its K-density; `about` are fields of rows on it.
 
-    The bandwidth is the paper's for the loss that it was trained with, or `sigma`.
+    Whoever measures something on it loads its models and samples; equal ones share them within a process.
     """
 
-    def __init__(self, context, loss, path, train, held_out, sigma=None):
-        import json
+    context: Context = dataclasses.field(compare=False, repr=False)
+    about: dict = dataclasses.field(compare=False, repr=False)
+    samples: Samples = dataclasses.field(repr=False)
+    loss: str
+    training: tuple
+    sigma: float
 
-        import keras
+    @property
+    def system(self):
+        return self.loss.upper()
 
-        import tfdefense as td
-        import tfdefense.layers  # the network may end in one of them
+    @property
+    def path(self):
+        return self.context.network(f"{self.samples.dataset}_resnet_{self.loss}", **dict(self.training))
 
-        self.config = json.loads((path.parent / "config.json").read_text())
-        base = keras.models.load_model(path, compile=False)
-        sigma = sigma or SIGMA[loss]
-        defended = context.model(f"density {path.parent.name} {sigma:.4g}", with_density, base, sigma, train, held_out)
-        self.base = td.base_model(defended)
-        self.white_box = keras.models.clone_model(defended)
-        self.white_box.set_weights(defended.get_weights())
-        # The median of so many is that of all, to within a percent of the samples, at a sixth of the time.
-        td.calibrate(self.white_box, train.take(slice(MEDIAN_OF)).x, max_rejected=0.5)
-        self.detectors = {m: td.ThresholdDefense(m, threshold=0.0).attach(self.base) for m in ("confidence", "non-me")}
-        self.detectors["density"] = defended
+    @property
+    def data(self):
+        return data_of(self.samples)
+
+    @property
+    def models(self):
+        return models_of(self)
+
+    def attacked(self, count=None):
+        return self.data.attacked.x[:count], self.data.attacked.y[:count]
+
+    def right(self, x, y):
+        """Samples that the network has right: an attack can succeed on these alone."""
+        return td.evaluate(self.models.base, x, y).label == y
 
     def features(self, x):
         import keras
 
-        hidden = keras.Model(self.base.inputs[0], self.base.get_layer("pool").output)
+        hidden = keras.Model(self.models.base.inputs[0], self.models.base.get_layer("pool").output)
         return hidden.predict(x, batch_size=256, verbose=0).reshape(len(x), -1)
 
-    def right(self, x, y):
-        """Samples that the network has right: only these can be misled."""
-        import tfdefense as td
 
-        return td.evaluate(self.base, x, y).label == y
+@functools.cache
+def models_of(network):
+    """The classifier alone, with each detector, and with K-density as C&W-wb attacks it: rejecting at eta."""
+    density, white_box = _cached(network, _density), _cached(network, _at_eta)
+    base = td.base_model(density)
+    detectors = {name: td.ThresholdDefense(name.lower(), threshold=0.0).attach(base) for name in ("confidence", "non-ME")}
+    return SimpleNamespace(base=base, detectors=detectors | {"K-density": density}, white_box=white_box)
 
 
-def with_density(base, sigma, train, held_out):
+def _cached(network, make):
+    return network.context.model(f"{make.__name__} {network}", make, network)
+
+
+def _density(network):
     """The exact K-density of the training set, its threshold at 5 % of held-out samples."""
-    import tfdefense as td
+    import keras
 
-    defended = td.DensityDefense(sigma, max_points=len(train.x)).attach(base)
-    return td.adapt(defended, train.x, train.y, calibration=held_out.x, max_rejected=0.05)
+    train, base = network.data.train, keras.models.load_model(network.path, compile=False)
+    defended = td.DensityDefense(network.sigma, max_points=len(train)).attach(base)
+    return td.adapt(defended, train.x, train.y, calibration=network.data.calibration.x, max_rejected=0.05)
+
+
+def _at_eta(network):
+    """The same, rejecting at the median of the training set; that of so many is it to within a percent of the samples."""
+    model = _cached(network, _density)
+    td.calibrate(model, network.data.train.take(slice(MEDIAN_OF)).x, max_rejected=0.5)
+    return model
+
+
+def recorded(network):
+    """Test error and seconds of a training, as it has recorded them."""
+    found = json.loads((network.path.parent / "config.json").read_text())
+    return {"error": 1 - found["test_accuracy"], "seconds": found.get("seconds")}
+
+
+def error(network):
+    return 1 - td.evaluate(network.models.base, network.data.test.x, network.data.test.y).accuracy
 
 
 def aucs(network, clean_x, x_adv, y):
-    """AUC of each metric over the samples that were right and are wrong now, and how many these are."""
-    import tfdefense as td
-    from tfdefense.metrics import auc, successful_pairs
-
+    """AUROC of each detector over the samples that were right and are wrong now, and how many these are."""
     found = {}
-    for metric, model in network.detectors.items():
-        clean, perturbed = td.evaluate(model, clean_x, y), td.evaluate(model, x_adv, y, adversarial=True)
-        pairs = successful_pairs(clean, perturbed)
+    for name, model in network.models.detectors.items():
+        clean, attacked = td.evaluate(model, clean_x, y), td.evaluate(model, x_adv, y, adversarial=True)
+        pairs = td.metrics.successful_pairs(clean, attacked)
         found["pairs"] = int(pairs.sum())
-        found[metric] = auc(clean.suspicion[pairs], perturbed.suspicion[pairs]) if pairs.any() else None
+        found[name] = td.metrics.auc(clean.suspicion[pairs], attacked.suspicion[pairs]) if pairs.any() else None
     return found
 
 
 def own_kappa(model, x, y):
     """1.3 x the median lead of the true class on clean samples: what is high confidence for this network."""
-    import numpy as np
-
-    from tfdefense.view import decide
-
-    scores = decide(model, x).scores.copy()
-    own = scores[np.arange(len(y)), y].copy()
-    scores[np.arange(len(y)), y] = -np.inf
-    return round(1.3 * float(np.median((own - scores.max(1))[own > scores.max(1)])), 3)
+    scores, own = td.decisions.decide(model, x).scores, np.arange(10) == y[:, None]
+    lead = scores[own] - np.where(own, -np.inf, scores).max(1)
+    return round(1.3 * float(np.median(lead[lead > 0])), 3)
 
 
 def search(quick, **options):
-    """C&W of the length that this protocol gives it."""
-    from tfdefense.attacks import CarliniWagner
-
+    """C&W of the length that these protocols give it."""
     length = {"steps": 60, "binary_search_steps": 3} if quick else {"steps": 200, "binary_search_steps": 5}
-    return CarliniWagner(**length, **options)
+    return td.attacks.CarliniWagner(**length, **options)
 
 
-def oblivious(network, attack, x, y):
-    """An attack on the network without its detectors: success, distortion, AUCs."""
-    from tfdefense.metrics import distortion
-
-    x, y = x[network.right(x, y)], y[network.right(x, y)]
-    result = attack(network.base, x, y)
-    measured = distortion(x, result)
-    rms = measured.mean_rms if measured.success.any() else None
-    return {"success": measured.success_rate, "rms": rms, "right": len(x), **aucs(network, x, result.x_adv, y)}
-
-
-def accuracy_curve(network, make, x, y, sizes):
-    from tfdefense.metrics import security_curve
-
-    curve = security_curve(network.base, lambda size, seed: make(size), x, y, sizes, cumulative=False)
-    return curve.accuracy.tolist()
+def oblivious_attack(network, name):
+    """An attack on the classifier alone, its samples, and what is to be said of it."""
+    if not name.startswith("C&W"):
+        jsma = "towards the likeliest wrong class; pairs of pixels, saliency of the logits"
+        attack = td.attacks.JSMA() if name == "JSMA" else getattr(td.attacks, name)(EPSILON[network.samples.dataset])
+        return attack, *network.attacked(), jsma if name == "JSMA" else ""
+    own = own_kappa(network.models.base, *network.attacked())
+    kappa, about = {
+        "C&W": ({}, ""),
+        "C&W-hc": ({"kappa": 10.0}, f"kappa 10, {10 / own:.2f} of the own one"),
+        "C&W-hc own kappa": ({"kappa": own}, f"kappa {own}, 1.3 x the median clean margin"),
+    }[name]
+    return search(network.context.quick, **kappa), *network.attacked(network.samples.few), about
 
 
-def white_box(network, start, cw, x, y):
-    """C&W-wb; a sample that is wrong already is no success. The examples are kept: the transfer and the figure need them.
+def oblivious(network, name):
+    """An attack on the network without its detectors: success, distortion, AUROCs."""
+    attack, x, y, about = oblivious_attack(network, name)
+    right = network.right(x, y)
+    x, y = x[right], y[right]
+    result = attack(network.models.base, x, y)
+    measured = td.metrics.distortion(x, result)
+    lost = {"lost": int(measured.success.sum()), "rms": measured.mean_rms if measured.success.any() else None}
+    note = "; ".join(filter(None, (about, f"{measured.success_rate:.3f} succeed")))
+    return lost | aucs(network, x, result.x_adv, y) | {"note": note}
+
+
+def accuracy_curve(network, name, sizes, count):
+    def make(size, seed):
+        return td.attacks.JSMA(theta=size) if name == "JSMA" else getattr(td.attacks, name)(size)
+
+    x, y = network.attacked(count)
+    return td.metrics.security_curve(network.models.base, make, x, y, sizes, cumulative=False).accuracy.tolist()
+
+
+def white_box(network, start, cw, count):
+    """C&W-wb; a sample that is wrong already is no success. The examples are returned: the transfer and the figure need them.
 
     Where it fails, a search from the C&W example leaves that example, one from the sample the sample itself.
     """
-    import dataclasses
-
-    from tfdefense.attacks import Penalty
-    from tfdefense.metrics import distortion
-
-    result = dataclasses.replace(cw, objective=Penalty(), starts=(start,))(network.white_box, x, y)
-    right = network.right(x, y)
+    x, y = network.attacked(count)
+    attack = dataclasses.replace(cw, objective=td.attacks.Penalty(), starts=(start,))
+    result, right = attack(network.models.white_box, x, y), network.right(x, y)
     return {
         "right": right.tolist(),
         "success": (result.success & right).tolist(),
-        "rms": distortion(x, result).rms.tolist(),
+        "rms": td.metrics.distortion(x, result).rms.tolist(),
         "x_adv": result.x_adv.tolist(),
         "label": result.label.tolist(),
     }
 
 
 def failing(found):
-    """The share of samples that `white_box` did not take, of those that were right, and how many these are."""
-    import numpy as np
-
+    """The share of samples on which `white_box` did not succeed, of those that were right, and how many these are."""
     right, success = np.array(found["right"]), np.array(found["success"])
     return float(1 - success[right].mean()), int(right.sum())
 
 
-def above_median(network, x, y):
-    """A training sample counts itself in its density, so that eta may be out of reach for honest new samples too."""
-    import tfdefense as td
+def mean_distance(found):
+    """Over the samples on which `white_box` succeeded, and how many these are."""
+    lengths = np.array(found["rms"])[np.array(found["success"])]
+    return float(lengths.mean()) if len(lengths) else None, len(lengths)
 
-    return float((td.evaluate(network.white_box, x, y).suspicion[network.right(x, y)] > 0).mean())
+
+def above_eta(network):
+    """A training sample counts itself in its density, so that eta may be out of reach for honest new samples too."""
+    x, y = network.attacked(network.samples.few)
+    right = network.right(x, y)
+    return float((td.evaluate(network.models.white_box, x, y).suspicion[right] > 0).mean()), int(right.sum())
 
 
 def better(first, second):
     """Of two results of `white_box` the better for each sample: success, then the smaller distortion; of equals the second."""
-    import numpy as np
-
     cost = [np.where(found["success"], found["rms"], np.inf) for found in (first, second)]
     rows = cost[1] <= cost[0]
     return {name: [(second if row else first)[name][i] for i, row in enumerate(rows)] for name in first}
 
 
-def adaptive(network, norm, sizes, starts, steps, x, y):
-    """The share that is not fooled (right or rejected) at each size; from all starts the strongest of three searches counts."""
-    from tfdefense.attacks import PGD, Evade, LogSumExp, OrthogonalPGD, Strongest
-    from tfdefense.metrics import security_curve
+def both_lose(found):
+    """Mean distortion of each of two results over the samples that both lose, and how many these are."""
+    lost = np.logical_and(*(np.array(one["success"]) for one in found))
+    return [float(np.array(one["rms"])[lost].mean()) if lost.any() else None for one in found], int(lost.sum())
+
+
+def transfer(network, x_adv):
+    x, y = network.attacked(len(x_adv))
+    return aucs(network, x, np.array(x_adv, "float32"), y)
+
+
+def adaptive(network, norm, sizes, starts, steps):
+    """Robust accuracy and rejection rate at each size; from all starts in the worst case over three searches."""
 
     def make(size, seed):
         ball = {"epsilon": size, "norm": norm, "steps": steps, "starts": starts, "seed": seed}
-        first = PGD(**ball, objective=Evade(), early_stop=True)
-        if starts != "all":
-            return first
-        return Strongest([first, OrthogonalPGD(**ball), PGD(**ball, objective=LogSumExp(), early_stop=True)], until_success=True)
+        attacks = [td.attacks.PGD(**ball, objective=td.attacks.Evade(), early_stop=True)]
+        if starts == "all":
+            attacks.append(td.attacks.OrthogonalPGD(**ball))
+            attacks.append(td.attacks.PGD(**ball, objective=td.attacks.LogSumExp(), early_stop=True))
+        return td.attacks.Strongest(attacks, until_success=True)
 
-    curve = security_curve(network.detectors["density"], make, x, y, sizes)
+    curve = td.metrics.security_curve(network.models.detectors["K-density"], make, *network.attacked(), sizes)
     return {"accuracy": curve.accuracy.tolist(), "rejection": curve.rejection.tolist()}
 
 
-def both_lose(found):
-    """Mean distortions of the two networks over the samples that both of them lose, how many these are, and their ratio."""
-    import numpy as np
-
-    lost = np.logical_and(*(np.array(one["success"]) for one in found.values()))
-    means = {loss: float(np.array(one["rms"])[lost].mean()) if lost.any() else None for loss, one in found.items()}
-    return means | {"samples": int(lost.sum()), "ratio": means["rce"] / means["ce"] if lost.any() else None}
-
-
-def capping(network, train, x, y, points, epsilon):
-    """What storing only so many points does: the median change of the log density, and the AUC under BIM beside that of all."""
-    import numpy as np
-
-    import tfdefense as td
-    from tfdefense.attacks import BIM
-    from tfdefense.metrics import auc
-    from tfdefense.view import decide
-
-    x, y = x[network.right(x, y)], y[network.right(x, y)]
-    x_adv = BIM(epsilon)(network.base, x, y).x_adv
-    exact = next(layer for layer in network.detectors["density"].layers if isinstance(layer, td.layers.KernelDensity))
-    layer = td.layers.KernelDensity(exact.sigma, max_points=points)
-    features, probes = network.features(train.x), network.features(np.concatenate([x, x_adv]))
-    layer.adapt(features, train.y)
-    scores = decide(network.base, np.concatenate([x, x_adv])).scores
-    change = layer.capping_error(features, train.y, probes, scores.argmax(1))
-    doubt = np.asarray(layer(probes, scores))
-    found = {"capped": doubt, "exact": doubt + change}
-    aucs = {name: auc(values[: len(x)], values[len(x) :]) for name, values in found.items()}
-    return {"change": float(np.nanmedian(np.abs(change))), "samples": len(probes), **aucs}
+def capping(network, points):
+    """What storing only so many points does: the median change of the log density, and the AUROC under BIM beside that of all."""
+    (x, y), train, base = network.attacked(), network.data.train, network.models.base
+    right = network.right(x, y)
+    x, y = x[right], y[right]
+    both = np.concatenate([x, td.attacks.BIM(EPSILON[network.samples.dataset])(base, x, y).x_adv])
+    stored, probes, scores = network.features(train.x), network.features(both), td.decisions.decide(base, both).scores
+    layer = td.layers.KernelDensity(network.sigma, max_points=points)
+    layer.adapt(stored, train.y)
+    change = layer.capping_error(stored, train.y, probes, scores.argmax(1))
+    capped = np.asarray(layer(probes, scores))
+    aurocs = {k: td.metrics.auc(v[: len(x)], v[len(x) :]) for k, v in {"capped": capped, "exact": capped + change}.items()}
+    return {"change": float(np.nanmedian(np.abs(change))), "n": len(probes), **aurocs}
 
 
-def control(network, x, y):
-    """Rejections and errors of the detector on samples that nobody attacked."""
-    import tfdefense as td
-    from evaluation.runner.benign import changed
-
-    found = {name: td.evaluate(network.detectors["density"], made, y) for name, made in changed(x, HARMLESS).items()}
-    return {name: {"rejected": outcomes.rejection, "error": outcomes.error} for name, outcomes in found.items()}
+def benign(network):
+    """Rejections and errors of the detector on samples that nobody attacked, by kind and size."""
+    x, y = network.attacked()
+    found = [(*about, td.evaluate(network.models.detectors["K-density"], made, y)) for *about, made in perturbed(x, BENIGN)]
+    return [(kind, size, outcomes.rejection, outcomes.error) for kind, size, outcomes in found]
 
 
-def tsne(network, x, y):
+def tsne(network, count):
     """The plane, and the share of samples whose nearest neighbour there has their class."""
     from sklearn.manifold import TSNE
     from sklearn.neighbors import NearestNeighbors
 
+    x, y = network.data.test.x[:count], network.data.test.y[:count]
     plane = TSNE(random_state=0, perplexity=min(30, len(x) // 4)).fit_transform(network.features(x))
     nearest = NearestNeighbors(n_neighbors=2).fit(plane).kneighbors(plane, return_distance=False)[:, 1]
     return {"plane": plane.tolist(), "same_class": float((y[nearest] == y).mean())}
