@@ -2,14 +2,13 @@ import numpy as np
 import pytest
 
 import tfdefense as td
-from evaluation import __main__ as runner
 from evaluation.papers.rce import bandwidth as protocol
 from evaluation.papers.rce import measure
 from evaluation.papers.rce import protocol as rce
-from evaluation.runner import results
+from evaluation.papers.rce.tables import TABLES
+from evaluation.runner import command, results
 from evaluation.runner.context import Context
 from evaluation.runner.rows import Results
-from tests.evaluation.test_rce import made_alike
 from tfdefense.attacks import CarliniWagner
 
 
@@ -32,25 +31,20 @@ def path(tmp_path_factory, digits):
 @pytest.fixture(scope="module")
 def network(path, tmp_path_factory):
     measure.models_of.cache_clear()
-    protocol.densities_of.cache_clear()
+    protocol.density_of.cache_clear()
     place = tmp_path_factory.mktemp("run")
     context = Context("rce_bandwidth", "digits", True, None, None, place, place, commit="abc")
     context.network = lambda recipe, **options: path
     return rce.pair(context, measure.Samples("digits", None, None, 40, 4, held_out=100), {"depth": 8})[0]
 
 
-@pytest.fixture(scope="module")
-def densities(network):
-    return protocol.densities_of(network)
-
-
-def test_score_is_that_of_a_defense_with_this_bandwidth(densities, path, digits, held_out):
+def test_score_is_that_of_a_defense_with_this_bandwidth(network, path, digits, held_out):
     import keras
 
     defended = td.DensityDefense(0.7, max_points=len(digits.x)).attach(keras.models.load_model(path))
     td.adapt(defended, digits.x, digits.y, max_rejected=None)
     next(layer for layer in defended.layers if isinstance(layer, td.layers.Threshold)).value.assign(0.0)
-    scores = densities.score(densities.outputs(held_out.x), 0.7)
+    scores = protocol.score(network, network.outputs(held_out.x), 0.7)
     np.testing.assert_allclose(scores, defended.predict(held_out.x, verbose=0)["suspicion"], rtol=1e-4, atol=1e-3)
 
 
@@ -66,26 +60,30 @@ def test_likelihood_is_that_of_scikit_learn(digits):
     assert protocol.likelihood(scores, 0.5, 3) == pytest.approx(expected, rel=1e-4)
 
 
-def test_bandwidths_are_chosen_where_they_are_best(densities, network):
+def test_bandwidths_are_chosen_where_they_are_best(network):
     found, held_out = protocol.chosen(network), network.data.held_out
-    outputs = densities.outputs(held_out.x)
-    best = protocol.likelihood(densities.score(outputs, found["likeliest"]), found["likeliest"], 16)
+    outputs = network.outputs(held_out.x)
+    best = protocol.likelihood(protocol.score(network, outputs, found["likeliest"]), found["likeliest"], 16)
     for factor in protocol.FACTORS:
         sigma = found["paper's"] * factor**0.5
-        assert protocol.likelihood(densities.score(outputs, sigma), sigma, 16) <= best + 1e-6
+        assert protocol.likelihood(protocol.score(network, outputs, sigma), sigma, 16) <= best + 1e-6
 
 
 def test_whole_protocol(path, tmp_path, monkeypatch):
     measure.models_of.cache_clear()
-    protocol.densities_of.cache_clear()
+    protocol.density_of.cache_clear()
     monkeypatch.setattr(results, "UNTRACKED", tmp_path / "runs")
     monkeypatch.setattr(results, "commit", lambda: "abc")
     monkeypatch.setattr(Context, "network", lambda self, name, **options: path)
     short = {"steps": 6, "binary_search_steps": 2}
     monkeypatch.setattr(measure, "search", lambda quick, **options: CarliniWagner(**short, **options))
     common = {"dataset": "digits", "quick": True, "samples": 40, "data_dir": None, "output": None}
-    found = Results.load(runner.execute("rce_bandwidth", protocol, **common, depth=None, epochs=None, cw_samples=4))
-    made_alike(found, "rce_bandwidth")
+    found = Results.load(command.execute("rce_bandwidth", protocol, **common, depth=None, epochs=None, cw_samples=4))
+    shown = Results.load(results.RESULTS / "rce_bandwidth-mnist.json")
+    for name, table in TABLES["rce_bandwidth"].items():
+        assert table(found).splitlines()[0] == table(shown).splitlines()[0], name
+    kinds = [{(row.table, row.metric, *sorted(row.settings)) for row in one.rows} for one in (found, shown)]
+    assert kinds[0] == kinds[1]
     assert len(found.all(table="pang2018.ours.bandwidth", metric="AUROC")) == 2 * 5 * 3
     for system in ("CE", "RCE"):
         longer = found.one(system=system, over="usual")

@@ -25,29 +25,19 @@ ATTACKS = ("FGSM", "BIM", "ILCM", "C&W", "C&W-hc own kappa")
 LONGER = "ten times as long"
 
 
-class Densities:
-    """Minus log density of samples under any bandwidth: the points are stored once."""
-
-    def __init__(self, model, train):
-        import keras
-
-        self.hidden = keras.Model(model.inputs[0], [model.get_layer("pool").output, model.outputs[0]])
-        self.layer = td.layers.KernelDensity(sigma=1.0, max_points=len(train))
-        self.layer.adapt(self.outputs(train.x), train.y)
-
-    def outputs(self, x):
-        features, scores = self.hidden.predict(x, batch_size=256, verbose=0)
-        return features.reshape(len(x), -1), scores
-
-    def score(self, outputs, sigma):
-        self.layer.sigma = sigma
-        batches = (slice(start, start + 128) for start in range(0, len(outputs[0]), 128))
-        return np.concatenate([np.asarray(self.layer(*(one[rows] for one in outputs))) for rows in batches])
-
-
 @functools.cache
-def densities_of(network):
-    return Densities(network.models.base, network.data.train)
+def density_of(network):
+    layer = td.layers.KernelDensity(sigma=1.0, max_points=len(network.data.train))
+    layer.adapt(network.outputs(network.data.train.x), network.data.train.y)
+    return layer
+
+
+def score(network, outputs, sigma):
+    """Minus log density of samples under any bandwidth: the points are stored once."""
+    layer = density_of(network)
+    layer.sigma = sigma
+    batches = (slice(start, start + 128) for start in range(0, len(outputs[0]), 128))
+    return np.concatenate([np.asarray(layer(*(one[rows] for one in outputs))) for rows in batches])
 
 
 def likelihood(scores, sigma, width):
@@ -55,35 +45,28 @@ def likelihood(scores, sigma, width):
     return float(np.mean(-scores) - width * np.log(sigma * np.sqrt(np.pi)))
 
 
-def pairs_of(clean, perturbed, y):
-    return (clean[1].argmax(1) == y) & (perturbed[1].argmax(1) != y)
-
-
-def separation(densities, clean, perturbed, y, sigma):
-    """AUROC over the samples that were right and are wrong now."""
-    pairs = pairs_of(clean, perturbed, y)
-    return td.metrics.auc(*(densities.score(one, sigma)[pairs] for one in (clean, perturbed))) if pairs.any() else None
+def separation(network, attack, x, y, sigmas):
+    """AUROC under each bandwidth over the samples that were right and are wrong now, and how many these are."""
+    both = network.outputs(x), network.outputs(attack(network.models.base, x, y).x_adv)
+    pairs = (both[0][1].argmax(1) == y) & (both[1][1].argmax(1) != y)
+    aurocs = [td.metrics.auc(*(score(network, one, sigma)[pairs] for one in both)) if pairs.any() else None for sigma in sigmas]
+    return aurocs, int(pairs.sum())
 
 
 def chosen(network):
     """The bandwidth of each kind, of those tried."""
-    densities, held_out = densities_of(network), network.data.held_out
-    attack, clean = td.attacks.BIM(measure.EPSILON[network.samples.dataset]), densities.outputs(held_out.x)
-    perturbed = densities.outputs(attack(network.models.base, held_out.x, held_out.y).x_adv)
-    sigmas = [network.sigma * factor**0.5 for factor in FACTORS]
-    likely = [likelihood(densities.score(clean, sigma), sigma, clean[0].shape[1]) for sigma in sigmas]
-    apart = [separation(densities, clean, perturbed, held_out.y, sigma) or 0.0 for sigma in sigmas]
-    best = (network.sigma, sigmas[int(np.argmax(likely))], sigmas[int(np.argmax(apart))])
+    (x, y), sigmas = (network.data.held_out.x, network.data.held_out.y), [network.sigma * factor**0.5 for factor in FACTORS]
+    clean = network.outputs(x)
+    likely = [likelihood(score(network, clean, sigma), sigma, clean[0].shape[1]) for sigma in sigmas]
+    apart, _ = separation(network, td.attacks.BIM(measure.EPSILON[network.samples.dataset]), x, y, sigmas)
+    best = network.sigma, sigmas[int(np.argmax(likely))], sigmas[int(np.argmax([auroc or 0.0 for auroc in apart]))]
     return dict(zip(BANDWIDTHS, best, strict=True))
 
 
 def attacked(network, name, sigmas):
-    """AUROC under each bandwidth, and the number of pairs."""
     attack, x, y, _ = measure.oblivious_attack(network, name)
-    densities = densities_of(network)
-    clean, perturbed = densities.outputs(x), densities.outputs(attack(network.models.base, x, y).x_adv)
-    found = {name: separation(densities, clean, perturbed, y, sigmas[name]) for name in BANDWIDTHS}
-    return {"pairs": int(pairs_of(clean, perturbed, y).sum()), **found}
+    aurocs, pairs = separation(network, attack, x, y, [sigmas[name] for name in BANDWIDTHS])
+    return {"pairs": pairs, **dict(zip(BANDWIDTHS, aurocs, strict=True))}
 
 
 def run(context, *, depth: Depth = None, epochs: Epochs = None, cw_samples: Few = None):

@@ -55,6 +55,9 @@ class Network:
     training: tuple
     sigma: float
 
+    def __str__(self):
+        return ", ".join([self.system, *(f"{name} {value}" for name, value in self.training), f"sigma {self.sigma:.6g}"])
+
     @property
     def system(self):
         return self.loss.upper()
@@ -78,11 +81,13 @@ class Network:
         """Samples that the network has right: an attack can succeed on these alone."""
         return td.evaluate(self.models.base, x, y).label == y
 
-    def features(self, x):
+    def outputs(self, x):
+        """Features in the last hidden layer, and scores."""
         import keras
 
-        hidden = keras.Model(self.models.base.inputs[0], self.models.base.get_layer("pool").output)
-        return hidden.predict(x, batch_size=256, verbose=0).reshape(len(x), -1)
+        hidden = keras.Model(self.models.base.inputs[0], [self.models.base.get_layer("pool").output, self.models.base.outputs[0]])
+        features, scores = hidden.predict(x, batch_size=256, verbose=0)
+        return features.reshape(len(x), -1), scores
 
 
 @functools.cache
@@ -95,7 +100,7 @@ def models_of(network):
 
 
 def _cached(network, make):
-    return network.context.model(f"{make.__name__} {network}", make, network)
+    return network.context.model(f"{make.__name__.strip('_')} {network}", make, network)
 
 
 def _density(network):
@@ -150,10 +155,10 @@ def search(quick, **options):
 
 def oblivious_attack(network, name):
     """An attack on the classifier alone, its samples, and what is to be said of it."""
+    if name == "JSMA":
+        return td.attacks.JSMA(), *network.attacked(), "towards the likeliest wrong class; pairs of pixels, saliency of the logits"
     if not name.startswith("C&W"):
-        jsma = "towards the likeliest wrong class; pairs of pixels, saliency of the logits"
-        attack = td.attacks.JSMA() if name == "JSMA" else getattr(td.attacks, name)(EPSILON[network.samples.dataset])
-        return attack, *network.attacked(), jsma if name == "JSMA" else ""
+        return getattr(td.attacks, name)(EPSILON[network.samples.dataset]), *network.attacked(), ""
     own = own_kappa(network.models.base, *network.attacked())
     kappa, about = {
         "C&W": ({}, ""),
@@ -171,7 +176,7 @@ def oblivious(network, name):
     result = attack(network.models.base, x, y)
     measured = td.metrics.distortion(x, result)
     lost = {"lost": int(measured.success.sum()), "rms": measured.mean_rms if measured.success.any() else None}
-    note = "; ".join(filter(None, (about, f"{measured.success_rate:.3f} succeed")))
+    note = f"{about}; {measured.success_rate:.3f} succeed".removeprefix("; ")
     return lost | aucs(network, x, result.x_adv, y) | {"note": note}
 
 
@@ -254,11 +259,11 @@ def adaptive(network, norm, sizes, starts, steps):
 
 def capping(network, points):
     """What storing only so many points does: the median change of the log density, and the AUROC under BIM beside that of all."""
-    (x, y), train, base = network.attacked(), network.data.train, network.models.base
+    (x, y), train = network.attacked(), network.data.train
     right = network.right(x, y)
     x, y = x[right], y[right]
-    both = np.concatenate([x, td.attacks.BIM(EPSILON[network.samples.dataset])(base, x, y).x_adv])
-    stored, probes, scores = network.features(train.x), network.features(both), td.decisions.decide(base, both).scores
+    both = np.concatenate([x, td.attacks.BIM(EPSILON[network.samples.dataset])(network.models.base, x, y).x_adv])
+    (stored, _), (probes, scores) = network.outputs(train.x), network.outputs(both)
     layer = td.layers.KernelDensity(network.sigma, max_points=points)
     layer.adapt(stored, train.y)
     change = layer.capping_error(stored, train.y, probes, scores.argmax(1))
@@ -280,6 +285,6 @@ def tsne(network, count):
     from sklearn.neighbors import NearestNeighbors
 
     x, y = network.data.test.x[:count], network.data.test.y[:count]
-    plane = TSNE(random_state=0, perplexity=min(30, len(x) // 4)).fit_transform(network.features(x))
+    plane = TSNE(random_state=0, perplexity=min(30, len(x) // 4)).fit_transform(network.outputs(x)[0])
     nearest = NearestNeighbors(n_neighbors=2).fit(plane).kneighbors(plane, return_distance=False)[:, 1]
     return {"plane": plane.tolist(), "same_class": float((y[nearest] == y).mean())}

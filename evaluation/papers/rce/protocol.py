@@ -16,11 +16,7 @@ from evaluation.papers.rce import numbers as paper
 from evaluation.papers.rce.measure import EPSILON, LOSSES, SIGMA, Network, Samples
 
 DATASETS = ("mnist", "cifar10", "digits")
-SIZES = {
-    "mnist": (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3),
-    "cifar10": (0.0, 0.01, 0.02, 0.03, 0.04, 0.05),
-    "digits": (0.0, 0.1, 0.2, 0.3),
-}
+SIZES = {"mnist": (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3), "cifar10": (0.0, 0.01, 0.02, 0.03, 0.04, 0.05), "digits": (0.0, 0.1, 0.2)}
 # JSMA's size is what a chosen pixel gains in a step.
 THETAS = {"mnist": (0.0, 0.25, 0.5, 1.0), "cifar10": (0.0, 0.1, 0.25, 0.5, 1.0), "digits": (0.0, 0.5, 1.0)}
 ADAPTIVE = {
@@ -72,7 +68,7 @@ def pair(context, samples, training, **about):
 
 def each(context, networks, parts):
     """Name, network and result of each part on each network; `parts` are functions with their further arguments, by name."""
-    made = [(name, network, f"{name}, {network}") for network in networks for name in parts]
+    made = [(name, network, f"{parts[name][0].__name__} {name}, {network}") for network in networks for name in parts]
     found = context.parts({full: (parts[name][0], network, *parts[name][1:]) for name, network, full in made})
     return [(name, network, found[full]) for name, network, full in made]
 
@@ -111,7 +107,7 @@ def run(
     for norm, sizes in ADAPTIVE[context.dataset].items():
         curves = adaptive_rows(context, networks, norm, sizes, ("sample", "all"))
         td.plots.security_curve(curves, plots / f"adaptive-{norm}.png", xlabel=norm, rejection=False)
-    for _, network, one in each(context, networks, {"t-SNE": (measure.tsne, 1000)}):
+    for _, network, one in each(context, networks, {1000: (measure.tsne, 1000)}):
         about = {"row": "R9", "classifier": "nearest neighbour in the t-SNE plane", "n": len(one["plane"])}
         context.row("pang2018.fig1", "accuracy", one["same_class"], **network.about, **about)
         td.plots.embedding(one["plane"], network.data.test.y[:1000], plots / f"tsne-{network.loss}.png")
@@ -123,7 +119,7 @@ def run(
 
 def _errors(context, networks):
     """Test errors; those after plain SGD show what it makes of the gradients of RCE, which are classes - 1 times smaller."""
-    for _, network, error in each(context, networks, {"error": (measure.error,)}):
+    for _, network, error in each(context, networks, {"all": (measure.error,)}):
         known = paper.of(paper.TABLE1, context.dataset, network.system) if network.about["network"] == "substitute" else None
         about = {"row": "R8", "n": len(network.data.test), "paper": known}
         context.row("pang2018.table1", "error rate", error, **network.about, **about)
@@ -132,14 +128,14 @@ def _errors(context, networks):
     for rate in RATES["rce"]:
         by_sgd = pair(context, networks[0].samples, {"optimizer": "SGD", "learning_rate": rate} | budget, learning_rate=rate)
         by_sgd = [network for network in by_sgd if rate in RATES[network.loss]]
-        for _, network, one in each(context, by_sgd, {"error": (measure.recorded,)}):
+        for _, network, one in each(context, by_sgd, {"SGD": (measure.recorded,)}):
             context.row("pang2018.ours.sgd", "error rate", one["error"], row="R1", note=note, **network.about)
 
 
 def _points(context, networks):
     """What storing fewer points does to K-density."""
     points = min(10_000, len(networks[0].data.train) // 2)
-    for _, network, one in each(context, networks, {"capped": (measure.capping, points)}):
+    for _, network, one in each(context, networks, {points: (measure.capping, points)}):
         note = f"with all points {one['exact']:.4f}; median change of the log density {one['change']:.3g}"
         about = {"row": "R2", "detector": "K-density", "points": points, "n": one["n"], "note": note}
         context.row("pang2018.ours.points", "AUROC", one["capped"], **network.about, **oblivious(context, "BIM"), **about)
@@ -158,7 +154,7 @@ def _accuracy(context, networks, plots):
         sizes, curves = sizes[context.dataset], {}
         # Pairs of pixels of pictures in colour take seconds a sample.
         count = networks[0].samples.few if attack == "JSMA" and context.dataset == "cifar10" else networks[0].samples.number
-        for _, network, accuracy in each(context, networks, {f"accuracy {attack}": (measure.accuracy_curve, attack, sizes, count)}):
+        for _, network, accuracy in each(context, networks, {attack: (measure.accuracy_curve, attack, sizes, count)}):
             about = network.about | oblivious(context, attack) | {"row": "R4", "n": count}
             for size, share in zip(sizes, accuracy, strict=True):
                 context.row("pang2018.fig2a", "accuracy", share, **about | {size_of: size})
@@ -183,7 +179,7 @@ def _oblivious(context, networks, attacks, detectors):
 
 def white_box_rows(context, networks):
     """C&W-wb from each start, and the better of both for each sample, which it returns by loss."""
-    for _, network, (share, n) in each(context, networks, {"above eta": (measure.above_eta,)}):
+    for _, network, (share, n) in each(context, networks, {"clean": (measure.above_eta,)}):
         context.row("pang2018.table3", "false-positive rate", share, row="R6", n=n, **network.about, **ETA)
     parts = {start: (measure.white_box, STARTS[start], measure.search(context.quick), networks[0].samples.few) for start in STARTS}
     found = {(start, network.loss): one for start, network, one in each(context, networks, parts)}
@@ -222,7 +218,7 @@ def _transfer(context, targets, crafted):
 
 def benign_rows(context, networks, metrics):
     """The control: what K-density makes of samples that nobody attacked."""
-    for _, network, found in each(context, networks, {"benign": (measure.benign,)}):
+    for _, network, found in each(context, networks, {"K-density": (measure.benign,)}):
         about = network.about | CALIBRATED | {"n": network.samples.number}
         for kind, size, *shares in found:
             for metric, share in zip(metrics, shares, strict=False):
@@ -232,8 +228,9 @@ def benign_rows(context, networks, metrics):
 def adaptive_rows(context, networks, norm, sizes, starts):
     """Attacks that know K-density: from the sample alone, or from all starts. Gives their curves by name."""
     steps, curves = 40 if context.quick else 100, {}
-    parts = {start: (measure.adaptive, norm, sizes, start, steps) for start in starts}
-    for start, network, found in each(context, networks, parts):
+    parts = {f"{norm} {start}": (measure.adaptive, norm, sizes, start, steps) for start in starts}
+    for name, network, found in each(context, networks, parts):
+        start = name.split()[1]
         about = {"attack": "worst case over attacks" if start == "all" else "PGD", "starts": start, "knowledge": "adaptive"}
         about |= network.about | CALIBRATED | {"norm": norm, "n": network.samples.number}
         for size, accuracy, rejection in zip(sizes, found["accuracy"], found["rejection"], strict=True):
