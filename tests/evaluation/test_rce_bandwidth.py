@@ -35,7 +35,8 @@ def network(path, tmp_path_factory):
     place = tmp_path_factory.mktemp("run")
     context = Context("rce_bandwidth", "digits", True, None, None, place, place, commit="abc")
     context.network = lambda recipe, **options: path
-    return rce.pair(context, measure.Samples("digits", None, None, 40, 4, held_out=100), {"depth": 8})[0]
+    context.settings.update({"samples": 40, "C&W samples": 4, "samples to choose on": 100})
+    return rce.pair(context, {"depth": 8})[0]
 
 
 def test_score_is_that_of_a_defense_with_this_bandwidth(network, path, digits, held_out):

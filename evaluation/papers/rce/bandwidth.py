@@ -58,20 +58,21 @@ def chosen(network):
     (x, y), sigmas = (network.data.held_out.x, network.data.held_out.y), [network.sigma * factor**0.5 for factor in FACTORS]
     clean = network.outputs(x)
     likely = [likelihood(score(network, clean, sigma), sigma, clean[0].shape[1]) for sigma in sigmas]
-    apart, _ = separation(network, td.attacks.BIM(measure.EPSILON[network.samples.dataset]), x, y, sigmas)
+    apart, _ = separation(network, td.attacks.BIM(measure.EPSILON[network.context.dataset]), x, y, sigmas)
     best = network.sigma, sigmas[int(np.argmax(likely))], sigmas[int(np.argmax([auroc or 0.0 for auroc in apart]))]
     return dict(zip(BANDWIDTHS, best, strict=True))
 
 
 def attacked(network, name, sigmas):
-    attack, x, y, _ = measure.oblivious_attack(network, name)
-    aurocs, pairs = separation(network, attack, x, y, [sigmas[name] for name in BANDWIDTHS])
+    attack, count, _ = measure.oblivious_attack(network, name)
+    aurocs, pairs = separation(network, attack, *network.attacked(count), [sigmas[name] for name in BANDWIDTHS])
     return {"pairs": pairs, **dict(zip(BANDWIDTHS, aurocs, strict=True))}
 
 
 def run(context, *, depth: Depth = None, epochs: Epochs = None, cw_samples: Few = None):
-    samples, training = rce.setup(context, depth, epochs, cw_samples, choose=True)
-    networks, narrow = rce.pair(context, samples, training, bandwidth=BANDWIDTHS[0]), []
+    training = rce.setup(context, depth, epochs, cw_samples)
+    context.settings["samples to choose on"] = context.settings["samples"]
+    networks, narrow = rce.pair(context, training, bandwidth=BANDWIDTHS[0]), []
     context.settings["factors of sigma^2"] = FACTORS
     context.settings["thresholds"] = f"5 % of {len(networks[0].data.calibration)} held-out samples"
     for _, network, sigmas in rce.each(context, networks, {"bandwidths": (chosen,)}):
@@ -91,7 +92,7 @@ def run(context, *, depth: Depth = None, epochs: Epochs = None, cw_samples: Few 
     rce.benign_rows(context, narrow, ("false-positive rate",))
     rce.adaptive_rows(context, narrow, "l2", rce.ADAPTIVE[context.dataset]["l2"], ("all",))
     rce.white_box_rows(context, narrow)
-    _longer(context, networks, max(2, samples.few // 5))
+    _longer(context, networks, max(2, context.settings["C&W samples"] // 5))
 
 
 def _longer(context, networks, count):

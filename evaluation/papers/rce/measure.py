@@ -3,9 +3,7 @@
 import dataclasses
 import functools
 import json
-from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
 
 import numpy as np
 
@@ -20,24 +18,12 @@ MEDIAN_OF = 10_000  # training samples
 BENIGN = (("sign", 0.1), ("gaussian", 0.1), ("dim", 0.3), ("shift", 1))
 
 
-class Samples(NamedTuple):
-    """What a run uses of a data set: so many attacked samples, `few` of them by C&W, some `held_out` to choose a bandwidth on."""
-
-    dataset: str
-    data_dir: Path | None
-    limit: int | None
-    number: int
-    few: int
-    held_out: int = 0
-
-
 @functools.cache
-def data_of(samples):
-    """Training and test set, and parts of the second: to attack, to choose a bandwidth on, and to set thresholds on."""
-    train = td.data.load(samples.dataset, "train", data_dir=samples.data_dir, limit=samples.limit)
-    test = td.data.load(samples.dataset, "test", data_dir=samples.data_dir)
-    attacked, rest = test.divide(samples.number)
-    held_out, rest = rest.divide(min(samples.held_out, len(rest) // 2)) if samples.held_out else (None, rest)
+def _data(dataset, data_dir, limit, number, held_out):
+    train = td.data.load(dataset, "train", data_dir=data_dir, limit=limit)
+    test = td.data.load(dataset, "test", data_dir=data_dir)
+    attacked, rest = test.divide(number)
+    held_out, rest = rest.divide(min(held_out, len(rest) // 2)) if held_out else (None, rest)
     return SimpleNamespace(train=train, test=test, attacked=attacked, held_out=held_out, calibration=rest.take(slice(2000)))
 
 
@@ -50,7 +36,6 @@ class Network:
 
     context: Context = dataclasses.field(compare=False, repr=False)
     about: dict = dataclasses.field(compare=False, repr=False)
-    samples: Samples = dataclasses.field(repr=False)
     loss: str
     training: tuple
     sigma: float
@@ -64,11 +49,14 @@ class Network:
 
     @property
     def path(self):
-        return self.context.network(f"{self.samples.dataset}_resnet_{self.loss}", **dict(self.training))
+        return self.context.network(f"{self.context.dataset}_resnet_{self.loss}", **dict(self.training))
 
     @property
     def data(self):
-        return data_of(self.samples)
+        """Training and test set, and parts of the second: to attack, to choose a bandwidth on, and to set thresholds on."""
+        context, settings = self.context, self.context.settings
+        limit = 5000 if context.quick and context.dataset != "digits" else None
+        return _data(context.dataset, context.data_dir, limit, settings["samples"], settings.get("samples to choose on"))
 
     @property
     def models(self):
@@ -77,9 +65,11 @@ class Network:
     def attacked(self, count=None):
         return self.data.attacked.x[:count], self.data.attacked.y[:count]
 
-    def right(self, x, y):
+    def right(self, count=None):
         """Samples that the network has right: an attack can succeed on these alone."""
-        return td.evaluate(self.models.base, x, y).label == y
+        x, y = self.attacked(count)
+        rows = td.evaluate(self.models.base, x, y).label == y
+        return x[rows], y[rows]
 
     def outputs(self, x):
         """Features in the last hidden layer, and scores."""
@@ -154,30 +144,28 @@ def search(quick, **options):
 
 
 def oblivious_attack(network, name):
-    """An attack on the classifier alone, its samples, and what is to be said of it."""
+    """An attack on the classifier alone, on how many samples, and what is to be said of it."""
     if name == "JSMA":
-        return td.attacks.JSMA(), *network.attacked(), "towards the likeliest wrong class; pairs of pixels, saliency of the logits"
+        return td.attacks.JSMA(), None, "towards the likeliest wrong class; pairs of pixels, saliency of the logits; "
     if not name.startswith("C&W"):
-        return getattr(td.attacks, name)(EPSILON[network.samples.dataset]), *network.attacked(), ""
+        return getattr(td.attacks, name)(EPSILON[network.context.dataset]), None, ""
     own = own_kappa(network.models.base, *network.attacked())
     kappa, about = {
         "C&W": ({}, ""),
-        "C&W-hc": ({"kappa": 10.0}, f"kappa 10, {10 / own:.2f} of the own one"),
-        "C&W-hc own kappa": ({"kappa": own}, f"kappa {own}, 1.3 x the median clean margin"),
+        "C&W-hc": ({"kappa": 10.0}, f"kappa 10, {10 / own:.2f} of the own one; "),
+        "C&W-hc own kappa": ({"kappa": own}, f"kappa {own}, 1.3 x the median clean margin; "),
     }[name]
-    return search(network.context.quick, **kappa), *network.attacked(network.samples.few), about
+    return search(network.context.quick, **kappa), network.context.settings["C&W samples"], about
 
 
 def oblivious(network, name):
     """An attack on the network without its detectors: success, distortion, AUROCs."""
-    attack, x, y, about = oblivious_attack(network, name)
-    right = network.right(x, y)
-    x, y = x[right], y[right]
+    attack, count, about = oblivious_attack(network, name)
+    x, y = network.right(count)
     result = attack(network.models.base, x, y)
     measured = td.metrics.distortion(x, result)
     lost = {"lost": int(measured.success.sum()), "rms": measured.mean_rms if measured.success.any() else None}
-    note = f"{about}; {measured.success_rate:.3f} succeed".removeprefix("; ")
-    return lost | aucs(network, x, result.x_adv, y) | {"note": note}
+    return lost | aucs(network, x, result.x_adv, y) | {"note": f"{about}{measured.success_rate:.3f} succeed"}
 
 
 def accuracy_curve(network, name, sizes, count):
@@ -195,7 +183,7 @@ def white_box(network, start, cw, count):
     """
     x, y = network.attacked(count)
     attack = dataclasses.replace(cw, objective=td.attacks.Penalty(), starts=(start,))
-    result, right = attack(network.models.white_box, x, y), network.right(x, y)
+    result, right = attack(network.models.white_box, x, y), td.evaluate(network.models.base, x, y).label == y
     return {
         "right": right.tolist(),
         "success": (result.success & right).tolist(),
@@ -219,9 +207,8 @@ def mean_distance(found):
 
 def above_eta(network):
     """A training sample counts itself in its density, so that eta may be out of reach for honest new samples too."""
-    x, y = network.attacked(network.samples.few)
-    right = network.right(x, y)
-    return float((td.evaluate(network.models.white_box, x, y).suspicion[right] > 0).mean()), int(right.sum())
+    x, y = network.right(network.context.settings["C&W samples"])
+    return float((td.evaluate(network.models.white_box, x, y).suspicion > 0).mean()), len(x)
 
 
 def better(first, second):
@@ -259,10 +246,8 @@ def adaptive(network, norm, sizes, starts, steps):
 
 def capping(network, points):
     """What storing only so many points does: the median change of the log density, and the AUROC under BIM beside that of all."""
-    (x, y), train = network.attacked(), network.data.train
-    right = network.right(x, y)
-    x, y = x[right], y[right]
-    both = np.concatenate([x, td.attacks.BIM(EPSILON[network.samples.dataset])(network.models.base, x, y).x_adv])
+    (x, y), train = network.right(), network.data.train
+    both = np.concatenate([x, td.attacks.BIM(EPSILON[network.context.dataset])(network.models.base, x, y).x_adv])
     (stored, _), (probes, scores) = network.outputs(train.x), network.outputs(both)
     layer = td.layers.KernelDensity(network.sigma, max_points=points)
     layer.adapt(stored, train.y)

@@ -13,7 +13,7 @@ import typer
 import tfdefense as td
 from evaluation.papers.rce import measure
 from evaluation.papers.rce import numbers as paper
-from evaluation.papers.rce.measure import EPSILON, LOSSES, SIGMA, Network, Samples
+from evaluation.papers.rce.measure import EPSILON, LOSSES, SIGMA, Network
 
 DATASETS = ("mnist", "cifar10", "digits")
 SIZES = {"mnist": (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3), "cifar10": (0.0, 0.01, 0.02, 0.03, 0.04, 0.05), "digits": (0.0, 0.1, 0.2)}
@@ -48,22 +48,21 @@ Epochs = Annotated[int | None, typer.Option(help="Epochs of training; else the r
 Few = Annotated[int | None, typer.Option(help="Samples for C&W, and for JSMA's curve on CIFAR-10.", min=2)]
 
 
-def setup(context, depth, epochs, cw_samples, choose=False):
-    """What a run uses of the data, with samples to choose a bandwidth on or without, and how its networks are trained."""
-    small = context.quick and context.dataset != "digits"
-    depth, epochs = depth or (8 if context.quick or context.dataset == "digits" else 14), epochs or (1 if small else None)
-    number = context.samples_or(500, 60)
+def setup(context, depth, epochs, cw_samples):
+    """How many samples a run uses, and how its networks are trained."""
+    depth = depth or (8 if context.quick or context.dataset == "digits" else 14)
+    epochs = epochs or (1 if context.quick and context.dataset != "digits" else None)
+    number, search = context.samples_or(500, 60), measure.search(context.quick)
     number = min(number, len(td.data.load(context.dataset, "test", data_dir=context.data_dir)) // 2)
-    few, search = min(number, cw_samples or (30 if context.quick else 100)), measure.search(context.quick)
+    few = min(number, cw_samples or (30 if context.quick else 100))
     context.settings.update({"depth": depth, "epochs": epochs or "the recipe's", "samples": number, "C&W samples": few})
     context.settings["C&W"] = f"{search.binary_search_steps} rounds of {search.steps} steps"
-    samples = Samples(context.dataset, context.data_dir, 5000 if small else None, number, few, number if choose else 0)
-    return samples, {"depth": depth, "epochs": epochs}
+    return {"depth": depth, "epochs": epochs}
 
 
-def pair(context, samples, training, **about):
+def pair(context, training, **about):
     options = tuple((option, value) for option, value in training.items() if value is not None)
-    return [Network(context, {"system": loss.upper(), **about}, samples, loss, options, SIGMA[loss]) for loss in LOSSES]
+    return [Network(context, {"system": loss.upper(), **about}, loss, options, SIGMA[loss]) for loss in LOSSES]
 
 
 def each(context, networks, parts):
@@ -82,14 +81,14 @@ def run(
     target_epochs: Annotated[int | None, typer.Option(help="Epochs of the target of the transfer; else as many.")] = None,
     cw_samples: Few = None,
 ):
-    samples, training = setup(context, depth, epochs, cw_samples)
+    training = setup(context, depth, epochs, cw_samples)
     target = {"depth": target_depth or training["depth"] + 6, "epochs": target_epochs or training["epochs"]}
     context.settings.update({"target depth": target["depth"], "target epochs": target["epochs"] or "the recipe's"})
     context.settings["eta of C&W-wb"] = f"the median of {measure.MEDIAN_OF} training samples"
-    networks = pair(context, samples, training, network="substitute")
-    targets = pair(context, samples, target, network="target")
-    tried = TRIES.get(context.dataset, ()) if samples.limit is None else ()
-    tried = [pair(context, samples, options, network=name)[LOSSES.index(loss)] for loss, name, options in tried]
+    networks = pair(context, training, network="substitute")
+    targets = pair(context, target, network="target")
+    tried = () if context.quick and context.dataset != "digits" else TRIES.get(context.dataset, ())
+    tried = [pair(context, options, network=name)[LOSSES.index(loss)] for loss, name, options in tried]
     plots = context.output / f"rce-{context.dataset}"
     plots.mkdir(parents=True, exist_ok=True)
     _errors(context, [*networks, *targets, *tried])
@@ -99,7 +98,7 @@ def run(
     _oblivious(context, tried, [name for name in ATTACKS if name != "JSMA"], ["K-density"])
     crafted = white_box_rows(context, networks)
     for network in networks:
-        (x, y), one = network.attacked(), {name: np.array(each) for name, each in crafted[network.loss].items()}
+        (x, y), one = network.attacked(), {name: np.array(values) for name, values in crafted[network.loss].items()}
         if len(shown := np.flatnonzero(one["success"])[:8]):
             x_adv = one["x_adv"][shown].astype("float32")
             td.plots.examples(x[shown], x_adv, y[shown], one["label"][shown], plots / f"white-box-{network.loss}.png")
@@ -125,11 +124,11 @@ def _errors(context, networks):
         context.row("pang2018.table1", "error rate", error, **network.about, **about)
     budget = {"depth": 8, "epochs": 1 if context.quick else 3, "train_samples": 1000 if context.quick else 10_000}
     note = f"ResNet-8, {budget['epochs']} epochs of {budget['train_samples']} samples; the others are trained by AdamW"
-    for rate in RATES["rce"]:
-        by_sgd = pair(context, networks[0].samples, {"optimizer": "SGD", "learning_rate": rate} | budget, learning_rate=rate)
-        by_sgd = [network for network in by_sgd if rate in RATES[network.loss]]
-        for _, network, one in each(context, by_sgd, {"SGD": (measure.recorded,)}):
-            context.row("pang2018.ours.sgd", "error rate", one["error"], row="R1", note=note, **network.about)
+    options = [{"optimizer": "SGD", "learning_rate": rate} | budget for rate in RATES["rce"]]
+    by_sgd = [network for option in options for network in pair(context, option, learning_rate=option["learning_rate"])]
+    by_sgd = [network for network in by_sgd if network.about["learning_rate"] in RATES[network.loss]]
+    for _, network, one in each(context, by_sgd, {"SGD": (measure.recorded,)}):
+        context.row("pang2018.ours.sgd", "error rate", one["error"], row="R1", note=note, **network.about)
 
 
 def _points(context, networks):
@@ -153,7 +152,7 @@ def _accuracy(context, networks, plots):
         sizes, size_of = (SIZES, "epsilon") if attack != "JSMA" else (THETAS, "theta")
         sizes, curves = sizes[context.dataset], {}
         # Pairs of pixels of pictures in colour take seconds a sample.
-        count = networks[0].samples.few if attack == "JSMA" and context.dataset == "cifar10" else networks[0].samples.number
+        count = context.settings["C&W samples" if attack == "JSMA" and context.dataset == "cifar10" else "samples"]
         for _, network, accuracy in each(context, networks, {attack: (measure.accuracy_curve, attack, sizes, count)}):
             about = network.about | oblivious(context, attack) | {"row": "R4", "n": count}
             for size, share in zip(sizes, accuracy, strict=True):
@@ -181,7 +180,8 @@ def white_box_rows(context, networks):
     """C&W-wb from each start, and the better of both for each sample, which it returns by loss."""
     for _, network, (share, n) in each(context, networks, {"clean": (measure.above_eta,)}):
         context.row("pang2018.table3", "false-positive rate", share, row="R6", n=n, **network.about, **ETA)
-    parts = {start: (measure.white_box, STARTS[start], measure.search(context.quick), networks[0].samples.few) for start in STARTS}
+    more = measure.search(context.quick), context.settings["C&W samples"]
+    parts = {start: (measure.white_box, name, *more) for start, name in STARTS.items()}
     found = {(start, network.loss): one for start, network, one in each(context, networks, parts)}
     found |= {(BETTER, loss): measure.better(*(found[start, loss] for start in STARTS)) for loss in LOSSES}
     for start in (*STARTS, BETTER):
@@ -191,7 +191,8 @@ def white_box_rows(context, networks):
             failing_row(context, one, paper=known and known[0], **about)
             (mean, n), known = measure.mean_distance(one), known and known[1]
             context.row("pang2018.table3", "mean distance", mean, n=n, paper=known, unit=UNIT, note="" if n else NONE, **about)
-        ratio_row(context, {loss: found[start, loss] for loss in LOSSES}, **networks[1].about | {"over": "CE", "starts": start})
+        both = {network.system: found[start, network.loss] for network in networks}
+        ratio_row(context, both, over="CE", starts=start, **networks[1].about)
     return {loss: found[BETTER, loss] for loss in LOSSES}
 
 
@@ -212,14 +213,14 @@ def _transfer(context, targets, crafted):
     for source, network, one in each(context, targets, parts):
         about = WHITE_BOX | network.about | {"row": "R7", "knowledge": "black box", "substitute": source, "detector": "K-density"}
         known = paper.of(paper.TABLE4, context.dataset, (source, network.system))
-        note = f"{one['pairs']} of {network.samples.few} mislead the target"
+        note = f"{one['pairs']} of {context.settings['C&W samples']} mislead the target"
         context.row("pang2018.table4", "AUROC", one["K-density"], n=one["pairs"], paper=known, note=note, **about)
 
 
 def benign_rows(context, networks, metrics):
     """The control: what K-density makes of samples that nobody attacked."""
     for _, network, found in each(context, networks, {"K-density": (measure.benign,)}):
-        about = network.about | CALIBRATED | {"n": network.samples.number}
+        about = network.about | CALIBRATED | {"n": context.settings["samples"]}
         for kind, size, *shares in found:
             for metric, share in zip(metrics, shares, strict=False):
                 context.row("pang2018.ours.benign", metric, share, perturbation=kind, epsilon=size, **about)
@@ -232,7 +233,7 @@ def adaptive_rows(context, networks, norm, sizes, starts):
     for name, network, found in each(context, networks, parts):
         start = name.split()[1]
         about = {"attack": "worst case over attacks" if start == "all" else "PGD", "starts": start, "knowledge": "adaptive"}
-        about |= network.about | CALIBRATED | {"norm": norm, "n": network.samples.number}
+        about |= network.about | CALIBRATED | {"norm": norm, "n": context.settings["samples"]}
         for size, accuracy, rejection in zip(sizes, found["accuracy"], found["rejection"], strict=True):
             context.row("pang2018.ours.adaptive", "robust accuracy", accuracy, epsilon=size, **about)
             context.row("pang2018.ours.adaptive", "rejection rate", rejection, epsilon=size, **about)
