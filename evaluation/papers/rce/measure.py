@@ -14,6 +14,7 @@ from evaluation.runner.context import Context
 LOSSES = ("ce", "rce")
 SIGMA = {"ce": (1 / 0.26) ** 0.5, "rce": (0.1 / 0.26) ** 0.5}
 EPSILON = {"mnist": 0.2, "cifar10": 0.03, "digits": 0.2}
+SUITE = "rce-1"
 MEDIAN_OF = 10_000  # training samples
 BENIGN = (("sign", 0.1), ("gaussian", 0.1), ("dim", 0.3), ("shift", 1))
 
@@ -132,7 +133,7 @@ def aucs(network, clean_x, x_adv, y):
 
 def own_kappa(model, x, y):
     """1.3 x the median lead of the true class on clean samples: what is high confidence for this network."""
-    scores, own = td.decisions.decide(model, x).scores, np.arange(10) == y[:, None]
+    scores, own = td.view.decide(model, x).scores, np.arange(10) == y[:, None]
     lead = scores[own] - np.where(own, -np.inf, scores).max(1)
     return round(1.3 * float(np.median(lead[lead > 0])), 3)
 
@@ -230,17 +231,14 @@ def transfer(network, x_adv):
 
 
 def adaptive(network, norm, sizes, starts, steps):
-    """Robust accuracy and rejection rate at each size; from all starts in the worst case over three searches."""
+    """Robust accuracy and rejection rate at each size; from all starts in the worst case over the suite, else under its first."""
+    model, samples, suite = network.models.detectors["K-density"], network.attacked(), td.attacks.suites.get(SUITE)
 
     def make(size, seed):
-        ball = {"epsilon": size, "norm": norm, "steps": steps, "starts": starts, "seed": seed}
-        attacks = [td.attacks.PGD(**ball, objective=td.attacks.Evade(), early_stop=True)]
-        if starts == "all":
-            attacks.append(td.attacks.OrthogonalPGD(**ball))
-            attacks.append(td.attacks.PGD(**ball, objective=td.attacks.LogSumExp(), early_stop=True))
-        return td.attacks.Strongest(attacks, until_success=True)
+        situation = suite.situation(model, samples, norm, size, steps=steps, starts=starts, seed=seed)
+        return suite.worst_case(situation, without=() if starts == "all" else ("selective PGD", "log-sum-exp"))
 
-    curve = td.metrics.security_curve(network.models.detectors["K-density"], make, *network.attacked(), sizes)
+    curve = td.metrics.security_curve(model, make, *samples, sizes)
     return {"accuracy": curve.accuracy.tolist(), "rejection": curve.rejection.tolist()}
 
 

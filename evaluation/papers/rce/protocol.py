@@ -13,7 +13,7 @@ import typer
 import tfdefense as td
 from evaluation.papers.rce import measure
 from evaluation.papers.rce import numbers as paper
-from evaluation.papers.rce.measure import EPSILON, LOSSES, SIGMA, Network
+from evaluation.papers.rce.measure import EPSILON, LOSSES, SIGMA, SUITE, Network
 
 DATASETS = ("mnist", "cifar10", "digits")
 SIZES = {"mnist": (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3), "cifar10": (0.0, 0.01, 0.02, 0.03, 0.04, 0.05), "digits": (0.0, 0.1, 0.2)}
@@ -232,7 +232,8 @@ def adaptive_rows(context, networks, norm, sizes, starts):
     parts = {f"{norm} {start}": (measure.adaptive, norm, sizes, start, steps) for start in starts}
     for name, network, found in each(context, networks, parts):
         start = name.split()[1]
-        about = {"attack": "worst case over attacks" if start == "all" else "PGD", "starts": start, "knowledge": "adaptive"}
+        attack = {"attack": "worst case over attacks", "suite": SUITE} if start == "all" else {"attack": "PGD"}
+        about = attack | {"starts": start, "knowledge": "adaptive"}
         about |= network.about | CALIBRATED | {"norm": norm, "n": context.settings["samples"]}
         for size, accuracy, rejection in zip(sizes, found["accuracy"], found["rejection"], strict=True):
             context.row("pang2018.ours.adaptive", "robust accuracy", accuracy, epsilon=size, **about)
