@@ -3,7 +3,7 @@
 import functools
 
 from evaluation.papers.rce.protocol import ATTACKS, TRAININGS
-from evaluation.runner.pages import number, pivot
+from evaluation.runner.markdown import number, pivot
 
 
 def _table(name, down, across, digits=3, show=number, names=None, **fields):
