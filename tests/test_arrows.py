@@ -146,3 +146,10 @@ def test_help_of_the_protocols_does_not_load_tensorflow():
     assert done.returncode == 0, done.stderr
     assert "--peers-python" in done.stdout
     assert done.stdout.splitlines()[-1].strip() == ""
+
+
+@pytest.mark.parametrize("name", ["layers", "graph", "contract", "attacks"])
+def test_each_part_can_be_the_first_that_is_loaded(name):
+    """Keras's import loads the layers and the contract, in the middle of whatever part asked for Keras first."""
+    done = subprocess.run([sys.executable, "-c", f"import tfdefense.{name}"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

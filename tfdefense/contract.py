@@ -10,11 +10,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from tfdefense import graph, layers  # their names are looked up later: this may be loaded in the middle of either
 from tfdefense._files import write_file
 from tfdefense._untrusted import check_format, check_keras_file, check_model, readable
 from tfdefense._validation import batch_hint, checked_names
-from tfdefense.graph import behind, check_class_output, for_inference, may_draw, walk
-from tfdefense.layers import AdaptableLayer, Reject, Threshold
 
 OUTPUTS = ("scores", "suspicion", "label")
 
@@ -93,7 +92,7 @@ def as_defended(model):
     """A model with the outputs of the contract as a `DefendedModel`: one from a file may be of an older version."""
     if isinstance(model, DefendedModel):
         return model
-    laid = for_inference(model)
+    laid = graph.for_inference(model)
     defended = DefendedModel(laid.input, laid.output, name=model.name)
     if model.compiled:
         defended.compile_from_config(model.get_compile_config())
@@ -115,13 +114,13 @@ def defend(input, scores, suspicion, *, base=None, bounds=(0.0, 1.0), name="defe
     Returns:
         A functional `keras.Model` with the outputs `scores`, `suspicion` and `label`.
     """
-    check_class_output(scores.shape, name)
+    graph.check_class_output(scores.shape, name)
     if len(suspicion.shape) != 1:
         raise ValueError(f"Expected one suspicion a sample, shape (batch,). Received shape {tuple(suspicion.shape)}.")
     undefended = {} if base is None or base is scores else {"base": base}
-    taken = {operation.name for operation, _ in behind([scores, suspicion, *undefended.values()])}
+    taken = {operation.name for operation, _ in graph.behind([scores, suspicion, *undefended.values()])}
     names = checked_names(class_names, scores.shape[-1])
-    reject = Reject(bounds, names, name="reject_of_defense" if "reject" in taken else "reject")
+    reject = layers.Reject(bounds, names, name="reject_of_defense" if "reject" in taken else "reject")
     return as_defended(keras.Model(input, reject(input, scores, suspicion, **undefended), name=name))
 
 
@@ -132,8 +131,8 @@ def is_defended(model):
 
 
 def reject_node(model):
-    for operation, node in walk(model):
-        if isinstance(operation, Reject):
+    for operation, node in graph.walk(model):
+        if isinstance(operation, layers.Reject):
             return operation, node
     inside = [layer.name for layer in getattr(model, "layers", ()) if is_defended(layer)]
     if inside:
@@ -149,14 +148,14 @@ def bounds_of(defended):
 
     None where it has no `td.layers.Reject` to say so.
     """
-    return next((operation.bounds for operation, _ in walk(defended) if isinstance(operation, Reject)), None)
+    return next((operation.bounds for operation, _ in graph.walk(defended) if isinstance(operation, layers.Reject)), None)
 
 
 def class_names(defended):
     """Names of the classes in the order of the scores, as a tuple; None where the model was not told any."""
     if not is_defended(defended):
         return None
-    return next((operation.class_names for operation, _ in walk(defended) if isinstance(operation, Reject)), None)
+    return next((operation.class_names for operation, _ in graph.walk(defended) if isinstance(operation, layers.Reject)), None)
 
 
 def name_classes(defended, names):
@@ -180,13 +179,13 @@ def base_model(defended):
     if scores is None:
         scores = node.arguments.args[1]
     # A file of a plain model is read without this library.
-    kind = InferenceModel if any(may_draw(operation) for operation, _ in behind([scores])) else keras.Model
+    kind = InferenceModel if any(graph.may_draw(operation) for operation, _ in graph.behind([scores])) else keras.Model
     return kind(defended.inputs[0], scores, name=f"{defended.name}_base")
 
 
 def nodes_of(model, kind):
     """Calls of layers of one kind, in the order in which data flows."""
-    nodes = {operation.name: (operation, node) for operation, node in walk(model) if isinstance(operation, kind)}
+    nodes = {operation.name: (operation, node) for operation, node in graph.walk(model) if isinstance(operation, kind)}
     return [nodes[layer.name] for layer in model.operations if layer.name in nodes]
 
 
@@ -207,8 +206,8 @@ def broken(model, apart_from=()):
     """
     spared = set()
     for layer in _layers_within(model):
-        waits = isinstance(layer, AdaptableLayer) and not layer.adapted
-        waits |= isinstance(layer, Threshold) and (not layer.built or float(layer.value) == -np.inf)
+        waits = isinstance(layer, layers.AdaptableLayer) and not layer.adapted
+        waits |= isinstance(layer, layers.Threshold) and (not layer.built or float(layer.value) == -np.inf)
         if waits or isinstance(layer, apart_from):
             spared |= {id(weight) for weight in layer.weights}
     for weight in model.weights:
@@ -230,7 +229,7 @@ def unready(defended):
     """One sentence on what a defense still lacks, or on what is broken; or None."""
     layers = list(_layers_within(defended))
     for layer in layers:
-        if isinstance(layer, AdaptableLayer) and not layer.adapted:
+        if isinstance(layer, layers.AdaptableLayer) and not layer.adapted:
             attacked = "adversarial=x_adv, " if any(getattr(each, "needs_adversarial", False) for each in layers) else ""
             return (
                 f"Layer '{layer.name}' is not adapted yet. "
@@ -239,7 +238,7 @@ def unready(defended):
     if fault := broken(defended):
         return fault
     for layer in layers:
-        if isinstance(layer, Threshold) and not layer.calibrated:
+        if isinstance(layer, layers.Threshold) and not layer.calibrated:
             return (
                 f"Layer '{layer.name}' has no threshold yet, so every sample is rejected. "
                 "Call `td.calibrate(defended, x_held_out, max_rejected=0.05)`."
