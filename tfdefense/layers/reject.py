@@ -5,9 +5,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfdefense import graph  # its names are looked up later: it may be what loads this file
 from tfdefense._validation import checked_bounds, checked_names, is_bounded
 from tfdefense.conformal import check_promise, thresholds
-from tfdefense.graph import behind
 
 # Why a sample is accepted or rejected.
 REASONS = ("accepted", "suspicious", "invalid input", "broken model")
@@ -239,7 +239,7 @@ class Reject(keras.layers.Layer):
         tensors = [tensor for tensor in (scores, suspicion, base) if hasattr(tensor, "_keras_history")]
         # The first time: a surrogate of the model calls the layer again, on other layers of the same weights.
         if tensors and not self._behind():
-            operations = list(dict.fromkeys(operation for operation, _ in behind(tensors)))
+            operations = list(dict.fromkeys(operation for operation, _ in graph.behind(tensors)))
             # In a function: Keras would take what an attribute holds for parts of this layer.
             self._behind = lambda: operations
         batch = scores.shape[:1]
