@@ -1,5 +1,6 @@
 """Old names go on working for one version, and say what is new."""
 
+import pkgutil
 import sys
 import warnings
 
@@ -46,6 +47,37 @@ def test_batches_of_attacks_and_reports_were_kept_and_are_cached(classifier, hel
     assert len(list(tmp_path.glob("*/*.npz"))) == 1
     with pytest.warns(DeprecationWarning, match="`kept`"), pytest.raises(ValueError, match="classes"):
         td.report(classifier, (x, y), classes=["one"], kept=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new"),
+    [
+        ("td", "adversarial", "trainers.adversarial"),
+        ("td", "decisions", "view"),
+        ("td", "defended", "contract"),
+        ("td", "defended_model", "contract"),
+        ("td", "detection", "trainers.detector"),
+        ("td", "surrogate", "attacks.surrogate"),
+        ("td", "twins", "adversarial_pairs"),
+        ("td.attacks", "Strongest", "WorstCase"),
+        ("td.metrics", "harmless", "benign_perturbation"),
+        ("td.trainers", "twins", "adversarial_pairs"),
+    ],
+)
+def test_old_names_work_and_name_the_new_ones(module, old, new):
+    there = pkgutil.resolve_name(module.replace("td", "tfdefense"))
+    with pytest.warns(DeprecationWarning, match=f"`{module}.{old}` is now `{module}.{new}`") as told:
+        found = getattr(there, old)
+    assert found is pkgutil.resolve_name(f"{there.__name__}.{new}") and told[0].filename == __file__
+    assert old not in dir(there) and old not in there.__all__
+
+
+@pytest.mark.parametrize("module", ["tfdefense", "tfdefense.attacks", "tfdefense.metrics"])
+def test_an_unknown_name_suggests_the_nearest(module):
+    there = pkgutil.resolve_name(module)
+    name = there.__all__[0]
+    with pytest.raises(AttributeError, match=f"'{module}' has no attribute '{name}x'. Did you mean `{name}`"):
+        getattr(there, f"{name}x")
 
 
 def test_old_option_works_and_names_the_new_one(monkeypatch, capsys):

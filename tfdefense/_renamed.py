@@ -1,7 +1,27 @@
 """Old names that go on working for one version, with a word on the new ones."""
 
 import functools
+import pkgutil
+import sys
 import warnings
+
+
+def renamed_names(module, **new):
+    """A `__getattr__` for a module whose names have new ones, `old="new"`: the old one still works, with a DeprecationWarning."""
+
+    def __getattr__(name):
+        if name not in new:
+            from tfdefense._suggest import did_you_mean
+
+            suggestion = did_you_mean(name, sys.modules[module].__all__)
+            raise AttributeError(f"module '{module}' has no attribute '{name}'.{suggestion}")
+        here = module.replace("tfdefense", "td", 1)
+        note = f"`{here}.{name}` is now `{here}.{new[name]}`; the next version no longer knows the old name."
+        # The package itself asks only for what it does not load by name.
+        warnings.warn(note, DeprecationWarning, stacklevel=3 if module == "tfdefense" else 2)
+        return pkgutil.resolve_name(f"{module}.{new[name]}")
+
+    return __getattr__
 
 
 def renamed_keywords(**new):

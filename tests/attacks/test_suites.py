@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-import tfdefense as td
 from tfdefense import attacks as A
 from tfdefense.attacks import suites
 from tfdefense.attacks.suites import Situation
@@ -206,9 +205,3 @@ def test_worst_case_goes_on_from_an_earlier_result(ruler):
     found = A.WorstCase({"long": Moves(0.65)}, until_success=True)(ruler, x, y, after=first)
     assert found.found_by.tolist() == ["before", "long", "long"] and found.steps.tolist() == [1, 2, 2]
     np.testing.assert_array_equal(found.x_adv[0], first.x_adv[0])
-
-
-def test_the_old_name_still_works_and_says_the_new_one():
-    with pytest.warns(DeprecationWarning, match="`td.attacks.WorstCase`"):
-        assert td.attacks.Strongest is A.WorstCase
-    assert td.attacks.suites is suites

@@ -81,12 +81,12 @@ def test_comes_back_from_a_file(codes, tmp_path):
 
 
 @pytest.mark.parametrize("count", [150, 1500])
-def test_a_sample_and_its_twin_are_left_out_together(count, monkeypatch):
-    """Twins stand next to their originals, so that the wrong kind is the nearest neighbour of each when one of them is left out."""
+def test_pairs_are_left_out_together(count, monkeypatch):
+    """Pairs stand close together, so that the wrong kind is the nearest neighbour of each when one of them is left out."""
     rng = np.random.default_rng(0)
     clean = (rng.normal(size=(count, 20)) * np.where(np.arange(20), 1, 0.2)).astype("float32")
-    twins = clean + 0.6 * np.eye(20, dtype="float32")[0]
-    features, labels = np.concatenate([clean, twins]), np.repeat([0, 1], count)
+    adversarial = clean + 0.6 * np.eye(20, dtype="float32")[0]
+    features, labels = np.concatenate([clean, adversarial]), np.repeat([0, 1], count)
     searched, choose = [], machines.choose
     monkeypatch.setattr(machines, "choose", lambda *given: searched.append(given) or choose(*given))
     AdversaryMachine(search={"C": [1.0], "gamma": ["scale"]}).adapt(features, labels)

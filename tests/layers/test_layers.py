@@ -34,8 +34,8 @@ def test_layer_comes_back_from_its_config_and_from_a_file(name, tmp_path):
     make, inputs = TABLE[name]
     layer = make()
     wanted = flat(layer(*inputs))
-    twin = type(layer).from_config(layer.get_config())
-    for a, b in zip(flat(twin(*inputs)), wanted, strict=True):
+    copy = type(layer).from_config(layer.get_config())
+    for a, b in zip(flat(copy(*inputs)), wanted, strict=True):
         np.testing.assert_array_equal(a, b)
     symbolic = keras.tree.map_structure(lambda array: keras.Input(array.shape[1:]), inputs)
     model = keras.Model(keras.tree.flatten(symbolic), make()(*symbolic))

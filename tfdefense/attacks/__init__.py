@@ -1,5 +1,6 @@
 """Attacks that know whether a model can reject. Objective, norm ball and search are three things, each in its own place."""
 
+from tfdefense._renamed import renamed_names
 from tfdefense.attacks import suites
 from tfdefense.attacks.base import Attack, AttackResult, Found
 from tfdefense.attacks.combine import Transfer, WorstCase, WorstCaseResult
@@ -48,14 +49,4 @@ __all__ = [
     "suites",
 ]
 
-# Names of earlier versions; they go with the next one.
-_RENAMED = {"Strongest": "WorstCase"}
-
-
-def __getattr__(name):
-    if name in _RENAMED:
-        import warnings
-
-        warnings.warn(f"`td.attacks.{name}` is now `td.attacks.{_RENAMED[name]}`.", DeprecationWarning, stacklevel=2)
-        return globals()[_RENAMED[name]]
-    raise AttributeError(f"module 'tfdefense.attacks' has no attribute '{name}'.")
+__getattr__ = renamed_names(__name__, Strongest="WorstCase")

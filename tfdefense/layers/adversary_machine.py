@@ -11,7 +11,8 @@ class AdversaryMachine(RBFSVM):
     Always active, differentiable in its features; NaN until `adapt` has fitted it on clean (0) and adversarial (1) samples,
     which `td.adapt` hands to it. Far from all of them it gives its intercept.
 
-    Cross-validation leaves the same stretch of both kinds out: give them in one order, each clean sample's twin at its place.
+    Cross-validation leaves the same stretch of both kinds out: give them in one order, so that the two of a pair have
+    the same place among their kind.
 
     Args:
         C, gamma, folds, cross_validated, search, max_memory, vectors: See `td.layers.RBFSVM`. The paper's width sigma is

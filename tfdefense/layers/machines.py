@@ -75,8 +75,8 @@ def cross_validated_scores(kernel, labels, classes, C, folds, paired=False):
     """Scores of each sample by machines that were fitted without its fold.
 
     Args:
-        paired: Whether samples of different classes at the same place among their own kind belong together, as a clean sample
-            and its attacked twin do: they are left out together. Else its nearest neighbour of the wrong class would judge each.
+        paired: Whether samples of different classes at the same place among their own kind belong together, as clean / adversarial
+            pairs do: they are left out together. Else its nearest neighbour of the wrong class would judge each.
     """
     from sklearn.model_selection import StratifiedKFold
 

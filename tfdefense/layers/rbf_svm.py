@@ -194,7 +194,7 @@ class RBFSVM(AdaptableLayer):
 
         if len(features) > _SEARCHED_SAMPLES:
             if self.needs_adversarial:
-                # Evenly from each kind: twins stay together.
+                # Evenly from each kind: clean / adversarial pairs stay together.
                 kinds, share = [np.flatnonzero(labels == kind) for kind in range(self.classes)], _SEARCHED_SAMPLES / len(labels)
                 rows = np.concatenate([own[np.linspace(0, len(own) - 1, round(share * len(own))).astype(int)] for own in kinds])
                 features, labels = features[rows], labels[rows]

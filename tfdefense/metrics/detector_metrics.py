@@ -76,7 +76,7 @@ def auc(negative, positive):
 
 
 def detectability(clean, adversarial, threshold=0.0):
-    """Accuracy of a detector on clean samples and their adversarial twins, both sets with equal weight.
+    """Accuracy of a detector on clean / adversarial pairs, both kinds with equal weight.
 
     Args:
         clean, adversarial: Suspicion of the samples, or their `Outcomes`.
