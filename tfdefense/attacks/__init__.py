@@ -3,6 +3,7 @@
 from tfdefense._renamed import renamed_names
 from tfdefense.attacks import suites
 from tfdefense.attacks.base import Attack, AttackResult, Found
+from tfdefense.attacks.bpda import BPDA, Through  # noqa: F401, the second is an old name
 from tfdefense.attacks.combine import Transfer, WorstCase, WorstCaseResult
 from tfdefense.attacks.objectives import CrossEntropy, Evade, LogSumExp, Margin, MaximumConfidence, Objective, Penalty
 from tfdefense.attacks.searches.carlini_wagner import CarliniWagner
@@ -14,10 +15,10 @@ from tfdefense.attacks.searches.orthogonal import OrthogonalPGD
 from tfdefense.attacks.searches.projected import BIM, FGSM, ILCM, PGD
 from tfdefense.attacks.searches.square import Square
 from tfdefense.attacks.starts import Interpolated, Of, Random, Sample
-from tfdefense.attacks.through import Through
 
 __all__ = [
     "BIM",
+    "BPDA",
     "FGSM",
     "ILCM",
     "JSMA",
@@ -42,7 +43,6 @@ __all__ = [
     "Random",
     "Sample",
     "Square",
-    "Through",
     "Transfer",
     "WorstCase",
     "WorstCaseResult",

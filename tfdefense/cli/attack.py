@@ -9,12 +9,12 @@ from tfdefense.cli._app import command
 from tfdefense.cli._attacks import (
     ATTACKS,
     OBJECTIVES,
-    SURROGATES,
     build_attack,
     check_name,
     objective_named,
+    on_surrogate,
     starts_named,
-    through_surrogate,
+    surrogate_named,
 )
 from tfdefense.cli._console import out, outcome_table
 from tfdefense.cli._inputs import load_data, load_model
@@ -45,11 +45,11 @@ def attack(
     oblivious: Annotated[
         bool, typer.Option("--oblivious", help="Craft on the undefended model: an attacker who does not know of the defense.")
     ] = False,
-    through: Annotated[
+    surrogate: Annotated[
         str | None,
         typer.Option(
-            metavar="SURROGATE",
-            help="Where a defense has no gradient: smooth follows an annealed surrogate, straight takes its gradients alone.",
+            metavar="KIND",
+            help="Where a defense has no gradient: bpda takes that of its differentiable surrogate, smooth attacks the surrogate.",
         ),
     ] = None,
     source: Source = None,
@@ -71,7 +71,7 @@ def attack(
     output, picture = writable(output, (".npz",)), writable(picture, (".png", ".pdf", ".svg"))
     check_name("attack", attack, ATTACKS)
     check_name("objective", objective, OBJECTIVES)
-    check_name("surrogate", through, SURROGATES)
+    surrogate = surrogate_named(surrogate)
     loaded, source = load_model(model), None if source is None else load_model(source)
     chosen = {"epsilon": epsilon, "norm": norm, "steps": steps, "step_size": step_size, "restarts": restarts, "queries": queries}
     chosen |= {"objective": objective_named(objective), "starts": None, "seed": seed or None, "sigma": sigma}
@@ -82,7 +82,7 @@ def attack(
         _check_base(model, loaded)
     goal, images = _target(target, images)
     chosen["starts"] = starts_named(starts, loaded, images.y, source)
-    crafting = through_surrogate(build_attack(attack, **chosen), through)
+    crafting = on_surrogate(build_attack(attack, **chosen), surrogate)
     crafting = td.attacks.Transfer(crafting, source) if oblivious else crafting
     clean = td.evaluate(loaded, images.x, images.y)
     options = {"bounds": bounds, "batch_size": batch_size, "progress": sys.stdout.isatty(), "cache": cache}
