@@ -65,7 +65,7 @@ def test_batches_of_attacks_and_reports_were_kept_and_are_cached(classifier, hel
 
 
 def test_changes_that_count_as_clean_were_harmless_and_are_benign(classifier):
-    defended = td.AdversaryDetector("features").attach(classifier)
+    defended = td.AdversaryDetector("conv").attach(classifier)
     with pytest.warns(DeprecationWarning, match="`harmless` is now called `benign`"):
         assert (
             td.DetectorTraining(defended, harmless=[("sign", 0.1)]).benign
@@ -83,7 +83,13 @@ def test_changes_that_count_as_clean_were_harmless_and_are_benign(classifier):
         ("td", "detection", "trainers.detector"),
         ("td", "surrogate", "attacks.surrogate"),
         ("td", "twins", "adversarial_pairs"),
+        ("td", "OutDistribution", "DustbinDefense"),
+        ("td.attacks", "Found", "Candidates"),
+        ("td.attacks", "Of", "Transferred"),
         ("td.attacks", "Strongest", "WorstCase"),
+        ("td.defenses", "OutDistribution", "DustbinDefense"),
+        ("td.layers", "AdversaryMachine", "DetectorSVM"),
+        ("td.layers", "MatchedMachines", "ClasswiseDetectorSVM"),
         ("td.metrics", "harmless", "benign_perturbation"),
         ("td.trainers", "twins", "adversarial_pairs"),
     ],
@@ -102,6 +108,22 @@ def test_an_unknown_name_suggests_the_nearest(module):
     name = there.__all__[0]
     with pytest.raises(AttributeError, match=f"'{module}' has no attribute '{name}x'. Did you mean `{name}`"):
         getattr(there, f"{name}x")
+
+
+@pytest.mark.parametrize(("old", "new"), [("references", "support_vectors"), ("machines", "svms")])
+def test_old_attributes_work_and_name_the_new_ones(old, new):
+    layer = td.layers.RBFSVM(3)
+    layer.build((None, 2))
+    with pytest.warns(DeprecationWarning, match=f"`{old}` is now called `{new}`") as told:
+        assert getattr(layer, old) is getattr(layer, new)
+    assert told[0].filename == __file__
+
+
+def test_the_metric_of_a_threshold_is_its_score():
+    with pytest.warns(DeprecationWarning, match="`metric` is now called `score`"):
+        defense = td.ThresholdDefense(metric="non-me")
+    with pytest.warns(DeprecationWarning, match="`metric` is now called `score`"):
+        assert defense.metric == defense.score == "non-me"
 
 
 def test_old_option_is_passed_on_under_the_new_name():

@@ -30,17 +30,33 @@ def renamed_keywords(**new):
     def decorate(function):
         @functools.wraps(function)
         def renamed(*args, **options):
-            for old in new.keys() & options.keys():
-                if new[old] in options:
-                    raise TypeError(f"`{old}` is the old name of `{new[old]}`. Received both. Leave `{old}` out.")
-                note = f"`{old}` is now called `{new[old]}`; the next version no longer knows the old name."
-                warnings.warn(note, DeprecationWarning, stacklevel=2)
-                options[new[old]] = options.pop(old)
-            return function(*args, **options)
+            return function(*args, **with_new_names(options, **new))
 
         return renamed
 
     return decorate
+
+
+def with_new_names(options, **new):
+    """The keywords given to a function that was called by the caller of this one, under their new names."""
+    for old in new.keys() & options.keys():
+        if new[old] in options:
+            raise TypeError(f"`{old}` is the old name of `{new[old]}`. Received both. Leave `{old}` out.")
+        note = f"`{old}` is now called `{new[old]}`; the next version no longer knows the old name."
+        warnings.warn(note, DeprecationWarning, stacklevel=3)
+        options = {new.get(name, name): value for name, value in options.items()}
+    return options
+
+
+def renamed_attribute(old, new):
+    """A property of the old name that gives the attribute of the new one, with a DeprecationWarning."""
+
+    def get(self):
+        note = f"`{old}` is now called `{new}`; the next version no longer knows the old name."
+        warnings.warn(note, DeprecationWarning, stacklevel=2)
+        return getattr(self, new)
+
+    return property(get)
 
 
 def renamed_options(arguments, tell, **new):

@@ -140,7 +140,7 @@ class SmoothedCrossEntropy(_ClassLoss):
 
 @keras.saving.register_keras_serializable(package="tfdefense")
 class OneVsAllHinge(_ClassLoss):
-    """The squared hinge loss of one machine a class: the true class above `margin`, every other one below -`margin`.
+    """The squared hinge loss of one SVM a class: the true class above `margin`, every other one below -`margin`.
 
     What `td.layers.RBFSVM` is fitted for, as a loss for `fit` to go on with. Unlike cross-entropy it keeps the meaning of
     the scores, on which rejection stands: low everywhere is "none of these".
@@ -168,7 +168,7 @@ class OneVsAllHinge(_ClassLoss):
 
     def get_config(self):
         config = super().get_config()
-        del config["from_logits"]  # scores of machines are no probabilities
+        del config["from_logits"]  # scores of SVMs are no probabilities
         return {**config, "margin": self.margin}
 
 

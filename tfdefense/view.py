@@ -258,7 +258,7 @@ class View:
         if not self.is_keras:
             raise ValueError(
                 f"The undefended model inside a {type(self.model).__name__} can't be reached. Say which model to take instead: "
-                "`td.attacks.Transfer(attack, source=model)`, or the start `td.attacks.Of(model)`."
+                "`td.attacks.Transfer(attack, source=model)`, or the start `td.attacks.Transferred(model)`."
             )
         from tfdefense.contract import base_model
 

@@ -141,7 +141,7 @@ def test_the_situation_follows_from_the_model(classifier, defended, held_out):
     one_class = Situation.of(defended, (samples[0], np.zeros(20, int)), "linf", 0.1)
     assert one_class.starts == ("base", "sample", "random")
     named = Situation.of(defended, samples, "linf", 0.1, source=classifier)
-    assert isinstance(named.starts[0], A.Of) and named.oblivious(A.FGSM(0.1)).source is classifier
+    assert isinstance(named.starts[0], A.Transferred) and named.oblivious(A.FGSM(0.1)).source is classifier
 
 
 def test_worst_case_is_known_on_a_line(line):
@@ -167,7 +167,7 @@ class Moves(A.Attack):
         self.step = step
 
     def perturb(self, batch, start):
-        return A.Found(batch.x + self.step, np.ones(len(start), int), np.zeros(len(start), bool))
+        return A.Candidates(batch.x + self.step, np.ones(len(start), int), np.zeros(len(start), bool))
 
 
 @pytest.fixture(scope="module")

@@ -125,7 +125,7 @@ def test_every_stage_adds_to_what_was_found(safetynet, samples):
     assert (both.steps[~one.success] > one.steps[~one.success]).all()
 
 
-def test_machines_adapted_anew_are_attacked_as_they_are_now(classifier, digits, samples):
+def test_svms_adapted_anew_are_attacked_as_they_are_now(classifier, digits, samples):
     x, y = digits.x[:200], digits.y[:200]
     x_adv = A.FGSM(0.25)(classifier, x, y).x_adv
     defended = td.SafetyNet(["conv_1"], levels=2, threshold=0.0).attach(classifier)
@@ -178,8 +178,8 @@ def test_who_attacks_asks_a_layer_whether_it_has_steps(step, safetynet, classifi
     suite = A.suites.get("zoo-1")
     samples = held_out.x[:20], held_out.y[:20]
     assert has_steps(safetynet) and has_steps(step)
-    machines = td.NeuralRejection("features").attach(classifier)
-    assert can_be_smoothed(machines) and not has_steps(machines) and not has_steps(classifier)
+    svms = td.NeuralRejection("features").attach(classifier)
+    assert can_be_smoothed(svms) and not has_steps(svms) and not has_steps(classifier)
 
     class Own(keras.layers.Layer):
         """A user's: nothing but `smooth` tells of it."""
@@ -196,12 +196,12 @@ def test_who_attacks_asks_a_layer_whether_it_has_steps(step, safetynet, classifi
     found = suite.attacks(suite.situation(defended, samples, "linf", 0.1))
     assert len(found) > 4 and all(isinstance(attack, A.BPDA) for attack in found.values())
     assert [attack.exact_forward for attack in found.values()].count(False) == 1
-    beside = suite.attacks(suite.situation(machines, samples, "linf", 0.1))
+    beside = suite.attacks(suite.situation(svms, samples, "linf", 0.1))
     assert sum(isinstance(attack, A.BPDA) for attack in beside.values()) == 1
 
 
 def test_any_layer_that_offers_it_is_smoothed_inside_submodels_too(classifier, digits, held_out):
-    """Neural Rejection's machines offer wider kernels; a step layer inside the user's own submodel is found."""
+    """Neural Rejection's SVMs offer wider kernels; a step layer inside the user's own submodel is found."""
     x, y = digits.x[:300], digits.y[:300]
     defended = td.NeuralRejection("features").attach(classifier)
     td.adapt(defended, x, y, calibration=held_out.x, max_rejected=0.05)

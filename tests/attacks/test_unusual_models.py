@@ -191,7 +191,7 @@ def test_what_is_remembered_of_a_search_among_others_is_of_those_others(classifi
 
     recent = Recent(2**28)
     monkeypatch.setattr(starts, "_FOUND", recent)
-    attack, start, few = A.HopSkipJump(queries=300), A.Of(classifier), np.arange(4)
+    attack, start, few = A.HopSkipJump(queries=300), A.Transferred(classifier), np.arange(4)
     among = start.points(attack, batch(200).rows(few))
     alone = start.points(attack, batch(4))
     assert np.abs(among - alone).max() > 0.1, "it begins at the nearest of the others"

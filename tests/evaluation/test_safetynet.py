@@ -18,7 +18,7 @@ from evaluation.papers.safetynet import protocol as safetynet
 from evaluation.runner import results
 from evaluation.runner.context import Context
 from tests.evaluation.test_detector import path  # noqa: F401 - a fixture
-from tfdefense.layers import AdversaryMachine, MatchedMachines
+from tfdefense.layers import ClasswiseDetectorSVM, DetectorSVM
 
 PLAN = dataclasses.replace(PLANS["digits"], depths=("conv", "conv_1"), usual=0, deepfool=1, linf=(0.2,), l2=(1.0,))
 CODES = safetynet_fit.Codes(("features", "conv_1", "conv"), 0.2, {}, 300)
@@ -43,7 +43,7 @@ def setting(path, digits, held_out, tmp_path_factory):  # noqa: F811
 
 
 def machines(model):
-    return [layer for layer in model.layers if isinstance(layer, (AdversaryMachine, MatchedMachines))]
+    return [layer for layer in model.layers if isinstance(layer, (DetectorSVM, ClasswiseDetectorSVM))]
 
 
 def test_paper_numbers_are_where_they_belong():
@@ -114,7 +114,7 @@ def test_nets_are_fitted_as_they_say(setting):
     raw = setting.net("Det A, activations as they are", ("fast 0.2",))
     assert not any(isinstance(layer, td.layers.QuantizedReLU) for layer in raw.layers)
     every = setting.net(f"{safetynet_fit.ALL}, by class", ("fast 0.2",))
-    assert [type(layer).__name__ for layer in machines(every)] == ["MatchedMachines"] * 3
+    assert [type(layer).__name__ for layer in machines(every)] == ["ClasswiseDetectorSVM"] * 3
 
 
 def test_a_net_may_be_fitted_on_more_pairs_than_the_others(setting, monkeypatch):

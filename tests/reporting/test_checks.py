@@ -148,7 +148,7 @@ def test_discrete_codes_are_searched_through_their_stand_in(classifier, digits, 
 
 
 @pytest.mark.parametrize("by_class", [False, True])
-def test_codes_are_attacked_as_their_authors_did_whichever_machines_match_them(classifier, held_out, by_class):
+def test_codes_are_attacked_as_their_authors_did_whichever_svms_match_them(classifier, held_out, by_class):
     coded = td.SafetyNet(["features"], by_class=by_class).attach(classifier)
     situation = protocol.Protocol(coded, held_out.take(slice(40)), dataclasses.replace(PLAN, clean=40)).situation("l2", 1.0)
     own = [attacker.name for attacker in standard.STANDARD if attacker.authors and attacker.fits(situation)]

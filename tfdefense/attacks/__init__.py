@@ -2,7 +2,7 @@
 
 from tfdefense._renamed import renamed_names
 from tfdefense.attacks import suites
-from tfdefense.attacks.base import Attack, AttackResult, Found
+from tfdefense.attacks.base import Attack, AttackResult, Candidates
 from tfdefense.attacks.bpda import BPDA, Through  # noqa: F401, the second is an old name
 from tfdefense.attacks.combine import Transfer, WorstCase, WorstCaseResult
 from tfdefense.attacks.objectives import CrossEntropy, Evade, LogSumExp, Margin, MaximumConfidence, Objective, Penalty
@@ -14,7 +14,7 @@ from tfdefense.attacks.searches.jsma import JSMA
 from tfdefense.attacks.searches.orthogonal import OrthogonalPGD
 from tfdefense.attacks.searches.projected import BIM, FGSM, ILCM, PGD
 from tfdefense.attacks.searches.square import Square
-from tfdefense.attacks.starts import Interpolated, Of, Random, Sample
+from tfdefense.attacks.starts import Interpolated, Random, Sample, Transferred
 
 __all__ = [
     "BIM",
@@ -30,23 +30,23 @@ __all__ = [
     "DeepFool",
     "DynamicAdversary",
     "Evade",
-    "Found",
+    "Candidates",
     "HopSkipJump",
     "Interpolated",
     "LogSumExp",
     "Margin",
     "MaximumConfidence",
     "Objective",
-    "Of",
     "OrthogonalPGD",
     "Penalty",
     "Random",
     "Sample",
     "Square",
     "Transfer",
+    "Transferred",
     "WorstCase",
     "WorstCaseResult",
     "suites",
 ]
 
-__getattr__ = renamed_names(__name__, Strongest="WorstCase")
+__getattr__ = renamed_names(__name__, Found="Candidates", Of="Transferred", Strongest="WorstCase")

@@ -130,8 +130,8 @@ class Batch:
 
 
 @dataclass
-class Found:
-    """What a search gives back: one candidate a sample, the iterations it took, and where gradients were all zero.
+class Candidates:
+    """The result of a search: one candidate a sample, the iterations it took, and where gradients were all zero.
 
     `label` is what the model said of `x`, where the search has looked: it spares another look.
     """
@@ -171,7 +171,7 @@ class Attack:
         return Evade() if view.rejects else CrossEntropy()
 
     def perturb(self, batch, start):
-        """From the points `start`, gives `Found` for the batch. The only method that an attack must write."""
+        """From the points `start`, returns `Candidates` for the batch. The only method that an attack must write."""
         raise NotImplementedError
 
     def online(self, view):
@@ -271,7 +271,7 @@ class Attack:
         return result
 
     def _attack(self, batch, starts, regardless):
-        best = self._judge(batch, Found(batch.x, np.zeros(len(batch.x), int), np.zeros(len(batch.x), bool)))
+        best = self._judge(batch, Candidates(batch.x, np.zeros(len(batch.x), int), np.zeros(len(batch.x), bool)))
         # What is taken without any change is left alone.
         waiting = ~best.success | regardless
         for turn, start in enumerate(starts):

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from tfdefense.attacks.base import Attack, Found
+from tfdefense.attacks.base import Attack, Candidates
 from tfdefense.view import View
 
 # From a smooth landscape that leads far to one that is nearly the real one: pairs of slope and width.
@@ -98,7 +98,7 @@ class BPDA(Attack):
                 best = best.with_rows(best.beaten_by(whole) | (waiting & ~best.success), whole)
             if hasattr(self, "epsilon"):
                 waiting &= ~best.success
-        return Found(best.x_adv, best.steps, best.zero_gradient, best.label)
+        return Candidates(best.x_adv, best.steps, best.zero_gradient, best.label)
 
     def path(self, model, x, y, **options):
         """What the attack's own `path` gives, along the gradients of the last and hardest stage of the surrogate."""

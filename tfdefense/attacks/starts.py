@@ -63,7 +63,7 @@ class Interpolated:
 
 
 @dataclass(frozen=True, eq=False)
-class Of:
+class Transferred:
     """The adversarial example that the same attack finds on another model; by default the undefended base.
 
     An attack that could stop early goes on to the end there: just across that model's boundary its class is in doubt, which
@@ -116,7 +116,7 @@ def _from_samples(attack, batch):
 
 
 # Those first that get furthest on models that reject: in a ball, whoever is taken from one start is spared the next.
-STARTS = {"base": Of(), "interpolated": Interpolated(), "sample": Sample(), "random": Random()}
+STARTS = {"base": Transferred(), "interpolated": Interpolated(), "sample": Sample(), "random": Random()}
 
 
 def _blend(x, goal, share):

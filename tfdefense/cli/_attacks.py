@@ -71,7 +71,7 @@ def starts_named(text, model, y, source=None):
     """Starts from a list with commas. A SavedModel's base can't be reached, so `source` takes its place in "all"."""
     import keras
 
-    from tfdefense.attacks.starts import STARTS, Of
+    from tfdefense.attacks.starts import STARTS, Transferred
 
     if text is None:
         return None
@@ -80,7 +80,7 @@ def starts_named(text, model, y, source=None):
         if source is None or isinstance(model, keras.Model):
             return "all"
         names = tuple(name for name in STARTS if name != "interpolated" or len(set(y.tolist())) > 1)
-    return tuple(Of(source) if name == "base" and source is not None else name for name in names)
+    return tuple(Transferred(source) if name == "base" and source is not None else name for name in names)
 
 
 def check_name(what, name, known):

@@ -67,7 +67,7 @@ class _Joined(Defense):
     def __init__(self, *defenses):
         if len(defenses) < 2 or not all(isinstance(defense, Defense) for defense in defenses):
             raise ValueError(
-                f"Expected two or more defenses, such as `td.{type(self).__name__}(td.OutDistribution(), td.ThresholdDefense())`. "
+                f"Expected two or more defenses, such as `td.{type(self).__name__}(td.DustbinDefense(), td.ThresholdDefense())`. "
                 f"Received: {', '.join(type(defense).__name__ for defense in defenses) or 'none'}."
             )
         self.defenses = defenses

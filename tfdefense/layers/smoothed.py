@@ -2,7 +2,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfdefense._renamed import renamed_keywords
+from tfdefense._renamed import with_new_names
 
 
 @keras.saving.register_keras_serializable(package="tfdefense")
@@ -27,8 +27,9 @@ class Smoothed(keras.layers.Wrapper):
     [0.0, 0.0, 1.0]
     """
 
-    @renamed_keywords(straight_through="exact_forward")
     def __init__(self, layer, slope=10.0, widen=1.0, exact_forward=False, **kwargs):
+        kwargs = with_new_names(kwargs, straight_through="exact_forward")
+        exact_forward = kwargs.pop("exact_forward", exact_forward)
         kwargs.setdefault("dtype", "float32")
         kwargs.setdefault("trainable", False)
         if not hasattr(layer, "smooth"):

@@ -13,7 +13,7 @@ Command: python -m training mnist_dnr            (the paper's length: --epochs 5
 Cost: about half a minute an epoch on 2 free CPU cores.
 Expected: test accuracy 0.988 after 8 epochs.
 
-The other 30,000 training samples stay unseen: from them come the 10,000 that the machines are fitted on.
+The other 30,000 training samples stay unseen: from them come the 10,000 that the SVMs are fitted on.
 
 The network that Deep Neural Rejection defends, trained against PGD in l2: the yardstick for every defense of it.
 

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdefense._validation import check_number, range_of
-from tfdefense.attacks.base import Attack, Found, search
+from tfdefense.attacks.base import Attack, Candidates, search
 from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.objectives import CrossEntropy, Evade, LogSumExp, Margin, Objective
 from tfdefense.attacks.searches.projected import all_zero, is_fooled
@@ -93,7 +93,7 @@ class CarliniWagner(Attack):
         elif view.judged_elsewhere:
             # The next stage of a surrogate goes on from here.
             best[failed] = final["x"][failed]
-        return Found(best, spent, zero)
+        return Candidates(best, spent, zero)
 
     @staticmethod
     def _first_state(batch, start, c, best, best_distance):

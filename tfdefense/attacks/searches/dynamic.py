@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdefense._validation import check_number
-from tfdefense.attacks.base import Attack, Found, search
+from tfdefense.attacks.base import Attack, Candidates, search
 from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.objectives import CrossEntropy
@@ -74,7 +74,7 @@ class DynamicAdversary(Attack):
         step = view.function(key, lambda: _build_step(view, self.ball, targeted, self.early_stop))
         state = batch.state(start) | {"sigma": tf.constant(np.asarray(sigma, "float32"))}
         final, spent = search(lambda state: step(state, epsilon, length), state, self.steps)
-        return Found(final["x"], spent, final["zero"])
+        return Candidates(final["x"], spent, final["zero"])
 
     def online(self, view):
         """Inside a training step: all steps from the sample, with a sigma of its own for each sample where it is drawn."""

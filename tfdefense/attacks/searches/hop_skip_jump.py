@@ -3,7 +3,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfdefense._validation import check_number, range_of
-from tfdefense.attacks.base import Attack, Found
+from tfdefense.attacks.base import Attack, Candidates
 from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.starts import nearest_others
 
@@ -66,7 +66,7 @@ class HopSkipJump(Attack):
             count = int(self.points * np.sqrt(turn))
             rows = rows[walk.spent[rows] + count + _HALVINGS + walk.bisections <= self.queries]
             if len(rows) == 0:
-                return Found(best, walk.spent, np.zeros(len(at), bool))
+                return Candidates(best, walk.spent, np.zeros(len(at), bool))
             moved = walk.step(rows, at[rows], count, turn)
             at[rows] = walk.back(rows, moved)
             distance = walk.distance(rows, at[rows])

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdefense._validation import check_number, range_of
-from tfdefense.attacks.base import Attack, Found, search
+from tfdefense.attacks.base import Attack, Candidates, search
 from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.objectives import split
 from tfdefense.attacks.searches.projected import all_zero, is_fooled
@@ -66,7 +66,7 @@ class JSMA(Attack):
         theta = tf.constant(self.theta * (high - low), tf.float32)
         allowed = tf.constant(allowed, tf.int32)
         final, spent = search(lambda state: step(state, theta, allowed), state, steps + 1)
-        return Found(final["x"], np.minimum(spent, steps), final["zero"])
+        return Candidates(final["x"], np.minimum(spent, steps), final["zero"])
 
 
 def _build_step(view, up):

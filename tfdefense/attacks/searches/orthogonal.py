@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdefense._validation import check_number
-from tfdefense.attacks.base import Attack, Found, search
+from tfdefense.attacks.base import Attack, Candidates, search
 from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.objectives import margin
@@ -64,7 +64,7 @@ class OrthogonalPGD(Attack):
         state = batch.state(start)
         # A done row's `x` is where it was seen to be taken.
         final, spent = search(lambda state: step(state, epsilon, length), state, self.steps)
-        return Found(final["x"], spent, final["zero"])
+        return Candidates(final["x"], spent, final["zero"])
 
 
 def _build_step(view, ball, orthogonal, targeted):

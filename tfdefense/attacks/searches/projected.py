@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfdefense._validation import check_number
 from tfdefense.attacks.arguments import check
-from tfdefense.attacks.base import Attack, Batch, Found, search
+from tfdefense.attacks.base import Attack, Batch, Candidates, search
 from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.objectives import Objective
@@ -78,7 +78,7 @@ class PGD(Attack):
         value, fooled, label = (tensor.numpy() for tensor in last(final["x"], final["aim"]))
         better = (fooled & ~final["best_fooled"]) | ((fooled == final["best_fooled"]) & (value <= final["best_value"]))
         x = np.where(better.reshape((-1,) + (1,) * (start.ndim - 1)), final["x"], final["best"])
-        return Found(x, spent, final["zero"], np.where(better, label, final["best_label"]))
+        return Candidates(x, spent, final["zero"], np.where(better, label, final["best_label"]))
 
     def path(self, model, x, y, *, bounds=None, batch_size=128):
         """The objective at every step from the clean samples, shape (steps + 1, samples): an attack that works brings it down."""

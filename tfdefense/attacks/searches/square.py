@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdefense._validation import check_number
-from tfdefense.attacks.base import Attack, Found
+from tfdefense.attacks.base import Attack, Candidates
 from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.objectives import Margin, Objective
 from tfdefense.attacks.searches.projected import look
@@ -81,7 +81,7 @@ class Square(Attack):
             kept = rows[better]
             best[kept] = tried[better]
             value[kept], fooled[kept], label[kept] = (array[better] for array in new)
-        return Found(best, spent, np.zeros(len(start), bool), label)
+        return Candidates(best, spent, np.zeros(len(start), bool), label)
 
     def _changed(self, rng, x, clean, query, bounds):
         shape = x.shape if x.ndim == 3 else (1, x.size, 1)

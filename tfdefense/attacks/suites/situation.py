@@ -11,7 +11,7 @@ from tfdefense.attacks.norms import NORMS
 from tfdefense.attacks.searches.carlini_wagner import CarliniWagner
 from tfdefense.attacks.searches.orthogonal import OrthogonalPGD
 from tfdefense.attacks.searches.projected import PGD
-from tfdefense.attacks.starts import Interpolated, Of
+from tfdefense.attacks.starts import Interpolated, Transferred
 from tfdefense.view import View
 
 OBLIVIOUS, ADAPTIVE, BLACK_BOX = "oblivious", "adaptive", "black box"
@@ -121,7 +121,7 @@ def layer_kinds(model):
 def _every_start(view, source, pool):
     found = []
     if view.rejects and source is not None:
-        found.append(Of(source))
+        found.append(Transferred(source))
     elif view.rejects and view.has_base:
         found.append("base")
     if len(np.unique(pool[1])) > 1:

@@ -134,7 +134,7 @@ STANDARD = (
         ADAPTIVE,
         lambda s: BPDA(s.carlini(), exact_forward=False),
         ("l2",),
-        made_of("AdversaryMachine", "MatchedMachines"),
+        made_of("DetectorSVM", "ClasswiseDetectorSVM"),
         authors=True,
         passes=lambda s: 3 * _refined(s),
     ),
