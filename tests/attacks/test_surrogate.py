@@ -156,7 +156,7 @@ def test_path_through_a_surrogate_tells_of_the_real_scores(step):
     np.testing.assert_allclose(path[-1], -1.8, atol=1e-5)
 
 
-def test_carlini_wagner_goes_on_where_the_surrogate_is_fooled_and_the_model_is_not(step):
+def test_carlini_wagner_goes_on_where_the_surrogate_is_broken_and_the_model_is_not(step):
     """The surrogate takes even the sample itself for the other class."""
     x, y = np.zeros((3, 2), "float32"), np.zeros(3, "int32")
     attack = A.BPDA(A.CarliniWagner(steps=100, binary_search_steps=5), [(2.0, 1.0)], exact_forward=False)
@@ -167,7 +167,7 @@ def test_carlini_wagner_goes_on_where_the_surrogate_is_fooled_and_the_model_is_n
 
 
 def test_annealed_carlini_wagner_begins_each_stage_where_the_one_before_ended(step):
-    """The first stage fools its surrogate and not the model; the last, too short to come far, is fooled from where that ended."""
+    """The first stage breaks its surrogate and not the model; the last, too short to come far, succeeds from where that ended."""
     x, y = np.zeros((3, 2), "float32"), np.zeros(3, "int32")
     search = A.CarliniWagner(steps=20, binary_search_steps=1, early_stop=False)
     short, whole = (quietly(A.BPDA(search, stages, exact_forward=False), step, x, y) for stages in ([(2.0, 1.0)], 4 * [(2.0, 1.0)]))

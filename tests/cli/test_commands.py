@@ -269,7 +269,7 @@ def test_calibrate_writes_a_finished_model(files, tmp_path):
     assert "on average at most 10 % of fresh clean samples are rejected" in " ".join(text.split())
     sure = ("--data", "digits", "--confidence", 0.95, "--output", output)
     text = " ".join(run("calibrate", files / "raw.keras", *sure).stdout.split())
-    # The 13th largest of 397 statistics is the threshold.
+    # The 13th largest of 397 scores is the threshold.
     assert "rejects 3.0% of 397" in text and "with 95 % confidence at most 5 % of fresh clean samples" in text
     too_few = fails("calibrate", files / "raw.keras", *sure, "--samples", 58)
     assert "58 samples are too few" in too_few and "at least 59" in too_few

@@ -52,7 +52,7 @@ def test_example_of_the_design(classifier, fitted, held_out, tmp_path):
 def test_clean_digits_keep_their_class_and_few_are_rejected(name, request, held_out):
     model = request.getfixturevalue(name)
     new, seen = (td.evaluate(model, held_out.x[part], held_out.y[part]) for part in (slice(200, None), slice(200)))
-    assert seen.rejection == pytest.approx(9 / 200), "the 10th largest statistic is the threshold"
+    assert seen.rejection == pytest.approx(9 / 200), "the 10th largest score is the threshold"
     assert new.rejection < 0.12
     assert new.accuracy > 0.85
     assert new.accuracy_before_rejection > 0.93

@@ -13,9 +13,9 @@ def samples(classifier, digits, held_out):
     attack = td.attacks.BIM(0.25)
     parts = {"train": (digits.x[:400], digits.y[:400]), "test": (held_out.x[200:], held_out.y[200:])}
     attacked = {name: attack(classifier, x, y) for name, (x, y) in parts.items()}
-    fooled = attacked["test"].x_adv[attacked["test"].success]
-    assert len(fooled) > 100
-    return *parts["train"], attacked["train"].x_adv, parts["test"][0], fooled
+    adversarial = attacked["test"].x_adv[attacked["test"].success]
+    assert len(adversarial) > 100
+    return *parts["train"], attacked["train"].x_adv, parts["test"][0], adversarial
 
 
 def fitted(model, samples, held_out, layers, **options):
@@ -84,9 +84,9 @@ def test_several_detectors_are_joined(classifier, samples, held_out, join, found
 
 def test_joins_with_other_defenses(classifier, samples, held_out):
     both = td.AnyOf(td.SafetyNet(["conv_1"]), td.DeepNeuralRejection(["features", "scores"])).attach(classifier)
-    x, y, x_adv, _, fooled = samples
+    x, y, x_adv, _, adversarial = samples
     td.adapt(both, x, y, adversarial=x_adv, calibration=held_out.x[:200], max_rejected=0.05)
-    assert rejected(both, held_out.x[:200]) <= 0.05 and rejected(both, fooled) > 0.5
+    assert rejected(both, held_out.x[:200]) <= 0.05 and rejected(both, adversarial) > 0.5
 
 
 # An SVM a class has a tenth of the samples each: of 400 too few to tell more than a hair above the bound.

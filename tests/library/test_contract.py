@@ -256,7 +256,7 @@ def test_the_promise_is_taken_the_same_way_everywhere(classifier, digits, held_o
         alone.calibrate(models[0](x)["suspicion"] + values[0], 0.05, confidence)
         assert values == [values[0]] * 3 and float(alone.value) == pytest.approx(values[0], abs=1e-5)
         found.append((models[0](x)["label"].numpy() == -1).sum())
-    # The 10th and the 5th largest statistic, which themselves are not above.
+    # The 10th and the 5th largest score, which themselves are not above.
     assert found == [9, 4]
 
 

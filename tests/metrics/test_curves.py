@@ -43,7 +43,7 @@ def weak(size, seed):
     return push(0 if size == 4 else size, seed)
 
 
-def test_fooled_samples_stay_fooled(defended):
+def test_broken_samples_stay_broken(defended):
     kept = security_curve(defended, weak, X, Y, [1, 2, 4])
     assert kept.accuracy.tolist() == [0.75, 0.5, 0.5]
     assert kept.outcomes[0][2].label.tolist() == [0, 1, 0, 0]
@@ -52,7 +52,7 @@ def test_fooled_samples_stay_fooled(defended):
     assert raw.accuracy.tolist() == [0.75, 0.5, 1]
 
 
-def test_an_attack_that_can_be_told_is_spared_those_fooled(defended):
+def test_an_attack_that_can_be_told_is_spared_those_broken(defended):
     attacked = []
 
     def factory(size, seed):

@@ -344,7 +344,9 @@ def test_labels_that_mean_something_else_are_told_before_training(classifier, di
     static, dynamic = (td.DetectorTraining(detector(classifier), *attacks) for attacks in ((), (A.FGSM(0.1),)))
     for trainer in (static, dynamic):
         trainer.compile()
-        with pytest.raises(ValueError, match=r"Expected 0 \(clean\) or 1 .*labels from 0 to 9. Pass `validation_data=td.adv"):
+        with pytest.raises(
+            ValueError, match=r"Expected 0 \(clean\) or 1 \(adversarial\).*labels from 0 to 9. Pass `validation_data=td.adv"
+        ):
             trainer.fit(*(known if trainer is static else (x, y)), validation_data=(x, y), verbose=0)
         with pytest.raises(ValueError, match=r"labels from 0 to 9. Pass what is attacked already: `trainer.evaluate\("):
             trainer.evaluate(x, y, verbose=0)

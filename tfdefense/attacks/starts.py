@@ -57,8 +57,8 @@ class Interpolated:
         low, high = np.zeros(len(batch.x), "float32"), np.ones(len(batch.x), "float32")
         for _ in range(8):
             middle = (low + high) / 2
-            fooled = batch.fooled(batch.view.run(_blend(batch.x, goal, middle))[2].numpy())
-            high, low = np.where(fooled, middle, high), np.where(fooled, low, middle)
+            success = batch.succeeded(batch.view.run(_blend(batch.x, goal, middle))[2].numpy())
+            high, low = np.where(success, middle, high), np.where(success, low, middle)
         return _blend(batch.x, goal, high)
 
 
@@ -115,7 +115,7 @@ def _from_samples(attack, batch):
     return np.stack(found) if found else batch.x
 
 
-# Those first that get furthest on models that reject: in a ball, whoever is taken from one start is spared the next.
+# Those first that get furthest on models that reject: in a ball, a sample that is broken from one start is spared the next.
 STARTS = {"base": Transferred(), "interpolated": Interpolated(), "sample": Sample(), "random": Random()}
 
 

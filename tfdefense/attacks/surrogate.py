@@ -15,7 +15,7 @@ def can_be_smoothed(model):
 def has_steps(model):
     """Whether a Keras model has a layer whose only useful gradient is that of its `smooth`, submodels' layers included.
 
-    A layer with `smooth` is taken for one, unless it says `has_slope = True`.
+    A layer with `smooth` counts as one, unless it says `has_slope = True`.
     """
     return any(
         has_steps(layer) if isinstance(layer, keras.Model) else _offers_smooth(layer) and not getattr(layer, "has_slope", False)

@@ -33,18 +33,16 @@ def attack(
     sigma: Annotated[float | None, typer.Option(help="Of dynamic: 0 is against the classifier alone, 1 the detector.")] = None,
     queries: Annotated[int | None, typer.Option(help="Looks at the model, of an attack without gradients.")] = None,
     objective: Annotated[
-        str | None, typer.Option(help=f"What is made small: {', '.join(OBJECTIVES)}. By default the one that knows of a defense.")
+        str | None, typer.Option(help=f"What is made small: {', '.join(OBJECTIVES)}. By default the one against a defense.")
     ] = None,
     starts: Annotated[
         str | None, typer.Option(help="Where to begin: all, or some of sample,random,interpolated,base with commas.")
     ] = None,
     restarts: Annotated[int | None, typer.Option(help="Random starts.")] = None,
     target: Annotated[
-        str | None, typer.Option(help="Class to be taken for: a number, least_likely or most_likely. By default any wrong one.")
+        str | None, typer.Option(help="Class to be classified as: a number, least_likely or most_likely. By default any wrong one.")
     ] = None,
-    oblivious: Annotated[
-        bool, typer.Option("--oblivious", help="Craft on the undefended model: an attacker who does not know of the defense.")
-    ] = False,
+    oblivious: Annotated[bool, typer.Option("--oblivious", help="Craft on the undefended model: an oblivious attacker.")] = False,
     surrogate: Annotated[
         str | None,
         typer.Option(
@@ -65,7 +63,7 @@ def attack(
     data_dir: DataDir = None,
     download: Download = False,
 ):
-    """Attack a model; the attacker knows its defense unless told otherwise."""
+    """Attack a model: adaptive, unless --oblivious."""
     import tfdefense as td
 
     output, picture = writable(output, (".npz",)), writable(picture, (".png", ".pdf", ".svg"))
@@ -116,7 +114,7 @@ def _check_base(path, model):
 
 
 def _target(target, images):
-    """The classes to be taken for, and the samples that are not of that class already."""
+    """The target classes, and the samples that are not of that class already."""
     import numpy as np
 
     if target is None or target in ("least_likely", "most_likely"):
@@ -133,7 +131,7 @@ def strength(result, goal):
     """One line on how often an attack succeeded, how far it went and how long it took."""
     import numpy as np
 
-    what = "not rejected and " + ("misclassified" if goal is None else "taken for the target")
+    what = "not rejected and " + ("misclassified" if goal is None else "classified as the target")
     text = f"{result.success.mean():.1%} {what}"
     if result.success.any():
         text += f", at {result.norm} distance {np.median(result.distance[result.success]):.4g} (median)"

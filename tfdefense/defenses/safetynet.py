@@ -19,7 +19,7 @@ class SafetyNet(Defense):
         levels: Codes of a unit: 2 are binary, 4 quaternary, the default; see `td.layers.QuantizedReLU`. 0 takes the
             activations as they are, to see what the codes do.
         join: "any" rejects what any detector rejects, "all" what all of them reject.
-        by_class: Match a sample with those that are taken for the same class, see `td.layers.ClasswiseDetectorSVM`; the paper
+        by_class: Match a sample with those of the same predicted class, see `td.layers.ClasswiseDetectorSVM`; the paper
             has one SVM for all.
         C, gamma: Of each SVM, see `td.layers.RBFSVM`. The paper's sigma is gamma = 1 / (2 sigma²).
         search: Cross-validate C and gamma for each layer: True, or a grid as a dict. Adversarial samples in the order of the

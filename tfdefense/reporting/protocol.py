@@ -71,7 +71,7 @@ class Protocol:
         self.substitute, self.cache = None, cache
         self.findings = {"attacks": [], "curves": {}, "benign": [], "ood": [], "checks": [], "left_out": []}
         self.outcomes = {}
-        # Whether each sample was rejected after the strongest search, for a norm and a size.
+        # Whether each sample was rejected after the last search, for a norm and a size.
         self.rejecting = {}
 
     def _base(self):

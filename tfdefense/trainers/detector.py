@@ -1,4 +1,4 @@
-"""Training a detector branch on a classifier that stays as it is: on a fixed set of attacked samples, or on the fly."""
+"""Training a detector branch on a classifier that stays as it is: on fixed clean / adversarial pairs, or on the fly."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ class DetectorTraining(AdversarialTraining):
 
     With attacks, `fit` takes samples and their classes and attacks a part of each batch: the dynamic adversary steps on
     the branch as it is at that moment (dynamic adversary training). Attacks see the defended model with a threshold of
-    one half; those that shall not know of it go inside `td.attacks.Transfer`. Without attacks, `fit` takes samples and
+    one half; oblivious ones go inside `td.attacks.Transfer`. Without attacks, `fit` takes samples and
     whether they are adversarial, 0 or 1, such as `td.adversarial_pairs` makes (static training). Validation and `evaluate`
     always take the latter: `validation_data=td.adversarial_pairs(model, attack, x_held_out, y_held_out)`.
 
@@ -122,7 +122,8 @@ def _check_kinds(labels, remedy):
     labels = np.asarray(labels) if isinstance(labels, (np.ndarray, list, tuple, tf.Tensor)) else np.zeros(1)
     if not np.isin(labels, (0, 1)).all():
         raise ValueError(
-            f"Expected 0 (clean) or 1 (attacked) for each sample. Received labels from {labels.min()} to {labels.max()}. {remedy}"
+            f"Expected 0 (clean) or 1 (adversarial) for each sample. Received labels from {labels.min()} to {labels.max()}. "
+            f"{remedy}"
         )
 
 
@@ -185,7 +186,7 @@ def adversarial_pairs(model, attack, x, y, *, bounds=None, batch_size=128, cache
     """Clean / adversarial pairs, as static detector training takes them.
 
     Args:
-        model: What is attacked, as for the attack itself: a plain classifier for an attacker who knows of no detector.
+        model: What is attacked, as for the attack itself: a plain classifier for an oblivious attacker.
         attack: Any attack.
         x, y: Clean samples and their classes.
         bounds, batch_size: As for the attack.

@@ -90,14 +90,14 @@ def _build_step(view, norm, count):
             best, push, stuck = consider(value, ~wrong, best, push, stuck)
         if suspicion is not None:
             best, push, stuck = consider(suspicion, wrong, best, push, stuck)
-        fooled = (label != aim) & (label != -1)
+        success = (label != aim) & (label != -1)
         plain = state["plain"] + tf.reshape(push, shape)
         state = dict(state)
         state["plain"] = plain
         moved = tf.clip_by_value(clean + overshoot * (plain - clean), low, high)
-        state["x"] = tf.where(tf.reshape(fooled, [-1] + [1] * (len(x.shape) - 1)), x, moved)
-        state["zero"] |= stuck & ~fooled
-        state["done"] = fooled
+        state["x"] = tf.where(tf.reshape(success, [-1] + [1] * (len(x.shape) - 1)), x, moved)
+        state["zero"] |= stuck & ~success
+        state["done"] = success
         return state
 
     return step

@@ -68,9 +68,9 @@ class Square(Attack):
         scale = tf.constant(batch.scale, tf.float32)
         generators = [np.random.default_rng([self.seed, number]) for number in batch.number]
         best, spent = np.array(start, "float32"), np.zeros(len(start), int)
-        value, fooled, label = (np.array(tensor) for tensor in ask(tf.constant(best), batch.aim, scale))
+        value, success, label = (np.array(tensor) for tensor in ask(tf.constant(best), batch.aim, scale))
         for query in range(self.queries):
-            rows = np.flatnonzero(~fooled)
+            rows = np.flatnonzero(~success)
             if len(rows) == 0:
                 break
             tried = np.stack([self._changed(generators[row], best[row], batch.x[row], query, view.bounds) for row in rows])
@@ -80,7 +80,7 @@ class Square(Attack):
             better = new[1] | (new[0] < value[rows])
             kept = rows[better]
             best[kept] = tried[better]
-            value[kept], fooled[kept], label[kept] = (array[better] for array in new)
+            value[kept], success[kept], label[kept] = (array[better] for array in new)
         return Candidates(best, spent, np.zeros(len(start), bool), label)
 
     def _changed(self, rng, x, clean, query, bounds):

@@ -1,4 +1,4 @@
-"""The searches that each paper's tables here follow from: the strongest of them counts for each sample."""
+"""The searches that each paper's tables here follow from: the worst case over them counts for each sample."""
 
 from tfdefense.attacks.bpda import BPDA, SCHEDULE
 from tfdefense.attacks.objectives import Evade, LogSumExp, Margin, MaximumConfidence

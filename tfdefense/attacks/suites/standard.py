@@ -1,4 +1,4 @@
-"""What `td.report` runs, from one who does not know of the defense to one who knows all. One entry an attacker."""
+"""What `td.report` runs: oblivious, adaptive and black-box attacks. One entry an attacker."""
 
 import dataclasses
 
