@@ -111,12 +111,17 @@ def test_an_unknown_name_suggests_the_nearest(module):
 
 
 @pytest.mark.parametrize(("old", "new"), [("references", "support_vectors"), ("machines", "svms")])
-def test_old_attributes_work_and_name_the_new_ones(old, new):
+def test_old_attributes_work_and_name_the_new_ones(old, new, tmp_path):
     layer = td.layers.RBFSVM(3)
     layer.build((None, 2))
     with pytest.warns(DeprecationWarning, match=f"`{old}` is now called `{new}`") as told:
         assert getattr(layer, old) is getattr(layer, new)
     assert told[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        keras.Sequential([keras.Input((2,)), layer]).save(tmp_path / "m.keras")
+    with pytest.raises(AttributeError, match="'RBFSVM' object has no attribute 'machine'"):
+        layer.machine  # noqa: B018
 
 
 def test_the_metric_of_a_threshold_is_its_score():

@@ -48,15 +48,17 @@ def with_new_names(options, **new):
     return options
 
 
-def renamed_attribute(old, new):
-    """A property of the old name that gives the attribute of the new one, with a DeprecationWarning."""
+def renamed_attributes(**new):
+    """A `__getattr__` for a class whose attributes have new names, `old="new"`. No properties: Keras reads all that there are."""
 
-    def get(self):
-        note = f"`{old}` is now called `{new}`; the next version no longer knows the old name."
+    def __getattr__(self, name):
+        if name not in new:
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+        note = f"`{name}` is now called `{new[name]}`; the next version no longer knows the old name."
         warnings.warn(note, DeprecationWarning, stacklevel=2)
-        return getattr(self, new)
+        return getattr(self, new[name])
 
-    return property(get)
+    return __getattr__
 
 
 def renamed_options(arguments, tell, **new):

@@ -48,7 +48,7 @@ def test_what_differs_by_class_is_learnt_by_class(codes):
     assert right[1] > 0.8 and right[1] > right[0] + 0.1
 
 
-def test_weights_come_back_from_files_of_earlier_versions(codes, tmp_path, monkeypatch):
+def test_weights_come_back_from_files_of_earlier_versions(codes, tmp_path):
     x, scores, flags = codes
     inputs = [keras.Input((12,)), keras.Input((4,))]
 
@@ -59,11 +59,12 @@ def test_weights_come_back_from_files_of_earlier_versions(codes, tmp_path, monke
     model = joined()
     for layer, C in zip(model.layers[-3:], (1.0, 2.0, 3.0), strict=True):
         layer.adapt([x, scores] if isinstance(layer, ClasswiseDetectorSVM) else x, flags, C=C)
-    with monkeypatch.context() as earlier:
-        earlier.setattr(td.layers.DetectorSVM, "__name__", "AdversaryMachine")
-        earlier.setattr(ClasswiseDetectorSVM, "__name__", "MatchedMachines")
+    try:
+        td.layers.DetectorSVM.__name__, ClasswiseDetectorSVM.__name__ = "AdversaryMachine", "MatchedMachines"
         model.save(tmp_path / "m.keras")
         model.save_weights(tmp_path / "m.weights.h5")
+    finally:
+        td.layers.DetectorSVM.__name__, ClasswiseDetectorSVM.__name__ = "DetectorSVM", "ClasswiseDetectorSVM"
     with zipfile.ZipFile(tmp_path / "m.keras") as archive:
         names = [layer["class_name"] for layer in json.loads(archive.read("config.json"))["config"]["layers"]]
     assert names.count("AdversaryMachine") == 2 and names.count("MatchedMachines") == 1

@@ -1,4 +1,4 @@
-from tfdefense._renamed import renamed_attribute, renamed_keywords
+from tfdefense._renamed import renamed_attributes, renamed_keywords
 from tfdefense.defenses.defense import Defense
 from tfdefense.layers import Confidence, Dustbin, NonMaximalEntropy
 
@@ -19,7 +19,7 @@ class ThresholdDefense(Defense):
     True
     """
 
-    metric = renamed_attribute("metric", "score")
+    __getattr__ = renamed_attributes(metric="score")
 
     @renamed_keywords(metric="score")
     def __init__(self, score="confidence", threshold=None):

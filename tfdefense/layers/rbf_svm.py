@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfdefense._renamed import renamed_attribute
+from tfdefense._renamed import renamed_attributes
 from tfdefense._validation import check_labels
 from tfdefense.layers import svm_fits
 from tfdefense.layers.adaptable import AdaptableLayer
@@ -44,8 +44,7 @@ class RBFSVM(AdaptableLayer):
     Reference: Sotgiu et al., 2020, Deep neural rejection against adversarial examples.
     """
 
-    references = renamed_attribute("references", "support_vectors")
-    machines = renamed_attribute("machines", "svms")
+    __getattr__ = renamed_attributes(references="support_vectors", machines="svms")
     # The name of the class in weights of earlier versions.
     _former_name = None
     # Its `smooth` reaches further, but is not the only way to attack it.

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfdefense._renamed import renamed_attribute, renamed_keywords
+from tfdefense._renamed import renamed_attributes, renamed_keywords
 from tfdefense._validation import range_of
 from tfdefense.attacks.arguments import check
 from tfdefense.contract import base_model, bounds_of, defend
@@ -53,7 +53,7 @@ class DetectorTraining(AdversarialTraining):
     """
 
     may_lack_attacks = True
-    harmless = renamed_attribute("harmless", "benign")
+    __getattr__ = renamed_attributes(harmless="benign")
 
     @renamed_keywords(harmless="benign")
     def __init__(self, defended, attacks=(), *, share=0.5, benign=(), seed=0):
