@@ -163,12 +163,12 @@ def test_attacks_of_both_types_are_judged_by_the_model(setting):
     assert missed["calibrated"]["fast 0.2"] == pytest.approx(out.wrong.mean())
     straight = safetynet_attacks.type_two(setting, "Det A", safetynet_attacks.OPEN[2])
     attack = safetynet_attacks.made(setting, guard, safetynet_attacks.OPEN[2])
-    assert isinstance(attack, td.attacks.Through) and attack.straight_through
+    assert isinstance(attack, td.attacks.BPDA) and attack.exact_forward
     assert straight["missed"] == attack(guard, x, y, only=np.arange(len(x)) < 12).success[:12].tolist()
     labels = safetynet_attacks.type_two(setting, "Det A", "labels, linf")
     reached = np.array(labels["reached"]) & (np.array(labels["distance"]) <= 0.2 * (1 + 1e-6))
     assert len(reached) == 6 and labels["missed"] == reached.tolist()
-    assert not isinstance(safetynet_attacks.made(setting, setting.base, safetynet_attacks.PAPERS), td.attacks.Through)
+    assert not isinstance(safetynet_attacks.made(setting, setting.base, safetynet_attacks.PAPERS), td.attacks.BPDA)
 
 
 def test_hardened_nets_stand_on_the_network_that_was_attacked_in_training(path, setting, tmp_path):  # noqa: F811

@@ -101,7 +101,7 @@ def _codes(td, setup):
 
 
 def _dustbin(td):
-    return td.OutDistribution(threshold=None)
+    return td.DustbinDefense(threshold=None)
 
 
 # Bandwidths of the paper, after cross-entropy and after reverse cross-entropy.
