@@ -8,7 +8,7 @@ class Defense:
 
     A subclass says which inner `layers` it watches and writes `connect`. Attributes:
         layers: Names of the watched layers.
-        threshold: The statistic above which a sample is rejected; None waits for `td.calibrate`.
+        threshold: The detector score above which a sample is rejected; None waits for `td.calibrate`.
         has_dustbin: Whether the model's last score is not a class but the dustbin, which this defense takes away.
     """
 
@@ -17,13 +17,13 @@ class Defense:
     has_dustbin = False
 
     def connect(self, logits, taps):
-        """From the logits and the watched layers' outputs: class scores and a statistic that grows with suspicion."""
+        """From the logits and the watched layers' outputs: class scores, and a detector score that grows with suspicion."""
         raise NotImplementedError
 
     def suspect(self, logits, taps):
         """Class scores and suspicion."""
-        scores, statistic = self.connect(logits, taps)
-        return scores, Threshold(self.threshold)(statistic)
+        scores, detector_score = self.connect(logits, taps)
+        return scores, Threshold(self.threshold)(detector_score)
 
     def attach(self, model, *, bounds=(0.0, 1.0), name="defended", class_names=None):
         """Gives a defended model that shares the weights of `model`, which stays as it is.
@@ -67,7 +67,7 @@ class _Joined(Defense):
     def __init__(self, *defenses):
         if len(defenses) < 2 or not all(isinstance(defense, Defense) for defense in defenses):
             raise ValueError(
-                f"Expected two or more defenses, such as `td.{type(self).__name__}(td.OutDistribution(), td.ThresholdDefense())`. "
+                f"Expected two or more defenses, such as `td.{type(self).__name__}(td.DustbinDefense(), td.ThresholdDefense())`. "
                 f"Received: {', '.join(type(defense).__name__ for defense in defenses) or 'none'}."
             )
         self.defenses = defenses

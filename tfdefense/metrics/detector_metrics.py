@@ -1,4 +1,4 @@
-"""How well a suspicion tells perturbed samples from clean ones."""
+"""How well a detector score tells adversarial samples from clean ones."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ class Roc:
     auc: float
 
     def tpr_at(self, fpr):
-        """The best rate of detection with at most this share of false alarms.
+        """The best true-positive rate at a false-positive rate of at most this.
 
         >>> roc([0.0, 1.0], [0.5, 2.0]).tpr_at(0.0)
         0.5
@@ -76,7 +76,7 @@ def auc(negative, positive):
 
 
 def detectability(clean, adversarial, threshold=0.0):
-    """Accuracy of a detector on clean samples and their adversarial twins, both sets with equal weight.
+    """Accuracy of a detector on clean / adversarial pairs, both kinds with equal weight.
 
     Args:
         clean, adversarial: Suspicion of the samples, or their `Outcomes`.
@@ -105,6 +105,6 @@ def _suspicion(values, name):
         if values is None:
             raise ValueError(
                 f"`{name}` must have a suspicion. Received the outcomes of a plain classifier. "
-                "Attach a defense, or pass a statistic of your own, such as minus the confidence."
+                "Attach a defense, or pass a detector score of your own, such as minus the confidence."
             )
     return check_numbers(values, name)

@@ -15,7 +15,7 @@ class Outcomes:
         right, rejected, wrong: Booleans of shape (n,).
         label: What the model said: the class, or -1 = rejected.
         y: The true classes.
-        suspicion: The detector's statistic, or `None` for a plain classifier.
+        suspicion: The detector score minus the threshold, or `None` for a plain classifier.
         guess: The class before rejection (-1 where the scores are NaN), or `None` where it is not known.
         adversarial: Whether the samples were perturbed. Then a rejection is a success of the defender.
 
