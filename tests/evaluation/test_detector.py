@@ -229,7 +229,7 @@ def test_stopped_training_goes_on_within_its_stage(setting, same_code, monkeypat
         setting.branch(**stages)
     if not same_code:
         (code,) = setting.cache.glob(backups)
-        code.write_text(json.dumps(json.loads(code.read_text()) | {"tfdefense/detection.py": "another"}))
+        code.write_text(json.dumps(json.loads(code.read_text()) | {"tfdefense/view.py": "another"}))
     took = fit.took(setting.branch(**stages))
     assert took["steps"] == 4 * -(-len(setting.samples["whole"][0]) // 128)
     assert np.isnan(took["seconds"]) == same_code, "nobody knows how long one took that was stopped"

@@ -53,6 +53,7 @@ def test_worst_case_is_given_at_each_size(setting, made, tmp_path):
     assert goal("robust accuracy, worst case, linf 0.2, static").measured(of) == 0.5
     assert (tmp_path / "strongest.png").exists()
     assert "| static | PGD | 5 % FPR | 0.750 | ≤ 0.500 |" in tables.adaptive(of)
+    assert goals.LINES[0].paper(of) == (0.5, None) and goals.LINES[0].results == "detector-mnist"
 
 
 @pytest.fixture

@@ -12,56 +12,35 @@ BRANCH, HALF, CALIBRATED = "detector branch", "probability 0.5", "5 % FPR"
 
 @dataclass(frozen=True)
 class Plan:
-    """What the protocol does on one data set.
-
-    Args:
-        depths: Layers AD(0), AD(1), ...; {n} is the number of the last block of a stage.
-        usual, deepfool: Which of them is watched, and which against DeepFool: the last, as in the paper, but on MNIST, whose
-            last maps are small and whose results hold every depth.
-        width: Feature maps of the branch's first convolution; the paper has 96 (196 on ImageNet).
-        linf, l2: Sizes of the perturbation; the smallest is the length of an iterative step, as in the paper on CIFAR-10.
-        step: Length of an iterative step in linf where it is another.
-        dynamic: Size for the dynamic adversary; None leaves that part out, as the paper does on ImageNet.
-        strongest: linf sizes of the strongest attacks.
-        fitted, epochs: Samples and epochs of a static branch, whose twins are kept.
-        by_depth: Samples of the branches that are compared by their depth; None is as many as of all others.
-        batches: Of 128, of a dynamic branch in all, whose attacks are made on the way.
-        fought: Samples that it is trained on; None is the whole training set.
-        annealed: Larger sizes that its training begins with, which share the batches with the last one: at small sizes alone it
-            stays at the level of a coin for thousands of batches.
-        fighting: Steps of the dynamic adversary in training; under test it has the paper's 10.
-        harmless: Benign perturbations that are labelled clean in training where that is asked for.
-        tested: Benign perturbations that all are tested on; some of them no detector was trained on.
-        mixed: Whether a branch is also fitted on the fly against a mixture, which the paper does not have.
-        clipped: The linf distance that DeepFool's samples are clipped to.
-        differs: What else is not as in the paper, for the page.
-        figures: Those of the paper on detectability, on transfer between sizes and on transfer between adversaries.
-    """
+    """What the protocol does on one data set."""
 
     recipe: str
-    depths: tuple
+    depths: tuple  # layers AD(0), AD(1), ...; {n} is the number of the last block of a stage
+    # Which of them is watched, and which against DeepFool: the last, as in the paper, but on MNIST, whose last maps are small.
     usual: int
     deepfool: int
-    linf: tuple
+    linf: tuple  # sizes of the perturbation; the smallest is the length of an iterative step, as in the paper on CIFAR-10
     l2: tuple
-    dynamic: float | None
-    strongest: tuple
-    fitted: int
+    dynamic: float | None  # size of the dynamic adversary; None leaves that part out, as the paper does on ImageNet
+    strongest: tuple  # linf sizes of the worst case over attacks
+    fitted: int  # samples of a static branch, whose adversarial samples are cached
     epochs: int
-    batches: int
-    harmless: tuple
-    tested: tuple
-    width: int = 32
+    batches: int  # of 128, of a dynamic branch in all, whose attacks are made on the way
+    harmless: tuple  # benign perturbations that are labelled clean in training where that is asked for
+    tested: tuple  # those that all are tested on; some of them no detector was trained on
+    width: int = 32  # feature maps of the branch's first convolution; the paper has 96, on ImageNet 196
     form: str = "cifar"
     depth: int | None = None
-    by_depth: int | None = None
-    fought: int | None = None
+    by_depth: int | None = None  # samples of the branches that are compared by their depth; None is as many as of all others
+    fought: int | None = None  # samples that a dynamic branch is trained on; None is the whole training set
+    # Larger sizes that its training begins with: at small sizes alone it stays at the level of a coin for thousands of batches.
     annealed: tuple = ()
-    fighting: int = 10
-    mixed: bool = True
-    clipped: float | None = None
-    step: float | None = None
-    differs: dict = field(default_factory=dict)
+    fighting: int = 10  # steps of the dynamic adversary in training; under test it has the paper's 10
+    mixed: bool = True  # whether a branch is also fitted on the fly against a mixture, which the paper does not have
+    clipped: float | None = None  # linf distance that DeepFool's samples are clipped to
+    step: float | None = None  # length of an iterative step in linf where it is another
+    differs: dict = field(default_factory=dict)  # what else is not as in the paper, for the page
+    # Of the paper: on detectability, on transfer between sizes and on transfer between adversaries.
     figures: tuple = ("metzen2017.fig2", "metzen2017.fig3", "metzen2017.fig4")
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 from evaluation.runner.benign import size_text
-from evaluation.runner.pages import markdown, number, pivot
+from evaluation.runner.pages import pivot
 
 
 def _size(value):
@@ -15,105 +15,79 @@ def _size(value):
     return size_text(parts / 255 if math.isclose(parts, 255 * value, rel_tol=1e-5) else value)
 
 
-def _read(rows):
-    """The rows with what pages show of them among their settings."""
-
-    def named(*words):
-        return " ".join(word for word in words if word)
-
-    def shown(row):
-        size = _size(row.epsilon)
-        return {
-            "size": size,
-            "tested on": named(row.attack, row.norm, size) or f"least, {row.get('over')}",
-            "fitted": named(row.get("fitted on"), _size(row.get("fitted at"))),
-            "perturbation and size": named(row.perturbation, size) or "none",
-        }
-
-    return [dataclasses.replace(row, settings=row.settings | shown(row)) for row in rows]
+def _named(*words):
+    return " ".join(word for word in words if word)
 
 
-def _own(results):
-    """Rows of detectors on the adversary that they were fitted on."""
-    figure = ["metzen2017.fig2", "metzen2017.fig6"]
-    rows = _read(results.all(table=figure, metric="detection accuracy", attached_to=None, statistic=None))
-    return {row.get("fitted"): row for row in rows}
+def _read(results, *tables, **fields):
+    """The rows of these tables, with what the page shows of them: an adversary and what was fitted on it in words, sizes."""
+    found = []
+    for row in results.all(table=[f"metzen2017.{table}" for table in tables], **fields):
+        size, under, over = _size(row.epsilon), row.get("accuracy under"), row.get("over")
+        fitted = _named(row.get("fitted on"), _size(row.get("fitted at")))
+        least = f"least, where accuracy is under {under:g}" if under else f"least, {over}" if over else ""
+        adversary = least or _named(row.attack, row.norm, size) or fitted or "none"
+        shown = {"size": size, "fitted on": fitted, "adversary": adversary}
+        perturbation = _named(row.perturbation, size) or "none"
+        found.append(dataclasses.replace(row, perturbation=perturbation, settings=row.settings | shown))
+    return found
 
 
 def detectability(results):
-    """Figures 2 (left) and 6: the detector's accuracy against the classifier's, by adversary and size."""
-    lines = []
-    for name, row in _own(results).items():
-        accuracy = results.one(
-            metric="accuracy", system="no defense", attack=row.attack, norm=row.norm, epsilon=row.epsilon, row="M4"
-        )
-        fitted = {"fitted_on": row.get("fitted on"), "fitted_at": row.get("fitted at")}
-        lines.append((name, number(accuracy), number(row), number(results.one(metric="false-positive rate", **fitted))))
-    for row in results.all(statistic="minimum", fitted_on="each"):
-        lines.append((f"least, where accuracy is under {row.get('accuracy under'):g}", "", number(row), ""))
-    return markdown(("adversary", "accuracy of the classifier", "detection accuracy", "false-positive rate"), lines)
+    """Figures 2 (left) and 6: the detector's accuracy beside the classifier's, by adversary and size."""
+    return pivot(_read(results, "fig2", "fig6", attached_to=None), "adversary", "metric")
 
 
 def depth(results):
     """Figure 2 (right)."""
-    return pivot(
-        [row for row in _read(results.all(metric="detection accuracy")) if row.get("attached to")], "tested on", "attached to"
-    )
+    return pivot([row for row in _read(results, "fig2") if row.get("attached to")], "adversary", "attached to")
 
 
 def sizes(results):
     """Figures 3 and 7."""
-    rows = _read(results.all(table=["metzen2017.fig3", "metzen2017.fig7"]))
-    kinds = dict.fromkeys(row.get("fitted on") for row in rows)
-    return "\n\n".join(pivot([row for row in rows if row.get("fitted on") == kind], "fitted", "tested on") for kind in kinds)
+    by_attack = {}
+    for row in _read(results, "fig3", "fig7"):
+        by_attack.setdefault((row.attack, row.norm), []).append(row)
+    return "\n\n".join(pivot(rows, "fitted on", "adversary") for rows in by_attack.values())
 
 
 def transfer(results):
     """Figures 4 and 8; on the diagonal those of figures 2 and 6."""
-    rows, own = _read(results.all(table=["metzen2017.fig4", "metzen2017.fig8"])), _own(results)
-    chosen = dict.fromkeys(row.get("fitted") for row in rows)
-    both = {(row.get("fitted"), row.get("tested on")): row for row in [*rows, *(own[name] for name in chosen)]}
-    return markdown(("fitted on", *chosen), [(one, *(number(both.get((one, other))) for other in chosen)) for one in chosen])
+    rows = _read(results, "fig4", "fig8")
+    chosen = list(dict.fromkeys(row.get("fitted on") for row in rows))
+    own = _read(results, "fig2", "fig6", metric="detection accuracy", attached_to=None, statistic=None)
+    rows += [row for row in own if row.get("fitted on") in chosen]
+    order = sorted(rows, key=lambda row: [chosen.index(row.get(name)) for name in ("fitted on", "adversary")])
+    return pivot(order, "fitted on", "adversary")
 
 
 def one_branch(results):
-    return pivot(_read(results.all(table="metzen2017.ours.one_branch")), "tested on", "fitted")
+    return pivot(_read(results, "ours.one_branch"), "adversary", "fitted on")
 
 
 def dynamic(results):
-    """Figure 5, its tenths of sigma: detection accuracy on what misleads the classifier, which has so much accuracy left."""
-    lines, fields = {}, {"table": "metzen2017.fig5"}
-    rows = results.all(metric="detection accuracy", statistic=None, **fields)
-    detectors = dict.fromkeys(row.detector for row in rows)
-    for row in rows:
-        left = results(metric="accuracy", detector=row.detector, sigma=row.get("sigma"), **fields)
-        if round(10 * row.get("sigma"), 6) % 1 == 0:
-            lines.setdefault(row.get("sigma"), {})[row.detector] = f"{number(row)} at {left:.3f}"
-    return markdown(("sigma", *detectors), [(f"{sigma:g}", *found.values()) for sigma, found in lines.items()])
+    """Figure 5, its tenths of sigma: on what misleads the classifier, and the accuracy that the classifier has left."""
+    tenths = [row for row in _read(results, "fig5", statistic=None) if round(10 * row.get("sigma"), 6) % 1 == 0]
+    return pivot(sorted(tenths, key=lambda row: row.metric, reverse=True), ("metric", "sigma"), "detector")
 
 
 def least(results):
     """The sigma of figure 5 that is worst for each detector, at each size that it was trained for."""
-    rows = results.all(table="metzen2017.fig5", statistic="minimum")
-    return pivot(_read(sorted(rows, key=lambda row: -row.epsilon)), "detector", "size")
+    return pivot(sorted(_read(results, "fig5", statistic="minimum"), key=lambda row: -row.epsilon), "detector", "size")
 
 
 def adaptive(results):
-    return pivot(_read(results.all(table="metzen2017.ours.adaptive")), ("detector", "attack", "threshold"), "size")
+    return pivot(_read(results, "ours.adaptive"), ("detector", "attack", "threshold"), "size")
 
 
 def benign(results):
-    rows = results.all(table="metzen2017.ours.benign")
-    return pivot(_read(sorted(rows, key=lambda row: row.get("threshold"))), ("threshold", "detector"), "perturbation and size")
+    rows = sorted(_read(results, "ours.benign"), key=lambda row: row.get("threshold"))
+    return pivot(rows, ("threshold", "detector"), "perturbation")
 
 
 def training(results):
-    return pivot(results.all(table="metzen2017.ours.training"), "detector", "statistic", lambda row: f"{row.value:.0f}")
+    return pivot(_read(results, "ours.training"), "detector", "statistic", lambda row: f"{row.value:.0f}")
 
 
-TABLES = {
-    "detector": {
-        function.__name__: function
-        for function in (detectability, depth, sizes, transfer, one_branch, dynamic, least, adaptive, benign, training)
-    }
-}
+_ALL = (detectability, depth, sizes, transfer, one_branch, dynamic, least, adaptive, benign, training)
+TABLES = {"detector": {build.__name__: build for build in _ALL}}
