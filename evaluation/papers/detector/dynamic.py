@@ -227,7 +227,7 @@ def _training_rows(context, setting, measured):
         context.row("metzen2017.ours.training", "count", took["steps"], statistic="steps of 128 samples", **fields)
         seconds = took["seconds"] if np.isfinite(took["seconds"]) else None
         note = "without the attacks that made its samples" * static if seconds else "interrupted: nobody knows what it took"
-        context.row("metzen2017.ours.training", "seconds", seconds, statistic="CPU time", note=note, **fields)
+        context.row("metzen2017.ours.training", "CPU seconds", seconds, note=note, **fields)
 
 
 def _benign_rows(context, setting, measured):

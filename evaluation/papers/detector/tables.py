@@ -86,7 +86,9 @@ def benign(results):
 
 
 def training(results):
-    return pivot(_read(results, "ours.training"), "detector", "statistic", lambda row: f"{row.value:.0f}")
+    return pivot(
+        _read(results, "ours.training"), "detector", "metric", lambda row: f"{row.value:.0f}", {"count": "steps of 128 samples"}
+    )
 
 
 _ALL = (detectability, depth, sizes, transfer, one_branch, dynamic, least, adaptive, benign, training)
