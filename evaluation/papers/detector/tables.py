@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 from evaluation.runner.benign import size_text
-from evaluation.runner.pages import pivot
+from evaluation.runner.markdown import pivot
 
 
 def _size(value):
