@@ -93,17 +93,6 @@ def test_every_layer_that_is_watched_is_there(dataset):
     assert max(plan.usual, plan.deepfool) < len(layers)
 
 
-def test_sizes_are_shown_in_parts_of_255_where_they_are_such():
-    assert [settings.size_text(size) for size in (1 / 255, 400 / 255, 0.2, 0.05, 1.0, 1)] == [
-        "1/255",
-        "400/255",
-        "0.2",
-        "0.05",
-        "1",
-        "1",
-    ]
-
-
 def test_sigmas_are_tenths_and_hundredths_around_the_middle():
     assert len(dynamic.SIGMAS) == 20 and {0.0, 0.4, 0.41, 0.49, 0.5, 0.6, 1.0} < set(dynamic.SIGMAS)
 

@@ -187,7 +187,18 @@ def test_what_differs_in_dynamic_training_is_in_the_settings():
     assert differs["steps of its adversary"].startswith("5 in training, 10 under test")
 
 
-@pytest.mark.parametrize("value", [1 / 255, 2 / 255, 400 / 255, 0.1, 0.2, 0.05, 1.5])
-def test_sizes_are_read_from_six_digits(value):
-    text = tables._size(float(f"{value:.6g}"))
-    assert text == settings.size_text(value) and (text.endswith("/255") or float(text) == value)
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1 / 255, "1/255"),
+        (2 / 255, "2/255"),
+        (400 / 255, "400/255"),
+        (0.2, "0.2"),
+        (0.05, "0.05"),
+        (1.0, "1"),
+        (1, "1"),
+        (1.5, "1.5"),
+    ],
+)
+def test_sizes_are_read_from_six_digits_in_parts_of_255_where_they_are_such(value, text):
+    assert tables._size(float(f"{value:.6g}")) == settings.size_text(value) == text
