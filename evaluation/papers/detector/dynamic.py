@@ -59,7 +59,7 @@ def fitting(setting, name, size=None):
         for one in sizes[: sizes.index(size or plan.dynamic) + 1]:
             pgd = PGD(one, steps=10, objective=Evade(), random_start=True)
             fitted_on.append([DynamicAdversary(one, steps=plan.fighting)] + [pgd] * (name == MIXTURE))
-    return {"fitted_on": fitted_on, "layer": layer, "harmless": "benign" in name, "batches": batches}
+    return {"fitted_on": fitted_on, "layer": layer, "benign": "benign" in name, "batches": batches}
 
 
 def dynamic_detector(setting, name, threshold, size=None):

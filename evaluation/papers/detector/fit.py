@@ -98,7 +98,7 @@ class Setting:
     def layer(self, kind):
         return self.layers[self.plan.deepfool if kind.startswith("DeepFool") else self.plan.usual]
 
-    def detector(self, fitted_on, layer, *, harmless=False, threshold=0.0, batches=None, number=None):
+    def detector(self, fitted_on, layer, *, benign=False, threshold=0.0, batches=None, number=None):
         """A defended model whose branch was fitted on adversaries (names, for a static one) or against attacks on the fly.
 
         Args:
@@ -110,20 +110,20 @@ class Setting:
         """
         import tfdefense as td
 
-        known = (repr(fitted_on), layer, harmless, threshold, batches, number)
+        known = (repr(fitted_on), layer, benign, threshold, batches, number)
         if known not in self._detectors:
             made = self._attached(layer, threshold)
-            _restore(made, self.branch(fitted_on, layer, harmless, batches, number))
+            _restore(made, self.branch(fitted_on, layer, benign, batches, number))
             if threshold is None:
                 td.calibrate(made, self.held_out.x, max_rejected=0.05)
             self._detectors[known] = made
         return self._detectors[known]
 
-    def branch(self, fitted_on, layer, harmless=False, batches=None, number=None):
+    def branch(self, fitted_on, layer, benign=False, batches=None, number=None):
         """The file of a fitted branch: its weights, and the `steps` and CPU `seconds` that it took; NaN if it was interrupted."""
-        changes, static = self.plan.harmless if harmless else (), isinstance(fitted_on, tuple)
+        changes, static = self.plan.harmless if benign else (), isinstance(fitted_on, tuple)
         attacks = [self.adversaries[name].attack for name in fitted_on] if static else fitted_on
-        earlier = None if static or len(fitted_on) == 1 else self.branch(fitted_on[:-1], layer, harmless, batches)
+        earlier = None if static or len(fitted_on) == 1 else self.branch(fitted_on[:-1], layer, benign, batches)
         part = "train" if static and not batches else "whole"
         x, y = (each[:number] for each in self.samples[part][:2])
         epochs = -(-batches * 128 // (2 * len(x) if static else len(x))) if batches else self.budget["epochs"]
@@ -152,7 +152,7 @@ class Setting:
         kind = td.AdversaryDetector(layer, form=self.plan.form, width=self.budget["width"], seed=0, threshold=threshold)
         return kind.attach(self.base)
 
-    def _fit(self, defended, x, y, attacks, layer, harmless, epochs, backup):
+    def _fit(self, defended, x, y, attacks, layer, benign, epochs, backup):
         """Fits on samples and whether they are adversarial or, with attacks, on samples and their classes; gives what it took."""
         import keras
 
@@ -162,13 +162,13 @@ class Setting:
         keras.utils.set_random_seed(0)
         branch = _branch(defended)
         maps = keras.Model(self.base.inputs[0], self.base.get_layer(layer).output)
-        if not attacks and not harmless and 4 * len(x) * np.prod(maps.output.shape[1:]) < ROOM:
+        if not attacks and not benign and 4 * len(x) * np.prod(maps.output.shape[1:]) < ROOM:
             # The classifier is frozen and the samples stay the same: so do its maps, which are run once.
             x = np.concatenate([maps(x[i : i + 256], training=False) for i in range(0, len(x), 256)])
             inputs = keras.Input(x.shape[1:])
             trainer = keras.Model(inputs, branch(inputs))
         else:
-            trainer = td.DetectorTraining(defended, attacks, harmless=harmless)
+            trainer = td.DetectorTraining(defended, attacks, benign=benign)
         steps = epochs * -(-len(x) // 128)
         rate = keras.optimizers.schedules.CosineDecay(self.budget["learning_rate"], steps)
         # The paper's 0.99 remembers what moved the branch a hundred steps ago: an adversary who moves with it is elsewhere by then.
