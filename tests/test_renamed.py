@@ -118,7 +118,7 @@ def test_old_attributes_work_and_name_the_new_ones(old, new, tmp_path):
         assert getattr(layer, old) is getattr(layer, new)
     assert told[0].filename == __file__
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.filterwarnings("error", message=".*is now called")
         keras.Sequential([keras.Input((2,)), layer]).save(tmp_path / "m.keras")
     with pytest.raises(AttributeError, match="'RBFSVM' object has no attribute 'machine'"):
         layer.machine  # noqa: B018

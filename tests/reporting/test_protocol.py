@@ -189,7 +189,7 @@ def test_undefended_curve_begins_at_what_the_undefended_model_has_right(samples,
     assert content["clean"]["wrong"] == 1 and content["curves"]["linf"]["undefended"]["start"] == 1
     assert "start" not in content["curves"]["linf"]["adaptive"]
     row = re.search(
-        r"<tr><td>undefended</td><td>right or rejected</td><td class=\"n\">(.*?)</td>", (tmp_path / "index.html").read_text()
+        r"<tr><td>undefended</td><td>robust accuracy</td><td class=\"n\">(.*?)</td>", (tmp_path / "index.html").read_text()
     )
     assert row[1] == "100.0 %"
 

@@ -124,7 +124,7 @@ class Outcomes:
         lines = [f"{len(self)} {'perturbed ' if self.adversarial else ''}samples"]
         lines += [f"  {kind:<18}{n:>7}{100 * n / len(self):>8.1f} %" for kind, n in self.counts.items()]
         safe = self.counts["right"] + self.counts["rejected"]
-        lines.append(f"  {'right or rejected':<18}{safe:>7}{100 * self.robust_accuracy:>8.1f} %")
+        lines.append(f"  {'robust accuracy':<18}{safe:>7}{100 * self.robust_accuracy:>8.1f} %")
         return "\n".join(lines)
 
     def __repr__(self):
