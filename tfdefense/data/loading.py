@@ -1,16 +1,18 @@
 """`load`: images by name or from the user's own files."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from tfdefense._suggest import did_you_mean
-from tfdefense._validation import are_numbers, checked_names
+from tfdefense._validation import PathLike, are_numbers, checked_names
 from tfdefense.data import embedded, own, prepared
 from tfdefense.data.images import Images, balanced_order
 
@@ -62,23 +64,33 @@ _SETS = {
 }
 
 
-def names():
+def names() -> tuple[str, ...]:
     """The names that `load` knows."""
     return tuple(_SETS)
 
 
-def describe(name):
+def describe(name: str) -> str:
     """One line on the set of that name."""
     return _known(name).about
 
 
-def available(name, data_dir=None):
+def available(name: str, data_dir: PathLike | None = None) -> bool:
     """Whether `load(name)` finds its files without the network."""
     find = _known(name).find
     return find is None or find(data_dir) is not None
 
 
-def load(name, split="train", *, data_dir=None, download=False, limit=None, seed=0, dtype="float32", classes=None):
+def load(
+    name: PathLike,
+    split: str = "train",
+    *,
+    data_dir: PathLike | None = None,
+    download: bool = False,
+    limit: int | None = None,
+    seed: int = 0,
+    dtype: str = "float32",
+    classes: Sequence[str] | None = None,
+) -> Images:
     """Loads images by name, or from a file or folder of your own.
 
     Args:

@@ -1,3 +1,6 @@
+from __future__ import annotations
+
+from tfdefense._validation import Tensor
 from tfdefense.defenses.defense import Defense
 from tfdefense.layers import Confidence, Dustbin, NonMaximalEntropy
 
@@ -18,13 +21,13 @@ class ThresholdDefense(Defense):
     True
     """
 
-    def __init__(self, metric="confidence", threshold=None):
+    def __init__(self, metric: str = "confidence", threshold: float | None = None):
         if metric not in _METRICS:
             raise ValueError(f"`metric` must be one of {', '.join(map(repr, _METRICS))}. Received: {metric!r}.")
         self.metric = metric
         self.threshold = threshold
 
-    def connect(self, logits, taps):
+    def connect(self, logits: Tensor, taps: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         return logits, _METRICS[self.metric]()(logits)
 
 
@@ -50,8 +53,8 @@ class OutDistribution(Defense):
 
     has_dustbin = True
 
-    def __init__(self, threshold=0.0):
+    def __init__(self, threshold: float | None = 0.0):
         self.threshold = threshold
 
-    def connect(self, logits, taps):
+    def connect(self, logits: Tensor, taps: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         return Dustbin()(logits)
