@@ -234,7 +234,7 @@ def finite_bounds(bounds: Bounds) -> tuple[float, float]:
     return range_of(checked_bounds(bounds), "This")
 
 
-def check_inside(x: ArrayLike, bounds: tuple[float, float], name: str = "x") -> np.ndarray:
+def check_inside(x: ArrayLike, bounds: Bounds, name: str = "x") -> np.ndarray:
     """Samples (n, ...) as floats, all within the bounds."""
     x = np.asarray(x)
     if x.dtype.kind not in "biuf" or x.ndim < 2 or x.size == 0:

@@ -13,17 +13,17 @@ from numpy.typing import ArrayLike
 from tfdefense import conformal
 from tfdefense._progress import batches
 from tfdefense._validation import Model, Samples, check_labels, check_same_length, check_shape, is_bounded, pairs, samples
-from tfdefense.contract import base_model, bounds_of, check_sound, nodes_of, reject_node, unready
+from tfdefense.contract import base_model, check_sound, nodes_of, reject_node, unready
 from tfdefense.layers import AdaptableLayer, Threshold
 from tfdefense.layers.reject import RESOLUTION
 from tfdefense.view import samples_at_once
 
 
-def check_images(defended: Model, x: np.ndarray) -> np.ndarray:
-    reject_node(defended)
+def check_images(defended: Model, x: Samples) -> np.ndarray:
+    reject, _ = reject_node(defended)
     x = samples(x)
     check_shape(x, defended.inputs[0].shape)
-    low, high = bounds_of(defended)
+    low, high = reject.bounds
     slack = 1e-6 * (high - low)
     # Past NaN, of which the model rejects its sample; `nanmin` warns where there is nothing else.
     least, most = np.fmin.reduce(x, axis=None), np.fmax.reduce(x, axis=None)
@@ -54,7 +54,7 @@ def _without_training(operation):
     return lambda *args, **kwargs: operation(*args, **kwargs | {"training": False})
 
 
-def run_batches(model: Any, x: np.ndarray | list[np.ndarray], batch_size: int | None = None) -> list[np.ndarray]:
+def run_batches(model: Any, x: Any, batch_size: int | None = None) -> list[np.ndarray]:
     """The outputs of a model as a list of arrays, for an array or a list of them. Unlike `predict` it compiles nothing.
 
     Without `batch_size` as many samples go through at once as memory allows; see `samples_at_once`.
@@ -114,7 +114,7 @@ def adapt(
         # What a layer said of samples that it was not fitted on stands in for its output further on.
         features = _Inference([defended.inputs[0], *(tensor for tensor, _, _ in held_out)], node.arguments.keras_tensors)
         clean = run_batches(features, [x, *(array for _, array, _ in held_out)], batch_size)
-        attacked = None
+        attacked: list[np.ndarray] = []
         if adversarial is not None:
             attacked = run_batches(features, [adversarial, *(array for _, _, array in held_out)], batch_size)
         if layer.needs_adversarial:
@@ -169,7 +169,7 @@ def _check_adversarial(defended, adversarial, x):
     if adversarial is None:
         return None
     adversarial = check_images(defended, adversarial)
-    low, high = bounds_of(defended)
+    low, high = reject_node(defended)[0].bounds
     # They may be those of several attacks on the same samples, or of some of them.
     known, near = {one.tobytes() for one in x}, 1e-6 * (high - low if is_bounded((low, high)) else np.nanmax(x) - np.nanmin(x))
     pairs = zip(adversarial, itertools.cycle(x))

@@ -42,6 +42,7 @@ conformal predictors.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -100,7 +101,7 @@ def fewest(max_rejected: float, confidence: float | None = None, ranks: int = 1)
 
 def thresholds(
     scores: np.ndarray,
-    decide: Callable[[np.ndarray], np.ndarray] | None = None,
+    decide: Callable[[np.ndarray], Any] | None = None,
     max_rejected: float = 0.05,
     confidence: float | None = None,
 ) -> np.ndarray:

@@ -196,7 +196,7 @@ def base_model(defended: Model) -> Model:
     return kind(defended.inputs[0], scores, name=f"{defended.name}_base")
 
 
-def nodes_of(model: Model, kind: type | tuple[type, ...]) -> list[tuple[Any, Any]]:
+def nodes_of(model: Model, kind: Any) -> list[tuple[Any, Any]]:
     """Calls of layers of one kind, in the order in which data flows."""
     nodes = {operation.name: (operation, node) for operation, node in graph.walk(model) if isinstance(operation, kind)}
     return [nodes[layer.name] for layer in model.operations if layer.name in nodes]
@@ -240,17 +240,17 @@ def check_sound(model: Model, apart_from: tuple[type, ...] = ()) -> None:
 
 def unready(defended: Model) -> str | None:
     """One sentence on what a defense still lacks, or on what is broken; or None."""
-    layers = list(_layers_within(defended))
-    for layer in layers:
+    within = list(_layers_within(defended))
+    for layer in within:
         if isinstance(layer, layers.AdaptableLayer) and not layer.adapted:
-            attacked = "adversarial=x_adv, " if any(getattr(each, "needs_adversarial", False) for each in layers) else ""
+            attacked = "adversarial=x_adv, " if any(getattr(each, "needs_adversarial", False) for each in within) else ""
             return (
                 f"Layer '{layer.name}' is not adapted yet. "
                 f"Call `td.adapt(defended, x_train, y_train, {attacked}calibration=x_held_out)`."
             )
     if fault := broken(defended):
         return fault
-    for layer in layers:
+    for layer in within:
         if isinstance(layer, layers.Threshold) and not layer.calibrated:
             return (
                 f"Layer '{layer.name}' has no threshold yet, so every sample is rejected. "

@@ -27,9 +27,9 @@ class Exposed:
     A binary classifier, one unit with a sigmoid, has two scores: 0 and what is behind the sigmoid.
     """
 
-    input: object
-    logits: object
-    taps: dict
+    input: Tensor
+    logits: Tensor
+    taps: dict[str, Tensor]
 
 
 def expose(model: Model, layers: Sequence[str] = ()) -> Exposed:

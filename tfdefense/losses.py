@@ -51,7 +51,7 @@ def _before_softmax(probabilities):
     if hasattr(probabilities, "_keras_logits"):
         return probabilities._keras_logits
     # An eager tensor has no operation and says so by an AttributeError.
-    operation = getattr(probabilities, "op", None)
+    operation: Any = getattr(probabilities, "op", None)
     kind = getattr(operation, "type", None)
     if kind == "Softmax":
         return operation.inputs[0]

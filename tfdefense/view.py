@@ -52,10 +52,8 @@ def decide(model: AnyModel, x: Samples, *, batch_size: int | None = None) -> Dec
     x = view.check_shape(samples(x)).astype("float32", copy=False)
     batch_size = batch_size or samples_at_once(view.model, x)
     parts = [view.run(x[start : start + batch_size]) for start in range(0, len(x), batch_size)]
-    scores, suspicion, label = (
-        None if part[0] is None else np.concatenate([p.numpy() for p in part]) for part in zip(*parts, strict=True)
-    )
-    return Decisions(scores, suspicion, label)
+    joined: Any = (None if part[0] is None else np.concatenate([p.numpy() for p in part]) for part in zip(*parts, strict=True))
+    return Decisions(*joined)
 
 
 class View:
@@ -95,7 +93,7 @@ class View:
         if self.is_keras:
             from tfdefense.contract import bounds_of, is_defended
 
-            self._call = functools.partial(model, training=False)
+            self._call: Callable[..., Any] = functools.partial(model, training=False)
             if is_defended(model):
                 # A model of these outputs that was built by hand declares nothing.
                 declared = bounds_of(model)
@@ -120,7 +118,9 @@ class View:
                 f"The model rejects what is outside its bounds {declared}. Received `bounds={bounds}`: leave them out."
             )
         self.bounds = checked_bounds(declared or bounds or (0.0, 1.0))
-        self._few, self._facts, self._sure = None, None, False
+        self._few: np.ndarray | None = None
+        self._facts: tuple[int, bool, bool] | None = None
+        self._sure = False
 
     @staticmethod
     def _logits_call(model):

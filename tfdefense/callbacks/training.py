@@ -104,7 +104,7 @@ class CalibrateRejection(_Measuring):
             raise ValueError(
                 f"{unready(self.measured)} Or put `td.callbacks.AdaptDefense(x_train, y_train)` before CalibrateRejection."
             )
-        promised = {"max_rejected": self.max_rejected, "confidence": self.confidence}
+        promised: dict[str, Any] = {"max_rejected": self.max_rejected, "confidence": self.confidence}
         return {"rejection": calibrate(self.measured, self.x, **promised, batch_size=self.batch_size)}
 
 

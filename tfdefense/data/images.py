@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from tfdefense._validation import listed, numbered
 
@@ -43,8 +42,8 @@ class Images:
             return text + ", no classes)"
         return f"{text}, {len(self.classes)} classes: {listed(self.classes)})"
 
-    def take(self, indices: ArrayLike) -> Images:
-        """The images at `indices` (integers or a boolean mask), in that order."""
+    def take(self, indices: Sequence[int] | np.ndarray | slice) -> Images:
+        """The images at `indices` (integers, a slice or a boolean mask), in that order."""
         return replace(self, x=self.x[indices], y=self.y[indices])
 
     def numbered(self, classes: Sequence[str]) -> Images:

@@ -125,14 +125,14 @@ def load(
         raise ValueError(f"`limit` must be a positive integer, or None for all images. Received: limit={limit!r}.")
 
     if _is_own(name):
-        name, (x, y, found) = str(name), own.read(Path(name), split)
+        x, y, found = own.read(Path(name), split)
     else:
         x, y, found = _known(name).read(split=split, data_dir=data_dir, download=download)
     if limit is not None and limit < len(x):
         chosen = balanced_order(y, seed)[:limit]
         x, y = x[chosen], y[chosen]
     bounds = (0.0, 1.0) if dtype == "float32" else (0, 255)
-    images = Images(_convert(x, dtype), y.astype("int32"), tuple(found), name, split, bounds)
+    images = Images(_convert(x, dtype), y.astype("int32"), tuple(found), str(name), split, bounds)
     return images if classes is None else _numbered_by(checked_names(classes), images)
 
 

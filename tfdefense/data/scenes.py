@@ -49,7 +49,7 @@ def by_scene(images: Images, seed: int = 0) -> Images:
 
 def forge(
     pairs: np.ndarray,
-    kind: str | Sequence[str],
+    kind: str | Sequence[str] | np.ndarray,
     *,
     predicted: np.ndarray | None = None,
     seed: int | Sequence[int] = 0,
@@ -76,7 +76,7 @@ def forge(
     for place, (row, one) in enumerate(zip(rows, kinds, strict=True)):
         rng = np.random.default_rng([*np.atleast_1d(seed), row, 1 + list(_MAKERS).index(one)])
         pair, guess, other = pairs[row], None, pairs[_another(row, len(pairs), rng)]
-        if one == "predicted":
+        if one == "predicted" and predicted is not None:
             guess = whole(predicted[row])
         if vary:
             joined = pair if guess is None else np.concatenate([pair, guess], -1)
@@ -225,7 +225,9 @@ def _zoomed(pair, share, top, left):
         return pair
     top, left = round(top * (height - tall)), round(left * (width - wide))
     window = pair[top : top + tall, left : left + wide]
-    planes = [np.asarray(Image.fromarray(np.ascontiguousarray(window[..., :DEPTH])).resize((width, height), Image.BILINEAR))]
+    planes = [
+        np.asarray(Image.fromarray(np.ascontiguousarray(window[..., :DEPTH])).resize((width, height), Image.Resampling.BILINEAR))
+    ]
     rows, columns = np.arange(height) * tall // height, np.arange(width) * wide // width
     return np.concatenate([*planes, window[rows][:, columns, DEPTH:]], -1)
 

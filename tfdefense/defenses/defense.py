@@ -17,8 +17,8 @@ class Defense:
         has_dustbin: Whether the model's last score is not a class but the dustbin, which this defense takes away.
     """
 
-    layers = ()
-    threshold = None
+    layers: tuple[str, ...] = ()
+    threshold: float | None = None
     has_dustbin = False
 
     def connect(self, logits: Tensor, taps: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -69,7 +69,7 @@ def _give_free_names(theirs, ours):
 
 
 class _Joined(Defense):
-    how = None
+    how: str
 
     def __init__(self, *defenses: Defense):
         if len(defenses) < 2 or not all(isinstance(defense, Defense) for defense in defenses):

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tfdefense._validation import Model, Samples, Search, Tensor
 from tfdefense.calibration import calibrate, forget_compiled, run_batches
@@ -142,7 +143,7 @@ class DeepNeuralRejection(_Machines):
 def compress(
     defended: Model,
     vectors: int,
-    x: Samples,
+    x: ArrayLike,
     *,
     layers: Sequence[str] | None = None,
     calibration: Samples | None = None,
@@ -170,9 +171,9 @@ def compress(
     unknown = [name for name in layers or () if name not in machines]
     if unknown:
         raise ValueError(f"`layers` must be among {', '.join(machines)}. Received {', '.join(map(repr, unknown))}.")
-    layers = [machines[name] for name in layers or machines]
-    before = run_batches(keras.Model(defended.inputs[0], [layer.output for layer in layers]), np.asarray(x), batch_size)
-    for layer, scores in zip(layers, before, strict=True):
+    chosen = [machines[name] for name in layers or machines]
+    before = run_batches(keras.Model(defended.inputs[0], [layer.output for layer in chosen]), np.asarray(x), batch_size)
+    for layer, scores in zip(chosen, before, strict=True):
         # Run anew for each: machines on top are refitted on what the compressed ones below them give.
         features = run_batches(keras.Model(defended.inputs[0], layer.input), np.asarray(x), batch_size)[0]
         layer.compress(vectors, features, scores)

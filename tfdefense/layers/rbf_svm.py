@@ -1,3 +1,5 @@
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -71,7 +73,8 @@ class RBFSVM(AdaptableLayer):
         self.cross_validated = cross_validated
         self.max_memory = max_memory
         self.vectors = vectors
-        self.references = self.coefficients = None
+        self.references: Any = None
+        self.coefficients: Any = None
 
     @property
     def machines(self):

@@ -130,7 +130,7 @@ def security_curve(
     seeds: Sequence[int] = (0,),
     batch_size: int = 256,
     cumulative: bool = True,
-    progress: Callable[[int, int], None] = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> SecurityCurve:
     """Attacks a model with growing budgets.
 
@@ -166,7 +166,7 @@ def security_curve(
     for seed in seeds:
         run = []
         for size in sizes.tolist():
-            if size == 0:
+            if size == 0 and clean is not None:
                 outcomes = clean
             else:
                 result = _attacked(attack_factory(size, seed), model, x, y, ~run[-1].wrong if cumulative and run else None)

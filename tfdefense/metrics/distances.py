@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +58,7 @@ class Distortion:
         """Median distance with every failure at infinity: an attack cannot lower it by failing on the hard samples."""
         return float(np.median(np.where(self.success, self.distance, np.inf)))
 
-    def quantile(self, q: ArrayLike) -> Any:
+    def quantile(self, q: float | Sequence[float] | np.ndarray) -> Any:
         """Quantile(s) of the distance of the successful examples."""
         if not np.all((np.asarray(q) >= 0) & (np.asarray(q) <= 1)):
             raise ValueError(f"`q` must lie in (0, 1). Received {q}. Pass shares, such as 0.9.")

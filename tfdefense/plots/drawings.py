@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -321,7 +321,7 @@ def embedding(points: ArrayLike, y: ArrayLike, path: PathLike | None = None, *, 
         for number, label in enumerate(np.unique(y)):
             name = str(label if class_names is None else class_names[label])
             # Ten colours and then other markers: more classes than that no palette tells apart.
-            look = {"color": f"C{number % 10}", "marker": MARKERS[number // 10 % len(MARKERS)]}
+            look: dict[str, Any] = {"color": f"C{number % 10}", "marker": MARKERS[number // 10 % len(MARKERS)]}
             axes.scatter(*points[y == label].T, s=7, linewidths=0, label=name, **look)
         axes.set(xticks=[], yticks=[], aspect="equal")
         axes.grid(False)

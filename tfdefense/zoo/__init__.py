@@ -87,12 +87,13 @@ def _read(path):
     """A card, each of whose fields is what `Card` says that it is."""
     content = read_json(path)
     fields = {field.name: field for field in dataclasses.fields(Card)}
+    kinds = typing.get_type_hints(Card)
     wrong = [f"{name} is missing" for name, field in fields.items() if name not in content and _is_needed(field)]
     wrong += [f"{name[:60]!r} is unknown" for name in content if name not in fields]
     if wrong:
         raise ValueError(f"{path} is no card of a model: {', '.join(wrong[:5])}. Install tfdefense anew.")
     for name, value in content.items():
-        kind = fields[name].type
+        kind = kinds[name]
         if isinstance(value, builtins.list) and tuple in (kind, *typing.get_args(kind)):
             content[name] = value = tuple(value)
         _check(path, name, value, isinstance(value, kind) and not isinstance(value, bool))
@@ -169,7 +170,7 @@ def weights(name: str, *, cards: PathLike | None = None) -> Path:
     return path
 
 
-def probe(input_shape: Sequence[int], bounds: Bounds = (0.0, 1.0)) -> np.ndarray:
+def probe(input_shape: Sequence[int], bounds: tuple[float, float] = (0.0, 1.0)) -> np.ndarray:
     """Four images that no data set is needed for: the same on every machine."""
     import numpy as np
 
