@@ -43,7 +43,7 @@ def test_the_examples_of_training():
     assert (found["label"].numpy() == -1).mean() <= 0.05 and (found["label"].numpy() == names["held_out"].y).mean() > 0.88
     names["model"].add(names["keras"].layers.Dense(10, activation="softmax"))
     exec(BLOCKS[7], names)
-    assert names["held"][0]["not_fooled"] <= 1 and names["td"].defended.is_defended(names["ready"])
+    assert {"suite", "epsilon", "robust_accuracy"} < set(names["attacked"][0]) and names["td"].contract.is_defended(names["ready"])
 
 
 def test_every_attack_and_defense_named_is_there():

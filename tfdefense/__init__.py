@@ -8,6 +8,8 @@ import importlib.util
 import sys
 from typing import Any
 
+from tfdefense._renamed import renamed_names
+
 __version__ = "0.1.0"
 
 _SUBMODULES = {
@@ -24,7 +26,6 @@ _SUBMODULES = {
     "metrics",
     "plots",
     "reporting",
-    "surrogate",
     "trainers",
     "view",
     "zoo",
@@ -44,44 +45,38 @@ _NAMES = {
     "DeepNeuralRejection": "defenses",
     "DetectorTraining": "trainers",
     "NeuralRejection": "defenses",
-    "OutDistribution": "defenses",
+    "DustbinDefense": "defenses",
     "SafetyNet": "defenses",
     "ThresholdDefense": "defenses",
     "report": "reporting",
     "smoothed": "attacks.surrogate",
-    "twins": "trainers",
+    "adversarial_pairs": "trainers",
     "evaluate": "metrics",
     "graft_dustbin": "defenses",
     "load": "contract",
 }
 
-# Names of earlier versions; they go with the next one.
-_RENAMED = {
-    "adversarial": "trainers.adversarial",
-    "decisions": "view",
-    "defended": "contract",
-    "defended_model": "contract",
-    "detection": "trainers.detector",
-    "surrogate": "attacks.surrogate",
-}
-
 __all__ = sorted(_SUBMODULES | set(_NAMES))
+
+_old_name = renamed_names(
+    __name__,
+    adversarial="trainers.adversarial",
+    twins="adversarial_pairs",
+    OutDistribution="DustbinDefense",
+    decisions="view",
+    defended="contract",
+    defended_model="contract",
+    detection="trainers.detector",
+    surrogate="attacks.surrogate",
+)
 
 
 def __getattr__(name):
-    if name in _RENAMED:
-        import warnings
-
-        new = _RENAMED[name]
-        warnings.warn(f"`td.{name}` is now `td.{new}`.", DeprecationWarning, stacklevel=2)
-        return importlib.import_module(f"tfdefense.{new}")
     if name in _SUBMODULES:
         return importlib.import_module(f"tfdefense.{name}")
     if name in _NAMES:
         return getattr(importlib.import_module(f"tfdefense.{_NAMES[name]}"), name)
-    from tfdefense._suggest import did_you_mean
-
-    raise AttributeError(f"module 'tfdefense' has no attribute '{name}'.{did_you_mean(name, __all__)}")
+    return _old_name(name)
 
 
 def __dir__():

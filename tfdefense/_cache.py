@@ -104,8 +104,8 @@ def _settings(model):
             f"What is cached is named by its content, and a layer of '{model.name}' does not tell its settings. Give it a "
             f"`get_config`, or leave the cache out. {' '.join(str(error).split())[:200]}"
         ) from None
-    told = {key: settings[key] for key in ("module", "class_name", "registered_name")}
-    return json.dumps(told | {"config": settings["config"] | {"name": None}}, sort_keys=True)
+    identity = {key: settings[key] for key in ("module", "class_name", "registered_name")}
+    return json.dumps(identity | {"config": settings["config"] | {"name": None}}, sort_keys=True)
 
 
 # The code behind an entry

@@ -1,7 +1,27 @@
 """Old names that go on working for one version, with a word on the new ones."""
 
 import functools
+import pkgutil
+import sys
 import warnings
+
+
+def renamed_names(module, **new):
+    """A `__getattr__` for a module whose names have new ones, `old="new"`: the old one still works, with a DeprecationWarning."""
+
+    def __getattr__(name):
+        if name not in new:
+            from tfdefense._suggest import did_you_mean
+
+            suggestion = did_you_mean(name, sys.modules[module].__all__)
+            raise AttributeError(f"module '{module}' has no attribute '{name}'.{suggestion}")
+        here = module.replace("tfdefense", "td", 1)
+        note = f"`{here}.{name}` is now `{here}.{new[name]}`; the next version no longer knows the old name."
+        # The package itself asks only for what it does not load by name.
+        warnings.warn(note, DeprecationWarning, stacklevel=3 if module == "tfdefense" else 2)
+        return pkgutil.resolve_name(f"{module}.{new[name]}")
+
+    return __getattr__
 
 
 def renamed_keywords(**new):
@@ -10,17 +30,35 @@ def renamed_keywords(**new):
     def decorate(function):
         @functools.wraps(function)
         def renamed(*args, **options):
-            for old in new.keys() & options.keys():
-                if new[old] in options:
-                    raise TypeError(f"`{old}` is the old name of `{new[old]}`. Received both. Leave `{old}` out.")
-                note = f"`{old}` is now called `{new[old]}`; the next version no longer knows the old name."
-                warnings.warn(note, DeprecationWarning, stacklevel=2)
-                options[new[old]] = options.pop(old)
-            return function(*args, **options)
+            return function(*args, **with_new_names(options, **new))
 
         return renamed
 
     return decorate
+
+
+def with_new_names(options, **new):
+    """The keywords given to a function that was called by the caller of this one, under their new names."""
+    for old in new.keys() & options.keys():
+        if new[old] in options:
+            raise TypeError(f"`{old}` is the old name of `{new[old]}`. Received both. Leave `{old}` out.")
+        note = f"`{old}` is now called `{new[old]}`; the next version no longer knows the old name."
+        warnings.warn(note, DeprecationWarning, stacklevel=3)
+        options = {new.get(name, name): value for name, value in options.items()}
+    return options
+
+
+def renamed_attributes(**new):
+    """A `__getattr__` for a class whose attributes have new names, `old="new"`. No properties: Keras reads all that there are."""
+
+    def __getattr__(self, name):
+        if name not in new:
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+        note = f"`{name}` is now called `{new[name]}`; the next version no longer knows the old name."
+        warnings.warn(note, DeprecationWarning, stacklevel=2)
+        return getattr(self, new[name])
+
+    return __getattr__
 
 
 def renamed_options(arguments, tell, **new):

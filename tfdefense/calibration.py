@@ -217,12 +217,12 @@ def calibrate(
         if not layer.adapted:
             raise ValueError(unready(defended))
     check_sound(defended, (Threshold,))
-    statistics = [node.arguments.keras_tensors[0] for _, node in nodes]
-    values = run_batches(keras.Model(defended.inputs[0], statistics), x, batch_size)
+    detector_scores = [node.arguments.keras_tensors[0] for _, node in nodes]
+    values = run_batches(keras.Model(defended.inputs[0], detector_scores), x, batch_size)
     # A detector that is broken for a sample, by saying NaN or -inf, has it rejected whatever the others say.
     lost = ~np.all([value > -np.inf for value in values], axis=0)
-    for statistic, value in zip(statistics, values, strict=True):
-        check_varies(statistic._keras_history.operation.name, value)
+    for tensor, value in zip(detector_scores, values, strict=True):
+        check_varies(tensor._keras_history.operation.name, value)
     # A threshold that was given stays, where others wait for one.
     free = [index for index, (layer, _) in enumerate(nodes) if layer.threshold is None] or list(range(len(nodes)))
     decide = _joined(defended, nodes, values, free)
@@ -246,9 +246,9 @@ def calibrate(
     return float(np.mean(lost | decide(np.stack([_rejects(nodes[index][0], values[index]) for index in free]))))
 
 
-def _rejects(layer, statistic):
+def _rejects(layer, score):
     """Whether a detector rejects each sample; what is no number is rejected."""
-    return ~(keras.ops.convert_to_numpy(layer(statistic)) <= 0)
+    return ~(keras.ops.convert_to_numpy(layer(score)) <= 0)
 
 
 def _joined(defended, nodes, values, free):
@@ -266,9 +266,9 @@ def _joined(defended, nodes, values, free):
     return decide
 
 
-def check_varies(name: str, statistic: np.ndarray) -> None:
+def check_varies(name: str, score: np.ndarray) -> None:
     """Refuses a detector whose score is the same for all calibration samples: no threshold makes it tell anything apart."""
-    finite = statistic[np.isfinite(statistic)]
+    finite = score[np.isfinite(score)]
     if len(finite) < 2:
         return
     low, high = float(finite.min()), float(finite.max())

@@ -240,17 +240,17 @@ def check_sound(model: Model, apart_from: tuple[type, ...] = ()) -> None:
 
 def unready(defended: Model) -> str | None:
     """One sentence on what a defense still lacks, or on what is broken; or None."""
-    within = list(_layers_within(defended))
-    for layer in within:
+    every = list(_layers_within(defended))
+    for layer in every:
         if isinstance(layer, layers.AdaptableLayer) and not layer.adapted:
-            attacked = "adversarial=x_adv, " if any(getattr(each, "needs_adversarial", False) for each in within) else ""
+            attacked = "adversarial=x_adv, " if any(getattr(each, "needs_adversarial", False) for each in every) else ""
             return (
                 f"Layer '{layer.name}' is not adapted yet. "
                 f"Call `td.adapt(defended, x_train, y_train, {attacked}calibration=x_held_out)`."
             )
     if fault := broken(defended):
         return fault
-    for layer in within:
+    for layer in every:
         if isinstance(layer, layers.Threshold) and not layer.calibrated:
             return (
                 f"Layer '{layer.name}' has no threshold yet, so every sample is rejected. "

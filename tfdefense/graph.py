@@ -336,7 +336,7 @@ def _before_squashing(output):
     if squashing is None:
         return output, None
     before = node.arguments.keras_tensors[0]
-    return (_linear_twin(layer, squashing)(before) if isinstance(layer, keras.layers.Dense) else before), squashing
+    return (_without_activation(layer, squashing)(before) if isinstance(layer, keras.layers.Dense) else before), squashing
 
 
 def _squashing(operation):
@@ -348,19 +348,19 @@ def _squashing(operation):
     return None if isinstance(operation, keras.layers.Layer) else _SQUASHING_OPERATIONS.get(type(operation).__name__)
 
 
-def _linear_twin(dense, activation):
+def _without_activation(dense, activation):
     """The same Dense layer without its activation, on the same variables."""
     if dense.lora_enabled or dense.quantization_mode or type(dense).call is not keras.layers.Dense.call:
         raise ValueError(
             f"The {activation} inside layer '{dense.name}' can't be taken off: the layer is quantized, has LoRA weights or a "
             f"`call` of its own. Give it no activation, and put a `keras.layers.Activation('{activation}')` behind it."
         )
-    twin = keras.layers.Dense(dense.units, use_bias=dense.use_bias, name=dense.name, dtype=dense.dtype_policy)
-    twin.input_spec = dense.input_spec
-    twin._kernel = dense._kernel
-    twin.bias = dense.bias
-    twin.built = True
-    return twin
+    linear = keras.layers.Dense(dense.units, use_bias=dense.use_bias, name=dense.name, dtype=dense.dtype_policy)
+    linear.input_spec = dense.input_spec
+    linear._kernel = dense._kernel
+    linear.bias = dense.bias
+    linear.built = True
+    return linear
 
 
 @contextlib.contextmanager

@@ -29,9 +29,9 @@ class _ClassLoss(keras.losses.Loss):
         if logits is None:
             # Not at Keras's epsilon: below 1e-7 a model that is sure of a wrong class would have no gradient.
             scores = ops.log(ops.maximum(scores, _TINY))
-        return self.of(_shares(y_true, scores), scores)
+        return self.per_sample(_shares(y_true, scores), scores)
 
-    def of(self, shares: Tensor, scores: Tensor) -> Tensor:
+    def per_sample(self, shares: Tensor, scores: Tensor) -> Tensor:
         raise NotImplementedError
 
     def get_config(self):
@@ -119,7 +119,7 @@ class ReverseCrossEntropy(_ClassLoss):
     ):
         super().__init__(from_logits, reduction, name, dtype)
 
-    def of(self, shares: Tensor, scores: Tensor) -> Tensor:
+    def per_sample(self, shares: Tensor, scores: Tensor) -> Tensor:
         return _reverse(shares, -scores)
 
 
@@ -152,7 +152,7 @@ class SmoothedCrossEntropy(_ClassLoss):
             raise ValueError(f"`weight` must be a finite number of at least 0. Received: {weight!r}.")
         self.weight = weight
 
-    def of(self, shares: Tensor, scores: Tensor) -> Tensor:
+    def per_sample(self, shares: Tensor, scores: Tensor) -> Tensor:
         return -ops.sum(shares * ops.log_softmax(scores, axis=-1), axis=-1) + self.weight * _reverse(shares, scores)
 
     def get_config(self):
@@ -161,7 +161,7 @@ class SmoothedCrossEntropy(_ClassLoss):
 
 @keras.saving.register_keras_serializable(package="tfdefense")
 class OneVsAllHinge(_ClassLoss):
-    """The squared hinge loss of one machine a class: the true class above `margin`, every other one below -`margin`.
+    """The squared hinge loss of one SVM a class: the true class above `margin`, every other one below -`margin`.
 
     What `td.layers.RBFSVM` is fitted for, as a loss for `fit` to go on with. Unlike cross-entropy it keeps the meaning of
     the scores, on which rejection stands: low everywhere is "none of these".
@@ -185,13 +185,13 @@ class OneVsAllHinge(_ClassLoss):
             raise ValueError(f"`margin` must be a finite number above 0. Received: {margin!r}.")
         self.margin = margin
 
-    def of(self, shares: Tensor, scores: Tensor) -> Tensor:
+    def per_sample(self, shares: Tensor, scores: Tensor) -> Tensor:
         signs = 2.0 * shares - 1.0
         return ops.sum(ops.square(ops.maximum(self.margin - signs * scores, 0.0)), axis=-1)
 
     def get_config(self):
         config = super().get_config()
-        del config["from_logits"]  # scores of machines are no probabilities
+        del config["from_logits"]  # scores of SVMs are no probabilities
         return {**config, "margin": self.margin}
 
 

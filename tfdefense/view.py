@@ -75,7 +75,7 @@ class View:
         if isinstance(model, View):
             return model
         bounds = None if bounds is None else checked_bounds(bounds)
-        return _kept_view(model, ("itself", bounds), lambda: View(model, bounds)) if _lasts(model) else View(model, bounds)
+        return _cached_view(model, ("itself", bounds), lambda: View(model, bounds)) if _lasts(model) else View(model, bounds)
 
     def __init__(self, model: AnyModel, bounds: Bounds = None) -> None:
         import keras
@@ -274,11 +274,11 @@ class View:
         if not self.is_keras:
             raise ValueError(
                 f"The undefended model inside a {type(self.model).__name__} can't be reached. Say which model to take instead: "
-                "`td.attacks.Transfer(attack, source=model)`, or the start `td.attacks.Of(model)`."
+                "`td.attacks.Transfer(attack, source=model)`, or the start `td.attacks.Transferred(model)`."
             )
         from tfdefense.contract import base_model
 
-        return _kept_view(self.model, ("base", self.bounds), lambda: View(base_model(self.model), self.bounds))
+        return _cached_view(self.model, ("base", self.bounds), lambda: View(base_model(self.model), self.bounds))
 
 
 def _lasts(model):
@@ -341,18 +341,18 @@ def scaled_gradient(call: Callable[..., Any]) -> Callable[..., Any]:
     return scaled
 
 
-def _kept_view(model, key, build):
+def _cached_view(model, key, build):
     """The view of a model under `key`, built once for the variables that it has now.
 
     It is an attribute of the model, which it refers to in turn: both go when nobody else holds the model. A table beside them
     would keep the models of a long sweep alive.
     """
     # Not by `setattr`: Keras tracks what is set on its models.
-    kept = vars(model).setdefault("_tfdefense_views", {})
+    views = vars(model).setdefault("_tfdefense_views", {})
     identities = _identities(model)
-    if key not in kept or kept[key][0] != identities:
-        kept[key] = identities, build()
-    return kept[key][1]
+    if key not in views or views[key][0] != identities:
+        views[key] = identities, build()
+    return views[key][1]
 
 
 def samples_at_once(model: Any, x: np.ndarray) -> int:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from tfdefense._files import write_file
+from tfdefense._renamed import renamed_options
 from training import recipe as recipes
 
 # Before TensorFlow is imported, which without AVX-512 computes without oneDNN, up to twice as slowly.
@@ -29,7 +30,9 @@ def command(
     learning_rate: Annotated[float | None, typer.Option(help="Learning rate in place of the recipe's own.")] = None,
     train_samples: Annotated[int | None, typer.Option(help="Only so many training samples, the first ones.")] = None,
     dustbin: Annotated[str | None, typer.Option(help="JSON list of what goes into one class more; see training/recipe.py.")] = None,
-    harmless: Annotated[str | None, typer.Option(help='JSON: changes of half of each batch, such as {"sign": 0.1}.')] = None,
+    benign: Annotated[
+        str | None, typer.Option(help='JSON: benign perturbations of half of each batch, such as {"sign": 0.1}.')
+    ] = None,
     mixed_precision: Annotated[bool, typer.Option("--mixed-precision", help="Compute in 16 bits, keep weights in 32.")] = False,
     strategy: Annotated[
         str, typer.Option(help="auto, one, mirrored (all GPUs here) or multiworker (see training/WORKERS.md).")
@@ -55,7 +58,7 @@ def command(
         "train_samples": train_samples,
     }
     try:
-        settings |= {"dustbin": _read("dustbin", dustbin, list), "harmless": _read("harmless", harmless, dict)}
+        settings |= {"dustbin": _read("dustbin", dustbin, list), "benign": _read("benign", benign, dict)}
         if output and output.suffix != ".keras":
             raise ValueError(f"`--output` must end in .keras. Received {output}.")
         sys.stdout, shown = sys.stderr, sys.stdout  # keras prints its progress: the output is for the path alone
@@ -84,4 +87,5 @@ def _read(name, text, kind):
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = renamed_options(sys.argv[1:], lambda line: print(line, file=sys.stderr), harmless="benign")
     typer.run(command)

@@ -3,15 +3,15 @@
 import keras
 import numpy as np
 
-from tfdefense.metrics import harmless
+from tfdefense.metrics import benign_perturbation
 
 
 class ShuffledBatches(keras.utils.PyDataset):
     """Whole batches in an order drawn from (seed, epoch). Keras's own shuffling can't be taken up again half way."""
 
-    def __init__(self, x, y, batch_size, seed, augment=False, harmless=None):
+    def __init__(self, x, y, batch_size, seed, augment=False, benign=None):
         super().__init__()
-        self.x, self.y, self.batch_size, self.seed, self.augment, self.harmless = x, y, batch_size, seed, augment, harmless
+        self.x, self.y, self.batch_size, self.seed, self.augment, self.benign = x, y, batch_size, seed, augment, benign
         self.start(0)
 
     def start(self, epoch):
@@ -26,8 +26,8 @@ class ShuffledBatches(keras.utils.PyDataset):
         x = self.x[chosen]
         if self.augment:
             x = augmented(x, np.random.default_rng([self.seed, self.epoch, index]))
-        if self.harmless:
-            x = varied(x, self.harmless, np.random.default_rng([self.seed, self.epoch, index, 1]))
+        if self.benign:
+            x = varied(x, self.benign, np.random.default_rng([self.seed, self.epoch, index, 1]))
         return x, self.y[chosen]
 
 
@@ -62,7 +62,7 @@ def augmented(x, rng, pixels=4):
 
 
 def varied(x, largest, rng):
-    """Half of the images changed in harmless ways, each in one of them, by sizes up to the largest: their class stays."""
+    """The images, half of them with a benign perturbation, each of one kind and of a size up to the largest."""
     kinds = sorted(largest)
     chosen = rng.integers(-len(kinds), len(kinds), len(x))
     x = x.copy()
@@ -70,5 +70,5 @@ def varied(x, largest, rng):
         rows, size, seed = np.flatnonzero(chosen == number), largest[kind], int(rng.integers(2**31))
         size = int(rng.integers(1, size + 1)) if kind == "shift" else float(rng.uniform(0, size))
         if len(rows):
-            x[rows] = harmless(x[rows], size, kind, seed=seed)
+            x[rows] = benign_perturbation(x[rows], size, kind, seed=seed)
     return x

@@ -170,9 +170,9 @@ def fit(recipe, work, *, place, trained, data_dir=None, callbacks=(), verbose=2)
     found = {"train": content(x, y), "test": content(test.x, test.y)}
     same_data(work, found)
     watched = branch.classifier(recipe, trained) if recipe.watched else None
-    # A detector is to take harmless changes for clean, and draws its own.
-    changes = {} if watched else recipe.harmless
-    batches, judged = ShuffledBatches(x, y, recipe.batch_size, recipe.seed, recipe.augment, changes), (test.x, test.y)
+    # A detector is to take benign perturbations for clean, and draws its own.
+    benign = {} if watched else recipe.benign
+    batches, judged = ShuffledBatches(x, y, recipe.batch_size, recipe.seed, recipe.augment, benign), (test.x, test.y)
     if watched:
         judged = branch.judged(recipe, watched, test)
     if recipe.task != "classes":

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
+from tfdefense._renamed import renamed_keywords
 from tfdefense._suggest import did_you_mean
 
 
@@ -30,14 +31,14 @@ class Recipe:
         dustbin: Where samples of one class more come from, that of none of these: any of `{"set": name}`, the training images
             of a set (with `limit`), and `{"interpolated": recipe}`, samples between the classes, whose neighbours are sought
             in the features of that recipe's network (with `alpha`, `per_class`, `limit`, `seed` of `data.interpolate`).
-        harmless: Half of each batch is changed in one of these ways, kinds of `metrics.harmless`, by up to this size.
+        benign: Half of each batch is perturbed in one of these ways, kinds of `metrics.benign_perturbation`, by up to this size.
         task: What is learned: the "classes" of the set; or, of pictures with depth, taken by scene, the "depth" or whether a pair
             is "real".
         predictor: Name of the recipe that guesses depth for forged pairs. It is trained no longer than this one, and on no more
             than half of its scenes.
         watched: Train a detector branch, and nothing else: `{"recipe": name, "layer": name}` are the network that it sits on and
             where, `width` its first feature maps, `settings` what is changed in that recipe. `attack` are then arguments of
-            `td.attacks.DynamicAdversary`, and half of the clean samples get a change of `harmless`.
+            `td.attacks.DynamicAdversary`, and half of the clean samples get one of `benign`.
         mixed_precision: Compute in 16 bits, with weights in 32.
     """
 
@@ -58,12 +59,13 @@ class Recipe:
     attack: dict | None = None
     attack_share: float = 1.0
     dustbin: tuple = ()
-    harmless: dict = dataclasses.field(default_factory=dict)
+    benign: dict = dataclasses.field(default_factory=dict)
     task: str = "classes"
     predictor: str | None = None
     watched: dict | None = None
     mixed_precision: bool = False
 
+    @renamed_keywords(harmless="benign")
     def changed(self, **settings):
         """The same recipe with those settings that are not None.
 
@@ -132,8 +134,10 @@ def parameters(name):
     return known[name]
 
 
-_LATER = ("decay", "loss", "loss_options", "augment", "train_samples", "attack", "attack_share", "dustbin", "harmless")
+_LATER = ("decay", "loss", "loss_options", "augment", "train_samples", "attack", "attack_share", "dustbin", "benign")
 _LATER += ("task", "predictor", "watched", "mixed_precision")
+# Settings whose name in the key is an earlier one: networks trained before keep their place.
+_IN_KEY = {"benign": "harmless"}
 _OPTIONS = {"set": {"limit", "seed"}, "interpolated": {"alpha", "per_class", "limit", "seed", "settings"}}
 
 
@@ -177,7 +181,8 @@ def _counted(recipe):
     """The settings in the key. What came later counts only where it is used: networks trained before keep their place."""
     unused = Recipe(recipe.dataset, recipe.model, recipe.epochs)
     settings = dataclasses.asdict(recipe)
-    return {name: value for name, value in settings.items() if name not in _LATER or value != getattr(unused, name)}
+    used = {name: value for name, value in settings.items() if name not in _LATER or value != getattr(unused, name)}
+    return {_IN_KEY.get(name, name): value for name, value in used.items()}
 
 
 @functools.cache

@@ -46,7 +46,7 @@ def run(context):
     with steps("Attach the defense and calibrate it to reject 5 % of held-out digits"):
         import tfdefense as td
 
-        defended = td.OutDistribution(threshold=None).attach(dustbin)
+        defended = td.DustbinDefense(threshold=None).attach(dustbin)
         td.calibrate(defended, calibration.x, max_rejected=0.05)
     with steps("Ask both about pictures of something else"):
         table = [("accuracy on digits", *(td.evaluate(model, test.x, test.y).accuracy for model in (naive, defended)))]
@@ -133,7 +133,7 @@ def _train(digits):
 
 def _foreign_rows(naive, defended, foreign, test):
     """What both say of letters in fonts never seen; and the control: what is rejected of harmlessly changed digits."""
-    from tfdefense.metrics import harmless
+    from tfdefense.metrics import benign_perturbation
     from tfdefense.view import decide
 
     scores = decide(naive, foreign).scores
@@ -141,14 +141,14 @@ def _foreign_rows(naive, defended, foreign, test):
     rows = [("letters: called a digit with over 90 % confidence", sure.mean(), None)]
     rows.append(("letters: rejected as none of these", 0.0, (decide(defended, foreign).label == -1).mean()))
     for kind, size, name in (("sign", 0.1, "sign noise of 0.1"), ("dim", 0.3, "dimmed to 70 %")):
-        changed = harmless(test.x, size, kind, (0.0, 1.0), 0)
+        changed = benign_perturbation(test.x, size, kind, (0.0, 1.0), 0)
         rows.append((f"harmless digits rejected: {name}", 0.0, (decide(defended, changed).label == -1).mean()))
     return rows
 
 
 def _attack(naive, defended, x, y):
     import tfdefense as td
-    from tfdefense.attacks import PGD, Evade, LogSumExp, OrthogonalPGD, Strongest, Transfer
+    from tfdefense.attacks import PGD, Evade, LogSumExp, OrthogonalPGD, Transfer, WorstCase
     from tfdefense.metrics import security_curve
 
     def pgd(size, seed):
@@ -160,14 +160,14 @@ def _attack(naive, defended, x, y):
     def aware(size, seed):
         options = {"steps": 20, "early_stop": True, "starts": "all", "seed": seed}
         attacks = [PGD(size, objective=objective, **options) for objective in (LogSumExp(), Evade())]
-        return Strongest([*attacks, OrthogonalPGD(size, steps=40, form="selective", seed=seed)], until_success=True)
+        return WorstCase([*attacks, OrthogonalPGD(size, steps=40, form="selective", seed=seed)], until_success=True)
 
     curves = {
         "no defense": security_curve(naive, pgd, x, y, SIZES),
         "dustbin, attacker unaware": security_curve(defended, unaware, x, y, SIZES),
         "dustbin, attacker aware": security_curve(defended, aware, x, y, SIZES),
     }
-    return curves, td.attacks.Strongest([aware(SHOWN, 0)])(defended, x, y)
+    return curves, td.attacks.WorstCase([aware(SHOWN, 0)])(defended, x, y)
 
 
 def _draw(output, curves, test, count, shown):

@@ -133,7 +133,7 @@ ENTRIES = {
         summary="MNIST, with a class for everything else",
         defense="the dustbin class, trained on letters of NotMNIST and on samples between the classes",
         recipe="mnist_cuda_interpolated",
-        make=_attach("OutDistribution", threshold=None),
+        make=_attach("DustbinDefense", threshold=None),
         seen=50_000,
     ),
     "mnist_resnet8.rce": Entry(

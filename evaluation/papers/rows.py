@@ -33,7 +33,7 @@ ROWS = {
     "R8": Row("residual networks and their test errors", ("rce",)),
     "R9": Row("t-SNE of the last hidden layer", ("rce",)),
     "S1": Row("discrete codes of ReLUs", (), PARTS + "`td.layers.QuantizedReLU`"),
-    "S2": Row("the machine on codes", (), PARTS + "`td.layers.AdversaryMachine`"),
+    "S2": Row("the machine on codes", (), PARTS + "`td.layers.DetectorSVM`"),
     "S3": Row("detectors on several layers, joined", (), PARTS + "`td.SafetyNet(layers, join=...)`"),
     "S4": Row("attacks of type I and II", (), PARTS + "the attacks of the rows of S5 and S6"),
     "S5": Row("type II through a smooth surrogate, and by transfer", ("safetynet",)),
@@ -51,7 +51,9 @@ ROWS = {
     "O8": Row("the networks", (), PARTS + "the recipes `mnist_cuda` and `cifar10_vgg`; their accuracies are rows of O6"),
     "O9": Row("a white-box attack on the dustbin; what changes of its training make of it", ("dustbin", "ranking")),
     "M1": Row("the branch on a frozen classifier", (), PARTS + "`td.AdversaryDetector`; tests hold that no other weight moves"),
-    "M2": Row("static training on twins", (), PARTS + "`td.DetectorTraining` on `td.twins`; measured in the rows of M4"),
+    "M2": Row(
+        "static training on twins", (), PARTS + "`td.DetectorTraining` on `td.adversarial_pairs`; measured in the rows of M4"
+    ),
     "M3": Row("the five adversaries", (), PARTS + "the attacks of the rows of M4 and M5"),
     "M4": Row("detectability, also by depth of the branch", ("detector",)),
     "M5": Row("fitted on one adversary, tested on another", ("detector",)),

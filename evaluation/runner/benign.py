@@ -11,8 +11,8 @@ def perturbed(x, perturbations):
     """The samples as they are and under some benign perturbations: a list of kind ("" for none), size and samples.
 
     Args:
-        perturbations: Pairs of a kind of `td.metrics.harmless` and its size.
+        perturbations: Pairs of a kind of `td.metrics.benign_perturbation` and its size.
     """
-    from tfdefense.metrics import harmless
+    from tfdefense.metrics import benign_perturbation
 
-    return [("", None, x), *((kind, size, harmless(x, size, kind)) for kind, size in perturbations)]
+    return [("", None, x), *((kind, size, benign_perturbation(x, size, kind)) for kind, size in perturbations)]

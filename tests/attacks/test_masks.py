@@ -120,7 +120,7 @@ def test_search_through_a_surrogate_honours_the_mask(classifier, digits, held_ou
     td.adapt(defended, digits.x[:200], digits.y[:200], adversarial=x_adv, max_rejected=None)
     mask = np.zeros(x.shape, bool)
     mask[::2, :5], mask[1::2, :, 2:] = True, True
-    result = A.Through(A.PGD(0.3, steps=5))(defended, x, y, mask=mask)
+    result = A.BPDA(A.PGD(0.3, steps=5), exact_forward=False)(defended, x, y, mask=mask)
     np.testing.assert_array_equal(result.x_adv[~mask], x[~mask])
     assert np.abs(result.x_adv - x).max() > 1e-3
 

@@ -11,7 +11,7 @@ A = td.attacks
 
 @pytest.fixture(scope="module")
 def rejecting(dustbin):
-    return td.OutDistribution().attach(dustbin)
+    return td.DustbinDefense().attach(dustbin)
 
 
 @pytest.fixture(scope="module")
@@ -133,11 +133,11 @@ def test_base_start_is_the_base_models_adversarial_example(rejecting, samples):
     # What the base has wrong an attack leaves alone, a start does not.
     right = td.view.decide(td.base_model(rejecting), x).label == y
     x, y = x[right], y[right]
-    start = A.Of().points(A.PGD(0.2, steps=10), _batch(rejecting, x, y))
+    start = A.Transferred().points(A.PGD(0.2, steps=10), _batch(rejecting, x, y))
     np.testing.assert_allclose(start, A.PGD(0.2, steps=10)(td.base_model(rejecting), x, y).x_adv, atol=1e-6)
     # On the base an attack goes on to the end, whenever it would stop on the defended model.
     hasty = A.PGD(0.2, steps=10, early_stop=True, tolerance=1.0)
-    given = A.Of(td.base_model(rejecting)).points(hasty, _batch(rejecting, x, y))
+    given = A.Transferred(td.base_model(rejecting)).points(hasty, _batch(rejecting, x, y))
     np.testing.assert_allclose(start, given, atol=1e-6)
 
 
@@ -155,27 +155,27 @@ def test_what_was_found_on_the_base_is_not_searched_for_again(rejecting, classif
     source = keras.models.clone_model(classifier)
     source.set_weights(classifier.get_weights())
     fresh = original(A.PGD(0.2, steps=5, starts=("sample",)), _batch(source, x, y), x).x
-    half = A.Of(source).points(A.PGD(0.2, steps=5), _batch(rejecting, x, y).rows(np.arange(0, 60, 2)))
-    both = A.Of(source).points(A.PGD(0.2, steps=5, seed=3, objective=A.LogSumExp()), _batch(rejecting, x, y))
+    half = A.Transferred(source).points(A.PGD(0.2, steps=5), _batch(rejecting, x, y).rows(np.arange(0, 60, 2)))
+    both = A.Transferred(source).points(A.PGD(0.2, steps=5, seed=3, objective=A.LogSumExp()), _batch(rejecting, x, y))
     assert searched == [30, 30], "neither the objective on the defense nor the seed leads elsewhere on the base"
     np.testing.assert_allclose(both, fresh, atol=1e-6)
     np.testing.assert_array_equal(both[::2], half)
-    A.Of(source).points(A.PGD(0.21, steps=5), _batch(rejecting, x, y))
+    A.Transferred(source).points(A.PGD(0.21, steps=5), _batch(rejecting, x, y))
     assert searched == [30, 30, 60]
     source.layers[-1].set_weights([-weight for weight in source.layers[-1].get_weights()])
-    other = A.Of(source).points(A.PGD(0.2, steps=5), _batch(rejecting, x, y))
+    other = A.Transferred(source).points(A.PGD(0.2, steps=5), _batch(rejecting, x, y))
     assert searched[-1] == 60 and np.abs(other - both).max() > 0.1, "a network of other weights is another"
     recent.room = 100 * x[0].nbytes
-    A.Of(source).points(A.PGD(0.2, steps=5), _batch(rejecting, x, y))
+    A.Transferred(source).points(A.PGD(0.2, steps=5), _batch(rejecting, x, y))
     assert len(recent.arrays) == 100 and searched[-2:] == [60, 60]
     searched.clear()
     recent.arrays.clear()
     for defense in (td.ThresholdDefense("confidence"), td.ThresholdDefense("confidence"), td.AdversaryDetector("conv", width=2)):
         defended = defense.attach(source)
         td.calibrate(defended, x, max_rejected=0.05)
-        A.Of().points(A.PGD(0.2, steps=5), _batch(defended, x, y))
+        A.Transferred().points(A.PGD(0.2, steps=5), _batch(defended, x, y))
     assert searched == [60], "the base of every defense is the same network"
-    A.Of(lambda x: source(x)).points(A.PGD(0.2, steps=5), _batch(rejecting, x, y))
+    A.Transferred(lambda x: source(x)).points(A.PGD(0.2, steps=5), _batch(rejecting, x, y))
     assert searched == [60, 60], "of a function nothing is remembered"
 
 
@@ -187,10 +187,10 @@ def test_forms_of_orthogonal_pgd_share_their_start(rejecting, classifier, sample
     plain = [original(form, _batch(classifier, x, y), x).x for form in forms]
     np.testing.assert_array_equal(*plain)
     for form in forms:
-        np.testing.assert_allclose(A.Of(classifier).points(form, _batch(rejecting, x, y)), plain[0], atol=1e-6)
+        np.testing.assert_allclose(A.Transferred(classifier).points(form, _batch(rejecting, x, y)), plain[0], atol=1e-6)
     assert len(searched) == 1
     # On a model that rejects each goes its own way.
-    own = [A.Of(rejecting).points(form, _batch(rejecting, x, y)) for form in forms]
+    own = [A.Transferred(rejecting).points(form, _batch(rejecting, x, y)) for form in forms]
     assert len(searched) == 3 and np.abs(own[0] - own[1]).max() > 0.01
 
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-import tfdefense as td
 from tfdefense import attacks as A
 from tfdefense.attacks import suites
 from tfdefense.attacks.suites import Situation
@@ -75,7 +74,7 @@ def test_dnr_goes_on_from_the_papers_attack():
         A.PGD(1.5, **BALL, **MAXIMUM, starts=others, seed=3),
         A.PGD(1.5, **BALL, objective=A.LogSumExp(), early_stop=True, starts=everywhere, seed=1003),
         selective,
-        A.Through(selective, straight_through=True),
+        A.BPDA(selective),
         A.PGD(1.5, **BALL, **MAXIMUM, starts=("sample",), seed=3),
     ]
     assert len(suites.get("dnr-1").attacks(Situation(epsilon=1.5, **BALL, starts=starts))) == 4
@@ -89,9 +88,9 @@ def test_zoo_searches_everywhere_to_the_end_and_through_codes():
     assert found["orthogonal PGD"] == A.OrthogonalPGD(0.1, **pgd, form="orthogonal")
     coded = suite.attacks(Situation("linf", 0.1, 7, rejects=True, smooth=True, coded=True, **suite.options))
     assert set(coded) == {*SEARCHES, "PGD, differentiable surrogate"}
-    assert [attack.straight_through for attack in coded.values()] == [True] * 5 + [False]
+    assert [attack.exact_forward for attack in coded.values()] == [True] * 5 + [False]
     smooth = suite.attacks(Situation("linf", 0.1, 7, rejects=True, smooth=True, **suite.options))
-    assert smooth["selective PGD, BPDA"] == A.Through(A.OrthogonalPGD(0.1, **pgd), straight_through=True)
+    assert smooth["selective PGD, BPDA"] == A.BPDA(A.OrthogonalPGD(0.1, **pgd))
 
 
 def test_detector_is_under_five_searches_and_six_sigmas():
@@ -111,10 +110,10 @@ def test_codes_are_searched_on_their_surrogate_and_by_questions():
     pgd = {"steps": 7, "starts": "all", "restarts": 3}
     late = ((5.0, 2.0), (20.0, 1.0))
     assert list(found.values()) == [
-        A.Through(A.PGD(0.1, steps=7, starts="sample", early_stop=True)),
-        A.Through(A.PGD(0.1, **pgd, early_stop=True)),
-        A.Through(A.OrthogonalPGD(0.1, **pgd), late, straight_through=True),
-        A.Through(A.PGD(0.1, **pgd, early_stop=True, objective=A.LogSumExp()), late, straight_through=True),
+        A.BPDA(A.PGD(0.1, steps=7, starts="sample", early_stop=True), exact_forward=False),
+        A.BPDA(A.PGD(0.1, **pgd, early_stop=True), exact_forward=False),
+        A.BPDA(A.OrthogonalPGD(0.1, **pgd), late),
+        A.BPDA(A.PGD(0.1, **pgd, early_stop=True, objective=A.LogSumExp()), late),
         A.Square(0.1, queries=300),
         A.HopSkipJump("linf", queries=300),
     ]
@@ -142,7 +141,7 @@ def test_the_situation_follows_from_the_model(classifier, defended, held_out):
     one_class = Situation.of(defended, (samples[0], np.zeros(20, int)), "linf", 0.1)
     assert one_class.starts == ("base", "sample", "random")
     named = Situation.of(defended, samples, "linf", 0.1, source=classifier)
-    assert isinstance(named.starts[0], A.Of) and named.oblivious(A.FGSM(0.1)).source is classifier
+    assert isinstance(named.starts[0], A.Transferred) and named.oblivious(A.FGSM(0.1)).source is classifier
 
 
 def test_worst_case_is_known_on_a_line(line):
@@ -168,7 +167,7 @@ class Moves(A.Attack):
         self.step = step
 
     def perturb(self, batch, start):
-        return A.Found(batch.x + self.step, np.ones(len(start), int), np.zeros(len(start), bool))
+        return A.Candidates(batch.x + self.step, np.ones(len(start), int), np.zeros(len(start), bool))
 
 
 @pytest.fixture(scope="module")
@@ -206,9 +205,3 @@ def test_worst_case_goes_on_from_an_earlier_result(ruler):
     found = A.WorstCase({"long": Moves(0.65)}, until_success=True)(ruler, x, y, after=first)
     assert found.found_by.tolist() == ["before", "long", "long"] and found.steps.tolist() == [1, 2, 2]
     np.testing.assert_array_equal(found.x_adv[0], first.x_adv[0])
-
-
-def test_the_old_name_still_works_and_says_the_new_one():
-    with pytest.warns(DeprecationWarning, match="`td.attacks.WorstCase`"):
-        assert td.attacks.Strongest is A.WorstCase
-    assert td.attacks.suites is suites

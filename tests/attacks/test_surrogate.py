@@ -1,4 +1,4 @@
-"""Smooth surrogates of hard defenses: what they give, and what attacks find through them."""
+"""Differentiable surrogates of hard defenses: what they give, and what attacks on them find."""
 
 import warnings
 
@@ -67,7 +67,7 @@ def test_hard_model_has_no_gradient_and_its_surrogates_have(safetynet, samples):
     assert gradient(safetynet, samples[0]) is None
     soft = gradient(td.smoothed(safetynet, 5.0, 2.0), samples[0])
     assert (np.abs(soft).max(axis=(1, 2, 3)) > 0).all()
-    straight = td.smoothed(safetynet, 5.0, 2.0, straight_through=True)
+    straight = td.smoothed(safetynet, 5.0, 2.0, exact_forward=True)
     assert (np.abs(gradient(straight, samples[0])).max(axis=(1, 2, 3)) > 0).all()
     np.testing.assert_allclose(straight(samples[0])["suspicion"], safetynet(samples[0])["suspicion"], atol=1e-4)
 
@@ -75,7 +75,7 @@ def test_hard_model_has_no_gradient_and_its_surrogates_have(safetynet, samples):
 def test_attack_on_the_hard_model_says_what_is_wrong(safetynet, samples):
     with pytest.warns(UserWarning, match="gradient was all zeros"):
         A.PGD(0.2, steps=10, starts="sample")(safetynet, *samples)
-    with pytest.raises(ValueError, match=r"\(QuantizedReLU\) is the first that stops it.*`td.attacks.Through\(attack\)`"):
+    with pytest.raises(ValueError, match=r"\(QuantizedReLU\) is the first that stops it.*`td.attacks.BPDA\(attack\)`"):
         A.DynamicAdversary(0.2)(safetynet, *samples)
 
 
@@ -87,10 +87,10 @@ SEARCHES = {
 }
 
 
-@pytest.mark.parametrize(("name", "straight_through"), [*((name, False) for name in SEARCHES), ("pgd", True), ("carlini", True)])
-def test_search_through_the_surrogate_finds_what_the_direct_one_does_not(safetynet, samples, name, straight_through):
+@pytest.mark.parametrize(("name", "exact_forward"), [*((name, False) for name in SEARCHES), ("pgd", True), ("carlini", True)])
+def test_search_through_the_surrogate_finds_what_the_direct_one_does_not(safetynet, samples, name, exact_forward):
     x, y = samples
-    attack = A.Through(SEARCHES[name], straight_through=straight_through)
+    attack = A.BPDA(SEARCHES[name], exact_forward=exact_forward)
     result = quietly(attack, safetynet, x, y)
     # The real model judges.
     label = td.view.decide(safetynet, result.x_adv).label
@@ -104,9 +104,9 @@ def test_search_through_the_surrogate_finds_what_the_direct_one_does_not(safetyn
 
 def test_default_starts_and_targets_work_through_it(safetynet, samples):
     x, y = samples
-    attack = A.Through(A.PGD(0.25, steps=10))
+    attack = A.BPDA(A.PGD(0.25, steps=10), exact_forward=False)
     result = quietly(attack, safetynet, x, y)
-    one = quietly(A.Through(A.PGD(0.25, steps=10, starts="sample")), safetynet, x, y)
+    one = quietly(A.BPDA(A.PGD(0.25, steps=10, starts="sample"), exact_forward=False), safetynet, x, y)
     assert (result.success | ~one.success).all() and result.success.mean() > 0.7
     target = (y + 1) % 10
     targeted = quietly(attack, safetynet, x, y, target)
@@ -118,16 +118,18 @@ def test_default_starts_and_targets_work_through_it(safetynet, samples):
 
 def test_every_stage_adds_to_what_was_found(safetynet, samples):
     attack = A.PGD(0.2, steps=10, starts="sample")
-    one, both = (A.Through(attack, stages)(safetynet, *samples) for stages in ([(2.0, 3.0)], [(2.0, 3.0), (20.0, 1.0)]))
+    one, both = (
+        A.BPDA(attack, stages, exact_forward=False)(safetynet, *samples) for stages in ([(2.0, 3.0)], [(2.0, 3.0), (20.0, 1.0)])
+    )
     assert (both.success | ~one.success).all() and both.success.sum() > one.success.sum()
     assert (both.steps[~one.success] > one.steps[~one.success]).all()
 
 
-def test_machines_adapted_anew_are_attacked_as_they_are_now(classifier, digits, samples):
+def test_svms_adapted_anew_are_attacked_as_they_are_now(classifier, digits, samples):
     x, y = digits.x[:200], digits.y[:200]
     x_adv = A.FGSM(0.25)(classifier, x, y).x_adv
     defended = td.SafetyNet(["conv_1"], levels=2, threshold=0.0).attach(classifier)
-    attack = A.Through(A.PGD(0.2, steps=5, starts="sample"))
+    attack = A.BPDA(A.PGD(0.2, steps=5, starts="sample"), exact_forward=False)
     for some in (60, 200):
         td.adapt(defended, x[:some], y[:some], adversarial=x_adv[:some], max_rejected=None)
         result = quietly(attack, defended, *samples)
@@ -149,15 +151,15 @@ def step():
 
 def test_path_through_a_surrogate_tells_of_the_real_scores(step):
     search = A.PGD(0.4, steps=10, objective=A.Margin())
-    path = A.Through(search, straight_through=True).path(step, np.zeros((3, 2), "float32"), np.zeros(3, "int32"))
+    path = A.BPDA(search).path(step, np.zeros((3, 2), "float32"), np.zeros(3, "int32"))
     np.testing.assert_allclose(path[0], 0.2, atol=1e-5)
     np.testing.assert_allclose(path[-1], -1.8, atol=1e-5)
 
 
-def test_carlini_wagner_goes_on_where_the_surrogate_is_fooled_and_the_model_is_not(step):
+def test_carlini_wagner_goes_on_where_the_surrogate_is_broken_and_the_model_is_not(step):
     """The surrogate takes even the sample itself for the other class."""
     x, y = np.zeros((3, 2), "float32"), np.zeros(3, "int32")
-    attack = A.Through(A.CarliniWagner(steps=100, binary_search_steps=5), [(2.0, 1.0)])
+    attack = A.BPDA(A.CarliniWagner(steps=100, binary_search_steps=5), [(2.0, 1.0)], exact_forward=False)
     assert td.smoothed(step, 2.0)(x).numpy().argmax(1).all() and not step(x).numpy().argmax(1).any()
     result = quietly(attack, step, x, y)
     assert result.success.all()
@@ -165,10 +167,10 @@ def test_carlini_wagner_goes_on_where_the_surrogate_is_fooled_and_the_model_is_n
 
 
 def test_annealed_carlini_wagner_begins_each_stage_where_the_one_before_ended(step):
-    """The first stage fools its surrogate and not the model; the last, too short to come far, is fooled from where that ended."""
+    """The first stage breaks its surrogate and not the model; the last, too short to come far, succeeds from where that ended."""
     x, y = np.zeros((3, 2), "float32"), np.zeros(3, "int32")
     search = A.CarliniWagner(steps=20, binary_search_steps=1, early_stop=False)
-    short, whole = (quietly(A.Through(search, stages), step, x, y) for stages in ([(2.0, 1.0)], 4 * [(2.0, 1.0)]))
+    short, whole = (quietly(A.BPDA(search, stages, exact_forward=False), step, x, y) for stages in ([(2.0, 1.0)], 4 * [(2.0, 1.0)]))
     assert not short.success.any() and whole.success.all()
 
 
@@ -176,8 +178,8 @@ def test_who_attacks_asks_a_layer_whether_it_has_steps(step, safetynet, classifi
     suite = A.suites.get("zoo-1")
     samples = held_out.x[:20], held_out.y[:20]
     assert has_steps(safetynet) and has_steps(step)
-    machines = td.NeuralRejection("features").attach(classifier)
-    assert can_be_smoothed(machines) and not has_steps(machines) and not has_steps(classifier)
+    svms = td.NeuralRejection("features").attach(classifier)
+    assert can_be_smoothed(svms) and not has_steps(svms) and not has_steps(classifier)
 
     class Own(keras.layers.Layer):
         """A user's: nothing but `smooth` tells of it."""
@@ -192,14 +194,14 @@ def test_who_attacks_asks_a_layer_whether_it_has_steps(step, safetynet, classifi
     scores = classifier(inputs)
     defended = td.defend(inputs, scores, keras.layers.Lambda(lambda s: 0.5 - keras.ops.max(s, -1))(Own()(scores)))
     found = suite.attacks(suite.situation(defended, samples, "linf", 0.1))
-    assert len(found) > 4 and all(isinstance(attack, A.Through) for attack in found.values())
-    assert [attack.straight_through for attack in found.values()].count(False) == 1
-    beside = suite.attacks(suite.situation(machines, samples, "linf", 0.1))
-    assert sum(isinstance(attack, A.Through) for attack in beside.values()) == 1
+    assert len(found) > 4 and all(isinstance(attack, A.BPDA) for attack in found.values())
+    assert [attack.exact_forward for attack in found.values()].count(False) == 1
+    beside = suite.attacks(suite.situation(svms, samples, "linf", 0.1))
+    assert sum(isinstance(attack, A.BPDA) for attack in beside.values()) == 1
 
 
 def test_any_layer_that_offers_it_is_smoothed_inside_submodels_too(classifier, digits, held_out):
-    """Neural Rejection's machines offer wider kernels; a step layer inside the user's own submodel is found."""
+    """Neural Rejection's SVMs offer wider kernels; a step layer inside the user's own submodel is found."""
     x, y = digits.x[:300], digits.y[:300]
     defended = td.NeuralRejection("features").attach(classifier)
     td.adapt(defended, x, y, calibration=held_out.x, max_rejected=0.05)
@@ -223,7 +225,7 @@ def test_any_layer_that_offers_it_is_smoothed_inside_submodels_too(classifier, d
 
 def test_training_against_the_surrogate_steps_inside_it(safetynet, samples):
     view = td.view.View.of(safetynet)
-    perturb = A.Through(A.PGD(0.2, steps=5)).online(view)
+    perturb = A.BPDA(A.PGD(0.2, steps=5), exact_forward=False).online(view)
     found = tf.function(perturb)(tf.constant(samples[0]), tf.constant(samples[1], tf.int32), tf.range(len(samples[0])))
     moved = np.abs(found - samples[0])
     assert 0.1 < moved.max() <= 0.2 + 1e-6
@@ -240,11 +242,11 @@ def test_search_without_gradients_shows_that_they_are_masked(safetynet, samples)
         (lambda d, m, x, y: td.smoothed(m), r"no layer that offers `smooth\(inputs, slope, widen\)`"),
         (lambda d, m, x, y: td.smoothed(d, slope=0), "`slope` must be a number above 0"),
         (lambda d, m, x, y: Smoothed(keras.layers.Dense(2)), "Received a Dense"),
-        (lambda d, m, x, y: A.Through(A.Transfer(A.PGD(0.2))), "an attack that searches"),
-        (lambda d, m, x, y: A.Through(A.PGD(0.2), schedule=[]), "pairs of slope and width"),
-        (lambda d, m, x, y: A.Through(A.PGD(0.2), schedule=[(1.0, -1.0)]), "`width` must be a number above 0"),
-        (lambda d, m, x, y: A.Through(A.PGD(0.2))(m, x, y), "no layer that offers `smooth"),
-        (lambda d, m, x, y: A.Through(A.PGD(0.2))(lambda x: m(x), x, y), "can be made of a Keras model"),
+        (lambda d, m, x, y: A.BPDA(A.Transfer(A.PGD(0.2))), "an attack that searches"),
+        (lambda d, m, x, y: A.BPDA(A.PGD(0.2), schedule=[]), "pairs of slope and width"),
+        (lambda d, m, x, y: A.BPDA(A.PGD(0.2), schedule=[(1.0, -1.0)]), "`width` must be a number above 0"),
+        (lambda d, m, x, y: A.BPDA(A.PGD(0.2))(m, x, y), "no layer that offers `smooth"),
+        (lambda d, m, x, y: A.BPDA(A.PGD(0.2))(lambda x: m(x), x, y), "can be made of a Keras model"),
     ],
 )
 def test_bad_input(safetynet, classifier, samples, call, words):

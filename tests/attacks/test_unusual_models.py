@@ -191,7 +191,7 @@ def test_what_is_remembered_of_a_search_among_others_is_of_those_others(classifi
 
     recent = Recent(2**28)
     monkeypatch.setattr(starts, "_FOUND", recent)
-    attack, start, few = A.HopSkipJump(queries=300), A.Of(classifier), np.arange(4)
+    attack, start, few = A.HopSkipJump(queries=300), A.Transferred(classifier), np.arange(4)
     among = start.points(attack, batch(200).rows(few))
     alone = start.points(attack, batch(4))
     assert np.abs(among - alone).max() > 0.1, "it begins at the nearest of the others"
@@ -229,7 +229,7 @@ def test_training_keeps_the_last_stage_of_its_own_schedule(classifier, digits):
     x, y = digits.x[:200], digits.y[:200]
     td.adapt(coded, x, y, adversarial=A.BIM(0.2)(classifier, x, y).x_adv, calibration=digits.x[200:400], max_rejected=0.1)
     view = td.view.View.of(coded)
-    one, other = (A.Through(A.PGD(0.1, steps=3), schedule=schedule) for schedule in ([(20, 1)], [(2, 3)]))
+    one, other = (A.BPDA(A.PGD(0.1, steps=3), schedule=schedule, exact_forward=False) for schedule in ([(20, 1)], [(2, 3)]))
     arguments = (tf.constant(x[:20]), tf.constant(y[:20], tf.int32), tf.zeros(20, tf.int32))
     steps = [attack.online(view) for attack in (one, other)]
     before = [step(*arguments).numpy() for step in steps]

@@ -208,7 +208,7 @@ def test_a_suspicion_without_threshold_is_refused_before_training(digits):
         model.fit(digits.x, digits.y, verbose=0, callbacks=[td.callbacks.CalibrateRejection(digits.x)])
 
 
-def test_nothing_is_trained_by_scores_of_machines_that_are_not_there_yet(digits):
+def test_nothing_is_trained_by_scores_of_svms_that_are_not_there_yet(digits):
     base = network()
     before = base.get_weights()
     defended = compiled(td.NeuralRejection("features").attach(base))

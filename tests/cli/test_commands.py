@@ -172,15 +172,15 @@ def test_attack_goes_through_a_surrogate_or_by_labels_alone(classifier, digits, 
     coded.save(tmp_path / "coded.keras")
     images = td.data.load("digits", "test", limit=20)
     pgd = td.attacks.PGD(0.2, steps=5, starts=("sample",))
-    surrogates = {name: td.attacks.Through(pgd, straight_through=name == "straight") for name in ("smooth", "straight")}
+    surrogates = {name: td.attacks.BPDA(pgd, exact_forward=name == "bpda") for name in ("smooth", "bpda")}
     arguments = ["attack", tmp_path / "coded.keras", "--data", "digits", "--samples", 20, "--output", tmp_path / "adv.npz"]
     for name, attack in surrogates.items():
-        run(*arguments, "--epsilon", 0.2, "--steps", 5, "--starts", "sample", "--through", name)
+        run(*arguments, "--epsilon", 0.2, "--steps", 5, "--starts", "sample", "--surrogate", name)
         np.testing.assert_allclose(td.data.load(tmp_path / "adv.npz", "all").x, attack(coded, images.x, images.y).x_adv, atol=1e-5)
     run(*arguments, "--attack", "hop-skip-jump", "--norm", "linf", "--queries", 300)
     expected = td.attacks.HopSkipJump("linf", queries=300)(coded, images.x, images.y)
     np.testing.assert_allclose(td.data.load(tmp_path / "adv.npz", "all").x, expected.x_adv, atol=1e-5)
-    assert "Did you mean `straight`" in fails(*arguments, "--epsilon", 0.2, "--through", "strait")
+    assert "Did you mean `smooth`" in fails(*arguments, "--epsilon", 0.2, "--surrogate", "smoothed")
     told = run("evaluate", tmp_path / "coded.keras", "--data", "digits", "--samples", 8, "--epsilon", 0.2, "--steps", 2).output
     searches = ("selective PGD", "orthogonal PGD", "log-sum-exp", "PGD, differentiable surrogate")
     assert all(f"adaptive: {name}" in told for name in searches)
@@ -218,7 +218,7 @@ def test_evaluate_puts_controls_beside_attacks(files, tmp_path):
     content = json.loads(out.read_text())
     rows = {row["what"]: row for row in content["rows"]}
     assert content["settings"] == {"epsilon": 0.15, "norm": "linf", "steps": 5, "seed": 0} and content["samples"] == 40
-    assert sum(name.startswith("harmless") for name in rows) == 4
+    assert sum(name.startswith("benign") for name in rows) == 4
     assert {"oblivious: FGSM", "adaptive: PGD from the sample"} <= set(rows)
     for name, row in rows.items():
         assert row["right"] + row["rejected"] + row["wrong"] == pytest.approx(1)
@@ -228,7 +228,7 @@ def test_evaluate_puts_controls_beside_attacks(files, tmp_path):
     images = td.data.load("digits", "test", limit=40)
     model = td.load(files / "defended.keras")
     assert rows["clean"]["right"] == td.evaluate(model, images.x, images.y).accuracy
-    attacked = [row["wrong"] for name, row in rows.items() if ": " in name and "harmless" not in name]
+    attacked = [row["wrong"] for name, row in rows.items() if ": " in name and "benign" not in name]
     assert rows["worst case over attacks"]["wrong"] >= max(attacked) > rows["clean"]["wrong"] + 0.2
     assert rows["oblivious: PGD"]["wrong"] != rows["adaptive: PGD from the sample"]["wrong"]
     series = {entry["what"]: entry for entry in content["curves"]}
@@ -269,7 +269,7 @@ def test_calibrate_writes_a_finished_model(files, tmp_path):
     assert "on average at most 10 % of fresh clean samples are rejected" in " ".join(text.split())
     sure = ("--data", "digits", "--confidence", 0.95, "--output", output)
     text = " ".join(run("calibrate", files / "raw.keras", *sure).stdout.split())
-    # The 13th largest of 397 statistics is the threshold.
+    # The 13th largest of 397 scores is the threshold.
     assert "rejects 3.0% of 397" in text and "with 95 % confidence at most 5 % of fresh clean samples" in text
     too_few = fails("calibrate", files / "raw.keras", *sure, "--samples", 58)
     assert "58 samples are too few" in too_few and "at least 59" in too_few
@@ -298,7 +298,7 @@ MISTAKES = {
     "no start": ([*ATTACK, "--epsilon", ".1", "--starts", "top"], "`starts` must be among"),
     "no epsilon": (ATTACK, "needs --epsilon"),
     "bad epsilon": ([*ATTACK, "--epsilon", "-1"], "`epsilon` must be"),
-    "no surrogate": ([*ATTACK, "--epsilon", ".1", "--through", "smooth"], "no layer that offers `smooth"),
+    "no surrogate": ([*ATTACK, "--epsilon", ".1", "--surrogate", "smooth"], "no layer that offers `smooth"),
     "strange option": ([*ATTACK, "--attack", "jsma", "--norm", "l2"], "has no --norm. It has"),
     "shape": (["attack", "{m}/plain.keras", "--data", "letters", "--epsilon", "1"], "Expected samples of shape"),
     "target": ([*ATTACK, "--epsilon", "1", "--target", "cat"], "--target must be"),

@@ -128,9 +128,9 @@ def test_what_capping_changes_is_told(classifier, digits, held_out):
         td.adapt(capped, digits.x, digits.y, max_rejected=None)
     td.adapt(whole, digits.x, digits.y, max_rejected=None)
     probes = held_out.x[:60]
-    doubts = [density_layer(model)(*_inputs(model, probes)).numpy() for model in (capped, whole)]
+    scores = [density_layer(model)(*_inputs(model, probes)).numpy() for model in (capped, whole)]
     error = td.capping_error(capped, digits.x, digits.y, probes)
-    np.testing.assert_allclose(error, doubts[1] - doubts[0], atol=1e-3)
+    np.testing.assert_allclose(error, scores[1] - scores[0], atol=1e-3)
     assert np.abs(error).max() > 0.1
     np.testing.assert_allclose(td.capping_error(whole, digits.x, digits.y, probes), 0, atol=1e-5)
     with pytest.raises(ValueError, match="has no `td.layers.KernelDensity`"):

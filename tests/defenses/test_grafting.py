@@ -25,7 +25,7 @@ def test_decisions_are_the_old_ones_until_the_dustbin_is_trained(classifier, hel
     scores = grafted(held_out.x).numpy()
     np.testing.assert_allclose(scores[:, :-1], classifier(held_out.x), atol=1e-4)
     noise = np.random.default_rng(0).uniform(size=(200, 8, 8, 1)).astype("float32")
-    defended = td.OutDistribution().attach(grafted)
+    defended = td.DustbinDefense().attach(grafted)
     for x in (held_out.x, noise):
         np.testing.assert_array_equal(defended(x)["label"], classifier(x).numpy().argmax(-1))
 
@@ -40,7 +40,7 @@ def test_training_the_graft_leaves_the_old_model_alone_and_keeps_what_it_knew(cl
     grafted.fit(mixed, epochs=8, shuffle=False, verbose=0)
     for old, now in zip(before, classifier.get_weights(), strict=True):
         np.testing.assert_array_equal(now, old)
-    defended = td.OutDistribution().attach(grafted)
+    defended = td.DustbinDefense().attach(grafted)
     clean = td.evaluate(defended, held_out.x, held_out.y)
     foreign = td.data.load("letters8", "test").x
     assert clean.accuracy > 0.94
@@ -52,7 +52,7 @@ def test_graft_is_saved_and_loaded(classifier, held_out, tmp_path):
     grafted.save(tmp_path / "grafted.keras")
     again = keras.models.load_model(tmp_path / "grafted.keras")
     np.testing.assert_allclose(again(held_out.x[:9]), grafted(held_out.x[:9]), atol=1e-5)
-    td.OutDistribution().attach(grafted).save(tmp_path / "defended.keras")
+    td.DustbinDefense().attach(grafted).save(tmp_path / "defended.keras")
     assert (td.load(tmp_path / "defended.keras")(held_out.x)["label"].numpy() >= 0).all()
 
 

@@ -27,7 +27,7 @@ def nr(classifier, fitted, held_out):
     return td.adapt(td.NeuralRejection().attach(classifier), *fitted, calibration=held_out.x[:200], max_rejected=0.05)
 
 
-def machines_of(model):
+def svms_of(model):
     return [layer for layer in model.layers if isinstance(layer, RBFSVM)]
 
 
@@ -52,7 +52,7 @@ def test_example_of_the_design(classifier, fitted, held_out, tmp_path):
 def test_clean_digits_keep_their_class_and_few_are_rejected(name, request, held_out):
     model = request.getfixturevalue(name)
     new, seen = (td.evaluate(model, held_out.x[part], held_out.y[part]) for part in (slice(200, None), slice(200)))
-    assert seen.rejection == pytest.approx(9 / 200), "the 10th largest statistic is the threshold"
+    assert seen.rejection == pytest.approx(9 / 200), "the 10th largest score is the threshold"
     assert new.rejection < 0.12
     assert new.accuracy > 0.85
     assert new.accuracy_before_rejection > 0.93
@@ -83,17 +83,17 @@ def test_combiner_learns_from_cross_validated_scores(classifier, fitted):
     combiner = RBFSVM(10)
     combiner.adapt(np.concatenate(unseen, 1), y)
     points = np.random.default_rng(0).normal(size=(20, 20)).astype("float32")
-    np.testing.assert_allclose(machines_of(model)[-1](points), combiner(points), atol=0.05)
+    np.testing.assert_allclose(svms_of(model)[-1](points), combiner(points), atol=0.05)
     in_sample = RBFSVM(10)
-    in_sample.adapt(np.concatenate([machine(f) for machine, f in zip(machines_of(model), taps(x), strict=False)], 1), y)
-    assert abs(machines_of(model)[-1].vectors - combiner.vectors) <= 3
-    assert in_sample.vectors != combiner.vectors, "the samples fitted on look different to their own machines"
+    in_sample.adapt(np.concatenate([svm(f) for svm, f in zip(svms_of(model), taps(x), strict=False)], 1), y)
+    assert abs(svms_of(model)[-1].vectors - combiner.vectors) <= 3
+    assert in_sample.vectors != combiner.vectors, "the samples fitted on look different to their own SVMs"
 
 
 def test_one_layer_may_be_stacked_too(classifier, fitted):
     model = td.DeepNeuralRejection(["features"]).attach(classifier)
     td.adapt(model, *fitted, max_rejected=None)
-    assert len(machines_of(model)) == 2 and all(layer.adapted for layer in machines_of(model))
+    assert len(svms_of(model)) == 2 and all(layer.adapted for layer in svms_of(model))
 
 
 def test_unfitted_model_rejects_everything(classifier, held_out):
@@ -138,7 +138,7 @@ def test_softmax_is_looked_behind(ending, fitted):
     name = model.layers[-1].name
     for defense in (td.NeuralRejection(), td.NeuralRejection(name), td.DeepNeuralRejection([name])):
         defended = defense.attach(model)
-        watched = keras.Model(inputs, machines_of(defended)[0].input)(fitted[0][:20]).numpy()
+        watched = keras.Model(inputs, svms_of(defended)[0].input)(fitted[0][:20]).numpy()
         assert watched.min() < 0, "probabilities have one sign, logits both"
 
 
@@ -169,7 +169,7 @@ def test_compressed_model_is_smaller_and_decides_nearly_alike(classifier, fitted
     scores = decisions(model, held_out.x)["scores"]
     model.predict(held_out.x[:10], verbose=0)
     assert td.compress(model, 60, fitted[0], calibration=held_out.x[:200]) is model
-    assert [layer.vectors for layer in machines_of(model)] == [60] * 3
+    assert [layer.vectors for layer in svms_of(model)] == [60] * 3
     assert np.sqrt(np.square(decisions(model, held_out.x)["scores"] - scores).mean()) < 0.1 * scores.std()
     after = td.evaluate(model, held_out.x[200:], held_out.y[200:])
     assert (after.label == before.label).mean() > 0.9
@@ -181,9 +181,9 @@ def test_compressed_model_is_smaller_and_decides_nearly_alike(classifier, fitted
 def test_layers_to_compress_can_be_named(dnr, fitted):
     copy = keras.models.clone_model(dnr)
     copy.set_weights(dnr.get_weights())
-    names, before = [layer.name for layer in machines_of(copy)], [layer.vectors for layer in machines_of(copy)]
+    names, before = [layer.name for layer in svms_of(copy)], [layer.vectors for layer in svms_of(copy)]
     td.compress(copy, 20, fitted[0], layers=names[:1])
-    assert [layer.vectors for layer in machines_of(copy)] == [20, *before[1:]]
+    assert [layer.vectors for layer in svms_of(copy)] == [20, *before[1:]]
     with pytest.raises(ValueError, match=f"`layers` must be among {', '.join(names)}. Received 'dense'"):
         td.compress(copy, 20, fitted[0], layers=["dense"])
 
@@ -198,7 +198,7 @@ def test_few_vectors_keep_the_scores_better_when_refitted_on_samples(dnr, fitted
         return np.sqrt(np.square(decisions(copy, held_out.x)["scores"] - before).mean())
 
     on_samples = error(lambda model: td.compress(model, 12, fitted[0]))
-    on_vectors = error(lambda model: [layer.compress(12) for layer in machines_of(model)])
+    on_vectors = error(lambda model: [layer.compress(12) for layer in svms_of(model)])
     assert on_samples < 0.95 * on_vectors, (on_samples, on_vectors)
 
 
@@ -206,24 +206,24 @@ def test_search_chooses_for_each_layer(classifier, fitted):
     grid = {"C": [1.0], "gamma": ["1e5*scale", "scale"]}
     model = td.DeepNeuralRejection(["features", "scores"], search=grid).attach(classifier)
     td.adapt(model, fitted[0][:200], fitted[1][:200], max_rejected=None)
-    assert [layer.gamma for layer in machines_of(model)] == ["scale"] * 3
-    assert len({float(layer.log_gamma) for layer in machines_of(model)}) == 3, "each on the scale of its own features"
+    assert [layer.gamma for layer in svms_of(model)] == ["scale"] * 3
+    assert len({float(layer.log_gamma) for layer in svms_of(model)}) == 3, "each on the scale of its own features"
 
 
-def test_end_to_end_training_moves_machines_and_network(digits, fitted, held_out):
+def test_end_to_end_training_moves_svms_and_network(digits, fitted, held_out):
     keras.utils.set_random_seed(0)
     network = keras.Sequential(
         [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(16, "relu", name="hidden"), keras.layers.Dense(10)]
     )
     defended = td.DeepNeuralRejection(["hidden"], trainable=True, C=0.1).attach(network)
     td.adapt(defended, *fitted, max_rejected=None)
-    hidden, references = network.get_layer("hidden").get_weights()[0], machines_of(defended)[0].references.numpy()
+    hidden, support_vectors = network.get_layer("hidden").get_weights()[0], svms_of(defended)[0].support_vectors.numpy()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     defended.compile(keras.optimizers.Adam(3e-3), loss={"scores": loss})
     history = defended.fit(digits.x, digits.y, epochs=10, batch_size=100, verbose=0)
     assert history.history["loss"][-1] < 0.8 * history.history["loss"][0]
     assert np.abs(network.get_layer("hidden").get_weights()[0] - hidden).max() > 1e-3
-    assert np.abs(machines_of(defended)[0].references.numpy() - references).max() > 1e-3
+    assert np.abs(svms_of(defended)[0].support_vectors.numpy() - support_vectors).max() > 1e-3
     td.calibrate(defended, held_out.x[:200])
     assert td.evaluate(defended, held_out.x[200:], held_out.y[200:]).accuracy_before_rejection > 0.85
 

@@ -57,7 +57,7 @@ def test_slices_of_a_loaded_model_are_no_hindrance(held_out, tmp_path):
     keras.Model(inputs, keras.layers.Dense(11)(inputs[:, 0, :, 0])).save(tmp_path / "sliced.keras")
     keras.backend.clear_session()
     model = keras.models.load_model(tmp_path / "sliced.keras")
-    defended = td.OutDistribution().attach(model)
+    defended = td.DustbinDefense().attach(model)
     expected = model(held_out.x).numpy()
     np.testing.assert_allclose(defended(held_out.x)["scores"], expected[:, :-1], atol=1e-5)
 

@@ -17,7 +17,7 @@ def network(*first, activation="softmax", name="predictions"):
     return keras.Sequential([keras.Input((8, 8, 1)), *first, *layers], name="network")
 
 
-def machines(defended):
+def svms(defended):
     return next(layer for layer in defended.layers if isinstance(layer, RBFSVM))
 
 
@@ -26,15 +26,15 @@ def threshold(defended):
 
 
 @pytest.mark.parametrize("inside", [False, True], ids=["flat", "submodel"])
-def test_machines_are_fitted_on_samples_as_they_are_and_not_on_augmented_ones(inside):
+def test_svms_are_fitted_on_samples_as_they_are_and_not_on_augmented_ones(inside):
     model = network(keras.layers.RandomFlip("horizontal", seed=1))
     if inside:
         model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Rescaling(1.0), model])
     defended = td.NeuralRejection("hidden").attach(model)
     td.adapt(defended, X, Y, max_rejected=None)
-    layer = machines(defended)
+    layer = svms(defended)
     seen = keras.Model(defended.inputs[0], layer.input)(X, training=False).numpy()
-    stored = layer.references.numpy() + layer.centre.numpy()
+    stored = layer.support_vectors.numpy() + layer.centre.numpy()
     assert max(np.abs(seen - row).sum(1).min() for row in stored) < 1e-4
 
 
@@ -53,7 +53,7 @@ WATCHING = {
     "density": lambda: td.DensityDefense(layer="predictions"),
     "safetynet": lambda: td.SafetyNet(["predictions"]),
     "rejection": lambda: td.NeuralRejection("predictions"),
-    "dustbin": lambda: td.AnyOf(td.OutDistribution(), td.DeepNeuralRejection(["hidden", "predictions"])),
+    "dustbin": lambda: td.AnyOf(td.DustbinDefense(), td.DeepNeuralRejection(["hidden", "predictions"])),
 }
 
 
@@ -133,10 +133,10 @@ def test_one_image_is_told_to_get_a_batch_axis():
 def test_what_is_wrong_with_held_out_samples_is_told_before_anything_is_fitted(options, words):
     defended = td.NeuralRejection("hidden").attach(network())
     td.adapt(defended, X, Y, calibration=X, max_rejected=0.1)
-    before = [weight.copy() for weight in machines(defended).get_weights()]
+    before = [weight.copy() for weight in svms(defended).get_weights()]
     with pytest.raises(ValueError, match=words):
         td.adapt(defended, X[:60], Y[:60], **options)
-    for now, then in zip(machines(defended).get_weights(), before, strict=True):
+    for now, then in zip(svms(defended).get_weights(), before, strict=True):
         np.testing.assert_array_equal(now, then)
 
 
@@ -149,19 +149,19 @@ def test_threshold_of_ones_own_is_moved_only_by_who_asks_for_it(recwarn):
     assert threshold(defended) != 0.25
 
 
-def test_compression_leaves_what_is_small_already_and_takes_machines_of_each_class():
+def test_compression_leaves_what_is_small_already_and_takes_svms_of_each_class():
     defended = td.NeuralRejection("hidden").attach(network())
     td.adapt(defended, X[:30], Y[:30], max_rejected=None)
-    before = [weight.copy() for weight in machines(defended).get_weights()]
+    before = [weight.copy() for weight in svms(defended).get_weights()]
     td.compress(defended, 1000, X)
-    for now, then in zip(machines(defended).get_weights(), before, strict=True):
+    for now, then in zip(svms(defended).get_weights(), before, strict=True):
         np.testing.assert_array_equal(now, then)
     matched = td.SafetyNet(["hidden"], by_class=True).attach(network())
     td.adapt(matched, X, Y, adversarial=1 - X, max_rejected=None)
-    values = keras.Model(matched.inputs[0], machines(matched).output)
+    values = keras.Model(matched.inputs[0], svms(matched).output)
     whole = values(X).numpy()
     td.compress(matched, 20, X)
-    assert machines(matched).vectors == 20
+    assert svms(matched).vectors == 20
     assert np.corrcoef(values(X), whole)[0, 1] > 0.8
 
 
@@ -175,7 +175,7 @@ def test_samples_that_no_attack_has_changed_are_not_learned_as_attacked():
     for x_adv in (attacked, attacked[90:]):
         defended = td.SafetyNet(["hidden"]).attach(model)
         td.adapt(defended, pixels, Y, adversarial=x_adv, max_rejected=None)
-        found.append(keras.Model(defended.inputs[0], machines(defended).output)(pixels.astype("float32")).numpy())
+        found.append(keras.Model(defended.inputs[0], svms(defended).output)(pixels.astype("float32")).numpy())
     np.testing.assert_array_equal(*found)
     with pytest.raises(ValueError, match="Received the clean ones. Attack them"):
         td.adapt(td.SafetyNet(["hidden"]).attach(model), X, Y, adversarial=X)

@@ -122,12 +122,12 @@ def test_a_part_of_the_board_does_not_take_its_place(places):
         command.execute("board", board, **options, only="DNR")
 
 
-def measured(half, held, distance=(0.5, 1.0), failed=()):
-    curve = {"sizes": [1], "held": [held], "rejected": [held / 2]}
+def measured(half, robust, distance=(0.5, 1.0), failed=()):
+    curve = {"sizes": [1], "robust_accuracy": [robust], "rejected": [robust / 2]}
     clean = {"right": 0.9, "before_rejection": 0.92, "rejected": 0.05, "wrong": 0.05}
-    about = {"compared": {"l2": 1}, "harmless": [{"rejected": 0.1}], "foreign": [{"what": "letters", "rejected": 0.7}]}
+    about = {"compared": {"l2": 1}, "benign": [{"rejected": 0.1}], "ood": [{"what": "letters", "rejected": 0.7}]}
     each = {"l2": {"distance": list(distance), "found by": ["PGD", None]}}
-    verdict = {"halves": {"l2": half}, "failed": list(failed)}
+    verdict = {"median_perturbation": {"l2": half}, "failed": list(failed)}
     return {"verdict": verdict, "curves": {"l2": {"adaptive": curve}}, "clean": clean, "each": each, "sizes": [0.5, 1, 2]} | about
 
 
@@ -179,7 +179,7 @@ def test_systems_are_compared_on_the_same_samples(tmp_path):
 
 
 def test_interval_is_where_the_curve_crosses_shares_that_few_samples_cannot_tell_from_half():
-    curve = {"sizes": [1, 2, 3], "held": [0.75, 0.5, 0.25]}
+    curve = {"sizes": [1, 2, 3], "robust_accuracy": [0.75, 0.5, 0.25]}
     found = {"curves": {"l2": {"adaptive": curve}}, "clean": {"wrong": 0.0}}
     assert measure.interval(found, 100) == pytest.approx((1.61, 2.39), abs=0.005)
     low, high = measure.interval(found, 10)

@@ -12,7 +12,7 @@ from evaluation.runner import command as runner
 from evaluation.runner import results
 from evaluation.runner.context import Context
 from evaluation.runner.rows import Results
-from tfdefense.attacks import Interpolated, Of, suites
+from tfdefense.attacks import Interpolated, Transferred, suites
 from tfdefense.attacks.suites import papers
 from tfdefense.metrics import SecurityCurve
 
@@ -145,7 +145,7 @@ def test_too_many_samples_are_told(network):
 def test_svms_are_attacked_from_every_start_and_through_wider_kernels(network):
     one = Fitted(Variant("NR"), split(network, number=30))
     x, y = one.split.data()["attacked"]
-    more = Of(one.split.load("clean"))
+    more = Transferred(one.split.load("clean"))
     found = suites.get(measure.SUITE).attacks(measure.situation(one, 0.6, 10, (more,)))
     assert list(found)[-2:] == ["selective PGD, BPDA", "paper, all steps"]
     assert found["log-sum-exp"].starts[0] == "sample" and found["log-sum-exp"].starts[-1] is more

@@ -80,7 +80,7 @@ def test_fine_tuning_moves_what_the_variant_says(context, variant, network_moves
     assert all(layer.vectors <= 500 and layer.adapted for layer in svms_of(model))
     assert (not np.array_equal(model.get_layer("features").kernel.numpy(), before)) == network_moves
     untouched = fitted(context, UNTOUCHED).model()
-    assert not np.array_equal(*(svms_of(each)[0].references.numpy() for each in (model, untouched))), "SVMs move"
+    assert not np.array_equal(*(svms_of(each)[0].support_vectors.numpy() for each in (model, untouched))), "SVMs move"
     accuracy, rejection = right_and_rejected(made, model)
     assert accuracy > 0.8 and rejection < 0.15
     monkeypatch.setattr(Fitted, "build", None)  # not again

@@ -28,7 +28,7 @@ def context(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def rejecting(dustbin):
-    return td.OutDistribution().attach(dustbin)
+    return td.DustbinDefense().attach(dustbin)
 
 
 def test_paper_numbers_are_where_they_belong():
@@ -168,11 +168,11 @@ def test_carlini_tells_share_and_distance(rejecting, classifier, held_out):
 
 @pytest.mark.parametrize(("size", "more"), [(0.4, False), (0.02, True)])
 def test_threshold_by_noise_rejects_some_of_it_whether_that_is_more_or_less_than_before(rejecting, held_out, size, more):
-    from tfdefense.metrics import harmless
+    from tfdefense.metrics import benign_perturbation
 
     x = held_out.x[:200]
     adjusted = dustbin_rows.by_noise(rejecting, x, ("sign", size))
-    changed = harmless(held_out.x[200:], size, seed=5)
+    changed = benign_perturbation(held_out.x[200:], size, seed=5)
     before, after = (dustbin_attacks.outcome(model, changed, held_out.y[200:])["rejection"] for model in (rejecting, adjusted))
     assert 0.02 < after < 0.1 and (after > before if more else before > 0.15)
     np.testing.assert_allclose(adjusted(x)["scores"], rejecting(x)["scores"], atol=1e-5)

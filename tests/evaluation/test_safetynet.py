@@ -18,7 +18,7 @@ from evaluation.papers.safetynet import protocol as safetynet
 from evaluation.runner import results
 from evaluation.runner.context import Context
 from tests.evaluation.test_detector import path  # noqa: F401 - a fixture
-from tfdefense.layers import AdversaryMachine, MatchedMachines
+from tfdefense.layers import ClasswiseDetectorSVM, DetectorSVM
 
 PLAN = dataclasses.replace(PLANS["digits"], depths=("conv", "conv_1"), usual=0, deepfool=1, linf=(0.2,), l2=(1.0,))
 CODES = safetynet_fit.Codes(("features", "conv_1", "conv"), 0.2, {}, 300)
@@ -43,7 +43,7 @@ def setting(path, digits, held_out, tmp_path_factory):  # noqa: F811
 
 
 def machines(model):
-    return [layer for layer in model.layers if isinstance(layer, (AdversaryMachine, MatchedMachines))]
+    return [layer for layer in model.layers if isinstance(layer, (DetectorSVM, ClasswiseDetectorSVM))]
 
 
 def test_paper_numbers_are_where_they_belong():
@@ -114,7 +114,7 @@ def test_nets_are_fitted_as_they_say(setting):
     raw = setting.net("Det A, activations as they are", ("fast 0.2",))
     assert not any(isinstance(layer, td.layers.QuantizedReLU) for layer in raw.layers)
     every = setting.net(f"{safetynet_fit.ALL}, by class", ("fast 0.2",))
-    assert [type(layer).__name__ for layer in machines(every)] == ["MatchedMachines"] * 3
+    assert [type(layer).__name__ for layer in machines(every)] == ["ClasswiseDetectorSVM"] * 3
 
 
 def test_a_net_may_be_fitted_on_more_pairs_than_the_others(setting, monkeypatch):
@@ -163,12 +163,12 @@ def test_attacks_of_both_types_are_judged_by_the_model(setting):
     assert missed["calibrated"]["fast 0.2"] == pytest.approx(out.wrong.mean())
     straight = safetynet_attacks.type_two(setting, "Det A", safetynet_attacks.OPEN[2])
     attack = safetynet_attacks.made(setting, guard, safetynet_attacks.OPEN[2])
-    assert isinstance(attack, td.attacks.Through) and attack.straight_through
+    assert isinstance(attack, td.attacks.BPDA) and attack.exact_forward
     assert straight["missed"] == attack(guard, x, y, only=np.arange(len(x)) < 12).success[:12].tolist()
     labels = safetynet_attacks.type_two(setting, "Det A", "labels, linf")
     reached = np.array(labels["reached"]) & (np.array(labels["distance"]) <= 0.2 * (1 + 1e-6))
     assert len(reached) == 6 and labels["missed"] == reached.tolist()
-    assert not isinstance(safetynet_attacks.made(setting, setting.base, safetynet_attacks.PAPERS), td.attacks.Through)
+    assert not isinstance(safetynet_attacks.made(setting, setting.base, safetynet_attacks.PAPERS), td.attacks.BPDA)
 
 
 def test_hardened_nets_stand_on_the_network_that_was_attacked_in_training(path, setting, tmp_path):  # noqa: F811

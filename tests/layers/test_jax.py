@@ -31,19 +31,19 @@ def adapted(layer, *data):
 
 
 density = adapted(layers.KernelDensity(1.0, max_points=400), x, labels)
-machines = adapted(layers.RBFSVM(4), x, labels)
+svms = adapted(layers.RBFSVM(4), x, labels)
 codes = layers.QuantizedReLU(levels=4)
 codes.adapt(x, labels)
 known = np.asarray(codes(x))
-guard = adapted(layers.AdversaryMachine(), known, (labels > 1).astype("int32"))
+guard = adapted(layers.DetectorSVM(), known, (labels > 1).astype("int32"))
 taken_for = np.eye(2, dtype="float32")[rng.integers(0, 2, 300)]
-matched = adapted(layers.MatchedMachines(2), [known, taken_for], (labels > 1).astype("int32"))
+matched = adapted(layers.ClasswiseDetectorSVM(2), [known, taken_for], (labels > 1).astype("int32"))
 tried = {
     "KernelDensity": (lambda: density(new, scores)),
-    "RBFSVM": (lambda: machines(new)),
+    "RBFSVM": (lambda: svms(new)),
     "QuantizedReLU": (lambda: codes(new)),
-    "AdversaryMachine": (lambda: guard(codes(new))),
-    "MatchedMachines": (lambda: matched([codes(new), scores[:, :2]])),
+    "DetectorSVM": (lambda: guard(codes(new))),
+    "ClasswiseDetectorSVM": (lambda: matched([codes(new), scores[:, :2]])),
     "DetectorBranch": (lambda: layers.DetectorBranch(width=4, seed=1)(ops.zeros((2, 12, 12, 3)))),
     "ReverseLogits": (lambda: layers.ReverseLogits()(scores)),
     "BinaryScores": (lambda: layers.BinaryScores()(scores[:, :1])),

@@ -34,8 +34,8 @@ def test_layer_comes_back_from_its_config_and_from_a_file(name, tmp_path):
     make, inputs = TABLE[name]
     layer = make()
     wanted = flat(layer(*inputs))
-    twin = type(layer).from_config(layer.get_config())
-    for a, b in zip(flat(twin(*inputs)), wanted, strict=True):
+    copy = type(layer).from_config(layer.get_config())
+    for a, b in zip(flat(copy(*inputs)), wanted, strict=True):
         np.testing.assert_array_equal(a, b)
     symbolic = keras.tree.map_structure(lambda array: keras.Input(array.shape[1:]), inputs)
     model = keras.Model(keras.tree.flatten(symbolic), make()(*symbolic))
@@ -80,18 +80,18 @@ def test_non_maximal_entropy_is_the_papers():
 
 
 def test_dustbin_is_the_last_score_against_the_best_class():
-    scores, doubt = flat(L.Dustbin()(SCORES))
+    scores, detector_score = flat(L.Dustbin()(SCORES))
     np.testing.assert_array_equal(scores, SCORES[:, :3])
-    np.testing.assert_allclose(doubt, SCORES[:, 3] - SCORES[:, :3].max(-1))
+    np.testing.assert_allclose(detector_score, SCORES[:, 3] - SCORES[:, :3].max(-1))
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.07, 0.1, 0.5, 0.99])
 def test_threshold_keeps_the_rate_and_uses_it_up(rate):
-    statistic = np.random.default_rng(2).permutation(99).astype("float32")
+    score = np.random.default_rng(2).permutation(99).astype("float32")
     layer = L.Threshold()
-    layer.calibrate(statistic, rate)
+    layer.calibrate(score, rate)
     # With one that is fresh they are 100: these and the one at the threshold are as many as may be rejected of those.
-    assert (flat(layer(statistic))[0] > 0).sum() == max(0, round(rate * 100) - 1)
+    assert (flat(layer(score))[0] > 0).sum() == max(0, round(rate * 100) - 1)
 
 
 def test_ties_at_the_threshold_are_kept():

@@ -49,8 +49,8 @@ def test_thresholds_that_were_given_stay_and_may_differ_for_each_unit():
     assert codes(layer, [[1.5, 1.5]]).tolist() == [[1.0, 0.0]] and layer.adapted
     layer.adapt(np.full((9, 2), 50.0))
     assert codes(layer, [[1.5, 1.5]]).tolist() == [[1.0, 0.0]]
-    twin = QuantizedReLU.from_config(layer.get_config())
-    assert codes(twin, [[1.5, 1.5]]).tolist() == [[1.0, 0.0]]
+    copy = QuantizedReLU.from_config(layer.get_config())
+    assert codes(copy, [[1.5, 1.5]]).tolist() == [[1.0, 0.0]]
 
 
 def test_codes_are_nan_until_there_are_thresholds():

@@ -5,7 +5,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import SVC
 
 import tfdefense as td
-from tfdefense.layers import RBFSVM, machines
+from tfdefense.layers import RBFSVM, svm_fits
 
 
 def blobs(samples=40, features=6, classes=3, spread=0.5, seed=0, offset=0.0):
@@ -59,17 +59,17 @@ def test_closed_form_of_two_samples():
 
 def test_multiple_of_scale_is_that_multiple():
     x, _ = blobs()
-    one, two = (machines.gamma_of(gamma, x) for gamma in ("scale", "2*scale"))
+    one, two = (svm_fits.gamma_of(gamma, x) for gamma in ("scale", "2*scale"))
     assert one == pytest.approx(1 / (x.shape[1] * x.var()), rel=1e-6)
     assert two == pytest.approx(2 * one)
-    assert machines.gamma_of("scale", np.ones((4, 3), "float32")) == 1.0, "as in scikit-learn, no variance means 1"
+    assert svm_fits.gamma_of("scale", np.ones((4, 3), "float32")) == 1.0, "as in scikit-learn, no variance means 1"
 
 
 def test_distances_in_blocks_are_those_in_one(monkeypatch):
     x, _ = blobs()
     whole = np.square(x[:, None].astype("float64") - x[None]).sum(-1)
-    monkeypatch.setattr(machines, "_BLOCK", 7)
-    np.testing.assert_allclose(machines.squared_distances(x), whole, atol=1e-9)
+    monkeypatch.setattr(svm_fits, "_BLOCK", 7)
+    np.testing.assert_allclose(svm_fits.squared_distances(x), whole, atol=1e-9)
 
 
 def test_scores_fall_off_away_from_the_data():
@@ -100,7 +100,7 @@ def test_gradient_is_that_of_finite_differences():
     assert np.abs(gradient).max() > 0.05
 
 
-def test_cross_validated_scores_are_of_machines_that_did_not_see_the_sample():
+def test_cross_validated_scores_are_of_svms_that_did_not_see_the_sample():
     from sklearn.model_selection import StratifiedKFold
 
     x, y = blobs(spread=1.5)

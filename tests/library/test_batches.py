@@ -101,12 +101,12 @@ def rejecting(classifier, x, y):
 def test_neighbours_in_a_batch_change_no_decision(classifier, digits, held_out, defense):
     """Matrix products round by the size of the batch; no threshold stands where that would show."""
     defended = defense(classifier, digits.x[:200], digits.y[:200])
-    # Each digit thrice, hardly changed: statistics as near to each other as rounding moves them.
+    # Each digit thrice, hardly changed: scores as near to each other as rounding moves them.
     noise = np.random.default_rng(0).uniform(-1e-6, 1e-6, (3, 20, 8, 8, 1))
     x = np.clip(held_out.x[:20] + noise, 0, 1).reshape(-1, 8, 8, 1).astype("float32")
     ((layer, node),) = nodes_of(defended, td.layers.Threshold)
-    statistic = keras.Model(defended.inputs[0], node.arguments.keras_tensors[0])
-    alone, sevens, together = (run_batches(statistic, x, size)[0] for size in (1, 7, 256))
+    score = keras.Model(defended.inputs[0], node.arguments.keras_tensors[0])
+    alone, sevens, together = (run_batches(score, x, size)[0] for size in (1, 7, 256))
     assert (alone != together).any()
     for allowed in range(len(x)):
         layer.calibrate(together, allowed / len(x))

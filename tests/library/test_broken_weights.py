@@ -20,7 +20,7 @@ def models(classifier, dustbin, digits, held_out):
     density, coded = td.DensityDefense(sigma=1.0, max_points=300).attach(copy), td.SafetyNet(["features"]).attach(copy)
     rejection, joined = (
         td.DeepNeuralRejection(["features", "conv_1"]).attach(copy),
-        td.AllOf(td.OutDistribution(threshold=None), td.ThresholdDefense()).attach(dustbin),
+        td.AllOf(td.DustbinDefense(threshold=None), td.ThresholdDefense()).attach(dustbin),
     )
     x, y = digits.x[:300], digits.y[:300]
     td.adapt(density, x, y, max_rejected=None), td.adapt(rejection, x, y, max_rejected=None)

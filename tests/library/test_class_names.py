@@ -40,7 +40,7 @@ def test_names_are_kept_in_the_file(named, tmp_path):
 
 
 def test_joined_defenses_and_models_built_by_hand_are_named_too(dustbin):
-    joined = td.AnyOf(td.OutDistribution(), td.ThresholdDefense()).attach(dustbin, class_names=np.array(WORDS))
+    joined = td.AnyOf(td.DustbinDefense(), td.ThresholdDefense()).attach(dustbin, class_names=np.array(WORDS))
     assert td.contract.class_names(joined) == WORDS, "the dustbin is no class"
     image = keras.Input((4,))
     scores = keras.layers.Dense(3)(image)

@@ -12,11 +12,11 @@ import tfdefense as td
 DEFENSES = {
     "confidence": lambda: td.ThresholdDefense(),
     "non-me": lambda: td.ThresholdDefense("non-me"),
-    "dustbin": lambda: td.OutDistribution(threshold=None),
+    "dustbin": lambda: td.DustbinDefense(threshold=None),
     "detector": lambda: td.AdversaryDetector("conv", width=4, seed=0),
     "any": lambda: td.AnyOf(td.ThresholdDefense(), td.ThresholdDefense("non-me")),
     "all": lambda: td.AllOf(td.ThresholdDefense(), td.ThresholdDefense("non-me")),
-    "any-dustbin": lambda: td.AnyOf(td.ThresholdDefense(), td.OutDistribution(threshold=None)),
+    "any-dustbin": lambda: td.AnyOf(td.ThresholdDefense(), td.DustbinDefense(threshold=None)),
     "nested": lambda: td.AnyOf(td.AllOf(td.ThresholdDefense(), td.ThresholdDefense("non-me")), td.ThresholdDefense()),
 }
 
@@ -220,12 +220,12 @@ def test_samples_outside_the_bounds_do_not_set_thresholds(classifier, digits, he
 
 
 def test_thresholds_that_were_given_stay(dustbin, held_out):
-    both = td.AnyOf(td.OutDistribution(threshold=0.0), td.ThresholdDefense()).attach(dustbin)
+    both = td.AnyOf(td.DustbinDefense(threshold=0.0), td.ThresholdDefense()).attach(dustbin)
     told = td.calibrate(both, held_out.x, max_rejected=0.2)
     given, set_now = (layer for layer in both.layers if isinstance(layer, td.layers.Threshold))
     assert float(given.value) == 0.0 and np.isfinite(float(set_now.value))
     assert told == pytest.approx(0.2, abs=6 / 397) == (both(held_out.x)["label"].numpy() == -1).mean()
-    strict = td.AnyOf(td.OutDistribution(threshold=-100.0), td.ThresholdDefense()).attach(dustbin)
+    strict = td.AnyOf(td.DustbinDefense(threshold=-100.0), td.ThresholdDefense()).attach(dustbin)
     with pytest.warns(UserWarning, match="thresholds that were given reject 100.0%"):
         td.calibrate(strict, held_out.x, max_rejected=0.05)
 
@@ -256,7 +256,7 @@ def test_the_promise_is_taken_the_same_way_everywhere(classifier, digits, held_o
         alone.calibrate(models[0](x)["suspicion"] + values[0], 0.05, confidence)
         assert values == [values[0]] * 3 and float(alone.value) == pytest.approx(values[0], abs=1e-5)
         found.append((models[0](x)["label"].numpy() == -1).sum())
-    # The 10th and the 5th largest statistic, which themselves are not above.
+    # The 10th and the 5th largest score, which themselves are not above.
     assert found == [9, 4]
 
 
@@ -286,11 +286,11 @@ def test_integer_inputs_are_taken(classifier, held_out):
 def test_dustbin_needs_two_classes_beside_it():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     with pytest.raises(ValueError, match="at least 2 classes and the dustbin"):
-        td.OutDistribution().attach(model)
+        td.DustbinDefense().attach(model)
 
 
 def test_dustbin_answers_none_of_these(dustbin, held_out):
-    defended = td.OutDistribution().attach(dustbin)
+    defended = td.DustbinDefense().attach(dustbin)
     letters = td.data.load("letters8", "test", limit=200).x
     assert (defended(letters)["label"].numpy() == -1).mean() > 0.9
     assert td.evaluate(defended, held_out.x, held_out.y).accuracy > 0.93

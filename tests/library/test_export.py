@@ -46,8 +46,8 @@ assert not any(name.startswith("tfdefense.") for name in sys.modules)
 def models(classifier, dustbin, held_out):
     attached = {
         "threshold": td.ThresholdDefense().attach(classifier),
-        "dustbin": td.OutDistribution().attach(dustbin),
-        "any": td.AnyOf(td.OutDistribution(), td.ThresholdDefense()).attach(dustbin),
+        "dustbin": td.DustbinDefense().attach(dustbin),
+        "any": td.AnyOf(td.DustbinDefense(), td.ThresholdDefense()).attach(dustbin),
     }
     for name in ("threshold", "any"):
         td.calibrate(attached[name], held_out.x[:200], max_rejected=0.1)

@@ -182,7 +182,7 @@ def test_reverse_logits_negates_and_is_saved(tmp_path):
     np.testing.assert_array_equal(keras.models.load_model(tmp_path / "m.keras")(SCORES), -SCORES)
 
 
-def test_hinge_is_the_sum_over_the_machines():
+def test_hinge_is_the_sum_over_the_svms():
     values = OneVsAllHinge(reduction=None)(LABELS, SCORES)
     # Sample by sample: how far the true class is below 1, and the others above -1.
     np.testing.assert_allclose(values, [0 + 0 + 1.5**2, 1 + 16 + 0, 4 + 0 + 4], rtol=1e-6)

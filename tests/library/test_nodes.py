@@ -133,7 +133,7 @@ def test_view_is_kept_with_its_model_and_made_anew_for_new_weights():
     view = td.view.View.of(defended)
     assert td.view.View.of(defended) is view and view.base() is view.base()
     assert td.view.View.of(defended, (0, 1)) is not view
-    machines = td.NeuralRejection("features").attach(flat())
-    before = td.view.View.of(machines)
-    td.adapt(machines, X, Y, max_rejected=None)
-    assert td.view.View.of(machines) is not before
+    svms = td.NeuralRejection("features").attach(flat())
+    before = td.view.View.of(svms)
+    td.adapt(svms, X, Y, max_rejected=None)
+    assert td.view.View.of(svms) is not before

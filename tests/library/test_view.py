@@ -68,18 +68,3 @@ def test_a_model_beside_another_is_looked_at_with_its_samples(defended, classifi
     view.check_shape(held_out.x[:5])
     assert view.beside(probabilities_of(classifier)).probabilities
     assert view.beside().model is td.view.View.of(defended).base().model
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("adversarial", "trainers.adversarial"),
-        ("decisions", "view"),
-        ("defended_model", "contract"),
-        ("detection", "trainers.detector"),
-        ("surrogate", "attacks.surrogate"),
-    ],
-)
-def test_the_old_names_warn(old, new):
-    with pytest.warns(DeprecationWarning, match=f"`td.{old}` is now `td.{new}`"):
-        assert getattr(td, old).__name__ == f"tfdefense.{new}"

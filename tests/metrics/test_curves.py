@@ -43,7 +43,7 @@ def weak(size, seed):
     return push(0 if size == 4 else size, seed)
 
 
-def test_fooled_samples_stay_fooled(defended):
+def test_broken_samples_stay_broken(defended):
     kept = security_curve(defended, weak, X, Y, [1, 2, 4])
     assert kept.accuracy.tolist() == [0.75, 0.5, 0.5]
     assert kept.outcomes[0][2].label.tolist() == [0, 1, 0, 0]
@@ -52,7 +52,7 @@ def test_fooled_samples_stay_fooled(defended):
     assert raw.accuracy.tolist() == [0.75, 0.5, 1]
 
 
-def test_an_attack_that_can_be_told_is_spared_those_fooled(defended):
+def test_an_attack_that_can_be_told_is_spared_those_broken(defended):
     attacked = []
 
     def factory(size, seed):
@@ -162,7 +162,7 @@ def test_percentages_are_refused():
 
 def test_worst_case_of_each_sample_is_known_on_a_line(defended):
     """Two attacks in turn: one moves by the size and gives up at 4, one moves by half of it."""
-    from tfdefense.attacks import Attack, Found, WorstCase
+    from tfdefense.attacks import Attack, Candidates, WorstCase
 
     asked = []
 
@@ -174,7 +174,7 @@ def test_worst_case_of_each_sample_is_known_on_a_line(defended):
 
         def perturb(self, batch, start):
             asked.append((self.by, batch.x.ravel().tolist()))
-            return Found(batch.x - self.by * (2 * batch.y[:, None] - 1), np.ones(len(start), int), np.zeros(len(start), bool))
+            return Candidates(batch.x - self.by * (2 * batch.y[:, None] - 1), np.ones(len(start), int), np.zeros(len(start), bool))
 
     def attack_at(size):
         return WorstCase({"whole": Push(0.0 if size == 4 else size), "half": Push(size / 2)}, until_success=True)

@@ -81,8 +81,8 @@ def test_the_curve_is_known_on_a_line(few):
     first = np.linspace(0.32, 0.68, 30)
     plan = dataclasses.replace(PLAN, linf=(0.05, 0.1, 0.9), compared={"linf": 0.1}, samples=30)
     found = found_on(two_classes(lambda x: 0.5 - x[:, 0]), points(first), (first > 0.5).astype(int), plan)
-    held = [float((np.abs(first - 0.5) > size).mean()) for size in plan.linf]
-    assert found["curves"]["linf"]["adaptive"]["held"] == pytest.approx(held, abs=1e-6)
+    robust = [float((np.abs(first - 0.5) > size).mean()) for size in plan.linf]
+    assert found["curves"]["linf"]["adaptive"]["robust_accuracy"] == pytest.approx(robust, abs=1e-6)
 
 
 def test_who_fools_nobody_is_not_named_as_what_a_model_is_weak_against(few):
@@ -91,12 +91,13 @@ def test_who_fools_nobody_is_not_named_as_what_a_model_is_weak_against(few):
     y[:3] = 1 - y[:3]
     plan = dataclasses.replace(PLAN, linf=(0.01, 0.9), compared={"linf": 0.01})
     found = found_on(two_classes(lambda x: 0.5 - x[:, 0]), points(first), y, plan)
-    assert {entry["wrong"] for entry in found["attacks"]} == {3 / 24} and {entry["fooled"] for entry in found["attacks"]} == {0.0}
+    assert {entry["wrong"] for entry in found["attacks"]} == {3 / 24}
+    assert {entry["success_rate"] for entry in found["attacks"]} == {0.0}
     assert found["verdict"]["line"] == "Holds to linf = 0.01."
 
 
 def test_of_those_that_fool_all_the_one_that_goes_least_far_is_named(honest):
-    told = {entry["distance"] for entry in honest["attacks"] if entry["fooled"] == 1.0}
+    told = {entry["distance"] for entry in honest["attacks"] if entry["success_rate"] == 1.0}
     named = [entry for entry in honest["attacks"] if f"weakest against {entry['name']} (" in honest["verdict"]["line"]]
     assert len(told) > 1 and named[0]["distance"] == min(told)
 
@@ -107,10 +108,10 @@ def test_longer_searches_are_tried_where_there_is_something_left_to_find(few):
     first[0] = 0.05
     plan = dataclasses.replace(PLAN, linf=(0.1, 0.4, 0.9), compared={"linf": 0.1})
     found = found_on(two_classes(lambda x: 0.5 - x[:, 0]), points(first), (first > 0.5).astype(int), plan)
-    assert found["curves"]["linf"]["adaptive"]["held"] == pytest.approx([1.0, 1 / 24, 0.0])
+    assert found["curves"]["linf"]["adaptive"]["robust_accuracy"] == pytest.approx([1.0, 1 / 24, 0.0])
     assert found["harder"][0]["size"] == 0.1 and found["harder"][0]["tried"] == 12
     found = found_on(two_classes(lambda x: 0.5 - x[:, 0]), points(first[1:]), (first[1:] > 0.5).astype(int), PLAN)
-    assert found["curves"]["linf"]["adaptive"]["held"] == [0.0, 0.0] and found["harder"][0]["tried"] == 0
+    assert found["curves"]["linf"]["adaptive"]["robust_accuracy"] == [0.0, 0.0] and found["harder"][0]["tried"] == 0
 
 
 def saturated(x):
@@ -127,7 +128,7 @@ def test_masked_gradients_are_found(few):
     found = found_on(two_classes(saturated), x, np.arange(24) % 2, plan)
     assert {"gradients are there", "steps gain", "white box before black box"} <= failed(found)
     # What a search without gradients has found counts in the curve.
-    assert found["curves"]["l2"]["adaptive"]["held"][0] < 0.5
+    assert found["curves"]["l2"]["adaptive"]["robust_accuracy"][0] < 0.5
 
 
 def test_discrete_codes_are_searched_through_their_stand_in(classifier, digits, held_out):
@@ -143,11 +144,11 @@ def test_discrete_codes_are_searched_through_their_stand_in(classifier, digits, 
     assert {name for name, entry in aware.items() if entry["sighted"]} == seeing
     assert not any(name.startswith("gradients are there") for name in found["verdict"]["failed"])
     harder = protocol.Protocol(coded, held_out.take(slice(200, 212)), dataclasses.replace(short, clean=12)).situation("linf", 0.3)
-    assert harder.bpda(harder.pgd(steps=7)) == td.attacks.Through(harder.pgd(steps=7), straight_through=True)
+    assert harder.bpda(harder.pgd(steps=7)) == td.attacks.BPDA(harder.pgd(steps=7))
 
 
 @pytest.mark.parametrize("by_class", [False, True])
-def test_codes_are_attacked_as_their_authors_did_whichever_machines_match_them(classifier, held_out, by_class):
+def test_codes_are_attacked_as_their_authors_did_whichever_svms_match_them(classifier, held_out, by_class):
     coded = td.SafetyNet(["features"], by_class=by_class).attach(classifier)
     situation = protocol.Protocol(coded, held_out.take(slice(40)), dataclasses.replace(PLAN, clean=40)).situation("l2", 1.0)
     own = [attacker.name for attacker in standard.STANDARD if attacker.authors and attacker.fits(situation)]
@@ -283,19 +284,19 @@ def test_where_nothing_could_be_tried_nothing_has_passed():
 
 
 def test_a_norm_in_which_it_holds_nothing_is_in_the_verdict():
-    def curve(held):
-        return {"adaptive": {"sizes": [0.1, 0.2], "held": held}}
+    def curve(robust):
+        return {"adaptive": {"sizes": [0.1, 0.2], "robust_accuracy": robust}}
 
     findings = {"curves": {"linf": curve([0.9, 0.8]), "l2": curve([0.1, 0.0])}, "clean": {"wrong": 0.0, "rejected": 0.05}}
-    findings |= {"attacks": [], "checks": [], "harmless": []}
+    findings |= {"attacks": [], "checks": [], "benign": []}
     plan = dataclasses.replace(PLAN, linf=(0.1, 0.2), l2=(0.1, 0.2), compared={"linf": 0.1, "l2": 0.1})
     assert checks.verdict(findings, plan)["line"] == "Holds to linf = 0.2, to none of the sizes tried in l2."
 
 
 def test_half_lies_on_the_line_between_two_sizes():
-    assert checks.half([1, 2], [0.75, 0.25], 1.0) == pytest.approx(1.5)
-    assert checks.half([1, 2], [0.9, 0.8], 1.0) is None
-    assert checks.half([1, 2], [0.2, 0.1], 0.4) == 0.0
+    assert checks.perturbation_at([1, 2], [0.75, 0.25], 1.0) == pytest.approx(1.5)
+    assert checks.perturbation_at([1, 2], [0.9, 0.8], 1.0) is None
+    assert checks.perturbation_at([1, 2], [0.2, 0.1], 0.4) == 0.0
 
 
 def test_progress_counts_samples_that_came_down():

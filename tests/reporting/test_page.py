@@ -74,11 +74,13 @@ def test_everything_that_the_protocol_promises_is_there(report):
     adaptive = {("adaptive", name) for name in ("PGD", "selective PGD", "orthogonal PGD", "log-sum-exp")}
     assert oblivious | adaptive | {("black box", "PGD on a substitute network"), ("black box", "HopSkipJump")} <= found
     for name in ("adaptive", "oblivious", "undefended"):
-        assert content["curves"]["l2"][name]["sizes"] == [1.0, 3.0] and len(content["curves"]["l2"][name]["held"]) == 2
+        assert content["curves"]["l2"][name]["sizes"] == [1.0, 3.0] and len(content["curves"]["l2"][name]["robust_accuracy"]) == 2
     # The worst case counts: no attack of the table is beyond the curve.
-    assert content["curves"]["l2"]["adaptive"]["held"][0] <= min(entry["held"] for entry in content["attacks"])
-    assert {row["what"] for row in content["foreign"]} == {"letters8", "uniform noise", "two classes blended"}
-    assert len(content["harmless"]) == 4 and content["clean"]["samples"] == 200
+    assert content["curves"]["l2"]["adaptive"]["robust_accuracy"][0] <= min(
+        entry["robust_accuracy"] for entry in content["attacks"]
+    )
+    assert {row["what"] for row in content["ood"]} == {"letters8", "uniform noise", "two classes blended"}
+    assert len(content["benign"]) == 4 and content["clean"]["samples"] == 200
     assert [group["what"] for group in content["map"]["groups"]][0] == "clean" and len(content["gallery"]) == 4
     assert content["map"]["layer"] == "the last hidden layer"
 
@@ -88,7 +90,7 @@ def test_shares_are_those_of_the_model(report, defended):
     outcomes = td.evaluate(defended, images.x, images.y)
     clean = report.content["clean"]
     assert (clean["right"], clean["rejected"]) == pytest.approx((outcomes.accuracy, outcomes.rejection), abs=1e-5)
-    for row in [clean, *report.content["attacks"], *report.content["harmless"]]:
+    for row in [clean, *report.content["attacks"], *report.content["benign"]]:
         assert row["right"] + row["rejected"] + row["wrong"] == pytest.approx(1, abs=1e-4)
 
 

@@ -55,7 +55,7 @@ def test_an_example_counts_in_every_norm_at_its_own_distance():
     evidence.add(np.full((2, 4), 0.1), np.array([True, True]), number=3)
     assert evidence.nearest["linf"].tolist() == pytest.approx([0.1, 0.0])
     assert evidence.nearest["l2"].tolist() == pytest.approx([0.2, 0.0])
-    assert evidence.fooled("l2", 0.19).tolist() == [False, True] and evidence.held("l2", 0.2) == 0.0
+    assert evidence.succeeded("l2", 0.19).tolist() == [False, True] and evidence.robust_accuracy("l2", 0.2) == 0.0
     # Farther ones, and what does not evade, change nothing.
     evidence.add(np.full((1, 4), 0.3), np.array([True]), rows=np.array([0]))
     evidence.add(np.full((1, 4), 0.01), np.array([False]), rows=np.array([0]))
@@ -126,21 +126,21 @@ def test_a_report_that_was_stopped_goes_on(samples, tmp_path, monkeypatch):
     assert second.content["attacks"] == first.content["attacks"] and second.verdict == first.verdict
 
 
-def test_foreign_samples_are_in_the_bounds_of_the_model(samples):
+def test_ood_samples_are_in_the_bounds_of_the_model(samples):
     """Whatever lies outside a defended model rejects: no merit, and no reason to show it as one."""
     x, _ = samples
     bright = np.full((5, 4, 4, 1), 255, "uint8")
     options = SMALL | {"samples": 2, "linf": (0.05, 0.2), "l2": ()}
-    for foreign, expected in (
-        ({"bright": bright}, r"`foreign\['bright'\]` must lie in \(0, 1\). Received values in \[255, 255\]"),
+    for ood, expected in (
+        ({"bright": bright}, r"`ood\['bright'\]` must lie in \(0, 1\). Received values in \[255, 255\]"),
         ({"flat": np.zeros((5, 16))}, "Expected samples of shape"),
-        (bright, "`foreign` must be a dict from a name to samples. Received: ndarray"),
+        (bright, "`ood` must be a dict from a name to samples. Received: ndarray"),
     ):
         with pytest.raises(ValueError, match=expected):
-            td.report(keras_ring(), samples, **options, foreign=foreign)
+            td.report(keras_ring(), samples, **options, ood=ood)
     white = td.data.Images(bright, np.zeros(5, int), (), "bright", "test", (0, 255))
-    content = td.report(keras_ring(), samples, **options, foreign={"bright": white, "middle": x[:5]}).content
-    rejected = {row["what"]: row["rejected"] for row in content["foreign"]}
+    content = td.report(keras_ring(), samples, **options, ood={"bright": white, "middle": x[:5]}).content
+    rejected = {row["what"]: row["rejected"] for row in content["ood"]}
     assert rejected["bright"] == 1.0 and rejected["middle"] == 0.0
     with pytest.raises(ValueError, match="`train` must be the name"):
         td.report(keras_ring(), samples, **options, train=x)
@@ -174,7 +174,7 @@ def test_a_model_that_shows_nothing_is_judged_all_the_same(found):
     knowledge = {entry["knowledge"] for entry in content["attacks"]}
     assert knowledge == {"adaptive", "black box"}
     # Suspicion is known: what is 0.2 away from the middle is rejected, and the way to the other class is 0.1.
-    assert content["curves"]["linf"]["adaptive"]["held"][1] == 0.0
+    assert content["curves"]["linf"]["adaptive"]["robust_accuracy"][1] == 0.0
 
 
 def test_undefended_curve_begins_at_what_the_undefended_model_has_right(samples, tmp_path):
@@ -189,12 +189,12 @@ def test_undefended_curve_begins_at_what_the_undefended_model_has_right(samples,
     assert content["clean"]["wrong"] == 1 and content["curves"]["linf"]["undefended"]["start"] == 1
     assert "start" not in content["curves"]["linf"]["adaptive"]
     row = re.search(
-        r"<tr><td>undefended</td><td>right or rejected</td><td class=\"n\">(.*?)</td>", (tmp_path / "index.html").read_text()
+        r"<tr><td>undefended</td><td>robust accuracy</td><td class=\"n\">(.*?)</td>", (tmp_path / "index.html").read_text()
     )
     assert row[1] == "100.0 %"
 
 
-def test_what_was_fooled_later_no_longer_counts_as_rejected(samples):
+def test_what_an_attack_broke_later_no_longer_counts_as_rejected(samples):
     from tfdefense.reporting import protocol
 
     x, y = samples
@@ -209,7 +209,7 @@ def test_what_was_fooled_later_no_longer_counts_as_rejected(samples):
     run.evidence.add(1 - run.x[:4], np.ones(4, bool), rows=np.arange(4))
     run._close_curves()
     curve = run.findings["curves"]["linf"]["adaptive"]
-    assert curve["held"][0] == pytest.approx(8 / 12) and curve["rejected"][0] == pytest.approx(8 / 12)
+    assert curve["robust_accuracy"][0] == pytest.approx(8 / 12) and curve["rejected"][0] == pytest.approx(8 / 12)
 
 
 def test_pixels_up_to_255_give_the_same_shares(found, samples):
@@ -218,7 +218,10 @@ def test_pixels_up_to_255_give_the_same_shares(found, samples):
     settings = SMALL | {"l2": (), "bounds": (0, 255), "suite": few}
     content = td.report(lambda x: ring(x / 255), (np.rint(255 * x).astype("uint8"), y), **settings).content
     assert content["about"]["plan"]["linf"] == [0.05 * 255, 0.2 * 255]
-    assert content["curves"]["linf"]["adaptive"]["held"] == found[0].content["curves"]["linf"]["adaptive"]["held"]
+    assert (
+        content["curves"]["linf"]["adaptive"]["robust_accuracy"]
+        == found[0].content["curves"]["linf"]["adaptive"]["robust_accuracy"]
+    )
     assert content["clean"]["right"] == found[0].content["clean"]["right"]
 
 

@@ -39,7 +39,7 @@ def test_the_worst_case_and_the_curve_are_known_on_a_line(images, tmp_path):
     rows = dict(pair for pair in found.rows if pair[1] is not None)
     assert rows["clean"].rejection == pytest.approx((needed < 0.1).mean()) and rows["clean"].error == 0
     np.testing.assert_array_equal(rows[WORST].wrong, needed < 0.2)
-    assert all(name.startswith(("clean", "harmless: ", "adaptive: ", WORST)) for name in rows)
+    assert all(name.startswith(("clean", "benign: ", "adaptive: ", WORST)) for name in rows)
     curve = found.curves["adaptive"]
     assert curve.accuracy.tolist() == pytest.approx([rows["clean"].accuracy, (needed >= 0.1).mean(), (needed >= 0.3).mean()])
     assert set(found.curves) == {"adaptive"} and not found.left_out

@@ -36,12 +36,12 @@ def detector(model, layer="conv", seed=0, **options):
 
 @pytest.fixture(scope="module")
 def static(classifier, digits):
-    """Trained on digits and their BIM twins."""
+    """Trained on digits and their adversarial pairs by BIM."""
     defended = detector(classifier, threshold=0.0)
     trainer = td.DetectorTraining(defended)
     trainer.compile(keras.optimizers.Adam(3e-3))
     keras.utils.set_random_seed(0)  # the order of the samples: by chance a static detector may be hard to fool too
-    trainer.fit(*td.twins(classifier, A.BIM(0.2), digits.x[:700], digits.y[:700]), epochs=6, verbose=0)
+    trainer.fit(*td.adversarial_pairs(classifier, A.BIM(0.2), digits.x[:700], digits.y[:700]), epochs=6, verbose=0)
     return defended
 
 
@@ -56,7 +56,7 @@ def detectability(defended, attack, x, y):
 def test_not_one_weight_of_the_classifier_moves_and_all_of_the_branch_do(layer, attacks, digits):
     model = normalised()
     defended = detector(model, layer)
-    trainer = td.DetectorTraining(defended, attacks, harmless=[("sign", 0.1)])
+    trainer = td.DetectorTraining(defended, attacks, benign=[("sign", 0.1)])
     trainer.compile(keras.optimizers.Adam(1e-2))
     before, all_before = weights(model), weights(defended)
     trainer.fit(digits.x[:128], digits.y[:128] if attacks else digits.y[:128] % 2, verbose=0)
@@ -99,7 +99,7 @@ def test_dynamic_adversary_gets_past_a_static_detector(static, held_out):
 
 @pytest.mark.slow
 def test_dynamic_training_makes_the_detector_hard_to_fool(classifier, digits, held_out):
-    """One on twins of the same size takes as many steps, and is none."""
+    """One on pairs of the same size takes as many steps, and is none."""
     # Below that sigma the classifier's sign wins every pixel, and any detector knows the attack.
     attack = A.DynamicAdversary(0.3, sigma=0.45)
 
@@ -112,7 +112,7 @@ def test_dynamic_training_makes_the_detector_hard_to_fool(classifier, digits, he
         return defended
 
     dynamic = trained(A.DynamicAdversary(0.3, steps=5), digits.x, digits.y, 6)
-    static = trained((), *td.twins(classifier, A.BIM(0.3, steps=5), digits.x, digits.y), 3)
+    static = trained((), *td.adversarial_pairs(classifier, A.BIM(0.3, steps=5), digits.x, digits.y), 3)
 
     # Not at a threshold of 0: where that lies after so few epochs depends on the seed.
     def told(one):
@@ -126,7 +126,7 @@ def test_dynamic_training_makes_the_detector_hard_to_fool(classifier, digits, he
 
 def test_batches_hold_attacked_harmless_and_untouched_samples(classifier, held_out):
     x, y = np.repeat(held_out.x[:1], 400, 0), np.repeat(held_out.y[:1], 400)
-    trainer = td.DetectorTraining(detector(classifier), [A.FGSM(0.1), A.FGSM(0.3)], harmless=[("dim", 0.5)])
+    trainer = td.DetectorTraining(detector(classifier), [A.FGSM(0.1), A.FGSM(0.3)], benign=[("dim", 0.5)])
     changed, attacked = tf.function(trainer.perturb)(tf.constant(x), tf.constant(y))
     size = np.abs(changed.numpy() - x).reshape(400, -1).max(1)
     dimmed = (changed.numpy() == x * 0.5).reshape(400, -1).all(1)
@@ -141,10 +141,10 @@ def test_what_an_attack_leaves_as_it_was_is_clean(attack, classifier, held_out):
     """What the classifier has wrong is attacked too, but has no smaller change than none."""
     x, y = held_out.x[:40], classifier(held_out.x[:40]).numpy().argmax(1).astype("int32")
     y[:20] = (y[:20] + 1) % 10
-    samples, twin = td.twins(classifier, attack, x, y)
+    samples, is_adversarial = td.adversarial_pairs(classifier, attack, x, y)
     moved = (samples[40:] != x).reshape(40, -1).any(1)
     assert moved[20:].all() and moved[:20].all() == isinstance(attack, A.FGSM) != (not moved[:20].any())
-    np.testing.assert_array_equal(twin, np.concatenate([np.zeros(40), moved]))
+    np.testing.assert_array_equal(is_adversarial, np.concatenate([np.zeros(40), moved]))
     trainer = td.DetectorTraining(detector(classifier), attack, share=1.0)
     changed, attacked = trainer.perturb(tf.constant(x), tf.constant(y))
     np.testing.assert_array_equal(attacked, (changed.numpy() != x).reshape(40, -1).any(1))
@@ -155,7 +155,7 @@ def test_what_an_attack_leaves_as_it_was_is_clean(attack, classifier, held_out):
 
 @pytest.mark.slow
 def test_users_own_distribution_strategy_gives_the_weights_of_one_device(children, tmp_path):
-    """Harmless changes run beside the graph, and attacks draw their starts: both on each of the devices."""
+    """Benign perturbations run beside the graph, and attacks draw their starts: both on each of the devices."""
     code = """
 import contextlib
 import keras, numpy as np, tensorflow as tf
@@ -172,7 +172,7 @@ def fitted(scope):
         maps = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3, name="conv")(inputs))
         model = keras.Model(inputs, keras.layers.Dense(10)(keras.layers.Flatten()(maps)))
         defended = td.AdversaryDetector("conv", width=4, seed=0).attach(model)
-        trainer = td.DetectorTraining(defended, attacks, harmless=[("sign", 0.1), ("dim", 0.3)])
+        trainer = td.DetectorTraining(defended, attacks, benign=[("sign", 0.1), ("dim", 0.3)])
         trainer.compile(keras.optimizers.SGD(0.1))
         aside = td.DetectorTraining(defended, td.attacks.DeepFool())
         aside.compile()
@@ -201,7 +201,7 @@ print(len(one) == len(both), max(abs(a - b).max() for a, b in zip(one, both)))
 
 def test_without_attacks_only_clean_samples_are_changed(classifier, held_out):
     x, is_adversarial = np.repeat(held_out.x[:1], 200, 0), np.repeat([0, 1], 100)
-    trainer = td.DetectorTraining(detector(classifier), harmless=[("dim", 0.5)])
+    trainer = td.DetectorTraining(detector(classifier), benign=[("dim", 0.5)])
     changed, _ = tf.function(trainer.perturb)(tf.constant(x), tf.constant(is_adversarial))
     moved = (changed.numpy() != x).reshape(200, -1).any(1)
     assert 30 < moved[:100].sum() < 70 and not moved[100:].any()
@@ -252,7 +252,7 @@ def test_pipeline_trains_as_arrays_do(classifier, digits):
     x, y = digits.x[:96], digits.y[:96]
 
     def history(*data, **options):
-        trainer = td.DetectorTraining(detector(classifier), A.DynamicAdversary(0.2, steps=2), harmless=[("dim", 0.3)])
+        trainer = td.DetectorTraining(detector(classifier), A.DynamicAdversary(0.2, steps=2), benign=[("dim", 0.3)])
         trainer.compile()
         return trainer.fit(*data, epochs=2, verbose=0, **options).history
 
@@ -340,11 +340,13 @@ def test_bad_settings(classifier, make, words):
 
 def test_labels_that_mean_something_else_are_told_before_training(classifier, digits):
     x, y = digits.x[:32], digits.y[:32]
-    known = td.twins(classifier, A.FGSM(0.2), x, y)
+    known = td.adversarial_pairs(classifier, A.FGSM(0.2), x, y)
     static, dynamic = (td.DetectorTraining(detector(classifier), *attacks) for attacks in ((), (A.FGSM(0.1),)))
     for trainer in (static, dynamic):
         trainer.compile()
-        with pytest.raises(ValueError, match=r"Expected 0 \(clean\) or 1 .*labels from 0 to 9. Pass `validation_data=td.twins"):
+        with pytest.raises(
+            ValueError, match=r"Expected 0 \(clean\) or 1 \(adversarial\).*labels from 0 to 9. Pass `validation_data=td.adv"
+        ):
             trainer.fit(*(known if trainer is static else (x, y)), validation_data=(x, y), verbose=0)
         with pytest.raises(ValueError, match=r"labels from 0 to 9. Pass what is attacked already: `trainer.evaluate\("):
             trainer.evaluate(x, y, verbose=0)
@@ -371,7 +373,7 @@ def test_labels_that_mean_something_else_are_told_before_training(classifier, di
 
 
 def test_wrong_harmless_change_is_named_when_training_starts(classifier, digits):
-    trainer = td.DetectorTraining(detector(classifier), A.FGSM(0.1), harmless=[("blur", 1)])
+    trainer = td.DetectorTraining(detector(classifier), A.FGSM(0.1), benign=[("blur", 1)])
     trainer.compile()
     with pytest.raises(ValueError, match="`kind` must be one of sign, gaussian.*Received 'blur'"):
         trainer.fit(digits.x[:8], digits.y[:8], verbose=0)

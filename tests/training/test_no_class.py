@@ -99,8 +99,11 @@ def test_interrupted_run_goes_on_with_the_same_samples(tmp_path, monkeypatch):
 def test_key_follows_the_dustbin_and_the_network_behind_it(monkeypatch):
     naive, out, both = (recipes.find(name) for name in ("digits", "digits_out", "digits_interpolated"))
     assert "dustbin" not in json.dumps(recipes._counted(naive)), "the networks in users' caches keep their place"
-    assert len({naive.key(), out.key(), both.key(), both.changed(harmless={"sign": 0.1}).key()}) == 4
+    assert len({naive.key(), out.key(), both.key(), both.changed(benign={"sign": 0.1}).key()}) == 4
     assert both.changed(epochs=20, train_samples=1200).key() == both.key()
+    with pytest.warns(DeprecationWarning, match="`harmless` is now called `benign`"):
+        perturbed = both.changed(harmless={"sign": 0.1})
+    assert recipes._counted(perturbed)["harmless"] == perturbed.benign == {"sign": 0.1}, "the key has the name of earlier versions"
     before = both.key()
     find = recipes.find
     other = dataclasses.replace(naive, seed=7)
@@ -108,7 +111,7 @@ def test_key_follows_the_dustbin_and_the_network_behind_it(monkeypatch):
     assert both.key() != before and out.key() == recipes.find("digits_out").key()
 
 
-def test_harmless_changes_are_of_half_the_images_by_up_to_the_size_told():
+def test_benign_perturbations_are_of_half_the_images_by_up_to_the_size_given():
     rng = np.random.default_rng(0)
     x = rng.uniform(0.3, 0.7, (400, 8, 8, 1)).astype("float32")
     before = x.copy()
@@ -121,9 +124,9 @@ def test_harmless_changes_are_of_half_the_images_by_up_to_the_size_told():
     assert 0.1 < dimmed.mean() < 0.25 and (kinds != x).any(axis=(1, 2, 3)).mean() < 0.62
 
 
-def test_harmless_changes_depend_on_seed_and_epoch_and_keep_the_class():
+def test_benign_perturbations_depend_on_seed_and_epoch_and_keep_the_class():
     x, y = np.full((200, 8, 8, 1), 0.5, "float32"), np.arange(200)
-    batches = ShuffledBatches(x, y, 50, seed=0, harmless={"sign": 0.1})
+    batches = ShuffledBatches(x, y, 50, seed=0, benign={"sign": 0.1})
     plain = ShuffledBatches(x, y, 50, seed=0)
     (first, labels), (same, _) = batches[1], batches[1]
     np.testing.assert_array_equal(first, same)
@@ -147,10 +150,12 @@ def test_wrong_part_is_named(part, message, tmp_path):
         train("digits", cache=tmp_path, dustbin=[part])
 
 
-@pytest.mark.parametrize("option", [["--dustbin", "letters8"], ["--harmless", "[3]"]])
+@pytest.mark.parametrize("option", [["--dustbin", "letters8"], ["--benign", "[3]"], ["--harmless", "[3]"]])
 def test_command_names_what_is_no_json(option):
     done = subprocess.run([sys.executable, "-m", "training", "digits", *option], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2 and f"`{option[0]}` must be JSON such as" in done.stderr and option[1] in done.stderr
+    name = option[0].replace("harmless", "benign")
+    assert done.returncode == 2 and f"`{name}` must be JSON such as" in done.stderr and option[1] in done.stderr
+    assert ("--harmless is now called --benign" in done.stderr) == (option[0] == "--harmless")
 
 
 def test_augmented_networks_differ_from_the_naive_one_in_the_dustbin_alone():

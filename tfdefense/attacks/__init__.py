@@ -1,7 +1,9 @@
 """Attacks that know whether a model can reject. Objective, norm ball and search are three things, each in its own place."""
 
+from tfdefense._renamed import renamed_names
 from tfdefense.attacks import suites
-from tfdefense.attacks.base import Attack, AttackResult, Found
+from tfdefense.attacks.base import Attack, AttackResult, Candidates
+from tfdefense.attacks.bpda import BPDA, Through  # noqa: F401, the second is an old name
 from tfdefense.attacks.combine import Transfer, WorstCase, WorstCaseResult
 from tfdefense.attacks.objectives import CrossEntropy, Evade, LogSumExp, Margin, MaximumConfidence, Objective, Penalty
 from tfdefense.attacks.searches.carlini_wagner import CarliniWagner
@@ -12,11 +14,11 @@ from tfdefense.attacks.searches.jsma import JSMA
 from tfdefense.attacks.searches.orthogonal import OrthogonalPGD
 from tfdefense.attacks.searches.projected import BIM, FGSM, ILCM, PGD
 from tfdefense.attacks.searches.square import Square
-from tfdefense.attacks.starts import Interpolated, Of, Random, Sample
-from tfdefense.attacks.through import Through
+from tfdefense.attacks.starts import Interpolated, Random, Sample, Transferred
 
 __all__ = [
     "BIM",
+    "BPDA",
     "FGSM",
     "ILCM",
     "JSMA",
@@ -28,34 +30,23 @@ __all__ = [
     "DeepFool",
     "DynamicAdversary",
     "Evade",
-    "Found",
+    "Candidates",
     "HopSkipJump",
     "Interpolated",
     "LogSumExp",
     "Margin",
     "MaximumConfidence",
     "Objective",
-    "Of",
     "OrthogonalPGD",
     "Penalty",
     "Random",
     "Sample",
     "Square",
-    "Through",
     "Transfer",
+    "Transferred",
     "WorstCase",
     "WorstCaseResult",
     "suites",
 ]
 
-# Names of earlier versions; they go with the next one.
-_RENAMED = {"Strongest": "WorstCase"}
-
-
-def __getattr__(name):
-    if name in _RENAMED:
-        import warnings
-
-        warnings.warn(f"`td.attacks.{name}` is now `td.attacks.{_RENAMED[name]}`.", DeprecationWarning, stacklevel=2)
-        return globals()[_RENAMED[name]]
-    raise AttributeError(f"module 'tfdefense.attacks' has no attribute '{name}'.")
+__getattr__ = renamed_names(__name__, Found="Candidates", Of="Transferred", Strongest="WorstCase")

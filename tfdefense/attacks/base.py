@@ -1,4 +1,4 @@
-"""What all attacks share: checked input, batches, starts, the ball and the bounds, the strongest result of each sample."""
+"""What all attacks share: checked input, batches, starts, the ball and the bounds, the worst case of each sample over starts."""
 
 import dataclasses
 import os
@@ -26,8 +26,8 @@ class AttackResult:
 
     Attributes:
         x_adv: The adversarial samples, in the bounds, and in the ball where the attack has one.
-        success: Misclassified and not rejected; targeted: taken for the target.
-        distance: From the clean sample, in `norm`. 0 where the clean sample was taken already and left alone.
+        success: Misclassified and not rejected; targeted: classified as the target.
+        distance: From the clean sample, in `norm`. 0 where the clean sample was misclassified already and left alone.
         steps: Iterations spent.
         label: What the model says of `x_adv`; -1 = rejected.
         zero_gradient: Whether the gradient was all zeros at some step before success.
@@ -87,7 +87,7 @@ _ARRAYS = [field for field in dataclasses.fields(AttackResult) if field.name != 
 class Batch:
     """Samples under attack, the model as seen by the attack, and what the attack aims at.
 
-    `only_target` says that being taken for another class than the target does not count: the caller named the target, not
+    `only_target` says that another class than the target is no success: the caller named the target, not
     the attack. `pool` are the samples that a start may move towards, `number` each sample's place in the call: random starts follow
     from it and from the seed, whatever the batch size. `free` says of every value whether it may change; None: all may.
     """
@@ -102,7 +102,7 @@ class Batch:
     number: np.ndarray
     free: np.ndarray | None = None
 
-    def fooled(self, label, rows=slice(None)):
+    def succeeded(self, label, rows=slice(None)):
         """Whether each label is what the attack wants of its sample, or of those of `rows`."""
         if self.only_target:
             return label == self.target[rows]
@@ -130,8 +130,8 @@ class Batch:
 
 
 @dataclass
-class Found:
-    """What a search gives back: one candidate a sample, the iterations it took, and where gradients were all zero.
+class Candidates:
+    """The result of a search: one candidate a sample, the iterations it took, and where gradients were all zero.
 
     `label` is what the model said of `x`, where the search has looked: it spares another look.
     """
@@ -146,7 +146,7 @@ class Attack:
     """An attack is called with a model and samples; a subclass writes `perturb` and can break neither ball nor bounds.
 
     Subclasses are frozen dataclasses. Those with a field `epsilon` stay in a ball of that size and stop caring once a
-    sample is taken; the others look for the smallest distance. An `objective` of None means: the cross-entropy of the
+    sample is broken; the others look for the smallest distance. An `objective` of None means: the cross-entropy of the
     scores on a plain model, whatever it was trained with, and `Evade` on one that rejects.
     """
 
@@ -171,7 +171,7 @@ class Attack:
         return Evade() if view.rejects else CrossEntropy()
 
     def perturb(self, batch, start):
-        """From the points `start`, gives `Found` for the batch. The only method that an attack must write."""
+        """From the points `start`, returns `Candidates` for the batch. The only method that an attack must write."""
         raise NotImplementedError
 
     def online(self, view):
@@ -225,7 +225,7 @@ class Attack:
             model: A defended model, a plain Keras classifier, a loaded SavedModel, or a function from samples to scores.
             x: Clean samples, floats or uint8, inside the bounds.
             y: Their true classes, integers.
-            target: Classes to be taken for, "least_likely" or "most_likely" (of the wrong ones); None: any wrong class.
+            target: Classes to be classified as, "least_likely" or "most_likely" (of the wrong ones); None: any wrong class.
             mask: What may change: booleans that broadcast to one sample or to all, such as `[False, False, False, True]` for the
                 last of four channels. None: everything.
             only: Which samples to attack, a boolean each; the others are given back as they are, without success. Each of
@@ -258,8 +258,8 @@ class Attack:
             part = self._attack(whole.rows(rows[number * batch_size : (number + 1) * batch_size]), starts, regardless)
             return {field.name: getattr(part, field.name) for field in _ARRAYS}
 
-        told = (view.model, view.bounds, self, x, y, target is not None, targets, free, rows, regardless, batch_size, __version__)
-        folder = place(cache, *told)
+        about = (view.model, view.bounds, self, x, y, target is not None, targets, free, rows, regardless, batch_size, __version__)
+        folder = place(cache, *about)
         show = bar(len(rows), batch_size) if progress or is_watched() else None
         found = batches(folder, attacked, -(-len(rows) // batch_size), show, [field.name for field in _ARRAYS])
         if only is not None:
@@ -271,8 +271,8 @@ class Attack:
         return result
 
     def _attack(self, batch, starts, regardless):
-        best = self._judge(batch, Found(batch.x, np.zeros(len(batch.x), int), np.zeros(len(batch.x), bool)))
-        # What is taken without any change is left alone.
+        best = self._judge(batch, Candidates(batch.x, np.zeros(len(batch.x), int), np.zeros(len(batch.x), bool)))
+        # What is misclassified without any change is left alone.
         waiting = ~best.success | regardless
         for turn, start in enumerate(starts):
             rows = np.flatnonzero(waiting)
@@ -281,7 +281,7 @@ class Attack:
             some = batch.rows(rows)
             points = start.points(self, some)
             found = self._judge(some, self.perturb(some, self._inside(some, points))).spread(rows, best)
-            # Of failures the first start's is kept, so that a result always shows an attempt; as of what was taken before.
+            # Of failures the first start's is kept, so that a result always shows an attempt; as of what was misclassified before.
             better = best.beaten_by(found) | (waiting if turn == 0 else False)
             best = best.with_rows(better, found)
             if hasattr(self, "epsilon"):
@@ -294,8 +294,8 @@ class Attack:
         if label is None or not np.array_equal(x_adv, found.x):
             label = batch.view.run(x_adv)[2].numpy()
         flat = (x_adv.astype("float64") - batch.x).reshape(len(x_adv), -1)
-        # What is no picture has fooled nobody, whatever class a model gives it.
-        success = batch.fooled(label) & np.isfinite(flat).all(1)
+        # What is no picture is no success, whatever class a model gives it.
+        success = batch.succeeded(label) & np.isfinite(flat).all(1)
         return AttackResult(x_adv, success, self.ball.distance(flat), found.steps, label, found.zero_gradient, self.norm)
 
     def _inside(self, batch, x):

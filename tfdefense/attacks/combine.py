@@ -90,8 +90,8 @@ class Transfer:
 
     Args:
         attack: What crafts.
-        source: The model it crafts on; None means the undefended model inside the defended one: an attacker who does
-            not know of the defense.
+        source: The model it crafts on; None means the undefended model inside the defended one: an oblivious
+            attacker.
 
     Example:
 
@@ -128,5 +128,5 @@ class Transfer:
         batch = Batch(view, clean, labels, aim, aim is not None, (1.0, 1.0), None, np.arange(len(clean)))
         parts = [view.run(crafted.x_adv[i : i + batch_size])[2].numpy() for i in range(0, len(clean), batch_size)]
         label = np.concatenate(parts)
-        success = batch.fooled(label) if only is None else batch.fooled(label) & only
+        success = batch.succeeded(label) if only is None else batch.succeeded(label) & only
         return AttackResult(crafted.x_adv, success, crafted.distance, crafted.steps, label, crafted.zero_gradient, self.norm)

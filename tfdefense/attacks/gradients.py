@@ -27,7 +27,10 @@ def no_gradient(view):
     """Says which layer of a functional Keras model stops the gradient."""
     import keras
 
-    blame, hint = "", "Replace it by a smooth stand-in for the attack, or use `td.attacks.Transfer` from a model that has one."
+    blame, hint = (
+        "",
+        "Replace it by a differentiable surrogate for the attack, or use `td.attacks.Transfer` from a model that has one.",
+    )
     dtype = getattr(getattr(view.model, "input", None), "dtype", "float32")
     if "int" in str(dtype):
         return (
@@ -50,5 +53,5 @@ def no_gradient(view):
         if first is not None:
             blame = f" Layer '{first.name}' ({type(first).__name__}) is the first that stops it."
             if callable(getattr(first, "smooth", None)):
-                hint = "It offers a smooth stand-in: `td.attacks.Through(attack)` follows the gradients of that."
+                hint = "It offers a differentiable surrogate: `td.attacks.BPDA(attack)` follows the gradients of that."
     return f"The model has no gradient with respect to its input, so this attack can't follow one.{blame} {hint}"

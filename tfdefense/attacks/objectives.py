@@ -128,8 +128,8 @@ class Penalty(Objective):
         lead = margin(scores, y, target)
         if suspicion is None:
             return lead
-        doubt = self.weight * suspicion
-        return tf.nn.relu(lead) + tf.nn.relu(doubt) + tf.minimum(tf.maximum(lead, doubt), 0.0)
+        penalty = self.weight * suspicion
+        return tf.nn.relu(lead) + tf.nn.relu(penalty) + tf.minimum(tf.maximum(lead, penalty), 0.0)
 
 
 @dataclass(frozen=True)

@@ -57,13 +57,13 @@ class Interpolated:
         low, high = np.zeros(len(batch.x), "float32"), np.ones(len(batch.x), "float32")
         for _ in range(8):
             middle = (low + high) / 2
-            fooled = batch.fooled(batch.view.run(_blend(batch.x, goal, middle))[2].numpy())
-            high, low = np.where(fooled, middle, high), np.where(fooled, low, middle)
+            success = batch.succeeded(batch.view.run(_blend(batch.x, goal, middle))[2].numpy())
+            high, low = np.where(success, middle, high), np.where(success, low, middle)
         return _blend(batch.x, goal, high)
 
 
 @dataclass(frozen=True, eq=False)
-class Of:
+class Transferred:
     """The adversarial example that the same attack finds on another model; by default the undefended base.
 
     An attack that could stop early goes on to the end there: just across that model's boundary its class is in doubt, which
@@ -115,8 +115,8 @@ def _from_samples(attack, batch):
     return np.stack(found) if found else batch.x
 
 
-# Those first that get furthest on models that reject: in a ball, whoever is taken from one start is spared the next.
-STARTS = {"base": Of(), "interpolated": Interpolated(), "sample": Sample(), "random": Random()}
+# Those first that get furthest on models that reject: in a ball, a sample that is broken from one start is spared the next.
+STARTS = {"base": Transferred(), "interpolated": Interpolated(), "sample": Sample(), "random": Random()}
 
 
 def _blend(x, goal, share):

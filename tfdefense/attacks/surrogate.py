@@ -1,7 +1,8 @@
-"""Smooth stand-ins for defenses whose gradients are zero or missing: what an attacker who knows them would build."""
+"""Differentiable surrogates of defenses whose gradients are zero or missing: what an adaptive attacker would build."""
 
 import keras
 
+from tfdefense._renamed import renamed_keywords
 from tfdefense.graph import as_functional, laid_again, unnoted
 from tfdefense.layers import Smoothed
 
@@ -14,7 +15,7 @@ def can_be_smoothed(model):
 def has_steps(model):
     """Whether a Keras model has a layer whose only useful gradient is that of its `smooth`, submodels' layers included.
 
-    A layer with `smooth` is taken for one, unless it says `has_slope = True`.
+    A layer with `smooth` counts as one, unless it says `has_slope = True`.
     """
     return any(
         has_steps(layer) if isinstance(layer, keras.Model) else _offers_smooth(layer) and not getattr(layer, "has_slope", False)
@@ -22,18 +23,19 @@ def has_steps(model):
     )
 
 
-def smoothed(model, slope=10.0, widen=1.0, *, straight_through=False):
-    """A copy of a model with every layer that offers `smooth` replaced by its smooth version; it shares all weights.
+@renamed_keywords(straight_through="exact_forward")
+def smoothed(model, slope=10.0, widen=1.0, *, exact_forward=False):
+    """The differentiable surrogate of a model: every layer that offers `smooth` gives its smooth version; all weights are shared.
 
     The outputs are those of the model: a defended one has scores, suspicion and label, but the suspicion is an approximation
-    that an attack can descend. It is no defense: whether a sample evades, the model itself says. `td.attacks.Through` does
+    that an attack can descend. It is no defense: whether a sample evades, the model itself says. `td.attacks.BPDA` does
     all of this.
 
     Args:
         model: A defended model, or any functional or Sequential one.
         slope: Steepness of what stands in for a step, in the units that the layer names.
         widen: How many times as wide RBF kernels are.
-        straight_through: Leave all outputs as they are and take only the gradients of the smooth versions.
+        exact_forward: Leave all outputs as they are and take only the gradients of the smooth versions (BPDA).
 
     Example:
 
@@ -57,9 +59,9 @@ def smoothed(model, slope=10.0, widen=1.0, *, straight_through=False):
 
     def smooth(layer):
         if _offers_smooth(layer):
-            return Smoothed(layer, slope, widen, straight_through, name=f"smoothed_{layer.name}")
+            return Smoothed(layer, slope, widen, exact_forward, name=f"smoothed_{layer.name}")
         if isinstance(layer, keras.Model) and can_be_smoothed(layer):
-            return smoothed(layer, slope, widen, straight_through=straight_through)
+            return smoothed(layer, slope, widen, exact_forward=exact_forward)
         return layer
 
     def call(layer, *args, **kwargs):

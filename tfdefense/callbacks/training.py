@@ -152,7 +152,7 @@ class AdaptDefense(_Measuring):
         scores = self.measured(self.x[:1], training=False)["scores"]
         if self.params.get("epochs") and not np.isfinite(keras.ops.convert_to_numpy(scores)).all():
             raise ValueError(
-                f"The scores of '{self.measured.name}' come from machines that are fitted after training, so there is nothing to "
+                f"The scores of '{self.measured.name}' come from SVMs that are fitted after training, so there is nothing to "
                 "train by yet. Train the classifier alone, then call `td.adapt(defended, x_train, y_train)`."
             )
 

@@ -96,7 +96,7 @@ def _show_warning(message, category, filename, lineno, file=None, line=None):
 def main():
     """The `tfdefense` program: what is wrong with the command line itself is one line too."""
     try:
-        arguments = renamed_options(sys.argv[1:], tell, keep="cache", unaware="oblivious")
+        arguments = renamed_options(sys.argv[1:], tell, keep="cache", unaware="oblivious", through="surrogate")
         code = app(arguments, standalone_mode=False, prog_name="tfdefense")
     except _Usage as error:
         path = getattr(error.ctx, "command_path", "tfdefense")

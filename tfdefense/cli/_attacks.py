@@ -3,6 +3,7 @@
 import dataclasses
 
 from tfdefense._suggest import did_you_mean
+from tfdefense.cli._console import tell
 
 ATTACKS = {
     "fgsm": "FGSM",
@@ -17,7 +18,7 @@ ATTACKS = {
     "square": "Square",
     "hop-skip-jump": "HopSkipJump",
 }
-SURROGATES = ("smooth", "straight")
+SURROGATES = ("bpda", "smooth")
 OBJECTIVES = ("cross-entropy", "margin", "logsumexp", "evade", "maximum-confidence", "evade-raw")
 
 
@@ -39,14 +40,21 @@ def build_attack(name, **options):
     return kind(**options)
 
 
-def through_surrogate(attack, name):
-    """An attack that follows the surrogate of that name; None is the model itself."""
+def surrogate_named(name):
+    if name == "straight":
+        tell("warning: --surrogate straight is now called --surrogate bpda; the next version no longer knows the old name.")
+        name = "bpda"
     check_name("surrogate", name, SURROGATES)
+    return name
+
+
+def on_surrogate(attack, name):
+    """An attack along the gradients of a differentiable surrogate, as `name` says; None is the model itself."""
     if name is None:
         return attack
-    from tfdefense.attacks import Through
+    from tfdefense.attacks import BPDA
 
-    return Through(attack, straight_through=name == "straight")
+    return BPDA(attack, exact_forward=name == "bpda")
 
 
 def objective_named(name):
@@ -63,7 +71,7 @@ def starts_named(text, model, y, source=None):
     """Starts from a list with commas. A SavedModel's base can't be reached, so `source` takes its place in "all"."""
     import keras
 
-    from tfdefense.attacks.starts import STARTS, Of
+    from tfdefense.attacks.starts import STARTS, Transferred
 
     if text is None:
         return None
@@ -72,7 +80,7 @@ def starts_named(text, model, y, source=None):
         if source is None or isinstance(model, keras.Model):
             return "all"
         names = tuple(name for name in STARTS if name != "interpolated" or len(set(y.tolist())) > 1)
-    return tuple(Of(source) if name == "base" and source is not None else name for name in names)
+    return tuple(Transferred(source) if name == "base" and source is not None else name for name in names)
 
 
 def check_name(what, name, known):

@@ -25,7 +25,7 @@ def outcome_table(title, rows):
 
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     table.add_column("samples", no_wrap=True)
-    for column in ("right", "rejected", "wrong", "right or rejected"):
+    for column in ("right", "rejected", "wrong", "robust accuracy"):
         table.add_column(column, justify="right")
     for name, outcomes in rows:
         if outcomes is None:

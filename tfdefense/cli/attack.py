@@ -9,12 +9,12 @@ from tfdefense.cli._app import command
 from tfdefense.cli._attacks import (
     ATTACKS,
     OBJECTIVES,
-    SURROGATES,
     build_attack,
     check_name,
     objective_named,
+    on_surrogate,
     starts_named,
-    through_surrogate,
+    surrogate_named,
 )
 from tfdefense.cli._console import out, outcome_table
 from tfdefense.cli._inputs import load_data, load_model
@@ -33,23 +33,21 @@ def attack(
     sigma: Annotated[float | None, typer.Option(help="Of dynamic: 0 is against the classifier alone, 1 the detector.")] = None,
     queries: Annotated[int | None, typer.Option(help="Looks at the model, of an attack without gradients.")] = None,
     objective: Annotated[
-        str | None, typer.Option(help=f"What is made small: {', '.join(OBJECTIVES)}. By default the one that knows of a defense.")
+        str | None, typer.Option(help=f"What is made small: {', '.join(OBJECTIVES)}. By default the one against a defense.")
     ] = None,
     starts: Annotated[
         str | None, typer.Option(help="Where to begin: all, or some of sample,random,interpolated,base with commas.")
     ] = None,
     restarts: Annotated[int | None, typer.Option(help="Random starts.")] = None,
     target: Annotated[
-        str | None, typer.Option(help="Class to be taken for: a number, least_likely or most_likely. By default any wrong one.")
+        str | None, typer.Option(help="Class to be classified as: a number, least_likely or most_likely. By default any wrong one.")
     ] = None,
-    oblivious: Annotated[
-        bool, typer.Option("--oblivious", help="Craft on the undefended model: an attacker who does not know of the defense.")
-    ] = False,
-    through: Annotated[
+    oblivious: Annotated[bool, typer.Option("--oblivious", help="Craft on the undefended model: an oblivious attacker.")] = False,
+    surrogate: Annotated[
         str | None,
         typer.Option(
-            metavar="SURROGATE",
-            help="Where a defense has no gradient: smooth follows an annealed surrogate, straight takes its gradients alone.",
+            metavar="KIND",
+            help="Where a defense has no gradient: bpda takes that of its differentiable surrogate, smooth attacks the surrogate.",
         ),
     ] = None,
     source: Source = None,
@@ -65,13 +63,13 @@ def attack(
     data_dir: DataDir = None,
     download: Download = False,
 ):
-    """Attack a model; the attacker knows its defense unless told otherwise."""
+    """Attack a model: adaptive, unless --oblivious."""
     import tfdefense as td
 
     output, picture = writable(output, (".npz",)), writable(picture, (".png", ".pdf", ".svg"))
     check_name("attack", attack, ATTACKS)
     check_name("objective", objective, OBJECTIVES)
-    check_name("surrogate", through, SURROGATES)
+    surrogate = surrogate_named(surrogate)
     loaded, source = load_model(model), None if source is None else load_model(source)
     chosen = {"epsilon": epsilon, "norm": norm, "steps": steps, "step_size": step_size, "restarts": restarts, "queries": queries}
     chosen |= {"objective": objective_named(objective), "starts": None, "seed": seed or None, "sigma": sigma}
@@ -82,7 +80,7 @@ def attack(
         _check_base(model, loaded)
     goal, images = _target(target, images)
     chosen["starts"] = starts_named(starts, loaded, images.y, source)
-    crafting = through_surrogate(build_attack(attack, **chosen), through)
+    crafting = on_surrogate(build_attack(attack, **chosen), surrogate)
     crafting = td.attacks.Transfer(crafting, source) if oblivious else crafting
     clean = td.evaluate(loaded, images.x, images.y)
     options = {"bounds": bounds, "batch_size": batch_size, "progress": sys.stdout.isatty(), "cache": cache}
@@ -116,7 +114,7 @@ def _check_base(path, model):
 
 
 def _target(target, images):
-    """The classes to be taken for, and the samples that are not of that class already."""
+    """The target classes, and the samples that are not of that class already."""
     import numpy as np
 
     if target is None or target in ("least_likely", "most_likely"):
@@ -133,7 +131,7 @@ def strength(result, goal):
     """One line on how often an attack succeeded, how far it went and how long it took."""
     import numpy as np
 
-    what = "not rejected and " + ("misclassified" if goal is None else "taken for the target")
+    what = "not rejected and " + ("misclassified" if goal is None else "classified as the target")
     text = f"{result.success.mean():.1%} {what}"
     if result.success.any():
         text += f", at {result.norm} distance {np.median(result.distance[result.success]):.4g} (median)"

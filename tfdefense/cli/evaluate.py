@@ -65,7 +65,7 @@ def evaluate(
     data_dir: DataDir = None,
     download: Download = False,
 ):
-    """Judge a model: clean samples, harmless changes, oblivious and adaptive attacks."""
+    """Judge a model: clean samples, benign perturbations, oblivious and adaptive attacks."""
     if report is None:
         others = {"quick": quick or None, "linf-sizes": linf_sizes, "l2-sizes": l2_sizes, "max-rejected": max_rejected}
         home = "a report. Add --report FOLDER"

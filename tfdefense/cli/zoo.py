@@ -18,7 +18,7 @@ def zoo(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Show the card of one model.")] = None,
     output: Annotated[str | None, typer.Option(metavar="KERAS", help="Write that model to a .keras file.")] = None,
 ):
-    """The models that come with the library: what they are, and how long they hold."""
+    """The models that come with the library: what they are, and how robust."""
     from tfdefense import zoo as models
 
     if name is None:

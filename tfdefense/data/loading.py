@@ -34,13 +34,13 @@ _SETS = {
     "digits": _Set("Handwritten digits 0-9, 8x8 grey, 1,400 / 397; embedded (scikit-learn)", embedded.digits),
     "letters": _Set("Letters A-J drawn in many fonts, 28x28 grey, 5,000 / 1,000; embedded, looks like NotMNIST", embedded.letters),
     "letters8": _Set(
-        "The drawn letters in 8x8 grey, 5,000 / 1,000; embedded, out-distribution set of `digits`",
+        "The drawn letters in 8x8 grey, 5,000 / 1,000; embedded, out-of-distribution set of `digits`",
         functools.partial(embedded.letters, size=8),
     ),
     "mnist": _prepared("mnist", "Handwritten digits 0-9, 28x28 grey, 60,000 / 10,000"),
     "fashion_mnist": _prepared("fashion_mnist", "Clothes in 10 classes, 28x28 grey, 60,000 / 10,000"),
     "notmnist": _Set(
-        "Letters A-J in web fonts, 28x28 grey, 7,000 / 3,000; out-distribution set of MNIST",
+        "Letters A-J in web fonts, 28x28 grey, 7,000 / 3,000; out-of-distribution set of MNIST",
         prepared.read_notmnist,
         prepared.find_notmnist,
     ),
@@ -48,7 +48,7 @@ _SETS = {
     "cifar100": _prepared("cifar100", "Photographs in 100 classes, 32x32 colour, 50,000 / 10,000"),
     "cifar100_out": _prepared(
         "cifar100",
-        "CIFAR-100 without the 25 classes of vehicles and mammals that resemble CIFAR-10's; its out-distribution set",
+        "CIFAR-100 without the 25 classes of vehicles and mammals that resemble CIFAR-10's; its out-of-distribution set",
         without=prepared.LIKE_CIFAR10,
     ),
     "cifar100_out_small": _Set(

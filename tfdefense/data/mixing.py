@@ -1,4 +1,4 @@
-"""Batches of in-distribution samples and of out-distribution ones for the dustbin class."""
+"""Batches of in-distribution samples and of out-of-distribution ones for the dustbin class."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def mix(
     Args:
         x: In-distribution samples, (N, ...).
         y: Their classes, integers, (N,).
-        out: Out-distribution samples, (M, ...), or a list of several such arrays.
+        out: Out-of-distribution samples, (M, ...), or a list of several such arrays.
         dustbin: Label of the dustbin. None: one more than the largest class in `y`.
-        share: Share of out-distribution samples in each batch, in (0, 1). None: the one they have by number.
+        share: Share of out-of-distribution samples in each batch, in (0, 1). None: the one they have by number.
         batch_size: Samples a batch, of both kinds together.
         seed: Integer. The same seed gives the same epochs in the same order; each epoch has its own order.
 
@@ -67,17 +67,17 @@ def mix(
         return tf.data.Dataset.range(len(data)).shuffle(len(data), seed=seed)
 
     x, y, out = tf.constant(x), tf.constant(y.astype("int32")), tf.constant(out)
-    own, foreign = shuffled(x, seed).batch(inside), shuffled(out, seed + 1).repeat().batch(outside)
+    own, other = shuffled(x, seed).batch(inside), shuffled(out, seed + 1).repeat().batch(outside)
 
-    def join(step, own, foreign):
+    def join(step, own, other):
         # The last batch of an epoch may be short; its dustbin part shrinks with it.
         count = tf.cast(tf.round(len(own) * outside / inside), "int32")
-        foreign = foreign[:count]
-        samples = tf.concat([tf.gather(x, own), tf.gather(out, foreign)], axis=0)
+        other = other[:count]
+        samples = tf.concat([tf.gather(x, own), tf.gather(out, other)], axis=0)
         labels = tf.concat([tf.gather(y, own), tf.fill([count], np.int32(dustbin))], axis=0)
         # Within the batch too: replicas take slices of it, and each should see both kinds.
         order = tf.random.experimental.stateless_shuffle(tf.range(len(labels)), seed=tf.stack([seed, step]))
         return tf.gather(samples, order), tf.gather(labels, order)
 
-    pairs = tf.data.Dataset.zip((tf.data.Dataset.counter(), own, foreign))
+    pairs = tf.data.Dataset.zip((tf.data.Dataset.counter(), own, other))
     return pairs.map(join, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)

@@ -1,12 +1,13 @@
 """Defenses: each attaches layers to a classifier that is already there."""
 
+from tfdefense._renamed import renamed_names
 from tfdefense.defenses.adversary_detector import AdversaryDetector
 from tfdefense.defenses.defense import AllOf, AnyOf, Defense
 from tfdefense.defenses.density import DensityDefense, capping_error
 from tfdefense.defenses.grafting import graft_dustbin
 from tfdefense.defenses.rejection import DeepNeuralRejection, NeuralRejection, compress
 from tfdefense.defenses.safetynet import SafetyNet
-from tfdefense.defenses.threshold import OutDistribution, ThresholdDefense
+from tfdefense.defenses.threshold import DustbinDefense, ThresholdDefense
 
 __all__ = [
     "AdversaryDetector",
@@ -16,10 +17,12 @@ __all__ = [
     "Defense",
     "DensityDefense",
     "NeuralRejection",
-    "OutDistribution",
+    "DustbinDefense",
     "SafetyNet",
     "ThresholdDefense",
     "capping_error",
     "compress",
     "graft_dustbin",
 ]
+
+__getattr__ = renamed_names(__name__, OutDistribution="DustbinDefense")

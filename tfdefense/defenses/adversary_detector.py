@@ -10,7 +10,7 @@ from tfdefense.layers import DetectorBranch
 class AdversaryDetector(Defense):
     """Rejects what a small network on the feature maps of an inner layer takes for adversarial.
 
-    The statistic is the branch's log-odds of "adversarial", so that a threshold of 0 is a probability of one half.
+    The detector score is the branch's log-odds of "adversarial", so that a threshold of 0 is a probability of one half.
     `td.DetectorTraining` trains the branch while the classifier stays as it is; `td.calibrate` sets the threshold.
 
     The attack that its authors use is `td.attacks.DynamicAdversary`; `td.attacks.OrthogonalPGD` is a stronger one.

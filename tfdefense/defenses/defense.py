@@ -13,7 +13,7 @@ class Defense:
 
     A subclass says which inner `layers` it watches and writes `connect`. Attributes:
         layers: Names of the watched layers.
-        threshold: The statistic above which a sample is rejected; None waits for `td.calibrate`.
+        threshold: The detector score above which a sample is rejected; None waits for `td.calibrate`.
         has_dustbin: Whether the model's last score is not a class but the dustbin, which this defense takes away.
     """
 
@@ -22,13 +22,13 @@ class Defense:
     has_dustbin = False
 
     def connect(self, logits: Tensor, taps: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """From the logits and the watched layers' outputs: class scores and a statistic that grows with suspicion."""
+        """From the logits and the watched layers' outputs: class scores, and a detector score that grows with suspicion."""
         raise NotImplementedError
 
     def suspect(self, logits: Tensor, taps: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Class scores and suspicion."""
-        scores, statistic = self.connect(logits, taps)
-        return scores, Threshold(self.threshold)(statistic)
+        scores, detector_score = self.connect(logits, taps)
+        return scores, Threshold(self.threshold)(detector_score)
 
     def attach(
         self, model: Model, *, bounds: Bounds = (0.0, 1.0), name: str = "defended", class_names: Sequence[str] | None = None
@@ -74,7 +74,7 @@ class _Joined(Defense):
     def __init__(self, *defenses: Defense):
         if len(defenses) < 2 or not all(isinstance(defense, Defense) for defense in defenses):
             raise ValueError(
-                f"Expected two or more defenses, such as `td.{type(self).__name__}(td.OutDistribution(), td.ThresholdDefense())`. "
+                f"Expected two or more defenses, such as `td.{type(self).__name__}(td.DustbinDefense(), td.ThresholdDefense())`. "
                 f"Received: {', '.join(type(defense).__name__ for defense in defenses) or 'none'}."
             )
         self.defenses = defenses

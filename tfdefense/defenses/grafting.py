@@ -9,7 +9,7 @@ from tfdefense.layers import BinaryScores
 
 
 def graft_dustbin(model: Model, name: str = "dustbin_score") -> Model:
-    """Gives a copy of a trained classifier with one score more, the dustbin's, ready for `OutDistribution` and for training.
+    """Gives a copy of a trained classifier with one score more, the dustbin's, ready for `DustbinDefense` and for training.
 
     All weights are kept. The new score begins as the mean of the others, which never is the largest: until it is trained,
     every decision is that of the old classifier.
@@ -45,7 +45,7 @@ def graft_dustbin(model: Model, name: str = "dustbin_score") -> Model:
     if not isinstance(dense, keras.layers.Dense):
         raise ValueError(
             f"Expected a classifier whose scores come from a Dense layer. Received one that ends in '{dense.name}' "
-            f"({type(dense).__name__}). Build it with one score more and train that: `td.OutDistribution().attach(model)`."
+            f"({type(dense).__name__}). Build it with one score more and train that: `td.DustbinDefense().attach(model)`."
         )
     features = dense._inbound_nodes[history.node_index].arguments.keras_tensors[0]
     head = keras.layers.Dense(1, use_bias=dense.use_bias, name=name, dtype=dense.dtype_policy)

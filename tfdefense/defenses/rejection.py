@@ -1,4 +1,4 @@
-"""Neural Rejection and Deep Neural Rejection: RBF machines on what a classifier's layers make of a sample (rows N1 to N3)."""
+"""Neural Rejection and Deep Neural Rejection: RBF-SVMs on what a classifier's layers make of a sample (rows N1 to N3)."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tfdefense.defenses.defense import Defense
 from tfdefense.layers import RBFSVM, BestScore
 
 
-class _Machines(Defense):
-    """RBF machines whose best score decides."""
+class _RBFDefense(Defense):
+    """RBF-SVMs whose best score decides."""
 
     def __init__(self, layers: Sequence[str], threshold: float | None, **options: Any):
         self.layers, self.threshold, self.options = tuple(layers), threshold, options
         # Wrong options are told here, before any layer is attached.
         RBFSVM(classes=2, **options)
 
-    def machines(self, features: Tensor, classes: int, name: str | None = None, **options: Any) -> Tensor:
+    def svms(self, features: Tensor, classes: int, name: str | None = None, **options: Any) -> Tensor:
         try:
             return RBFSVM(classes, **self.options, **options)(features)
         except ValueError as error:
@@ -32,8 +32,8 @@ class _Machines(Defense):
             raise ValueError(f"Layer '{name}' can't be watched. {error}") from None
 
 
-class NeuralRejection(_Machines):
-    """RBF machines on one layer: a sample is rejected when even its best score is low.
+class NeuralRejection(_RBFDefense):
+    """RBF-SVMs on one layer: a sample is rejected when even its best score is low.
 
     The attack that its authors use is `td.attacks.PGD` in l2 with `objective=td.attacks.MaximumConfidence()` and
     `starts="sample"`; `starts="all"` makes it much stronger.
@@ -43,7 +43,7 @@ class NeuralRejection(_Machines):
         C, gamma: See `td.layers.RBFSVM`.
         search: Cross-validate C and gamma: True, or a grid as a dict.
         folds: Folds of that.
-        trainable: Whether `fit` tunes the machines after `td.adapt`.
+        trainable: Whether `fit` tunes the SVMs after `td.adapt`.
         max_memory: Bytes that the kernel, or the features, may take in `td.adapt`.
         threshold: A threshold of your own on minus the best score; None waits for `td.calibrate`.
 
@@ -77,14 +77,14 @@ class NeuralRejection(_Machines):
     def connect(self, logits: Tensor, taps: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         name = self.layers[0] if self.layers else None
         features = taps[name] if self.layers else logits
-        scores = self.machines(features, logits.shape[-1], name)
+        scores = self.svms(features, logits.shape[-1], name)
         return scores, BestScore()(scores)
 
 
-class DeepNeuralRejection(_Machines):
-    """RBF machines on several layers, and more on their scores: a sample is rejected when even its best score is low.
+class DeepNeuralRejection(_RBFDefense):
+    """RBF-SVMs on several layers, and more on their scores: a sample is rejected when even its best score is low.
 
-    `td.adapt` fits the machines on each layer, then those on top by the scores that cross-validation gave: scores on
+    `td.adapt` fits the SVMs on each layer, then those on top by the scores that cross-validation gave: scores on
     the very samples that the first were fitted on are too good to learn from.
 
     The attack that its authors use is `td.attacks.PGD` in l2 with `objective=td.attacks.MaximumConfidence()` and
@@ -92,10 +92,10 @@ class DeepNeuralRejection(_Machines):
 
     Args:
         layers: Names of layers; the output layer is watched before its softmax.
-        C, gamma: Of all machines, see `td.layers.RBFSVM`; "scale" is each layer's own.
+        C, gamma: Of all SVMs, see `td.layers.RBFSVM`; "scale" is each layer's own.
         search: Cross-validate C and gamma of each layer: True, or a grid as a dict.
         folds: Folds of every cross-validation.
-        trainable: Whether `fit` tunes the machines after `td.adapt`.
+        trainable: Whether `fit` tunes the SVMs after `td.adapt`.
         max_memory: Bytes that a kernel, or the features of a layer, may take in `td.adapt`.
         threshold: A threshold of your own on minus the best score; None waits for `td.calibrate`.
 
@@ -131,12 +131,12 @@ class DeepNeuralRejection(_Machines):
 
     def connect(self, logits: Tensor, taps: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         classes = logits.shape[-1]
-        base = [self.machines(taps[name], classes, name, cross_validated=True) for name in self.layers]
+        base = [self.svms(taps[name], classes, name, cross_validated=True) for name in self.layers]
         # A name that no layer of the user's has: Keras counts those of loaded models anew.
         joined = base[0]
         if len(base) > 1:
             joined = keras.layers.Concatenate(dtype="float32", name=f"{base[0]._keras_history.operation.name}_joined")(base)
-        scores = self.machines(joined, classes)
+        scores = self.svms(joined, classes)
         return scores, BestScore()(scores)
 
 
@@ -151,13 +151,13 @@ def compress(
     confidence: float | None = None,
     batch_size: int | None = None,
 ) -> Model:
-    """Makes the RBF machines of a defended model faster: fewer reference vectors each, refitted to keep the scores on `x`.
+    """Makes the RBF-SVMs of a defended model faster: fewer support vectors each, refitted to keep the scores on `x`.
 
     Args:
         defended: An adapted model with `td.layers.RBFSVM` in it.
-        vectors: Reference vectors that each layer of machines may keep.
+        vectors: Support vectors that each layer of SVMs may keep.
         x: Samples, such as those it was adapted on.
-        layers: Names of the layers of machines to compress; None means all.
+        layers: Names of the layers of SVMs to compress; None means all.
         calibration: Held-out samples to set the thresholds anew, as the scores change a little. None leaves them.
         max_rejected, confidence: Share of fresh clean samples that may be rejected, as in `td.calibrate`.
         batch_size: Samples at once through the network; None as for `td.adapt`.
@@ -165,16 +165,16 @@ def compress(
     Returns:
         The same model.
     """
-    machines = {layer.name: layer for layer in defended.layers if isinstance(layer, RBFSVM)}
-    if not machines:
+    svms = {layer.name: layer for layer in defended.layers if isinstance(layer, RBFSVM)}
+    if not svms:
         raise ValueError(f"Model '{defended.name}' has no `td.layers.RBFSVM` to compress. Attach `td.DeepNeuralRejection` first.")
-    unknown = [name for name in layers or () if name not in machines]
+    unknown = [name for name in layers or () if name not in svms]
     if unknown:
-        raise ValueError(f"`layers` must be among {', '.join(machines)}. Received {', '.join(map(repr, unknown))}.")
-    chosen = [machines[name] for name in layers or machines]
+        raise ValueError(f"`layers` must be among {', '.join(svms)}. Received {', '.join(map(repr, unknown))}.")
+    chosen = [svms[name] for name in layers or svms]
     before = run_batches(keras.Model(defended.inputs[0], [layer.output for layer in chosen]), np.asarray(x), batch_size)
     for layer, scores in zip(chosen, before, strict=True):
-        # Run anew for each: machines on top are refitted on what the compressed ones below them give.
+        # Run anew for each: SVMs on top are refitted on what the compressed ones below them give.
         features = run_batches(keras.Model(defended.inputs[0], layer.input), np.asarray(x), batch_size)[0]
         layer.compress(vectors, features, scores)
     forget_compiled(defended)

@@ -1,4 +1,4 @@
-"""SafetyNet: discrete codes of late layers, and machines that know those of adversarial samples (rows S1 to S3)."""
+"""SafetyNet: discrete codes of late layers, and RBF-SVMs that know those of adversarial samples (rows S1 to S3)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from tfdefense._validation import Search, Tensor
 from tfdefense.defenses.defense import Defense
-from tfdefense.layers import AdversaryMachine, Join, MatchedMachines, QuantizedReLU, Threshold
+from tfdefense.layers import ClasswiseDetectorSVM, DetectorSVM, Join, QuantizedReLU, Threshold
 
 
 class SafetyNet(Defense):
-    """Rejects what an RBF machine on the discrete codes of a layer takes for adversarial, with one detector a layer.
+    """Rejects what an RBF-SVM on the discrete codes of a layer calls adversarial, with one detector a layer.
 
     `td.adapt` needs adversarial samples too: those of attacks on the undefended model, which then also set what is unusual.
     The paper's detector A watches the last layer of ReLUs, B the one before it, C an earlier one; "A or B or C" is three
@@ -24,11 +24,11 @@ class SafetyNet(Defense):
         levels: Codes of a unit: 2 are binary, 4 quaternary, the default; see `td.layers.QuantizedReLU`. 0 takes the
             activations as they are, to see what the codes do.
         join: "any" rejects what any detector rejects, "all" what all of them reject.
-        by_class: Match a sample with those that are taken for the same class, see `td.layers.MatchedMachines`; the paper
-            has one machine for all.
-        C, gamma: Of each machine, see `td.layers.RBFSVM`. The paper's sigma is gamma = 1 / (2 sigma²).
+        by_class: Match a sample with those of the same predicted class, see `td.layers.ClasswiseDetectorSVM`; the paper
+            has one SVM for all.
+        C, gamma: Of each SVM, see `td.layers.RBFSVM`. The paper's sigma is gamma = 1 / (2 sigma²).
         search: Cross-validate C and gamma for each layer: True, or a grid as a dict. Adversarial samples in the order of the
-            clean ones are left out together with them. With `by_class` what suits one machine for all classes is taken.
+            clean ones are left out together with them. With `by_class` what suits one SVM for all classes is chosen.
         folds: Folds of that.
         thresholds: Of the codes, the same for all units; None takes quantiles of each unit's activations.
         max_memory: Bytes that a kernel, or the codes of a layer, may take in `td.adapt`.
@@ -69,9 +69,9 @@ class SafetyNet(Defense):
         if levels is None and thresholds is None:
             levels = 4
         self.codes = None if levels == 0 and thresholds is None else {"levels": levels, "thresholds": thresholds}
-        self.machine = {"C": C, "gamma": gamma, "search": search, "folds": folds, "max_memory": max_memory}
+        self.svm = {"C": C, "gamma": gamma, "search": search, "folds": folds, "max_memory": max_memory}
         # Built anew for each model; made here too, so that a wrong argument is named at once.
-        QuantizedReLU(**self.codes or {}), AdversaryMachine(**self.machine), Join(join)
+        QuantizedReLU(**self.codes or {}), DetectorSVM(**self.svm), Join(join)
 
     def suspect(self, logits: Tensor, taps: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         suspicions = [Threshold(self.threshold)(self._statistic(name, taps[name], logits)) for name in self.layers]
@@ -81,7 +81,7 @@ class SafetyNet(Defense):
         try:
             codes = activations if self.codes is None else QuantizedReLU(**self.codes)(activations)
             if self.by_class:
-                return MatchedMachines(logits.shape[-1], **self.machine)([codes, logits])
-            return AdversaryMachine(**self.machine)(codes)
+                return ClasswiseDetectorSVM(logits.shape[-1], **self.svm)([codes, logits])
+            return DetectorSVM(**self.svm)(codes)
         except ValueError as error:
             raise ValueError(f"Layer '{name}' can't be watched. {error}") from None

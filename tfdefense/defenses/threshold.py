@@ -1,18 +1,19 @@
 from __future__ import annotations
 
+from tfdefense._renamed import renamed_attributes, renamed_keywords
 from tfdefense._validation import Tensor
 from tfdefense.defenses.defense import Defense
 from tfdefense.layers import Confidence, Dustbin, NonMaximalEntropy
 
-_METRICS = {"confidence": Confidence, "non-me": NonMaximalEntropy}
+_SCORES = {"confidence": Confidence, "non-me": NonMaximalEntropy}
 
 
 class ThresholdDefense(Defense):
-    """Rejects when a metric of the class scores shows doubt: the baseline that needs no training.
+    """Rejects by a detector score of the class scores: the baseline that needs no training.
 
     Args:
-        metric: "confidence", or "non-me", the entropy among the classes but the best.
-        threshold: A threshold of your own on the layer's statistic; None waits for `td.calibrate`.
+        score: "confidence", or "non-me", the entropy among the classes but the best.
+        threshold: A threshold of your own on the detector score; None waits for `td.calibrate`.
 
     Example:
 
@@ -21,22 +22,25 @@ class ThresholdDefense(Defense):
     True
     """
 
-    def __init__(self, metric: str = "confidence", threshold: float | None = None):
-        if metric not in _METRICS:
-            raise ValueError(f"`metric` must be one of {', '.join(map(repr, _METRICS))}. Received: {metric!r}.")
-        self.metric = metric
+    __getattr__ = renamed_attributes(metric="score")
+
+    @renamed_keywords(metric="score")
+    def __init__(self, score: str = "confidence", threshold: float | None = None):
+        if score not in _SCORES:
+            raise ValueError(f"`score` must be one of {', '.join(map(repr, _SCORES))}. Received: {score!r}.")
+        self.score = score
         self.threshold = threshold
 
     def connect(self, logits: Tensor, taps: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        return logits, _METRICS[self.metric]()(logits)
+        return logits, _SCORES[self.score]()(logits)
 
 
-class OutDistribution(Defense):
+class DustbinDefense(Defense):
     """The dustbin: a classifier with one output more than there are classes, trained to give it what is none of them.
 
     The last score of the model it is attached to is the dustbin's; the defended model has the other classes. A trained
     classifier without one gets it by `td.graft_dustbin(model)`, keeping its weights. Samples for the dustbin: `td.data.load`
-    has foreign sets, `td.data.interpolate` makes samples between the classes, `td.data.mix` batches of both kinds.
+    has out-of-distribution sets, `td.data.interpolate` makes samples between the classes, `td.data.mix` batches of both kinds.
 
     Args:
         threshold: The dustbin's lead above which a sample is rejected. 0 rejects where the dustbin wins, as in the
@@ -44,7 +48,7 @@ class OutDistribution(Defense):
 
     Example:
 
-    >>> defended = OutDistribution().attach(td.graft_dustbin(model))
+    >>> defended = DustbinDefense().attach(td.graft_dustbin(model))
     >>> defended(x)["scores"].shape
     TensorShape([8, 10])
 

@@ -1,10 +1,11 @@
 """Keras layers, written with keras.ops alone: they run on every Keras backend."""
 
+from tfdefense._renamed import renamed_names
 from tfdefense.layers.adaptable import AdaptableLayer
-from tfdefense.layers.adversary_machine import AdversaryMachine
 from tfdefense.layers.binary_scores import BinaryScores
+from tfdefense.layers.classwise_detector_svm import ClasswiseDetectorSVM
 from tfdefense.layers.detector_branch import DetectorBranch
-from tfdefense.layers.matched_machines import MatchedMachines
+from tfdefense.layers.detector_svm import DetectorSVM
 from tfdefense.layers.quantized_relu import QuantizedReLU
 from tfdefense.layers.rbf_svm import RBFSVM
 from tfdefense.layers.reject import Join, Reject, Threshold
@@ -15,7 +16,7 @@ from tfdefense.layers.smoothed import Smoothed
 __all__ = [
     "RBFSVM",
     "AdaptableLayer",
-    "AdversaryMachine",
+    "DetectorSVM",
     "BestScore",
     "BinaryScores",
     "Confidence",
@@ -23,7 +24,7 @@ __all__ = [
     "Dustbin",
     "Join",
     "KernelDensity",
-    "MatchedMachines",
+    "ClasswiseDetectorSVM",
     "NonMaximalEntropy",
     "QuantizedReLU",
     "Reject",
@@ -31,3 +32,5 @@ __all__ = [
     "Smoothed",
     "Threshold",
 ]
+
+__getattr__ = renamed_names(__name__, AdversaryMachine="DetectorSVM", MatchedMachines="ClasswiseDetectorSVM")

@@ -5,7 +5,7 @@ class AdaptableLayer(keras.layers.Layer):
     """A layer whose state is set from data by `adapt(features, labels)` and not by gradient.
 
     The state belongs in non-trainable weights, so that `.keras` files, checkpoints and exports carry it. Until `adapt`
-    is called, `adapted` is False and the layer's statistic must be +inf or NaN: both are rejected.
+    is called, `adapted` is False and the layer's score must be +inf or NaN: both are rejected.
 
     `adapt` may return what the layer gives for samples that it was not fitted on (cross-validated, one row a sample).
     Layers behind it are then adapted on that in place of its outputs: this is stacked generalisation.

@@ -1,11 +1,13 @@
+import re
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from tfdefense._renamed import renamed_attributes
 from tfdefense._validation import check_labels
-from tfdefense.layers import machines
+from tfdefense.layers import svm_fits
 from tfdefense.layers.adaptable import AdaptableLayer
 from tfdefense.layers.finite import unless_finite
 
@@ -16,22 +18,22 @@ _SEARCHED_SAMPLES = 2_000
 
 @keras.saving.register_keras_serializable(package="tfdefense")
 class RBFSVM(AdaptableLayer):
-    """One-vs-all RBF machines over shared reference vectors: their scores fall off away from the training samples.
+    """One-vs-all RBF-SVMs over shared support vectors: their scores fall off away from the training samples.
 
-    Always active, differentiable. The scores are NaN until `adapt` has fitted the machines, so that everything is
-    rejected. Inputs of any shape are flattened. With `trainable=True`, `fit` tunes references, coefficients,
-    intercepts and the width from there on; compile after `adapt`, which changes how many references there are.
+    Always active, differentiable. The scores are NaN until `adapt` has fitted the SVMs, so that everything is
+    rejected. Inputs of any shape are flattened. With `trainable=True`, `fit` tunes support vectors, coefficients,
+    intercepts and the width from there on; compile after `adapt`, which changes how many support vectors there are.
 
     Args:
-        classes: Number of machines.
+        classes: Number of SVMs.
         C: Cost of a training sample on the wrong side.
         gamma: Width of the kernel exp(-gamma * distance²): a number, "scale" as in scikit-learn, or "2*scale".
         folds: Folds of every cross-validation.
-        cross_validated: Whether `adapt` returns the scores of each sample by machines fitted without it: what a
-            machine stacked on top must learn from.
+        cross_validated: Whether `adapt` returns the scores of each sample by SVMs fitted without it: what an
+            SVM stacked on top must learn from.
         search: Cross-validate C and gamma: True, or a dict such as `{"C": [1, 10], "gamma": ["scale"]}`.
         max_memory: Bytes that the kernel, or the features of the samples, may take in `adapt`.
-        vectors: Number of reference vectors; `adapt` and loading set it.
+        vectors: Number of support vectors; `adapt` and loading set it.
 
     Example:
 
@@ -43,6 +45,9 @@ class RBFSVM(AdaptableLayer):
     Reference: Sotgiu et al., 2020, Deep neural rejection against adversarial examples.
     """
 
+    __getattr__ = renamed_attributes(references="support_vectors", machines="svms")
+    # The name of the class in weights of earlier versions.
+    _former_name = None
     # Its `smooth` reaches further, but is not the only way to attack it.
     has_slope = True
 
@@ -73,12 +78,12 @@ class RBFSVM(AdaptableLayer):
         self.cross_validated = cross_validated
         self.max_memory = max_memory
         self.vectors = vectors
-        self.references: Any = None
+        self.support_vectors: Any = None
         self.coefficients: Any = None
 
     @property
-    def machines(self):
-        """The number of machines on the one kernel: a column of coefficients each."""
+    def svms(self):
+        """The number of SVMs on the one kernel: a column of coefficients each."""
         return self.classes
 
     def build(self, input_shape):
@@ -94,7 +99,7 @@ class RBFSVM(AdaptableLayer):
         if needed > self.max_memory:
             raise ValueError(
                 f"Expected features that fit into memory. Received {self.features:,} a sample: {_USUAL_SAMPLES:,} samples take "
-                f"{_size(needed)}, up to as much again as reference vectors in the saved model, and "
+                f"{_size(needed)}, up to as much again as support vectors in the saved model, and "
                 f"{_size(8 * _USUAL_SAMPLES**2)} for the kernel; the limit is {_size(self.max_memory)}. "
                 "Watch a later layer or one behind a pooling, or raise `max_memory`."
             )
@@ -103,50 +108,56 @@ class RBFSVM(AdaptableLayer):
         # The logarithm keeps the width above 0 while it is trained.
         self.log_gamma = self.add_weight(name="log_gamma", shape=(), initializer="zeros")
         self.intercepts = self.add_weight(
-            name="intercepts", shape=(self.machines,), initializer=keras.initializers.Constant(float("nan"))
+            name="intercepts", shape=(self.svms,), initializer=keras.initializers.Constant(float("nan"))
         )
-        self._make_references(self.vectors or 1)
+        self._make_support_vectors(self.vectors or 1)
 
-    def _make_references(self, count):
-        """New variables: only training data tell how many references there are, and Keras variables keep their shape."""
-        for old in (self.references, self.coefficients):
+    def _make_support_vectors(self, count):
+        """New variables: only training data tell how many support vectors there are, and Keras variables keep their shape."""
+        for old in (self.support_vectors, self.coefficients):
             if old is not None:
                 self._untrack_variable(old)
         locked = self._tracker.locked
         self._tracker.unlock()
-        self.references = self.add_weight(name="references", shape=(count, self.features), initializer="zeros")
-        self.coefficients = self.add_weight(name="coefficients", shape=(count, self.machines), initializer="zeros")
+        self.support_vectors = self.add_weight(name="support_vectors", shape=(count, self.features), initializer="zeros")
+        self.coefficients = self.add_weight(name="coefficients", shape=(count, self.svms), initializer="zeros")
         if locked:
             self._tracker.lock()
-        for variable in (self.log_gamma, self.intercepts, self.references, self.coefficients):
+        for variable in (self.log_gamma, self.intercepts, self.support_vectors, self.coefficients):
             variable.trainable = self.trainable
         self.vectors = count
 
-    def _set_references(self, references, coefficients):
-        if len(references) != self.vectors:
-            self._make_references(len(references))
-        self.references.assign(references.astype("float32"))
+    def _set_support_vectors(self, support_vectors, coefficients):
+        if len(support_vectors) != self.vectors:
+            self._make_support_vectors(len(support_vectors))
+        self.support_vectors.assign(support_vectors.astype("float32"))
         self.coefficients.assign(coefficients.astype("float32"))
 
     def load_own_variables(self, store):
-        # A weights file may come from a layer with more or fewer references than this one has now.
+        path = getattr(store, "_h5_entry_path", None)
+        if path and self._former_name and not store.keys():
+            # Keras stores weights under the name of the class, and numbers them.
+            folder, name = path.rsplit("/", 1)
+            number = re.search(r"(_\d+)?$", name)[0]
+            store = store.get(f"{folder}/{self._former_name}{number}")
+        # A weights file may come from a layer with more or fewer support vectors than this one has now.
         variables = [*self._trainable_variables, *self._non_trainable_variables]
-        place = next(i for i, variable in enumerate(variables) if variable is self.references)
+        place = next(i for i, variable in enumerate(variables) if variable is self.support_vectors)
         if str(place) in store and store[str(place)].shape[0] != self.vectors:
-            self._make_references(store[str(place)].shape[0])
+            self._make_support_vectors(store[str(place)].shape[0])
         super().load_own_variables(store)
 
     def call(self, features):
         return self._scores(features, self.log_gamma)
 
     def smooth(self, features, slope, widen):
-        """The scores with kernels `widen` times as wide, whose gradients reach further from the reference vectors."""
+        """The scores with kernels `widen` times as wide, whose gradients reach further from the support vectors."""
         return self._scores(features, self.log_gamma - 2.0 * ops.log(widen))
 
     def _scores(self, features, log_gamma):
         x = ops.reshape(features, (-1, self.features)) - self.centre
-        products = ops.matmul(x, ops.transpose(self.references))
-        distances = ops.sum(ops.square(x), -1, keepdims=True) + ops.sum(ops.square(self.references), -1) - 2.0 * products
+        products = ops.matmul(x, ops.transpose(self.support_vectors))
+        distances = ops.sum(ops.square(x), -1, keepdims=True) + ops.sum(ops.square(self.support_vectors), -1) - 2.0 * products
         kernel = ops.exp(-ops.exp(log_gamma) * ops.maximum(distances, 0.0))
         return unless_finite(ops.matmul(kernel, self.coefficients) + self.intercepts, x)
 
@@ -154,7 +165,7 @@ class RBFSVM(AdaptableLayer):
         return (input_shape[0], self.classes)
 
     def adapt(self, features, labels, C=None, gamma=None):
-        """Fits the machines with scikit-learn.
+        """Fits the SVMs with scikit-learn.
 
         Args:
             features: Shape (samples, ...).
@@ -173,31 +184,31 @@ class RBFSVM(AdaptableLayer):
             self.build((None, features.shape[1]))
         if self.search is not None:
             self.C, self.gamma, _ = self._searched(features, labels)
-        gamma = machines.gamma_of(self.gamma, features)
-        distances = machines.squared_distances(features)
-        kernel = machines.kernel_of(distances, gamma, out=distances)
+        gamma = svm_fits.gamma_of(self.gamma, features)
+        distances = svm_fits.squared_distances(features)
+        kernel = svm_fits.kernel_of(distances, gamma, out=distances)
         coefficients, intercepts = self._fit(kernel, labels)
         support = np.flatnonzero(coefficients.any(1))
         centre = features.mean(0, dtype="float64").astype("float32")
         self.centre.assign(centre)
         self.log_gamma.assign(np.float32(np.log(gamma)))
         self.intercepts.assign(intercepts.astype("float32"))
-        self._set_references(features[support] - centre, coefficients[support])
+        self._set_support_vectors(features[support] - centre, coefficients[support])
         self.mark_adapted()
         if self.cross_validated:
-            scores = machines.cross_validated_scores(kernel, labels, self.classes, self.C, self.folds, self.needs_adversarial)
+            scores = svm_fits.cross_validated_scores(kernel, labels, self.classes, self.C, self.folds, self.needs_adversarial)
             return scores.astype("float32")
         return None
 
     def _fit(self, kernel, labels):
-        return machines.fit(kernel, labels, self.classes, self.C)
+        return svm_fits.fit(kernel, labels, self.classes, self.C)
 
     def _searched(self, features, labels):
         from sklearn.model_selection import train_test_split
 
         if len(features) > _SEARCHED_SAMPLES:
             if self.needs_adversarial:
-                # Evenly from each kind: twins stay together.
+                # Evenly from each kind: clean / adversarial pairs stay together.
                 kinds, share = [np.flatnonzero(labels == kind) for kind in range(self.classes)], _SEARCHED_SAMPLES / len(labels)
                 rows = np.concatenate([own[np.linspace(0, len(own) - 1, round(share * len(own))).astype(int)] for own in kinds])
                 features, labels = features[rows], labels[rows]
@@ -206,21 +217,21 @@ class RBFSVM(AdaptableLayer):
                     features, labels, train_size=_SEARCHED_SAMPLES, stratify=labels, random_state=0
                 )
             self._check_folds(labels)
-        return machines.choose(features, labels, self.classes, self.search, self.folds, self.needs_adversarial)
+        return svm_fits.choose(features, labels, self.classes, self.search, self.folds, self.needs_adversarial)
 
     def compress(self, vectors, features=None, scores=None):
-        """Replaces the reference vectors by fewer, refitted to give the same scores.
+        """Replaces the support vectors by fewer, refitted to give the same scores.
 
         Args:
             vectors: How many; nothing changes where there are no more already and they give the scores asked for.
-            features: Where the scores are to be kept, shape (samples, ...). By default at the present references.
+            features: Where the scores are to be kept, shape (samples, ...). By default at the present support vectors.
             scores: The scores to give there, where they are not those that the layer gives now.
         """
         _check_count("vectors", vectors, 1)
         if not self.adapted:
             raise ValueError(f"Layer '{self.name}' is not adapted yet, so there is nothing to compress. Call `adapt` first.")
         if features is None:
-            points = ops.convert_to_numpy(self.references).astype("float64")
+            points = ops.convert_to_numpy(self.support_vectors).astype("float64")
         else:
             points = np.asarray(features, "float32").reshape(len(features), -1) - ops.convert_to_numpy(self.centre)
         few = vectors >= self.vectors
@@ -231,15 +242,15 @@ class RBFSVM(AdaptableLayer):
             scores = now if scores is None else scores
             if few and np.allclose(scores, now, atol=1e-5):
                 return
-        wanted, vectors = self._of_all_machines(scores), min(vectors, self.vectors)
-        references = machines.centres(points, vectors).astype("float64")
+        wanted, vectors = self._of_all_svms(scores), min(vectors, self.vectors)
+        support_vectors = svm_fits.centres(points, vectors).astype("float64")
         gamma = float(np.exp(np.float64(ops.convert_to_numpy(self.log_gamma))))
         # The intercepts stay: they are the scores far from all data, on which rejection stands.
         targets = wanted.astype("float64") - ops.convert_to_numpy(self.intercepts)
-        self._set_references(references, machines.refit(points, references, gamma, targets))
+        self._set_support_vectors(support_vectors, svm_fits.refit(points, support_vectors, gamma, targets))
 
-    def _of_all_machines(self, scores):
-        """One column a machine, from what the layer gives."""
+    def _of_all_svms(self, scores):
+        """One column an SVM, from what the layer gives."""
         return scores
 
     def _check(self, features, labels):
@@ -301,7 +312,7 @@ def _check_C(C):
 
 def _check_gamma(gamma):
     if isinstance(gamma, str):
-        machines.scale_factor(gamma)
+        svm_fits.scale_factor(gamma)
     elif not _is_positive(gamma):
         raise ValueError(f"`gamma` must be a number above 0, 'scale', or a multiple such as '2*scale'. Received: {gamma!r}.")
 

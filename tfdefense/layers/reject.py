@@ -7,9 +7,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfdefense import graph  # its names are looked up later: it may be what loads this file
 from tfdefense._validation import checked_bounds, checked_names, is_bounded
 from tfdefense.conformal import check_promise, thresholds
-from tfdefense.graph import behind
 
 # Why a sample is accepted or rejected.
 REASONS = ("accepted", "suspicious", "invalid input", "broken model")
@@ -27,7 +27,7 @@ def weights_are_constants():
         _checks_weights.reset(token)
 
 
-# How far a sample's statistic may move by rounding, with the samples beside it in a batch and from one machine or format to the
+# How far a detector score may move by rounding, with the samples beside it in a batch and from one machine or format to the
 # next: a share of the interquartile range of the calibration samples. Measured: 4e-4 for SafetyNet, 2e-5 for all others.
 ROUNDING = 1e-3
 
@@ -37,13 +37,13 @@ RESOLUTION = 1e-5
 
 @keras.saving.register_keras_serializable(package="tfdefense")
 class Threshold(keras.layers.Layer):
-    """Turns a detector's statistic into a suspicion: the statistic minus a threshold, so that above 0 means rejected.
+    """Turns a detector score into a suspicion: the score minus a threshold, so that above 0 means rejected.
 
     Always active. Until it is calibrated (or given a threshold) the suspicion is +inf: an unfinished defense rejects
     everything instead of letting everything pass.
 
     Args:
-        threshold: The statistic above which a sample is rejected. None waits for `calibrate`.
+        threshold: The detector score above which a sample is rejected. None waits for `calibrate`.
 
     Example:
 
@@ -65,8 +65,8 @@ class Threshold(keras.layers.Layer):
         value = -float("inf") if self.threshold is None else float(self.threshold)
         self.value = self.add_weight(name="value", shape=(), initializer=keras.initializers.Constant(value), trainable=False)
 
-    def call(self, statistic):
-        return statistic - self.value
+    def call(self, score):
+        return score - self.value
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -75,36 +75,36 @@ class Threshold(keras.layers.Layer):
     def calibrated(self):
         return self.built and bool(np.isfinite(ops.convert_to_numpy(self.value)))
 
-    def calibrate(self, statistic, max_rejected=0.05, confidence=None):
+    def calibrate(self, score, max_rejected=0.05, confidence=None):
         """Sets the threshold from clean samples, so that fresh ones are rejected as rarely as `td.calibrate` promises.
 
         It keeps `ROUNDING` away from each of them, so that what else is in a batch changes no decision.
         """
-        statistic = ops.convert_to_numpy(statistic).astype("float32")
-        if statistic.size == 0:
+        score = ops.convert_to_numpy(score).astype("float32")
+        if score.size == 0:
             raise ValueError("Expected at least one sample to calibrate on. Received none.")
         check_promise(max_rejected, confidence)
-        self.place(thresholds(statistic[None], None, max_rejected, confidence)[0], statistic)
+        self.place(thresholds(score[None], None, max_rejected, confidence)[0], score)
 
-    def place(self, value, statistic):
+    def place(self, value, score):
         """Sets a threshold that tells apart the samples up to a value and those above it."""
-        statistic = ops.convert_to_numpy(statistic).astype("float32")
+        score = ops.convert_to_numpy(score).astype("float32")
         if not self.built:
-            self.build(statistic.shape)
-        statistic = np.sort(np.where(statistic > -np.inf, statistic, np.inf))
+            self.build(score.shape)
+        score = np.sort(np.where(score > -np.inf, score, np.inf))
         # Never below the value, so what was promised with that as the threshold is kept.
-        self.value.assign(_in_gap(statistic, max(0, int(np.searchsorted(statistic, value, side="right")) - 1)))
+        self.value.assign(_in_gap(score, max(0, int(np.searchsorted(score, value, side="right")) - 1)))
 
     def get_config(self):
         return {**super().get_config(), "threshold": self.threshold}
 
 
-def _in_gap(statistic, place):
-    """A threshold that accepts the sorted `statistic[place]`, in the middle of the first gap from there that rounding can't cross.
+def _in_gap(score, place):
+    """A threshold that accepts the sorted `score[place]`, in the middle of the first gap from there that rounding can't cross.
 
     Samples nearer to each other would fall to either side of it, each time anew.
     """
-    finite = statistic[statistic < np.inf].astype("float64")
+    finite = score[score < np.inf].astype("float64")
     lower, upper = np.percentile(finite, [25, 75])
     finite = finite[place:]
     wide = np.maximum(2 * ROUNDING * (upper - lower), RESOLUTION * np.maximum(1.0, np.abs(finite)))
@@ -241,7 +241,7 @@ class Reject(keras.layers.Layer):
         tensors = [tensor for tensor in (scores, suspicion, base) if hasattr(tensor, "_keras_history")]
         # The first time: a surrogate of the model calls the layer again, on other layers of the same weights.
         if tensors and not self._behind():
-            operations = list(dict.fromkeys(operation for operation, _ in behind(tensors)))
+            operations = list(dict.fromkeys(operation for operation, _ in graph.behind(tensors)))
             # In a function: Keras would take what an attribute holds for parts of this layer.
             self._behind = lambda: operations
         batch = scores.shape[:1]

@@ -2,36 +2,40 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfdefense._renamed import with_new_names
+
 
 @keras.saving.register_keras_serializable(package="tfdefense")
 class Smoothed(keras.layers.Wrapper):
-    """A layer with its `smooth(inputs, slope, widen)` in place of its `call`, on the same weights: for attackers.
+    """A differentiable surrogate of a layer: its `smooth(inputs, slope, widen)` in place of its `call`, on the same weights.
 
-    Always active. `td.smoothed` puts it around every layer of a model that offers `smooth`; slope and width are weights, so
-    that an attack can anneal them without tracing anything anew.
+    For attackers. Always active. `td.smoothed` puts it around every layer of a model that offers `smooth`; slope and width are
+    weights, so that an attack can anneal them without tracing anything anew.
 
     Args:
         layer: A layer with `smooth`.
         slope: Steepness of what stands in for a step; the larger, the closer to it.
         widen: How many times as wide kernels are; 1 is as they are.
-        straight_through: Give what the layer itself gives, with the gradient of its smooth version.
+        exact_forward: Give what the layer itself gives, with the gradient of its smooth version (BPDA).
 
     Example:
 
     >>> hard = td.layers.QuantizedReLU(thresholds=[1.0])
     >>> [round(float(code), 2) for code in Smoothed(hard, slope=2.0)(np.array([[0.0, 1.0, 3.0]]))[0]]
     [0.12, 0.5, 0.98]
-    >>> [round(float(code), 2) for code in Smoothed(hard, straight_through=True)(np.array([[0.0, 1.0, 3.0]]))[0]]
+    >>> [round(float(code), 2) for code in Smoothed(hard, exact_forward=True)(np.array([[0.0, 1.0, 3.0]]))[0]]
     [0.0, 0.0, 1.0]
     """
 
-    def __init__(self, layer, slope=10.0, widen=1.0, straight_through=False, **kwargs):
+    def __init__(self, layer, slope=10.0, widen=1.0, exact_forward=False, **kwargs):
+        kwargs = with_new_names(kwargs, straight_through="exact_forward")
+        exact_forward = kwargs.pop("exact_forward", exact_forward)
         kwargs.setdefault("dtype", "float32")
         kwargs.setdefault("trainable", False)
         if not hasattr(layer, "smooth"):
             raise ValueError(f"Expected a layer with `smooth(inputs, slope, widen)`. Received a {type(layer).__name__}.")
         super().__init__(layer, **kwargs)
-        self.straight_through = straight_through
+        self.exact_forward = exact_forward
         self._first = {"slope": slope, "widen": widen}
         for name, value in self._first.items():
             check_smoothness(name, value)
@@ -51,7 +55,7 @@ class Smoothed(keras.layers.Wrapper):
 
     def call(self, inputs):
         smooth = self.layer.smooth(inputs, self.slope, self.widen)
-        if self.straight_through:
+        if self.exact_forward:
             return smooth + ops.stop_gradient(self.layer(inputs) - smooth)
         return smooth
 
@@ -59,7 +63,7 @@ class Smoothed(keras.layers.Wrapper):
         return self.layer.compute_output_shape(input_shape)
 
     def get_config(self):
-        return {**super().get_config(), **self._first, "straight_through": self.straight_through}
+        return {**super().get_config(), **self._first, "exact_forward": self.exact_forward}
 
 
 def check_smoothness(name, value):

@@ -1,6 +1,8 @@
 """The numbers of the papers, each a function of what a model said. NumPy alone, until a model is run."""
 
-from .benign import harmless
+from tfdefense._renamed import renamed_names
+
+from .benign import benign_perturbation
 from .curves import SecurityCurve, WorstCaseCurve, security_curve, worst_case_curve
 from .detector_metrics import Roc, auc, detectability, roc
 from .distances import Distortion, distortion
@@ -13,12 +15,14 @@ __all__ = [
     "SecurityCurve",
     "WorstCaseCurve",
     "auc",
+    "benign_perturbation",
     "detectability",
     "distortion",
     "evaluate",
-    "harmless",
     "roc",
     "security_curve",
     "successful_pairs",
     "worst_case_curve",
 ]
+
+__getattr__ = renamed_names(__name__, harmless="benign_perturbation")

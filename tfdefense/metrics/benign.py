@@ -1,4 +1,4 @@
-"""Harmless changes: where a detector rejects these too, its rejections of an attack mean little."""
+"""Benign perturbations: where a detector rejects these too, its rejections of an attack mean little."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from numpy.typing import ArrayLike
 from tfdefense._validation import Bounds, check_inside, finite_bounds
 
 
-def harmless(x: ArrayLike, size: float, kind: str = "sign", bounds: Bounds = (0.0, 1.0), seed: int = 0) -> np.ndarray:
-    """Changes samples in a way that does not change their class.
+def benign_perturbation(x: ArrayLike, size: float, kind: str = "sign", bounds: Bounds = (0.0, 1.0), seed: int = 0) -> np.ndarray:
+    """Perturbs samples in a way that does not change their class.
 
     Args:
         x: Samples of shape (n, ...); images (n, height, width) or (n, height, width, channels) for "shift".
@@ -19,12 +19,12 @@ def harmless(x: ArrayLike, size: float, kind: str = "sign", bounds: Bounds = (0.
             "dim" takes this share of the distance to the lowest value away, "shift" moves each image by `size` whole
             pixels in one of the eight directions, repeating the edge.
         bounds: Lowest and highest value; the result is clipped to them.
-        seed: Equal seeds give equal changes.
+        seed: Equal seeds give equal perturbations.
 
     Example:
 
     >>> import numpy as np
-    >>> harmless(np.array([[0.0, 0.5, 1.0]]), 0.2, "dim").tolist()
+    >>> benign_perturbation(np.array([[0.0, 0.5, 1.0]]), 0.2, "dim").tolist()
     [[0.0, 0.4, 0.8]]
     """
     if kind not in KINDS:

@@ -141,7 +141,7 @@ def security_curve(
         sizes: Increasing sizes of the perturbation; 0 means the clean samples, without an attack.
         seeds: One run for each.
         batch_size: Samples a step of the evaluation.
-        cumulative: A sample fooled at a smaller size stays fooled at a larger one. Sound, because the larger ball
+        cumulative: A sample broken at a smaller size stays broken at a larger one. Sound, because the larger ball
             holds the smaller: an attack that finds nothing there although it has found something before is a weak
             search, not a strong model; so an attack of this library is spared it there. Turn it off to look at the search itself.
         progress: Called as `progress(done, total)` after each size of each run.
@@ -251,13 +251,13 @@ def worst_case_curve(
 
 
 def _attacked(attack, model, x, y, waiting):
-    """Attacks those that still wait, where the attack can be told; the others keep what was found before in any case."""
-    told = waiting is not None and not waiting.all() and "only" in inspect.signature(attack).parameters
-    return attack(model, x, y, only=waiting) if told else attack(model, x, y)
+    """Attacks those that still wait, where the attack takes `only`; the others keep what was found before in any case."""
+    spared = waiting is not None and not waiting.all() and "only" in inspect.signature(attack).parameters
+    return attack(model, x, y, only=waiting) if spared else attack(model, x, y)
 
 
 def _carry(before, now):
-    """Samples fooled before keep all of their smaller perturbation, so that label and suspicion still agree."""
+    """Samples broken before keep all of their smaller perturbation, so that label and suspicion still agree."""
     merged = {}
     for name in ("right", "rejected", "wrong", "label", "suspicion", "guess"):
         old, new = getattr(before, name), getattr(now, name)

@@ -1,4 +1,4 @@
-"""How well a suspicion tells perturbed samples from clean ones."""
+"""How well a detector score tells adversarial samples from clean ones."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Roc:
     auc: float
 
     def tpr_at(self, fpr: float) -> float:
-        """The best rate of detection with at most this share of false alarms.
+        """The best true-positive rate at a false-positive rate of at most this.
 
         >>> roc([0.0, 1.0], [0.5, 2.0]).tpr_at(0.0)
         0.5
@@ -83,7 +83,7 @@ def auc(negative: ArrayLike | Outcomes, positive: ArrayLike | Outcomes) -> float
 
 
 def detectability(clean: ArrayLike | Outcomes, adversarial: ArrayLike | Outcomes, threshold: float = 0.0) -> float:
-    """Accuracy of a detector on clean samples and their adversarial twins, both sets with equal weight.
+    """Accuracy of a detector on clean / adversarial pairs, both kinds with equal weight.
 
     Args:
         clean, adversarial: Suspicion of the samples, or their `Outcomes`.
@@ -112,6 +112,6 @@ def _suspicion(values, name):
         if values is None:
             raise ValueError(
                 f"`{name}` must have a suspicion. Received the outcomes of a plain classifier. "
-                "Attach a defense, or pass a statistic of your own, such as minus the confidence."
+                "Attach a defense, or pass a detector score of your own, such as minus the confidence."
             )
     return check_numbers(values, name)

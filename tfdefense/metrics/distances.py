@@ -68,12 +68,12 @@ class Distortion:
         return float(value) if np.ndim(q) == 0 else value
 
     def success_within(self, distance: float) -> float:
-        """Share of all samples fooled at most this far away: the attacker's success in a ball of that size."""
+        """Success rate at most this far away: in a ball of that size."""
         return float((self.success & (self.distance <= distance)).mean())
 
     def __repr__(self):
         return (
-            f"Distortion({len(self)} samples: {100 * self.success_rate:.1f} % fooled, {self.norm} median "
+            f"Distortion({len(self)} samples: {100 * self.success_rate:.1f} % succeeded, {self.norm} median "
             f"{self.median:.4g}, mean {self.mean:.4g}, rms {self.mean_rms:.4g} of 255)"
         )
 
@@ -97,7 +97,7 @@ def distortion(
     >>> import numpy as np
     >>> x = np.zeros((2, 4))
     >>> distortion(x, x + [[0.2], [0.4]], success=[True, True])
-    Distortion(2 samples: 100.0 % fooled, l2 median 0.6, mean 0.6, rms 76.5 of 255)
+    Distortion(2 samples: 100.0 % succeeded, l2 median 0.6, mean 0.6, rms 76.5 of 255)
     """
     x_adv = getattr(adversarial, "x_adv", adversarial)
     success = getattr(adversarial, "success", None) if success is None else success
@@ -106,7 +106,7 @@ def distortion(
         raise ValueError(f"`norm` must be one of {', '.join(NORMS)}. Received {norm!r}. Pass norm='l2'.")
     if success is None:
         raise ValueError(
-            "`success` must say which examples fool the model. Received an array and no `success`. "
+            "`success` must say on which samples the attack succeeded. Received an array and no `success`. "
             "Pass the result of the attack, or `success=outcomes.wrong`."
         )
     low, high = finite_bounds(bounds)

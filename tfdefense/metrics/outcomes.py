@@ -19,7 +19,7 @@ class Outcomes:
         right, rejected, wrong: Booleans of shape (n,).
         label: What the model said: the class, or -1 = rejected.
         y: The true classes.
-        suspicion: The detector's statistic, or `None` for a plain classifier.
+        suspicion: The detector score minus the threshold, or `None` for a plain classifier.
         guess: The class before rejection (-1 where the scores are NaN), or `None` where it is not known.
         adversarial: Whether the samples were perturbed. Then a rejection is a success of the defender.
 
@@ -136,7 +136,7 @@ class Outcomes:
         lines = [f"{len(self)} {'perturbed ' if self.adversarial else ''}samples"]
         lines += [f"  {kind:<18}{n:>7}{100 * n / len(self):>8.1f} %" for kind, n in self.counts.items()]
         safe = self.counts["right"] + self.counts["rejected"]
-        lines.append(f"  {'right or rejected':<18}{safe:>7}{100 * self.robust_accuracy:>8.1f} %")
+        lines.append(f"  {'robust accuracy':<18}{safe:>7}{100 * self.robust_accuracy:>8.1f} %")
         return "\n".join(lines)
 
     def __repr__(self):

@@ -127,7 +127,7 @@ def roc(curves: Mapping[str, Roc], path: PathLike | None = None, *, log: bool = 
 
 
 def distortion(distortions: Mapping[str, Distortion], path: PathLike | None = None, *, rms: bool = False) -> Figure:
-    """Share of samples fooled against the distance the attacker had to go.
+    """Success rate against the distance the attacker had to go.
 
     Args:
         distortions: Dict from a name to a `Distortion`, all in one norm.
@@ -146,7 +146,7 @@ def distortion(distortions: Mapping[str, Distortion], path: PathLike | None = No
     end = 1.05 * max([length[-1] for length in lengths.values() if len(length)], default=1.0) or 1.0
     with canvas.figure((4.6, 3.1), path) as figure:
         unit = "root mean square change of a pixel (of 255)" if rms else f"{norms.copy().pop()} distance"
-        axes = canvas.axes(figure, unit, "samples fooled")
+        axes = canvas.axes(figure, unit, "success rate")
         for item, colour, style, name in _styled(distortions):
             length = lengths[name]
             share = np.arange(1, len(length) + 1) / len(item)

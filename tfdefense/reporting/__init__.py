@@ -47,7 +47,7 @@ class Report:
         return directory / "index.html"
 
 
-@renamed_keywords(kept="cache")
+@renamed_keywords(kept="cache", foreign="ood", held="holds_from")
 def report(
     model,
     data,
@@ -56,7 +56,7 @@ def report(
     split="test",
     quick=False,
     train=None,
-    foreign=None,
+    ood=None,
     source=None,
     bounds=None,
     classes=None,
@@ -70,8 +70,8 @@ def report(
     cache=None,
     **settings,
 ):
-    """Evaluates a model by the fixed protocol: harmless changes, foreign images, oblivious, adaptive and black-box attacks, and
-    checks on these attacks.
+    """Evaluates a model by the fixed protocol: benign perturbations, out-of-distribution images, oblivious, adaptive and
+    black-box attacks, and checks on these attacks.
 
     Args:
         model: A defended model, a plain Keras classifier, or a loaded SavedModel.
@@ -80,8 +80,8 @@ def report(
         split: Which part of a data set by name.
         quick: A short run, for a first look.
         train: Training data of the network that attacks are transferred from, as `data` is; by default those of a data set by name.
-        foreign: Samples that are none of the classes, as a dict from a name to an array in the bounds of the model or to `Images`;
-            by default those that go with the data set.
+        ood: Out-of-distribution samples, which are none of the classes: a dict from a name to an array in the bounds of the model
+            or to `Images`; by default those that go with the data set.
         source: The undefended model where it can't be reached inside, as in a SavedModel.
         bounds: Lowest and highest pixel value of a plain model; by default (0, 1). The data is moved there.
         classes: Names of the model's classes in the order of its scores, where it does not know them.
@@ -125,17 +125,17 @@ def report(
     check(view, images.x[: plan.samples], images.y[: plan.samples], None)
     if train is not None:
         train, _ = _images(view, train, "train", options, "train")
-    if foreign is not None:
-        foreign = _given(view, foreign)
+    if ood is not None:
+        ood = _given(view, ood)
     if known is not None:
         train = _training(view, known, split, options) if train is None else train
-        foreign = _foreign(plan, images, data_dir, seed) if foreign is None else foreign
+        ood = _ood(plan, images, data_dir, seed) if ood is None else ood
     protocol = Protocol(
         view.model,
         images,
         plan.scaled(view.bounds[1] - view.bounds[0]),
         train=None if train is None else train.moved(view.bounds),
-        foreign=foreign,
+        ood=ood,
         source=source,
         max_rejected=max_rejected,
         seed=seed,
@@ -192,10 +192,10 @@ def _training(view, name, split, options):
     return load_for(view.model, name, "train", **options | {"download": False}) if split == "test" else None
 
 
-def _foreign(plan, images, data_dir, seed):
+def _ood(plan, images, data_dir, seed):
     from tfdefense.data import available, load
 
-    for name in plan.foreign:
+    for name in plan.ood:
         if available(name, data_dir):
             found = load(name, "test", data_dir=data_dir, limit=plan.clean, seed=seed).moved(images.bounds)
             if found.x.shape[1:] == images.x.shape[1:]:
@@ -203,17 +203,15 @@ def _foreign(plan, images, data_dir, seed):
     return {}
 
 
-def _given(view, foreign):
+def _given(view, ood):
     """Checked: a defended model rejects whatever lies outside its bounds, and that would pass for merit."""
     from tfdefense.attacks.arguments import check_samples
     from tfdefense.data import Images
 
-    if not isinstance(foreign, dict):
-        raise ValueError(
-            f"`foreign` must be a dict from a name to samples. Received: {type(foreign).__name__}. Pass {{'letters': x}}."
-        )
-    found = {name: x.moved(view.bounds).x if isinstance(x, Images) else x for name, x in foreign.items()}
-    return {name: check_samples(view, x, f"foreign[{name!r}]") for name, x in found.items()}
+    if not isinstance(ood, dict):
+        raise ValueError(f"`ood` must be a dict from a name to samples. Received: {type(ood).__name__}. Pass {{'letters': x}}.")
+    found = {name: x.moved(view.bounds).x if isinstance(x, Images) else x for name, x in ood.items()}
+    return {name: check_samples(view, x, f"ood[{name!r}]") for name, x in found.items()}
 
 
 def _about(view, images, protocol, known, split, quick, name):

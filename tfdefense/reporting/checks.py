@@ -57,29 +57,29 @@ def _of_norm(findings, plan, norm):
     return [
         _check(
             f"falls at a large size, {norm} {largest:g}",
-            curve["held"][-1] <= LEFT,
-            curve["held"][-1],
-            f"at most {LEFT:.0%} hold",
-            "Nothing can hold at that size, so whoever finds little there is no attacker.",
+            curve["robust_accuracy"][-1] <= LEFT,
+            curve["robust_accuracy"][-1],
+            f"robust accuracy of at most {LEFT:.0%}",
+            "No model is robust at that size: an attack that finds little there is too weak.",
         ),
-        _more(f"four times the steps, {norm} {size:g}", harder["more steps"], "fooled by them alone"),
-        _more(f"three times the random starts, {norm} {size:g}", harder["more restarts"], "fooled by them alone"),
+        _more(f"four times the steps, {norm} {size:g}", harder["more steps"], "by them alone"),
+        _more(f"three times the random starts, {norm} {size:g}", harder["more restarts"], "by them alone"),
         _more(
             f"white box before black box, {at}",
             only["black box"],
-            "fooled only without a look inside",
-            "An attacker who knows more finds less: his gradients lead nowhere.",
+            "by black-box attacks alone",
+            "Who sees more finds less: the gradients lead nowhere.",
         ),
         _more(
             f"many steps before one, {at}",
             only["one step"],
-            "fooled by one step alone",
+            "by one step alone",
             "Small steps get stuck where a large one goes on: the gradients are of use only far away.",
         ),
         _more(
             f"first start before others, {at}",
             only["other starts"],
-            "fooled from other starts alone",
+            "from other starts alone",
             "From the sample itself the search gets stuck; who attacked only from there saw a stronger model than there is.",
         ),
         _check(
@@ -100,7 +100,7 @@ def _of_norm(findings, plan, norm):
 
 
 def _more(name, measured, what, text="The search was not long enough to say where the model falls."):
-    return _check(name, measured is not None and measured <= MORE, measured, f"at most {MORE:.0%} {what}", text)
+    return _check(name, measured is not None and measured <= MORE, measured, f"success on at most {MORE:.0%} {what}", text)
 
 
 def _calibration(clean, promised, calibrated):
@@ -138,36 +138,39 @@ def _row(rows, norm):
     return next(row for row in rows if row["norm"] == norm)
 
 
-def half(sizes, held, start, left=0.5):
-    """The size at which a share `left` still holds, half of them, on the straight line between two that were tried; None beyond."""
+def perturbation_at(sizes, robust_accuracy, start, share=0.5):
+    """The size at which robust accuracy is down to a share, on the straight line between two that were tried; None beyond.
+
+    At a half it is the median minimal perturbation. `start` is the robust accuracy at size 0.
+    """
     at, before = 0.0, start
-    for size, share in zip(sizes, held, strict=True):
-        if share <= left:
-            return at + (size - at) * (before - left) / max(before - share, 1e-9) if before > left else at
-        at, before = size, share
+    for size, robust in zip(sizes, robust_accuracy, strict=True):
+        if robust <= share:
+            return at + (size - at) * (before - share) / max(before - robust, 1e-9) if before > share else at
+        at, before = size, robust
     return None
 
 
 def verdict(findings, plan):
     """What the numbers say, in one line, and what stands against it."""
-    holds, halves = {}, {}
+    holds, medians = {}, {}
     for norm in plan.norms:
         curve = findings["curves"][norm]["adaptive"]
-        good = [size for size, held in zip(curve["sizes"], curve["held"], strict=True) if held >= plan.held]
+        good = [s for s, robust in zip(curve["sizes"], curve["robust_accuracy"], strict=True) if robust >= plan.holds_from]
         holds[norm] = good[-1] if good else 0.0
-        halves[norm] = half(curve["sizes"], curve["held"], 1 - findings["clean"]["wrong"])
+        medians[norm] = perturbation_at(curve["sizes"], curve["robust_accuracy"], 1 - findings["clean"]["wrong"])
     attacks = [entry for entry in findings["attacks"] if entry["knowledge"] != "oblivious"]
-    # Of those that fool as many, the one that goes least far for its norm.
-    weakest = max(attacks, key=lambda entry: (entry["fooled"], -(entry["distance"] or 0.0) / entry["size"]), default=None)
+    # Of those with the same success rate, the one that goes least far for its norm.
+    weakest = max(attacks, key=lambda entry: (entry["success_rate"], -(entry["distance"] or 0.0) / entry["size"]), default=None)
     failed = [check["name"] for check in findings["checks"] if not check["passed"]]
     clean = findings["clean"]["rejected"]
-    loud = [row for row in findings["harmless"] if row["rejected"] > clean + 0.2]
-    held = [f"{norm} = {size:g}" for norm, size in holds.items() if size]
+    loud = [row for row in findings["benign"] if row["rejected"] > clean + 0.2]
+    holding = [f"{norm} = {size:g}" for norm, size in holds.items() if size]
     none = [norm for norm, size in holds.items() if not size]
-    line = f"Holds to {' and '.join(held)}" if held else "Holds to none of the sizes tried"
-    if held and none:
+    line = f"Holds to {' and '.join(holding)}" if holding else "Holds to none of the sizes tried"
+    if holding and none:
         line += f", to none of the sizes tried in {' and '.join(none)}"
-    if weakest and weakest["fooled"] > 0:
+    if weakest and weakest["success_rate"] > 0:
         line += f"; weakest against {weakest['name']} ({weakest['knowledge']}, {weakest['norm']})"
     notes = []
     if failed:
@@ -175,5 +178,8 @@ def verdict(findings, plan):
         notes.append(f"{len(failed)} of {len(findings['checks'])} checks on the attack failed{named}: the sizes are upper limits.")
     if loud:
         worst = max(loud, key=lambda row: row["rejected"])
-        notes.append(f"It rejects {worst['rejected']:.0%} of samples after a harmless change ({worst['what']}): that is no merit.")
-    return {"line": line + ".", "notes": notes, "holds": holds, "halves": halves, "failed": failed, "held_means": plan.held}
+        notes.append(
+            f"It rejects {worst['rejected']:.0%} of samples after a benign perturbation ({worst['what']}): that is no merit."
+        )
+    medians = {"median_perturbation": medians, "holds_from": plan.holds_from}
+    return {"line": line + ".", "notes": notes, "holds": holds, "failed": failed} | medians

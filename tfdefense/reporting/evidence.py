@@ -27,7 +27,7 @@ class Evidence:
         return NORMS[norm].distance((x_adv.astype("float64") - self.x[rows]).reshape(len(x_adv), -1))
 
     def attempt(self, norm, size, x_adv, rows=slice(None)):
-        """Keeps what a search in a ball ended with, on all samples or on those of `rows`."""
+        """Stores what a search in a ball ended with, on all samples or on those of `rows`."""
         self.attempts.setdefault((norm, size), self.x.copy())[rows] = x_adv
 
     def add(self, x_adv, evades, number=-1, rows=None):
@@ -40,15 +40,15 @@ class Evidence:
             self.example[norm][rows[closer]] = x_adv[closer]
             self.finder[norm][rows[closer]] = number
 
-    def fooled(self, norm, size):
-        """Whether an example within that size is known, for each sample."""
+    def succeeded(self, norm, size):
+        """Whether an adversarial example within that size is known, for each sample."""
         return within(self.nearest[norm], size)
 
-    def held(self, norm, size):
+    def robust_accuracy(self, norm, size):
         """Share of samples without."""
-        return float(1 - self.fooled(norm, size).mean())
+        return float(1 - self.succeeded(norm, size).mean())
 
     def worst(self, norm, size):
         """The nearest example where it lies within the size, else what was last tried there, for each sample."""
-        chosen = self.fooled(norm, size).reshape((-1,) + (1,) * (self.x.ndim - 1))
+        chosen = self.succeeded(norm, size).reshape((-1,) + (1,) * (self.x.ndim - 1))
         return np.where(chosen, self.example[norm], self.attempts.get((norm, size), self.x))

@@ -1,4 +1,4 @@
-"""What the protocol needs beside attacks: harmless and foreign samples, a network to transfer from, and what the page shows."""
+"""Benign perturbations, out-of-distribution samples and a substitute network for the protocol, and what the page shows."""
 
 import base64
 import io
@@ -20,13 +20,13 @@ def thresholds_are_calibrated(model):
 
 
 @dataclass(frozen=True)
-class Change:
+class Perturbed:
     about: dict
     x: np.ndarray
 
 
-def harmless(images, plan, seed):
-    """Changes that leave the class as it is; those of a norm are as large as the attacks that are compared."""
+def benign(images, plan, seed):
+    """Benign perturbations; those of a norm are as large as the attacks that are compared."""
     span = images.bounds[1] - images.bounds[0]
     kinds = [("random signs", "sign", "linf"), ("random direction", "direction", "l2")]
     kinds = [(what, kind, norm, plan.compared[norm]) for what, kind, norm in kinds if norm in plan.norms]
@@ -34,12 +34,12 @@ def harmless(images, plan, seed):
     if images.x.ndim == 4:
         kinds.append(("shifted by a pixel", "shift", None, 1))
     for what, kind, norm, size in kinds:
-        x = metrics.harmless(images.x, size, kind, images.bounds, seed)
-        yield Change({"what": what, "norm": norm, "size": size}, x)
+        x = metrics.benign_perturbation(images.x, size, kind, images.bounds, seed)
+        yield Perturbed({"what": what, "norm": norm, "size": size}, x)
 
 
-def foreign(images, given, bounds, seed):
-    """Images that are none of the classes, by name: those given, noise, and two samples of different classes at once."""
+def ood(images, given, bounds, seed):
+    """Out-of-distribution images by name: those given, noise, and two samples of different classes at once."""
     low, high = bounds
     rng = np.random.default_rng(seed)
     x = images.x
@@ -83,7 +83,7 @@ def substitute(train, setting, classes, seed):
 
 
 def rocs(judged, rejects, points=80):
-    """ROC curves of the suspicion, over the samples that mislead the classifier, as the papers draw them."""
+    """ROC curves of the suspicion, over adversarial samples that the classifier gets wrong, as the papers draw them."""
     if not rejects:
         return []
     clean = judged["clean"].suspicion
@@ -91,17 +91,17 @@ def rocs(judged, rejects, points=80):
     for key, outcomes in judged.items():
         if not isinstance(key, tuple) or not (key[0] in ("worst case", OBLIVIOUS) or key[1] == standard.TRANSFERRED):
             continue
-        misled = outcomes.suspicion[outcomes.guess != outcomes.y]
-        if len(misled) < 10:
+        succeeded = outcomes.suspicion[outcomes.guess != outcomes.y]
+        if len(succeeded) < 10:
             continue
-        curve = metrics.roc(clean, misled)
+        curve = metrics.roc(clean, succeeded)
         rows = np.unique(np.linspace(0, len(curve.fpr) - 1, points).round().astype(int))
         name = f"worst case, {key[1]}" if key[0] == "worst case" else f"{key[0]}: {key[1]}, {key[2]}"
         found.append(
             {
                 "what": name,
                 "auc": curve.auc,
-                "samples": len(misled),
+                "samples": len(succeeded),
                 "fpr": curve.fpr[rows].tolist(),
                 "tpr": curve.tpr[rows].tolist(),
             }
@@ -117,8 +117,8 @@ def gallery(protocol):
     found = []
     for norm in protocol.plan.norms:
         size = protocol.plan.compared[norm]
-        fooled = protocol.evidence.fooled(norm, size) & (protocol.evidence.nearest[norm] > 0)
-        rows = np.argsort(~fooled, kind="stable")[: protocol.plan.shown]
+        succeeded = protocol.evidence.succeeded(norm, size) & (protocol.evidence.nearest[norm] > 0)
+        rows = np.argsort(~succeeded, kind="stable")[: protocol.plan.shown]
         adversarial = protocol.evidence.worst(norm, size)[rows]
         labels = protocol.judged(adversarial, True, protocol.y[rows]).label
         distances = protocol.evidence.distance(norm, adversarial, rows)
@@ -126,10 +126,10 @@ def gallery(protocol):
             _pictures(protocol.view.bounds, x[rows], adversarial, protocol.y[rows], labels, distances)
             | {"norm": norm, "size": size}
         )
-    for name, (images, decided) in protocol.outcomes.get("foreign", {}).items():
+    for name, (images, decided) in protocol.outcomes.get("ood", {}).items():
         rows = np.argsort(decided.rejected, kind="stable")[: protocol.plan.shown]
         items = [{"adversarial": _png(_unit(images[row], protocol.view.bounds)), "label": int(decided.label[row])} for row in rows]
-        found.append({"foreign": name, "items": items})
+        found.append({"ood": name, "items": items})
     return found
 
 
@@ -179,7 +179,7 @@ def _png(image):
 
 
 def feature_map(protocol):
-    """Clean, harmless, adversarial and foreign samples in three principal directions of the clean ones' hidden features."""
+    """All kinds of samples in three principal directions of the clean ones' hidden features."""
     features, layer = _features(protocol)
     plan, number = protocol.plan, min(protocol.plan.mapped, len(protocol.x))
     x, y = protocol.x[:number], protocol.y[:number]
@@ -187,10 +187,10 @@ def feature_map(protocol):
     for norm in plan.norms:
         size = plan.compared[norm]
         groups.append((f"attacked, {norm} {size:g}", protocol.evidence.worst(norm, size)[:number], y))
-    for change in harmless(protocol.images.take(slice(0, number)), plan, protocol.seed):
+    for change in benign(protocol.images.take(slice(0, number)), plan, protocol.seed):
         if change.about["norm"]:
             groups.append((f"{change.about['what']}, {change.about['norm']} {change.about['size']:g}", change.x, y))
-    for name, (images, _) in list(protocol.outcomes.get("foreign", {}).items())[:1]:
+    for name, (images, _) in list(protocol.outcomes.get("ood", {}).items())[:1]:
         groups.append((name, images[:number], np.full(min(number, len(images)), -1)))
     values = [features(images) for _, images, _ in groups]
     mean = values[0].mean(0)

@@ -65,7 +65,7 @@ def _curves(norm, curves, content):
         if key in curves:
             start = curves[key].get("start", 1 - content["clean"]["wrong"])
             sizes = [0, *curves[key]["sizes"]]
-            found.append({"name": name, "x": sizes, "y": [start, *curves[key]["held"]], "colour": number})
+            found.append({"name": name, "x": sizes, "y": [start, *curves[key]["robust_accuracy"]], "colour": number})
     if content["about"]["rejects"]:
         rejected = [content["clean"]["rejected"], *curves["adaptive"]["rejected"]]
         found.append(
@@ -80,7 +80,7 @@ def _curves(norm, curves, content):
         )
     size = content["about"]["plan"]["compared"][norm]
     xlabel = f"{norm} size of the perturbation"
-    return charts.lines(found, xlabel, x_max=curves["adaptive"]["sizes"][-1], ylabel="right or rejected", marked=size)
+    return charts.lines(found, xlabel, x_max=curves["adaptive"]["sizes"][-1], ylabel="robust accuracy", marked=size)
 
 
 def _roc(rows):
@@ -88,13 +88,13 @@ def _roc(rows):
         {"name": row["what"], "x": row["fpr"], "y": row["tpr"], "colour": i % 8, "bare": True, "dashed": i >= 8}
         for i, row in enumerate(rows)
     ]
-    return charts.lines(found, "clean samples rejected", x_max=1, ylabel="attacked samples rejected", diagonal=True)
+    return charts.lines(found, "false-positive rate", x_max=1, ylabel="true-positive rate", diagonal=True)
 
 
 def _bars(content):
     """Groups of rows with the shares that are drawn: what was done to the samples, and what became of them."""
     clean = {"name": "clean samples", **content["clean"]}
-    groups = [("Nobody attacks", "What is rejected here is lost", [clean, *map(_harmless, content["harmless"])])]
+    groups = [("Nobody attacks", "What is rejected here is lost", [clean, *map(_benign, content["benign"])])]
     for norm, size in content["about"]["plan"]["compared"].items():
         if norm not in content["curves"]:
             continue
@@ -103,28 +103,28 @@ def _bars(content):
         groups.append(
             (
                 f"Attacks of {norm} size {size:g}",
-                "Right and rejected samples count for the defense",
+                "Robust accuracy counts right and rejected samples",
                 rows + [_worst_case(content, norm, size)],
             )
         )
     return groups
 
 
-def _harmless(row):
+def _benign(row):
     size = f", {row['norm']} {row['size']:g}" if row["norm"] else ""
-    return {**row, "name": f"{row['what']}{size}", "knowledge": "harmless"}
+    return {**row, "name": f"{row['what']}{size}", "knowledge": "benign"}
 
 
 def _worst_case(content, norm, size):
     curve = content["curves"][norm]["adaptive"]
     at = curve["sizes"].index(size)
-    held, rejected = curve["held"][at], curve["rejected"][at]
+    robust, rejected = curve["robust_accuracy"][at], curve["rejected"][at]
     return {
         "name": "worst case over attacks",
         "knowledge": "worst case",
-        "right": held - rejected,
+        "right": robust - rejected,
         "rejected": rejected,
-        "wrong": 1 - held,
+        "wrong": 1 - robust,
     }
 
 

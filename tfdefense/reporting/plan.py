@@ -17,24 +17,24 @@ class Plan:
     Args:
         linf, l2, l1: Increasing sizes; at the last one nothing can hold, which is how a failed attack shows. Empty leaves a norm
             out.
-        compared: The size in each norm at which every attack is run, and harmless changes beside it.
-        foreign: Names of sets whose images are none of the classes, the first one that is there is taken.
+        compared: The size in each norm at which every attack is run, and benign perturbations beside it.
+        ood: Names of out-of-distribution sets, whose images are none of the classes; the first one that is there is used.
         samples: Attacked samples.
-        clean: Clean, harmless and foreign samples.
+        clean: Clean, benignly perturbed and out-of-distribution samples.
         steps, restarts: Of each search by gradients, and its random starts.
         queries: Of a black-box attack.
         refine: Iterations and rounds of Carlini-Wagner.
         substitute: Epochs and samples of the network that transferred attacks are crafted on; no epochs leave it out.
         shown: Adversarial examples in the gallery, for each norm.
         mapped: Samples of each kind in the feature map.
-        held: Share not fooled from which on a model "holds" a size.
+        holds_from: Robust accuracy from which on a model "holds" a size.
     """
 
     linf: tuple = ()
     l2: tuple = ()
     l1: tuple = ()
     compared: dict = field(default_factory=dict)
-    foreign: tuple = ()
+    ood: tuple = ()
     samples: int = 100
     clean: int = 1000
     steps: int = 30
@@ -44,7 +44,7 @@ class Plan:
     substitute: tuple = (3, 10_000)
     shown: int = 10
     mapped: int = 150
-    held: float = 0.8
+    holds_from: float = 0.8
 
     def __post_init__(self):
         for name in ("samples", "clean", "steps", "restarts", "queries"):
@@ -78,25 +78,25 @@ PLANS = {
         linf=(0.05, 0.1, 0.15, 0.2, 0.3, 0.5),
         l2=(0.5, 1, 1.5, 2, 3, 6),
         compared={"linf": 0.1, "l2": 1.5},
-        foreign=("notmnist", "letters"),
+        ood=("notmnist", "letters"),
     ),
     "fashion_mnist": Plan(
         linf=(0.01, 0.025, 0.05, 0.1, 0.2, 0.5),
         l2=(0.25, 0.5, 1, 1.5, 3, 6),
         compared={"linf": 0.05, "l2": 1},
-        foreign=("mnist", "notmnist", "letters"),
+        ood=("mnist", "notmnist", "letters"),
     ),
     "digits": Plan(
         linf=(0.05, 0.1, 0.15, 0.2, 0.3, 0.5),
         l2=(0.25, 0.5, 0.75, 1, 1.5, 3),
         compared={"linf": 0.1, "l2": 0.5},
-        foreign=("letters8",),
+        ood=("letters8",),
     ),
     "cifar10": Plan(
         linf=(1 / 255, 2 / 255, 4 / 255, 8 / 255, 16 / 255, 64 / 255),
         l2=(0.1, 0.25, 0.5, 1, 2, 8),
         compared={"linf": 4 / 255, "l2": 0.25},
-        foreign=("cifar100_out", "cifar100_out_small"),
+        ood=("cifar100_out", "cifar100_out_small"),
         substitute=(5, 10_000),
     ),
 }
@@ -115,7 +115,7 @@ def plan_for(name, shape, *, quick=False, **asked):
     """
     plan = PLANS.get(name)
     if plan is None:
-        # A change of every pixel by s has l2 length s * sqrt(d); the smallest one that fools is several times shorter.
+        # A change of every pixel by s has l2 length s * sqrt(d); the smallest one that succeeds is several times shorter.
         linf = (0.01, 0.025, 0.05, 0.1, 0.2, 0.5)
         l2 = tuple(float(f"{size * np.sqrt(np.prod(shape)) / (2 if size < 0.5 else 1):.2g}") for size in linf)
         plan = Plan(linf, l2, compared={"linf": linf[2], "l2": l2[2]})

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfdefense import metrics
-from tfdefense.attacks import LogSumExp, Margin, Through, WorstCase, suites
+from tfdefense.attacks import BPDA, LogSumExp, Margin, WorstCase, suites
 from tfdefense.attacks.gradients import NoGradient
 from tfdefense.attacks.norms import within
 from tfdefense.attacks.starts import Interpolated
@@ -39,7 +39,7 @@ class Protocol:
         images: Samples with their classes, in the bounds of the model.
         plan: Sizes, in the units of the pixels, samples and steps.
         train: Training images for the network that transferred attacks are crafted on, or None.
-        foreign: Images that are none of the classes, by name.
+        ood: Out-of-distribution images, which are none of the classes, by name.
         source: The undefended model where it can't be reached inside.
         max_rejected: What the model was calibrated to.
         suite: The attacks: a suite of `td.attacks.suites`, or its name.
@@ -53,7 +53,7 @@ class Protocol:
         plan,
         *,
         train=None,
-        foreign=None,
+        ood=None,
         source=None,
         max_rejected=0.05,
         seed=0,
@@ -61,7 +61,7 @@ class Protocol:
         cache=None,
     ):
         self.model, self.plan, self.seed, self.source, self.max_rejected = model, plan, seed, source, max_rejected
-        self.images, self.train, self.foreign = images, train, foreign or {}
+        self.images, self.train, self.ood = images, train, ood or {}
         self.suite = suites.get(suite) if isinstance(suite, str) else suite
         self.view = View.of(model, images.bounds)
         attacked = images.take(slice(0, plan.samples))
@@ -69,9 +69,9 @@ class Protocol:
         self.view.expect(self.x)
         self.base = self._base()
         self.substitute, self.cache = None, cache
-        self.findings = {"attacks": [], "curves": {}, "harmless": [], "foreign": [], "checks": [], "left_out": []}
+        self.findings = {"attacks": [], "curves": {}, "benign": [], "ood": [], "checks": [], "left_out": []}
         self.outcomes = {}
-        # Whether each sample was rejected after the strongest search, for a norm and a size.
+        # Whether each sample was rejected after the last search, for a norm and a size.
         self.rejecting = {}
 
     def _base(self):
@@ -89,8 +89,8 @@ class Protocol:
         """Everything there is to do, in order."""
         count, plan = len(self.x), self.plan
         transfers = bool(plan.substitute[0]) and self.train is not None
-        yield Job("clean", "clean and harmless samples", count, self._without_attack)
-        yield Job("foreign", "foreign samples", count, self._judge_foreign)
+        yield Job("clean", "clean samples and benign perturbations", count, self._without_attack)
+        yield Job("ood", "out-of-distribution samples", count, self._judge_ood)
         if transfers:
             yield Job("transfer", "training a network to transfer from", 40 * count, self._train_substitute)
         for norm in plan.norms:
@@ -131,15 +131,15 @@ class Protocol:
         self.findings["clean"] = _shares(clean) | {"before_rejection": clean.accuracy_before_rejection}
         self.evidence = Evidence(self.x, attacked.wrong, self.plan.norms)
         self.own_right, self.own_wrong = attacked.right, attacked.wrong
-        for change in material.harmless(self.images, self.plan, self.seed):
-            outcomes = self.outcomes["harmless", change.about["what"]] = self.judged(change.x, y=self.images.y)
-            self.findings["harmless"].append(change.about | _shares(outcomes))
+        for change in material.benign(self.images, self.plan, self.seed):
+            outcomes = self.outcomes["benign", change.about["what"]] = self.judged(change.x, y=self.images.y)
+            self.findings["benign"].append(change.about | _shares(outcomes))
 
-    def _judge_foreign(self):
-        for name, x in material.foreign(self.images, self.foreign, self.view.bounds, self.seed).items():
+    def _judge_ood(self):
+        for name, x in material.ood(self.images, self.ood, self.view.bounds, self.seed).items():
             decided = self.judged(x, y=np.zeros(len(x), int))
-            self.outcomes.setdefault("foreign", {})[name] = (x, decided)
-            self.findings["foreign"].append({"what": name, "rejected": decided.rejection, "samples": len(x)})
+            self.outcomes.setdefault("ood", {})[name] = (x, decided)
+            self.findings["ood"].append({"what": name, "rejected": decided.rejection, "samples": len(x)})
 
     def _train_substitute(self):
         self.substitute = material.substitute(self.train, self.plan.substitute, self.view.classes, self.seed)
@@ -151,7 +151,7 @@ class Protocol:
         situation = self.situation(norm, size)
         attack = attacker.make(situation)
         # Of discrete codes only a search on a surrogate sees anything: the others prove nothing by being blind.
-        entry["sighted"] = isinstance(attack, Through) if situation.coded else attacker.name.startswith("PGD")
+        entry["sighted"] = isinstance(attack, BPDA) if situation.coded else attacker.name.startswith("PGD")
         entry["authors"] = attacker.authors
         result = self._run(attack, entry)
         if result is None:
@@ -170,7 +170,7 @@ class Protocol:
         inside = not _bounded(attack) or not beyond.any()
         low, high = self.view.bounds
         entry |= _shares(outcomes) | {
-            "fooled": float((outcomes.wrong & ~self.own_wrong).mean()),
+            "success_rate": float((outcomes.wrong & ~self.own_wrong).mean()),
             "distance": float(np.median(distance[found.wrong])) if found.wrong.any() else None,
             "zero_gradient": float(result.zero_gradient.mean()),
             "steps": float(result.steps.mean()),
@@ -195,11 +195,11 @@ class Protocol:
             return None
 
     def _search(self, norm, size, searches):
-        """Everything that searches, one after the other on what has not been fooled within this size yet."""
+        """Everything that searches, one after the other on the samples on which none has succeeded within this size yet."""
         situation = self.situation(norm, size)
         if size != self.plan.compared[norm]:
             for number, attacker in searches:
-                rows = np.flatnonzero(~self.evidence.fooled(norm, size))
+                rows = np.flatnonzero(~self.evidence.succeeded(norm, size))
                 if len(rows) == 0:
                     break
                 entry = {"name": attacker.name, "knowledge": attacker.knowledge, "norm": norm, "size": size}
@@ -221,12 +221,12 @@ class Protocol:
             curve.setdefault(key, []).append(value)
 
     def _simple_curve(self, norm, name):
-        """PGD that does not know of the defense, judged by the defended model; or against the undefended one, all that it has."""
+        """Oblivious PGD, judged by the defended model; or against the undefended one, all that it has."""
         model = self.view if name == OBLIVIOUS else self.base
         wrong = self.judged(self.x, model=model).wrong
         before = Evidence(self.x, wrong, (norm,))
         for size in self.plan.sizes(norm):
-            rows = np.flatnonzero(~before.fooled(norm, size))
+            rows = np.flatnonzero(~before.succeeded(norm, size))
             outcomes = result = None
             if len(rows):
                 entry = {"name": "PGD", "knowledge": name, "norm": norm, "size": size}
@@ -239,26 +239,32 @@ class Protocol:
                 outcomes = self.judged(result.x_adv[rows], True, self.y[rows], model)
                 before.add(result.x_adv[rows], outcomes.wrong, rows=rows)
             rejected = 0.0 if outcomes is None else outcomes.rejected.sum() / len(self.x)
-            self._point(norm, name, size, held=before.held(norm, size), rejected=float(rejected))
+            self._point(norm, name, size, robust_accuracy=before.robust_accuracy(norm, size), rejected=float(rejected))
         if name == "undefended":
             # Its own: a defense may have scores of its own.
             self.findings["curves"][norm][name]["start"] = float(1 - wrong.mean())
 
     def _harder(self, norm):
-        """Whether much more work finds much more, at the size where about half of the samples hold; and how the steps go."""
-        held = {size: self.evidence.held(norm, size) for size in self.plan.sizes(norm)}
+        """Whether much more work finds much more, at the size where robust accuracy is about a half; and how the steps go."""
+        robust = {size: self.evidence.robust_accuracy(norm, size) for size in self.plan.sizes(norm)}
         # Where next to none are left there is nothing to find: the check would pass whatever the search is worth.
-        left = [size for size in held if held[size] > checks.MORE] or list(held)
-        size = min(left, key=lambda s: abs(held[s] - 0.5))
+        left = [size for size in robust if robust[size] > checks.MORE] or list(robust)
+        size = min(left, key=lambda s: abs(robust[s] - 0.5))
         plan, situation = self.plan, self.situation(norm, size)
-        rows = np.flatnonzero(~self.evidence.fooled(norm, size))[: max(10, plan.samples // 2)]
+        rows = np.flatnonzero(~self.evidence.succeeded(norm, size))[: max(10, plan.samples // 2)]
         more = {
             "more steps": situation.bpda(situation.pgd(steps=4 * plan.steps)),
             "more restarts": situation.bpda(
                 situation.pgd(starts=("random",), restarts=3 * plan.restarts, seed=self.seed + 1, objective=LogSumExp())
             ),
         }
-        found = {"norm": norm, "size": size, "tried": len(rows), "samples": len(self.x), "waiting": self.evidence.held(norm, size)}
+        found = {
+            "norm": norm,
+            "size": size,
+            "tried": len(rows),
+            "samples": len(self.x),
+            "waiting": self.evidence.robust_accuracy(norm, size),
+        }
         for name, attack in more.items():
             result = None
             if len(rows):
@@ -281,9 +287,9 @@ class Protocol:
     def _close_curves(self):
         for norm, curves in self.findings["curves"].items():
             # Harder searches, and those at other sizes, may have found more since the point was taken.
-            fooled = {size: self.evidence.fooled(norm, size) for size in curves[ADAPTIVE]["sizes"]}
-            curves[ADAPTIVE]["held"] = [float(1 - wrong.mean()) for wrong in fooled.values()]
-            curves[ADAPTIVE]["rejected"] = [float((self.rejecting[norm, s] & ~wrong).mean()) for s, wrong in fooled.items()]
+            succeeded = {size: self.evidence.succeeded(norm, size) for size in curves[ADAPTIVE]["sizes"]}
+            curves[ADAPTIVE]["robust_accuracy"] = [float(1 - wrong.mean()) for wrong in succeeded.values()]
+            curves[ADAPTIVE]["rejected"] = [float((self.rejecting[norm, s] & ~wrong).mean()) for s, wrong in succeeded.items()]
 
     def _conclude(self):
         self.findings["only"] = self._only()
@@ -297,7 +303,7 @@ class Protocol:
         self.findings["map"] = material.feature_map(self)
 
     def _only(self):
-        """For each norm what one group of attacks fools and another does not, in shares of the samples."""
+        """For each norm on which share of the samples one group of attacks succeeds and another does not."""
         found = []
         for norm in self.plan.norms:
             wrong = {
@@ -330,7 +336,7 @@ def _shares(outcomes):
         "right": outcomes.accuracy,
         "rejected": outcomes.rejection,
         "wrong": outcomes.error,
-        "held": outcomes.robust_accuracy,
+        "robust_accuracy": outcomes.robust_accuracy,
         "samples": len(outcomes),
     }
 

@@ -42,7 +42,7 @@ class Table:
     """What was found.
 
     Attributes:
-        rows: Pairs of a name and `Outcomes`: clean, harmless changes, attacks, their worst case; a None draws a line.
+        rows: Pairs of a name and `Outcomes`: clean, benign perturbations, attacks, their worst case; a None draws a line.
         curves: `SecurityCurve`s by the attacker's knowledge.
         left_out: Attacks that found no gradient to follow.
     """
@@ -81,14 +81,14 @@ def table(model, images, settings, begin=lambda name, done, total: None):
     plan = Plan(**{norm: attacked}, compared={norm: size}, samples=len(images), clean=len(images), steps=settings.steps)
     options = {"source": settings.source, "seed": settings.seed, "cache": settings.cache, "suite": "evaluate-1"}
     protocol = Protocol(model, images, plan, **options)
-    without = {"foreign", "checks", "page", "undefended curve"} | (set() if settings.sizes else {"oblivious curve"})
+    without = {"ood", "checks", "page", "undefended curve"} | (set() if settings.sizes else {"oblivious curve"})
     findings = run(protocol, begin, without=without)
     # Judged last: what a search at another size found within this one counts.
     worst = protocol.judged(protocol.evidence.worst(norm, size), adversarial=True)
     rows = [("clean", protocol.outcomes["clean"]), ("", None)]
-    for row in findings["harmless"]:
+    for row in findings["benign"]:
         at = f", {row['norm']} {row['size']:g}" if row["norm"] else ""
-        rows.append((f"harmless: {row['what']}{at}", protocol.outcomes["harmless", row["what"]]))
+        rows.append((f"benign: {row['what']}{at}", protocol.outcomes["benign", row["what"]]))
     rows.append(("", None))
     for entry in findings["attacks"]:
         known = f"{entry['knowledge']}: " if protocol.view.rejects else ""
@@ -103,8 +103,8 @@ def _curve(findings, norm, knowledge, sizes):
     curve, clean = findings["curves"][norm].get(knowledge), findings["clean"]
     if curve is None:
         return None
-    points = dict(zip(curve["sizes"], zip(curve["held"], curve["rejected"], strict=True), strict=True))
+    points = dict(zip(curve["sizes"], zip(curve["robust_accuracy"], curve["rejected"], strict=True), strict=True))
     points[0] = clean["right"], clean["rejected"]
-    held, rejected = zip(*(points[size] for size in sizes), strict=True)
-    errors = [clean["wrong"] if size == 0 else 1 - share for size, share in zip(sizes, held, strict=True)]
-    return metrics.SecurityCurve(sizes, [held], [rejected], [errors])
+    robust, rejected = zip(*(points[size] for size in sizes), strict=True)
+    errors = [clean["wrong"] if size == 0 else 1 - share for size, share in zip(sizes, robust, strict=True)]
+    return metrics.SecurityCurve(sizes, [robust], [rejected], [errors])

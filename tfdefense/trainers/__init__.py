@@ -1,6 +1,9 @@
 """Models whose `fit` attacks a part of each batch: a classifier, or a detector branch."""
 
+from tfdefense._renamed import renamed_names
 from tfdefense.trainers.adversarial import AdversarialTraining
-from tfdefense.trainers.detector import DetectorTraining, twins
+from tfdefense.trainers.detector import DetectorTraining, adversarial_pairs
 
-__all__ = ["AdversarialTraining", "DetectorTraining", "twins"]
+__all__ = ["AdversarialTraining", "DetectorTraining", "adversarial_pairs"]
+
+__getattr__ = renamed_names(__name__, twins="adversarial_pairs")

@@ -1,4 +1,4 @@
-"""Training a detector branch on a classifier that stays as it is: on a fixed set of attacked samples, or on the fly."""
+"""Training a detector branch on a classifier that stays as it is: on fixed clean / adversarial pairs, or on the fly."""
 
 import dataclasses
 
@@ -6,12 +6,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfdefense._renamed import renamed_attributes, renamed_keywords
 from tfdefense._validation import range_of
 from tfdefense.attacks.arguments import check
 from tfdefense.contract import base_model, bounds_of, defend
 from tfdefense.graph import unnoted, walk
 from tfdefense.layers import DetectorBranch
-from tfdefense.metrics.benign import harmless as changed_harmlessly
+from tfdefense.metrics.benign import benign_perturbation
 from tfdefense.trainers.adversarial import AdversarialTraining, pick
 
 
@@ -20,9 +21,9 @@ class DetectorTraining(AdversarialTraining):
 
     With attacks, `fit` takes samples and their classes and attacks a part of each batch: the dynamic adversary steps on
     the branch as it is at that moment (dynamic adversary training). Attacks see the defended model with a threshold of
-    one half; those that shall not know of it go inside `td.attacks.Transfer`. Without attacks, `fit` takes samples and
-    whether they are adversarial, 0 or 1, such as `td.twins` makes (static training). Validation and `evaluate` always take the
-    latter: `validation_data=td.twins(model, attack, x_held_out, y_held_out)`.
+    one half; oblivious ones go inside `td.attacks.Transfer`. Without attacks, `fit` takes samples and
+    whether they are adversarial, 0 or 1, such as `td.adversarial_pairs` makes (static training). Validation and `evaluate`
+    always take the latter: `validation_data=td.adversarial_pairs(model, attack, x_held_out, y_held_out)`.
 
     Against the dynamic adversary at a small size, such as 1/255, training may stay at the level of a coin for thousands of
     steps. Begin at a larger one: several trainers of one defended model, one after the other, each with a smaller `epsilon`,
@@ -36,14 +37,14 @@ class DetectorTraining(AdversarialTraining):
             `td.callbacks.CalibrateRejection` or by `td.calibrate`.
         attacks: An attack or a list, of which each perturbed sample gets one.
         share: Probability that a sample is attacked.
-        harmless: Changes that are to count as clean, as pairs of kind and size for `td.metrics.harmless`; half of the
-            clean samples get one. Without them a detector may reject any noise.
+        benign: Perturbations that are to count as clean, as pairs of kind and size for `td.metrics.benign_perturbation`; half
+            of the clean samples get one. Without them a detector may reject any noise.
         seed: Of the choice of samples, sigma and random starts.
 
     Example:
 
     >>> defended = td.AdversaryDetector("conv", width=8).attach(model)
-    >>> trainer = DetectorTraining(defended, td.attacks.DynamicAdversary(0.2), harmless=[("sign", 0.2)])
+    >>> trainer = DetectorTraining(defended, td.attacks.DynamicAdversary(0.2), benign=[("sign", 0.2)])
     >>> trainer.compile()
     >>> sorted(trainer.fit(x_train, y_train, verbose=0).history)
     ['detectability', 'false_positives', 'loss']
@@ -52,8 +53,10 @@ class DetectorTraining(AdversarialTraining):
     """
 
     may_lack_attacks = True
+    __getattr__ = renamed_attributes(harmless="benign")
 
-    def __init__(self, defended, attacks=(), *, share=0.5, harmless=(), seed=0):
+    @renamed_keywords(harmless="benign")
+    def __init__(self, defended, attacks=(), *, share=0.5, benign=(), seed=0):
         branch, maps = _watched(defended)
         frozen = _Frozen(keras.Model(defended.inputs[0], maps), name="frozen")
         image = keras.Input(defended.inputs[0].shape[1:], dtype=defended.inputs[0].dtype, name="image")
@@ -63,7 +66,7 @@ class DetectorTraining(AdversarialTraining):
             attacked = defend(defended.inputs[0], scores, branch(maps), bounds=bounds_of(defended), name="attacked")
             head = keras.Model(image, branch(frozen(image)), name=f"{defended.name}_detector")
         super().__init__(head, attacks, share=share, target=attacked, seed=seed)
-        self.harmless = [_Harmless(kind, size) for kind, size in harmless]
+        self.benign = [_Benign(kind, size) for kind, size in benign]
         self._hidden.trained = defended
 
     def compile(self, optimizer=None, loss=None, metrics=None, **options):
@@ -90,7 +93,7 @@ class DetectorTraining(AdversarialTraining):
         return super().fit(x, y, *args, validation_data=validation_data, validation_split=validation_split, **options)
 
     def evaluate(self, x=None, y=None, *args, **options):
-        _check_kinds(y, "Pass what is attacked already: `trainer.evaluate(*td.twins(model, attack, x, y))`.")
+        _check_kinds(y, "Pass what is attacked already: `trainer.evaluate(*td.adversarial_pairs(model, attack, x, y))`.")
         return super().evaluate(x, y, *args, **options)
 
     def perturb(self, x, y):
@@ -98,10 +101,10 @@ class DetectorTraining(AdversarialTraining):
         return super().perturb(x, y if self.attacks else tf.cast(y, tf.int32))
 
     def changes(self):
-        return [*self.attacks, *self.harmless]
+        return [*self.attacks, *self.benign]
 
     def choose(self, y, drawn):
-        attacks, kinds = len(self.attacks), len(self.harmless)
+        attacks, kinds = len(self.attacks), len(self.benign)
         attacked = drawn[0] < self.share if attacks else y > 0
         attack = pick(drawn[1], attacks) if attacks else kinds
         clean = tf.where(drawn[2] < 0.5, attacks + pick(drawn[3], kinds), attacks + kinds) if kinds else attacks
@@ -111,7 +114,7 @@ class DetectorTraining(AdversarialTraining):
         return tf.cast(perturbed, tf.int32) if self.attacks else y
 
 
-_VALIDATION = "Pass `validation_data=td.twins(model, attack, x, y)`."
+_VALIDATION = "Pass `validation_data=td.adversarial_pairs(model, attack, x, y)`."
 
 
 def _check_kinds(labels, remedy):
@@ -119,7 +122,8 @@ def _check_kinds(labels, remedy):
     labels = np.asarray(labels) if isinstance(labels, (np.ndarray, list, tuple, tf.Tensor)) else np.zeros(1)
     if not np.isin(labels, (0, 1)).all():
         raise ValueError(
-            f"Expected 0 (clean) or 1 (attacked) for each sample. Received labels from {labels.min()} to {labels.max()}. {remedy}"
+            f"Expected 0 (clean) or 1 (adversarial) for each sample. Received labels from {labels.min()} to {labels.max()}. "
+            f"{remedy}"
         )
 
 
@@ -150,19 +154,19 @@ class _Frozen(keras.layers.Layer):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Harmless:
-    """A change of `td.metrics.harmless` beside the graph, with the form of an attack."""
+class _Benign:
+    """A benign perturbation beside the graph, with the form of an attack."""
 
     kind: str
     size: float
 
     def online(self, view):
         def change(x, seeds):
-            one = [changed_harmlessly(x[i : i + 1], self.size, self.kind, view.bounds, seed) for i, seed in enumerate(seeds)]
+            one = [benign_perturbation(x[i : i + 1], self.size, self.kind, view.bounds, seed) for i, seed in enumerate(seeds)]
             return np.concatenate(one) if one else x
 
         # Named wrongly, it is told here and not from inside the graph.
-        low, _ = range_of(view.bounds, "A harmless change")
+        low, _ = range_of(view.bounds, "A benign perturbation")
         change(np.full((1, *view.input_shape[1:]), low, "float32"), [0])
         return lambda x, y, seeds: tf.ensure_shape(tf.numpy_function(change, [x, seeds], tf.float32), x.shape)
 
@@ -178,27 +182,27 @@ def _watched(defended):
     return branch, node.arguments.keras_tensors[0]
 
 
-def twins(model, attack, x, y, *, bounds=None, batch_size=128, cache=None, progress=False):
-    """Samples and their attacked twins, as static detector training takes them.
+def adversarial_pairs(model, attack, x, y, *, bounds=None, batch_size=128, cache=None, progress=False):
+    """Clean / adversarial pairs, as static detector training takes them.
 
     Args:
-        model: What is attacked, as for the attack itself: a plain classifier for an attacker who knows of no detector.
+        model: What is attacked, as for the attack itself: a plain classifier for an oblivious attacker.
         attack: Any attack.
         x, y: Clean samples and their classes.
         bounds, batch_size: As for the attack.
-        cache: A directory for finished batches: twins of the same samples, model and attack are read from there, and a call that
-            was stopped goes on.
+        cache: A directory for finished batches: those of the same samples, model and attack are read from there, and a call
+            that was stopped goes on.
         progress: Whether to show a bar with an estimate of the time left.
 
     Returns:
-        The clean samples followed by the twins, and for each 0 (clean) or 1 (attacked). What the classifier has wrong is attacked
-        as well; a twin that the attack left as it was, for want of a gradient or because it looks for the smallest change and
-        that is none, counts as clean. Where there are many of those the two are no longer balanced, and a detector that is
-        fitted on them calls fewer adversarial: pass what the classifier has right.
+        The clean samples followed by the adversarial ones, and for each 0 (clean) or 1 (adversarial). Those that are misclassified
+        already are attacked as well. One that the attack left as it was, for want of a gradient or because the smallest change
+        is none, counts as clean. Where there are many of those the two kinds are no longer balanced, and a detector that is
+        fitted on them calls fewer adversarial: pass samples that the classifier has right.
 
     Example:
 
-    >>> samples, is_adversarial = twins(model, td.attacks.FGSM(0.2), x, y)
+    >>> samples, is_adversarial = adversarial_pairs(model, td.attacks.FGSM(0.2), x, y)
     >>> samples.shape, is_adversarial.mean().item()
     ((16, 8, 8, 1), 0.5)
     """

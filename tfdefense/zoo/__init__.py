@@ -1,4 +1,4 @@
-"""Models that are defended already. Each has a card, a JSON file that says what it is and how long it holds against whom.
+"""Models that are defended already. Each has a card, a JSON file that says what it is and how robust.
 
 `td.zoo.list()` names them, `td.zoo.load("digits_cnn.dnr")` gives the model, checked against the card. The cards are written
 by `python -m evaluation zoo`, from measurements alone.
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from tfdefense._suggest import did_you_mean
 from tfdefense._untrusted import check_file, read_json
-from tfdefense._validation import Bounds, Model, PathLike
+from tfdefense._validation import Model, PathLike
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,7 +6,7 @@ Expected: test accuracy 0.763 after 20 epochs.
 
 A quarter of the paper's filters: with all of them an epoch takes a quarter of an hour on such a machine, and every step of an
 attack as much longer. `--width 64` is the paper's network. Learning rate 0.01 with momentum 0.9 and batch 100 are the paper's.
-The other 10,000 training samples stay unseen: from them come those that the machines are fitted on.
+The other 10,000 training samples stay unseen: from them come those that the SVMs are fitted on.
 """
 
 from training.recipe import Recipe

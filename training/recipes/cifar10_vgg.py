@@ -11,7 +11,7 @@ CIFAR-10 on a narrow VGG16 with a dustbin class, trained on CIFAR-100 (PAPERS.md
 
 Command: python -m training cifar10_vgg_out
 Cost: 45 seconds to 4.5 minutes an epoch on one or two CPU cores, by their pace.
-Expected: 0.839 and 0.580 of the foreign images rejected, 0.737 and 0.353 after 8 epochs; the paper has 0.886 and 0.954.
+Expected: 0.839 and 0.580 of the out-of-distribution images rejected, 0.737 and 0.353 after 8 epochs; the paper has 0.886 and 0.954.
 
 5,250 images of 75 classes of CIFAR-100 where the paper has 15,000: those of its test set, whose other 2,250 are held back
 for testing. With CIFAR-100's training images: --dustbin '[{"set": "cifar100_out", "limit": 15000}]'.
@@ -20,7 +20,8 @@ CIFAR-10 on a narrow VGG16 with a dustbin class, trained on CIFAR-100 and sample
 
 Command: python -m training cifar10_vgg_interpolated
 Cost: 1 to 6 minutes an epoch on one or two CPU cores, by their pace, and `cifar10_vgg` before, which gives the features.
-Expected: 0.816 and 0.600 of the foreign images rejected, 0.664 and 0.480 after 8 epochs; the paper has 0.8665 and 0.962.
+Expected: 0.816 and 0.600 of the out-of-distribution images rejected, 0.664 and 0.480 after 8 epochs; the paper has 0.8665 and
+0.962.
 
 5,250 images of CIFAR-100 (the paper: 15,000) and 15,000 samples half way to the nearest sample of another class.
 """

@@ -3,7 +3,7 @@
 Command: python -m training mnist_detector
 Cost: 19 minutes of CPU time, all cores together, after those of `mnist_carlini`.
 Expected: detectability 0.85 under the adversary that it learns from, where 26 % of the clean samples, half of them with noise, are
-taken for attacked; without noise 1.00 and none, under BIM, which does not know it.
+rejected; without noise 1.00 and none, under BIM, which is oblivious.
 
 It leaves the network with the branch on it, whose threshold is still to be set: `td.calibrate(model, x, max_rejected=0.05)`.
 
@@ -11,8 +11,8 @@ A detector branch on the digits network, trained against the dynamic adversary; 
 
 Command: python -m training digits_detector
 Cost: about a minute on 2 CPU cores.
-Expected: detectability 0.73 under the adversary that it learns from, 1.00 under BIM, which does not know it; there
-0.5 % false positives.
+Expected: detectability 0.73 under the adversary that it learns from, 1.00 under BIM, which is oblivious; there
+the false-positive rate is 0.5 %.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ mnist_detector = Recipe(
     train_samples=30_000,
     attack={"epsilon": 0.2, "steps": 10},
     attack_share=0.5,
-    harmless={"sign": 0.2, "gaussian": 0.1},
+    benign={"sign": 0.2, "gaussian": 0.1},
     watched={"recipe": "mnist_carlini", "layer": "conv_2", "width": 24},
 )
 
@@ -43,7 +43,7 @@ digits_detector = dataclasses.replace(
     batch_size=64,
     train_samples=None,
     attack={"epsilon": 0.2, "steps": 5},
-    # With harmless noise labelled clean as well, so small a branch on so few samples learns nothing in this time.
-    harmless={},
+    # With benign noise labelled clean as well, so small a branch on so few samples learns nothing in this time.
+    benign={},
     watched={"recipe": "digits", "layer": "conv_1", "width": 16},
 )

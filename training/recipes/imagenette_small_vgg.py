@@ -3,7 +3,7 @@
 Command: python -m training imagenette_small_vgg
 Cost: 6 seconds an epoch, 7 minutes in all on 2 fast CPU cores.
 Expected: 67 % right on the 500 validation images (98 % of the augmented training images). 150 images a class from nothing are
-far from the pretrained VGG16 of the paper: the protocol needs a classifier that attacks can mislead, not a good one.
+far from the pretrained VGG16 of the paper: the protocol needs a classifier that attacks succeed on, not a good one.
 """
 
 from training.recipe import Recipe

@@ -13,13 +13,13 @@ Command: python -m training mnist_dnr            (the paper's length: --epochs 5
 Cost: about half a minute an epoch on 2 free CPU cores.
 Expected: test accuracy 0.988 after 8 epochs.
 
-The other 30,000 training samples stay unseen: from them come the 10,000 that the machines are fitted on.
+The other 30,000 training samples stay unseen: from them come the 10,000 that the SVMs are fitted on.
 
 The network that Deep Neural Rejection defends, trained against PGD in l2: the yardstick for every defense of it.
 
 Command: python -m training mnist_dnr_pgd
 Cost: half a minute to 2.5 minutes an epoch on 2 free CPU cores.
-Expected: test accuracy 0.987; of 300 test samples 73 % hold at l2 2 against the strongest attacks of `dnr_trained`.
+Expected: test accuracy 0.987; robust accuracy on 300 test samples 0.73 at l2 2 in the worst case over the attacks of `dnr_trained`.
 
 The size of 2 is the one at which rows N5 and N8 are compared. Adam with a falling rate: the paper has no setting to follow.
 """

@@ -5,7 +5,7 @@ import keras
 import tfdefense
 from tfdefense import attacks
 
-JUDGED = 500  # test samples, and their twins
+JUDGED = 500  # clean / adversarial pairs of test samples
 
 
 def classifier(recipe, trained):
@@ -14,9 +14,9 @@ def classifier(recipe, trained):
 
 
 def judged(recipe, path, test):
-    """Test samples and their twins under an attack that knows of no detector, with 0 and 1."""
+    """Clean / adversarial pairs of test samples under an oblivious attack, with 0 and 1."""
     adversary = attacks.BIM(recipe.attack["epsilon"])
-    return tfdefense.twins(keras.models.load_model(path, compile=False), adversary, test.x[:JUDGED], test.y[:JUDGED])
+    return tfdefense.adversarial_pairs(keras.models.load_model(path, compile=False), adversary, test.x[:JUDGED], test.y[:JUDGED])
 
 
 def trainer(recipe, path):
@@ -24,5 +24,5 @@ def trainer(recipe, path):
     network = keras.models.load_model(path, compile=False)
     watched = recipe.watched
     defended = tfdefense.AdversaryDetector(watched["layer"], width=watched.get("width"), seed=recipe.seed).attach(network)
-    options = {"share": recipe.attack_share, "harmless": tuple(recipe.harmless.items()), "seed": recipe.seed}
+    options = {"share": recipe.attack_share, "benign": tuple(recipe.benign.items()), "seed": recipe.seed}
     return tfdefense.DetectorTraining(defended, attacks.DynamicAdversary(**recipe.attack), **options)

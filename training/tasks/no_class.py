@@ -1,4 +1,4 @@
-"""Samples of no class for recipes that name them: foreign sets, and samples between the classes."""
+"""Samples of no class for recipes that name them: out-of-distribution sets, and samples between the classes."""
 
 import keras
 import numpy as np

@@ -34,7 +34,7 @@ class Fitting:
         kinds = {type(layer).__name__ for layer in defended.layers}
         if "DetectorBranch" in kinds:
             self._train_branch(td, defended, samples)
-        coded = kinds & {"AdversaryMachine", "MatchedMachines"}
+        coded = kinds & {"DetectorSVM", "ClasswiseDetectorSVM"}
         if coded or kinds & {"RBFSVM", "KernelDensity"}:
             options = {}
             if coded:
@@ -51,7 +51,7 @@ class Fitting:
     def _train_branch(self, td, defended, samples):
         # Harmless changes are labelled clean: a branch that never saw any takes every one of them for an attack.
         adversary = td.attacks.DynamicAdversary(self.attacked, steps=5)
-        trainer = td.DetectorTraining(defended, adversary, harmless=[("sign", self.attacked), ("gaussian", 0.1)])
+        trainer = td.DetectorTraining(defended, adversary, benign=[("sign", self.attacked), ("gaussian", 0.1)])
         epochs = max(1, self.shown // len(samples.x))
         trainer.compile(self._optimizer(epochs * -(-len(samples.x) // 64)) if self.rate else None)
         trainer.fit(samples.x, samples.y, batch_size=64, epochs=epochs, verbose=0)

@@ -15,8 +15,8 @@ def place(measured):
 
     Nothing can hold at the last size: where half stand there the attack has failed, which is no rank before the others.
     """
-    half = measured["verdict"]["halves"]["l2"]
-    return (-1.0 if half is None else half, np.mean(measured["curves"]["l2"]["adaptive"]["held"]))
+    median = measured["verdict"]["median_perturbation"]["l2"]
+    return (-1.0 if median is None else median, np.mean(measured["curves"]["l2"]["adaptive"]["robust_accuracy"]))
 
 
 def interval(measured, number):
@@ -24,10 +24,12 @@ def interval(measured, number):
 
     None is an end beyond the sizes that were tried.
     """
-    from tfdefense.reporting.checks import half
+    from tfdefense.reporting.checks import perturbation_at
 
     curve, start = measured["curves"]["l2"]["adaptive"], 1 - measured["clean"]["wrong"]
-    return tuple(half(curve["sizes"], curve["held"], start, 0.5 + side * 0.98 / number**0.5) for side in (1, -1))
+    return tuple(
+        perturbation_at(curve["sizes"], curve["robust_accuracy"], start, 0.5 + side * 0.98 / number**0.5) for side in (1, -1)
+    )
 
 
 def add_rows(context, found, number):
@@ -42,7 +44,7 @@ def _add_system(context, system, base, measured, number):
     def row(metric, value, **fields):
         context.row("board", metric, value, system=system, base=base, **fields)
 
-    clean, halves = measured["clean"], measured["verdict"]["halves"]
+    clean, medians = measured["clean"], measured["verdict"]["median_perturbation"]
     attack = {"attack": "worst case", "knowledge": "adaptive", "starts": "all", "n": number}
     doubts, plateaus = _failed(measured)
     first = [name for name in measured["each"]["l2"]["found by"] if name]
@@ -51,23 +53,23 @@ def _add_system(context, system, base, measured, number):
         "failed_on_a_plateau": "; ".join(plateaus),
         "interval": interval(measured, number),
         "flags": tuple(doubts),
-        "note": "half stand at the largest size, where nothing can: the attack failed" if halves["l2"] is None else "",
+        "note": "half stand at the largest size, where nothing can: the attack failed" if medians["l2"] is None else "",
     }
-    row("median distance", halves["l2"], norm="l2", **attack, **about)
-    if "linf" in halves:
-        note = "" if halves["linf"] is not None else "half stand at the largest size"
-        row("median distance", halves["linf"], norm="linf", **attack, note=note)
+    row("median distance", medians["l2"], norm="l2", **attack, **about)
+    if "linf" in medians:
+        note = "" if medians["linf"] is not None else "half stand at the largest size"
+        row("median distance", medians["linf"], norm="linf", **attack, note=note)
     row("accuracy", clean["right"])
     row("accuracy", clean["before_rejection"], counted="before rejection")
     row("false-positive rate", clean["rejected"])
-    row("false-positive rate", max(one["rejected"] for one in measured["harmless"]), perturbation="worst case")
-    for one in measured["foreign"]:
+    row("false-positive rate", max(one["rejected"] for one in measured["benign"]), perturbation="worst case")
+    for one in measured["ood"]:
         row("rejection rate", one["rejected"], ood=one["what"])
     distance = np.array([np.nan if one is None else one for one in measured["each"]["l2"]["distance"]])
     row("robust accuracy", float(np.mean(distance != 0)), norm="l2", epsilon=0, **attack)
     for norm, curves in measured["curves"].items():
         curve, size = curves["adaptive"], measured["compared"].get(norm)
-        for epsilon, share in zip(curve["sizes"], curve["held"], strict=True):
+        for epsilon, share in zip(curve["sizes"], curve["robust_accuracy"], strict=True):
             if norm == "l2" or epsilon == size:
                 whitebox = norm == "linf" and (system, base) == ("dustbin", "jointly trained")
                 row("robust accuracy", share, norm=norm, epsilon=epsilon, **attack, row="O9" if whitebox else "")
@@ -111,13 +113,13 @@ def _add_comparisons(context, found, number):
 def difference(one, other):
     """How much larger the median l2 distance is, and between what it lies in 95 of 100 draws of these samples."""
     from tfdefense.attacks.norms import within
-    from tfdefense.reporting.checks import half
+    from tfdefense.reporting.checks import perturbation_at
 
     sizes, distances = one["sizes"], [_distances(measured) for measured in (one, other)]
 
     def reached(distance):
-        held = [float(1 - within(distance, size).mean()) for size in sizes]
-        size = half(sizes, held, float((distance > 0).mean()))
+        robust = [float(1 - within(distance, size).mean()) for size in sizes]
+        size = perturbation_at(sizes, robust, float((distance > 0).mean()))
         return sizes[-1] if size is None else size
 
     def less(rows):

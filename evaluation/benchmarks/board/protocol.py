@@ -101,7 +101,7 @@ def _codes(td, setup):
 
 
 def _dustbin(td):
-    return td.OutDistribution(threshold=None)
+    return td.DustbinDefense(threshold=None)
 
 
 # Bandwidths of the paper, after cross-entropy and after reverse cross-entropy.
@@ -201,10 +201,10 @@ def measure(context, model, plan):
     from tfdefense.reporting.protocol import Protocol, run
 
     images = data.load(context.dataset, "test", data_dir=context.data_dir, limit=plan.clean)
-    foreign = {name: data.load(name, "test", data_dir=context.data_dir, limit=plan.clean).x for name in plan.foreign[:1]}
-    protocol = Protocol(model, images, plan, foreign=foreign, max_rejected=MAX_REJECTED, suite="board-1")
+    ood = {name: data.load(name, "test", data_dir=context.data_dir, limit=plan.clean).x for name in plan.ood[:1]}
+    protocol = Protocol(model, images, plan, ood=ood, max_rejected=MAX_REJECTED, suite="board-1")
     found = run(protocol, without=("oblivious curve", "undefended curve", "page"))
-    kept = ("clean", "curves", "harmless", "foreign", "attacks", "harder", "only", "left_out", "checks", "verdict")
+    kept = ("clean", "curves", "benign", "ood", "attacks", "harder", "only", "left_out", "checks", "verdict")
     evidence = protocol.evidence
     names = (*(attacker.name for attacker in protocol.suite.attackers), None)
     each = {

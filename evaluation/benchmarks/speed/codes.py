@@ -16,13 +16,13 @@ def measure(model_path, dataset, data_dir, stored=STORED, repeats=10):
 
     model = keras.models.load_model(model_path, compile=False)
     tap = model.get_layer(WATCHED[dataset]).output
-    machine = td.layers.AdversaryMachine(vectors=stored)
+    machine = td.layers.DetectorSVM(vectors=stored)
     codes = td.layers.QuantizedReLU(thresholds=[0.5])(tap)
     suspicion = td.layers.Threshold(0.0)(machine(codes))
     defended = td.contract.defend(model.inputs[0], model.outputs[0], suspicion)
     rng = np.random.default_rng(0)
     # What they are does not change the cost; where they are far from all codes a kernel of 0 might.
-    machine.references.assign(rng.integers(0, 2, machine.references.shape).astype("float32"))
+    machine.support_vectors.assign(rng.integers(0, 2, machine.support_vectors.shape).astype("float32"))
     machine.coefficients.assign(rng.normal(size=machine.coefficients.shape))
     machine.log_gamma.assign(-np.log(machine.features))
     machine.intercepts.assign(np.zeros(2))

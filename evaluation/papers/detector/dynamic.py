@@ -100,7 +100,7 @@ def under_strongest(setting, name, number, sigmas):
     found the others need not look for; of the paper's adversary, which ends where it ends, each size stands alone. That one's
     steps know of no threshold: what it finds is judged by one half as well.
     """
-    from tfdefense.attacks import DynamicAdversary, Strongest
+    from tfdefense.attacks import DynamicAdversary, WorstCase
     from tfdefense.view import decide
 
     defended, half = (dynamic_detector(setting, name, threshold) for threshold in (None, 0.0))
@@ -115,7 +115,7 @@ def under_strongest(setting, name, number, sigmas):
         first = evading(size, steps)
         evaded = evaded | first(defended, x, y, only=~evaded).success
         fooled = fooled | evaded | rows["paper"]
-        others = Strongest([one for one in strongest(size, steps).attacks if one != first], until_success=True)
+        others = WorstCase([one for one in strongest(size, steps).attacks if one != first], until_success=True)
         fooled = fooled | others(defended, x, y, only=~fooled).success
         for title, own in (rows | {"evade": evaded, "strongest": fooled}).items():
             found[title].append(own.tolist())

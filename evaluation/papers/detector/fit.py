@@ -61,7 +61,7 @@ class Setting:
         import tfdefense as td
 
         x, y, _ = self.samples[part]
-        x_adv = td.twins(self.base, self.adversaries[name].attack, x, y, cache=self.cache)[0][len(x) :]
+        x_adv = td.adversarial_pairs(self.base, self.adversaries[name].attack, x, y, cache=self.cache)[0][len(x) :]
         limit = self.plan.clipped if name.startswith("DeepFool") else None
         return x_adv if limit is None else np.clip(x_adv, x - limit, x + limit)
 
@@ -125,7 +125,7 @@ class Setting:
                     before = took(earlier)
                 if static:
                     twins = self.mixed(fitted_on, part)[:number]
-                    # As for `td.twins`: what an attack left as it was is clean.
+                    # As for `td.adversarial_pairs`: what an attack left as it was is clean.
                     moved = (twins != x).reshape(len(x), -1).any(1)
                     x, y = np.concatenate([x, twins]), np.concatenate([np.zeros(len(x), "int32"), moved.astype("int32")])
                 backup = path.with_suffix("")
@@ -156,7 +156,7 @@ class Setting:
             inputs = keras.Input(x.shape[1:])
             trainer = keras.Model(inputs, branch(inputs))
         else:
-            trainer = td.DetectorTraining(defended, attacks, harmless=harmless)
+            trainer = td.DetectorTraining(defended, attacks, benign=harmless)
         steps = epochs * -(-len(x) // 128)
         rate = keras.optimizers.schedules.CosineDecay(self.budget["learning_rate"], steps)
         # The paper's 0.99 remembers what moved the branch a hundred steps ago: an adversary who moves with it is elsewhere by then.

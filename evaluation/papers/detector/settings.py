@@ -186,14 +186,14 @@ def evading(size, steps):
 
 def strongest(size, steps):
     """All that knows of a branch, in linf: none of them is the strongest for every sample."""
-    from tfdefense.attacks import PGD, DynamicAdversary, LogSumExp, MaximumConfidence, OrthogonalPGD, Strongest
+    from tfdefense.attacks import PGD, DynamicAdversary, LogSumExp, MaximumConfidence, OrthogonalPGD, WorstCase
 
     ball = {"epsilon": size, "steps": steps}
     pgd = [PGD(**ball, objective=one, starts="all", early_stop=True) for one in (LogSumExp(), MaximumConfidence())]
     forms = [OrthogonalPGD(**ball, form=form, starts="all") for form in ("selective", "orthogonal")]
     # Its steps stay as long as the paper's: where the two disagree on a pixel shorter ones would end short of the ball's edge.
     dynamic = [DynamicAdversary(**ball, sigma=one, early_stop=True) for one in AROUND_HALF]
-    return Strongest([forms[0], evading(size, steps), *pgd, forms[1], *dynamic], until_success=True)
+    return WorstCase([forms[0], evading(size, steps), *pgd, forms[1], *dynamic], until_success=True)
 
 
 @dataclass(frozen=True)

@@ -176,8 +176,8 @@ class Fitted:
 
     def more_starts(self):
         """Both networks before any was trained on with SVMs: what is left of its scores then may lead nowhere."""
-        from tfdefense.attacks import Of
+        from tfdefense.attacks import Transferred
 
         if self.variant.tune != "all" or self.variant.system == "no defense":
             return ()
-        return tuple(Of(self.split.load(base)) for base in (CLEAN, ROBUST))
+        return tuple(Transferred(self.split.load(base)) for base in (CLEAN, ROBUST))

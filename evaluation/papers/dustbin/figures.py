@@ -71,7 +71,7 @@ def moons(dustbin, path=None, *, samples=400, epochs=40, seed=0):
     )
     network.compile(keras.optimizers.Adam(0.01), loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     network.fit(all_x, all_y, batch_size=64, epochs=epochs, verbose=0)
-    model = td.OutDistribution().attach(network) if dustbin else network
+    model = td.DustbinDefense().attach(network) if dustbin else network
     regions(model, x, y, path)
     return model, x, y
 

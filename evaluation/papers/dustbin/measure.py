@@ -143,9 +143,9 @@ SEARCHES = {"Evade": _pgd("Evade"), "log-sum-exp": _pgd("LogSumExp"), "selective
 
 def starts_of(model, naive):
     """All starts but the sample; the undefended network's example also from the naive one, which was trained without a dustbin."""
-    from tfdefense.attacks import Of
+    from tfdefense.attacks import Transferred
 
-    return ("interpolated", "random") if model is naive else ("base", Of(naive), "interpolated", "random")
+    return ("interpolated", "random") if model is naive else ("base", Transferred(naive), "interpolated", "random")
 
 
 def carlini(model, naive, quick, x, y):

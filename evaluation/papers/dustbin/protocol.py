@@ -48,7 +48,7 @@ def load(path):
     import tfdefense as td
 
     model = keras.models.load_model(path, compile=False)
-    return td.OutDistribution().attach(model) if model.output_shape[-1] > CLASSES else model
+    return td.DustbinDefense().attach(model) if model.output_shape[-1] > CLASSES else model
 
 
 def run(

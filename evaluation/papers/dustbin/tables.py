@@ -212,7 +212,7 @@ def joined(model, x):
     """The same network, rejecting what it is not sure of as well: up to 5 % of samples that it has not seen."""
     import tfdefense as td
 
-    defended = td.AnyOf(td.OutDistribution(), td.ThresholdDefense()).attach(_with_dustbin(model))
+    defended = td.AnyOf(td.DustbinDefense(), td.ThresholdDefense()).attach(_with_dustbin(model))
     td.calibrate(defended, x, max_rejected=0.05)
     return defended
 
@@ -220,11 +220,11 @@ def joined(model, x):
 def by_noise(model, x, change):
     """The same network, its threshold set to reject 5 % of harmlessly changed samples that it has not seen."""
     import tfdefense as td
-    from tfdefense.metrics import harmless
+    from tfdefense.metrics import benign_perturbation
 
-    defended = td.OutDistribution(threshold=None).attach(_with_dustbin(model))
+    defended = td.DustbinDefense(threshold=None).attach(_with_dustbin(model))
     kind, size = change
-    td.calibrate(defended, harmless(x, size, kind, seed=1), max_rejected=0.05)
+    td.calibrate(defended, benign_perturbation(x, size, kind, seed=1), max_rejected=0.05)
     return defended
 
 

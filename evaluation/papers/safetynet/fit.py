@@ -129,7 +129,7 @@ class Guards(Setting):
     def net(self, name, fitted_on):
         """A SafetyNet with thresholds of 0, fitted on adversaries of which each sample gets one."""
         import tfdefense as td
-        from tfdefense.metrics import harmless
+        from tfdefense.metrics import benign_perturbation
 
         net, pairs = NETS[name], self.pairs(name)
         x, y = (part[:pairs] for part in self.samples["train"][:2])
@@ -138,7 +138,7 @@ class Guards(Setting):
             clean, changes = x.copy(), self.plan.harmless
             for number, (kind, size) in enumerate(changes):
                 rows = slice(2 * number + 1, None, 2 * len(changes))
-                clean[rows] = harmless(x[rows], size, kind, seed=1000 + number)  # not the noise of the control
+                clean[rows] = benign_perturbation(x[rows], size, kind, seed=1000 + number)  # not the noise of the control
         layers = [self.watched["ABC".index(letter)] for letter in net.watched]
         options = {"join": net.join, "by_class": net.by_class, "search": net.search}
         kind = td.SafetyNet(layers, net.levels, **options, threshold=0.0)
@@ -155,11 +155,11 @@ class Guards(Setting):
 
     def evading(self, seed):
         """What a SafetyNet is fitted against: the strongest search through its surrogate, with fewer steps and starts."""
-        from tfdefense.attacks import OrthogonalPGD, Through
+        from tfdefense.attacks import BPDA, OrthogonalPGD
 
         steps = max(2, self.budget["steps"] // 2)
         search = OrthogonalPGD(self.codes.size, steps=steps, starts=("random", "base"), seed=seed)
-        return Through(search, ((5.0, 2.0),), straight_through=True)
+        return BPDA(search, ((5.0, 2.0),))
 
     def guard(self, name, threshold=None):
         """A model to be attacked: plain, with a detector, or a SafetyNet; a threshold of None rejects 5 % of held-out samples."""

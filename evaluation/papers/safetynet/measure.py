@@ -90,9 +90,9 @@ def type_two(setting, name, attack):
 
 def made(setting, guard, attack):
     """The attack on a model: through its surrogate where there is one, else on itself."""
-    from tfdefense.attacks import PGD, CarliniWagner, HopSkipJump, LogSumExp, OrthogonalPGD, Square, Through
+    from tfdefense.attacks import BPDA, PGD, CarliniWagner, HopSkipJump, LogSumExp, OrthogonalPGD, Square
+    from tfdefense.attacks.bpda import SCHEDULE
     from tfdefense.attacks.surrogate import can_be_smoothed
-    from tfdefense.attacks.through import SCHEDULE
 
     size, steps, queries = setting.codes.size, setting.budget["steps"], setting.budget["queries"]
     if attack == ON_A_BRANCH:
@@ -113,9 +113,7 @@ def made(setting, guard, attack):
     }[attack]
     if not smooth:
         return search
-    return (
-        Through(search) if attack.startswith("smoothed") or attack == SMALLEST else Through(search, STRAIGHT, straight_through=True)
-    )
+    return BPDA(search, exact_forward=False) if attack.startswith("smoothed") or attack == SMALLEST else BPDA(search, STRAIGHT)
 
 
 def transferred(setting, name, x, y):

@@ -225,10 +225,10 @@ class Setting:
 
     def _paper(self, system):
         """Gradient descent on classifier and detector; through a differentiable surrogate where these are codes."""
-        from tfdefense.attacks import Evade, Through
+        from tfdefense.attacks import BPDA, Evade
 
         search = self.gradient(objective=Evade(), starts="sample", early_stop=True)
-        return search if system == "branch" else Through(search)
+        return search if system == "branch" else BPDA(search, exact_forward=False)
 
     def _worst_case(self, system, x, y, epsilon=None):
         suite, model = suites.get(SUITE), self.as_attacked(self.system(system))
@@ -238,13 +238,13 @@ class Setting:
     def benign(self):
         """Real test pairs under benign perturbations, by name."""
         from tfdefense.data import scenes
-        from tfdefense.metrics import harmless
+        from tfdefense.metrics import benign_perturbation
 
         real = self.scenes("test").x[self.scenes("test").y == 1]
         found = {}
         for size in (1 / 255, self.epsilon):
             noisy = real.copy()
-            noisy[..., scenes.DEPTH :] = harmless(real[..., scenes.DEPTH :], size, "sign")
+            noisy[..., scenes.DEPTH :] = benign_perturbation(real[..., scenes.DEPTH :], size, "sign")
             found[f"depth with sign noise of {size * 255:g}/255"] = noisy
         for name, change in (("mirrored, cropped, brightened", scenes.vary_pair), ("zoomed", scenes.zoomed_pair)):
             changed = [change(scenes.whole(pair), np.random.default_rng([0, row])) for row, pair in enumerate(real)]

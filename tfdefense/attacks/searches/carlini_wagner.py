@@ -4,10 +4,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfdefense._validation import check_number, range_of
-from tfdefense.attacks.base import Attack, Found, search
+from tfdefense.attacks.base import Attack, Candidates, search
 from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.objectives import CrossEntropy, Evade, LogSumExp, Margin, Objective
-from tfdefense.attacks.searches.projected import all_zero, is_fooled
+from tfdefense.attacks.searches.projected import all_zero, succeeds
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ class CarliniWagner(Attack):
                 asked = self.early_stop and index > 0 and index % patience == 0
                 return step(state, fixed, tf.constant(index + 1.0), tf.constant(asked))
 
-            final, taken = search(one, state, self.steps)
-            spent += taken
+            final, used = search(one, state, self.steps)
+            spent += used
             zero |= final["zero"]
             best, best_distance = final["best"], final["best_distance"]
             # Small c: little weight on being misclassified, small distance.
@@ -88,12 +88,12 @@ class CarliniWagner(Attack):
             c = np.where(np.isfinite(upper), (lower + upper) / 2, lower * 10).astype("float32")
         failed = np.isinf(best_distance)
         if self.kappa:
-            # A start may be taken for another class with less confidence than was asked for: that is no success.
+            # A start may be misclassified with less confidence than was asked for: that is no success.
             best[failed] = batch.x[failed]
         elif view.judged_elsewhere:
             # The next stage of a surrogate goes on from here.
             best[failed] = final["x"][failed]
-        return Found(best, spent, zero)
+        return Candidates(best, spent, zero)
 
     @staticmethod
     def _first_state(batch, start, c, best, best_distance):
@@ -121,8 +121,8 @@ def _build_step(view, objective, targeted):
             value = objective.value(scores, suspicion, aim, aim if targeted else None, fixed["scale"])
             short = tf.maximum(value + fixed["kappa"], 0)
             if view.judged_elsewhere:
-                # A surrogate's boundary may lie before the real one: on, until the real model is fooled.
-                short = tf.where(is_fooled(label, aim, targeted), short, value + fixed["kappa"])
+                # A surrogate's boundary may lie before the real one: on, until the attack on the real model succeeds.
+                short = tf.where(succeeds(label, aim, targeted), short, value + fixed["kappa"])
         slope = gradient_or_error(view, tape, short, x, state.get("free"))
         # In units of the bounds, so that c means the same whatever these are.
         change = (x - state["clean"]) / (high - low)
@@ -131,9 +131,9 @@ def _build_step(view, objective, targeted):
         gradient = 2 * change + tf.reshape(state["c"], wide) * slope * (high - low)
         confident = value <= -fixed["kappa"]
         if view.judged_elsewhere:
-            # With no confidence asked for, what fools the real model counts, whatever a surrogate says of it.
+            # With no confidence asked for, a success on the real model counts, whatever a surrogate says of it.
             confident |= fixed["kappa"] == 0
-        success = is_fooled(label, aim, targeted) & confident
+        success = succeeds(label, aim, targeted) & confident
         closer = success & (distance < state["best_distance"])
         state = dict(state)
         state["best"] = tf.where(tf.reshape(closer, wide), x, state["best"])

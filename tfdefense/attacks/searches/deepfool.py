@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdefense._validation import check_number
-from tfdefense.attacks.base import Attack, Found, search
+from tfdefense.attacks.base import Attack, Candidates, search
 from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.objectives import split
@@ -56,7 +56,7 @@ class DeepFool(Attack):
         state = batch.state(start) | {"plain": tf.constant(start)}
         overshoot = tf.constant(1 + self.overshoot, tf.float32)
         final, spent = search(lambda state: step(state, overshoot), state, self.steps + 1)
-        return Found(final["x"], np.minimum(spent, self.steps), final["zero"])
+        return Candidates(final["x"], np.minimum(spent, self.steps), final["zero"])
 
 
 def _build_step(view, norm, count):
@@ -90,14 +90,14 @@ def _build_step(view, norm, count):
             best, push, stuck = consider(value, ~wrong, best, push, stuck)
         if suspicion is not None:
             best, push, stuck = consider(suspicion, wrong, best, push, stuck)
-        fooled = (label != aim) & (label != -1)
+        success = (label != aim) & (label != -1)
         plain = state["plain"] + tf.reshape(push, shape)
         state = dict(state)
         state["plain"] = plain
         moved = tf.clip_by_value(clean + overshoot * (plain - clean), low, high)
-        state["x"] = tf.where(tf.reshape(fooled, [-1] + [1] * (len(x.shape) - 1)), x, moved)
-        state["zero"] |= stuck & ~fooled
-        state["done"] = fooled
+        state["x"] = tf.where(tf.reshape(success, [-1] + [1] * (len(x.shape) - 1)), x, moved)
+        state["zero"] |= stuck & ~success
+        state["done"] = success
         return state
 
     return step

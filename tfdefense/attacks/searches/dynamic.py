@@ -4,16 +4,16 @@ import numpy as np
 import tensorflow as tf
 
 from tfdefense._validation import check_number
-from tfdefense.attacks.base import Attack, Found, search
+from tfdefense.attacks.base import Attack, Candidates, search
 from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.objectives import CrossEntropy
-from tfdefense.attacks.searches.projected import all_zero, is_fooled, steepest, step_along
+from tfdefense.attacks.searches.projected import all_zero, steepest, step_along, succeeds
 
 
 @dataclass(frozen=True)
 class DynamicAdversary(Attack):
-    """Basic iterative method against classifier and detector at once: (1 - sigma) of a step misleads the one, sigma the other.
+    """Basic iterative method against classifier and detector at once: they get 1 - sigma and sigma of each step.
 
     In linf both steps go along signs, so that sigma settles every pixel where the two disagree: below 0.5 the classifier's
     sign wins all of them, above 0.5 the detector's, and at 0.5 they cancel out. On a model that rejects nothing only the
@@ -74,7 +74,7 @@ class DynamicAdversary(Attack):
         step = view.function(key, lambda: _build_step(view, self.ball, targeted, self.early_stop))
         state = batch.state(start) | {"sigma": tf.constant(np.asarray(sigma, "float32"))}
         final, spent = search(lambda state: step(state, epsilon, length), state, self.steps)
-        return Found(final["x"], spent, final["zero"])
+        return Candidates(final["x"], spent, final["zero"])
 
     def online(self, view):
         """Inside a training step: all steps from the sample, with a sigma of its own for each sample where it is drawn."""
@@ -92,7 +92,7 @@ class DynamicAdversary(Attack):
 
 
 def _direction(view, ball, targeted, x, aim, sigma, free=None):
-    """Where the weighted step goes, flat, which samples are taken, and which have nothing to follow although they are not."""
+    """Where the weighted step goes, flat, where the attack has succeeded, and where it has not and there is nothing to follow."""
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
         tape.watch(x)
         scores, suspicion, label = view.forward(x)
@@ -105,21 +105,21 @@ def _direction(view, ball, targeted, x, aim, sigma, free=None):
         direction += sigma * steepest(x, gradient, ball, view.bounds)
         zero &= all_zero(gradient) | (sigma[:, 0] == 0)
     del tape
-    fooled = is_fooled(label, aim, targeted)
+    success = succeeds(label, aim, targeted)
     # Of the gradients and not of the direction: two that oppose each other at a sigma of one half are not masked.
-    return direction, fooled, zero & ~fooled
+    return direction, success, zero & ~success
 
 
 def _build_step(view, ball, targeted, early_stop):
     def step(state, epsilon, length):
         x = state["x"]
-        direction, fooled, stuck = _direction(view, ball, targeted, x, state["aim"], state["sigma"], state.get("free"))
+        direction, success, stuck = _direction(view, ball, targeted, x, state["aim"], state["sigma"], state.get("free"))
         moved = step_along(x, state["clean"], direction, length, epsilon, ball, view.bounds)
         state = dict(state)
-        state["x"] = tf.where(tf.reshape(fooled, [-1] + [1] * (len(x.shape) - 1)), x, moved) if early_stop else moved
+        state["x"] = tf.where(tf.reshape(success, [-1] + [1] * (len(x.shape) - 1)), x, moved) if early_stop else moved
         state["zero"] |= stuck
         if early_stop:
-            state["done"] = fooled
+            state["done"] = success
         return state
 
     return step

@@ -3,11 +3,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfdefense._validation import check_number, range_of
-from tfdefense.attacks.base import Attack, Found
+from tfdefense.attacks.base import Attack, Candidates
 from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.starts import nearest_others
 
-# Where no point is given that is taken: so many images of other classes are tried, then so many of noise.
+# Where no start succeeds: so many images of other classes are tried, then so many of noise.
 _IMAGES, _NOISES = 16, 32
 _HALVINGS = 16
 # Numbers in the points that are looked at together.
@@ -18,7 +18,7 @@ _TOGETHER = 2**22
 class HopSkipJump(Attack):
     """Walks along the boundary towards the sample, asking for labels alone: what gradients are like is of no matter.
 
-    From a point that is taken, over and over: back towards the sample as far as the label holds, the way across the boundary
+    From a point that succeeds, over and over: back towards the sample as far as the label holds, the way across the boundary
     from the labels of many near points, a step that way. On a model that rejects, its boundary is that of "neither right
     nor rejected". It looks for the smallest distance: one run tells about every size of a ball.
 
@@ -26,7 +26,7 @@ class HopSkipJump(Attack):
         norm: "l2" or "linf".
         queries: Labels asked for, at most; `steps` of the result counts them.
         points: Near points of the first look across the boundary; later ones take more, with the root of their number.
-        starts: Where to begin, as in `PGD`. A start that is not taken is replaced by the nearest images of the call that
+        starts: Where to begin, as in `PGD`. A start that does not succeed is replaced by the nearest images of the call that
             the model takes for another class, or by noise.
         seed: Of the near points and of the noise.
 
@@ -66,7 +66,7 @@ class HopSkipJump(Attack):
             count = int(self.points * np.sqrt(turn))
             rows = rows[walk.spent[rows] + count + _HALVINGS + walk.bisections <= self.queries]
             if len(rows) == 0:
-                return Found(best, walk.spent, np.zeros(len(at), bool))
+                return Candidates(best, walk.spent, np.zeros(len(at), bool))
             moved = walk.step(rows, at[rows], count, turn)
             at[rows] = walk.back(rows, moved)
             distance = walk.distance(rows, at[rows])
@@ -86,17 +86,17 @@ class _Walk:
         self.bisections = int(np.ceil(1.5 * np.log2(max(self.features, 2)))) + 1
 
     def asked(self, rows, points):
-        """Whether each point is taken, in place of the sample of its row."""
+        """Whether each point succeeds, in place of the sample of its row."""
         np.add.at(self.spent, rows, 1)
         size = max(1, _TOGETHER // self.features)
         parts = [self.batch.view.run(points[i : i + size])[2].numpy() for i in range(0, len(points), size)]
-        return self.batch.fooled(np.concatenate(parts), rows)
+        return self.batch.succeeded(np.concatenate(parts), rows)
 
     def distance(self, rows, points):
         return self.attack.ball.distance((points.astype("float64") - self.batch.x[rows]).reshape(-1, self.features))
 
     def begin(self, points):
-        """Points that are taken, and for which samples there is one."""
+        """Points that succeed, and for which samples there is one."""
         every = np.arange(len(points))
         ready = self.asked(every, points)
         order, known = nearest_others(self.batch, _IMAGES)
@@ -125,8 +125,8 @@ class _Walk:
         low, high = np.zeros(len(rows), "float32"), np.ones(len(rows), "float32")
         for _ in range(self.bisections):
             middle = (low + high) / 2
-            taken = self.asked(rows, self.between(rows, points, middle))
-            high, low = np.where(taken, middle, high), np.where(taken, low, middle)
+            success = self.asked(rows, self.between(rows, points, middle))
+            high, low = np.where(success, middle, high), np.where(success, low, middle)
         return np.where(_wide(high < 1, points), self.between(rows, points, high), points)
 
     def between(self, rows, points, share):
@@ -138,7 +138,7 @@ class _Walk:
         return np.clip(points, clean - radius, clean + radius)
 
     def step(self, rows, points, count, turn):
-        """A step across the boundary, halved until it is taken; nothing where it never is."""
+        """A step across the boundary, halved until it succeeds; nothing where it never does."""
         moved, waiting = points.copy(), np.arange(len(rows))
         way = self.across(rows, points, count)
         length = (self.distance(rows, points) / np.sqrt(turn)).astype("float32")
@@ -147,9 +147,9 @@ class _Walk:
                 break
             tried = points[waiting] + _wide(length[waiting], points) * way[waiting]
             tried = tried.clip(*self.batch.view.bounds)
-            taken = self.asked(rows[waiting], tried)
-            moved[waiting[taken]] = tried[taken]
-            waiting = waiting[~taken]
+            success = self.asked(rows[waiting], tried)
+            moved[waiting[success]] = tried[success]
+            waiting = waiting[~success]
             length[waiting] /= 2
         return moved
 
@@ -170,8 +170,8 @@ class _Walk:
             # Float32 pixels need a change that they can hold.
             length = np.maximum(length, 1e-5 * np.sqrt(self.features) * (high - low)).astype("float32")
             near = (at + length[:, None, None] * drawn).clip(low, high)
-            taken = self.asked(np.repeat(rows[part], count), near.reshape(-1, *points.shape[1:]))
-            sign = np.where(taken.reshape(len(part), count), np.float32(1), np.float32(-1))
+            success = self.asked(np.repeat(rows[part], count), near.reshape(-1, *points.shape[1:]))
+            sign = np.where(success.reshape(len(part), count), np.float32(1), np.float32(-1))
             mean = sign.mean(-1, keepdims=True)
             # Taken all alike they have no contrast: then it is the mean of the directions, or its opposite.
             sign = np.where(np.abs(mean) < 1, sign - mean, sign)

@@ -4,10 +4,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfdefense._validation import check_number, range_of
-from tfdefense.attacks.base import Attack, Found, search
+from tfdefense.attacks.base import Attack, Candidates, search
 from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.objectives import split
-from tfdefense.attacks.searches.projected import all_zero, is_fooled
+from tfdefense.attacks.searches.projected import all_zero, succeeds
 
 PAIRS_OF = 10_000  # the pairs of so many values take half a gigabyte
 
@@ -66,7 +66,7 @@ class JSMA(Attack):
         theta = tf.constant(self.theta * (high - low), tf.float32)
         allowed = tf.constant(allowed, tf.int32)
         final, spent = search(lambda state: step(state, theta, allowed), state, steps + 1)
-        return Found(final["x"], np.minimum(spent, steps), final["zero"])
+        return Candidates(final["x"], np.minimum(spent, steps), final["zero"])
 
 
 def _build_step(view, up):
@@ -89,14 +89,14 @@ def _build_step(view, up):
         if "free" in state:
             free &= tf.reshape(state["free"], flat)
         first, second, found = _best_pair(gain if up else -gain, loss if up else -loss, free)
-        fooled = is_fooled(label, aim, True)
+        success = succeeds(label, aim, True)
         chosen = tf.one_hot(first, flat[1], True, False, dtype=tf.bool) | tf.one_hot(second, flat[1], True, False, dtype=tf.bool)
-        chosen &= (found & ~fooled)[:, None]
+        chosen &= (found & ~success)[:, None]
         state = dict(state)
         state["x"] = tf.reshape(tf.clip_by_value(at + theta * tf.cast(chosen, at.dtype), low, high), tf.shape(x))
         state["changed"] |= chosen
-        state["zero"] |= all_zero(gain) & ~fooled
-        state["done"] = fooled | ~found
+        state["zero"] |= all_zero(gain) & ~success
+        state["done"] = success | ~found
         return state
 
     return step

@@ -4,11 +4,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfdefense._validation import check_number
-from tfdefense.attacks.base import Attack, Found, search
+from tfdefense.attacks.base import Attack, Candidates, search
 from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.objectives import margin
-from tfdefense.attacks.searches.projected import all_zero, is_fooled, move
+from tfdefense.attacks.searches.projected import all_zero, move, succeeds
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ class OrthogonalPGD(Attack):
             lambda: _build_step(view, self.ball, self.form == "orthogonal", targeted),
         )
         state = batch.state(start)
-        # A done row's `x` is where it was seen to be taken.
+        # A done row's `x` is where it was first seen to succeed.
         final, spent = search(lambda state: step(state, epsilon, length), state, self.steps)
-        return Found(final["x"], spent, final["zero"])
+        return Candidates(final["x"], spent, final["zero"])
 
 
 def _build_step(view, ball, orthogonal, targeted):
@@ -85,12 +85,12 @@ def _build_step(view, ball, orthogonal, targeted):
                 # One way back for what each sample is after: those above tell that there are two, and are not run.
                 gradient = gradient_or_error(view, tape, turn, x, state.get("free"))
         del tape
-        fooled = is_fooled(label, aim, targeted)
+        success = succeeds(label, aim, targeted)
         moved = move(x, state["clean"], gradient, length, epsilon, ball, view.bounds)
         state = dict(state)
-        state["x"] = tf.where(tf.reshape(fooled, [-1] + [1] * (len(x.shape) - 1)), x, moved)
-        state["zero"] |= all_zero(gradient) & ~fooled
-        state["done"] = fooled
+        state["x"] = tf.where(tf.reshape(success, [-1] + [1] * (len(x.shape) - 1)), x, moved)
+        state["zero"] |= all_zero(gradient) & ~success
+        state["done"] = success
         return state
 
     return step

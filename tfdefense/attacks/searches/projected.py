@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfdefense._validation import check_number
 from tfdefense.attacks.arguments import check
-from tfdefense.attacks.base import Attack, Batch, Found, search
+from tfdefense.attacks.base import Attack, Batch, Candidates, search
 from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.objectives import Objective
@@ -27,8 +27,8 @@ class PGD(Attack):
         restarts: How many random starts.
         objective: What to make small; None means `CrossEntropy()`, or `Evade()` on a model that rejects.
         starts: Where to begin: "sample", "random", "interpolated", "base", start objects, or "all". None is the sample, and
-            on a model that rejects "all". A sample that is taken skips the rest.
-        early_stop: Leave a sample alone once it is taken. Otherwise all steps are made and the best point counts.
+            on a model that rejects "all". A sample that is broken skips the rest.
+        early_stop: Leave a sample alone once the attack succeeds. Otherwise all steps are made and the best point counts.
         tolerance: Stop where the objective moves by no more than this in a step. None never does.
         seed: Of the random starts.
 
@@ -75,10 +75,10 @@ class PGD(Attack):
         step, state, last = self._begin(batch, start)
         final, spent = search(step, state, self.steps)
         # The last point was reached after the last look at the model: one look more.
-        value, fooled, label = (tensor.numpy() for tensor in last(final["x"], final["aim"]))
-        better = (fooled & ~final["best_fooled"]) | ((fooled == final["best_fooled"]) & (value <= final["best_value"]))
+        value, success, label = (tensor.numpy() for tensor in last(final["x"], final["aim"]))
+        better = (success & ~final["best_success"]) | ((success == final["best_success"]) & (value <= final["best_value"]))
         x = np.where(better.reshape((-1,) + (1,) * (start.ndim - 1)), final["x"], final["best"])
-        return Found(x, spent, final["zero"], np.where(better, label, final["best_label"]))
+        return Candidates(x, spent, final["zero"], np.where(better, label, final["best_label"]))
 
     def path(self, model, x, y, *, bounds=None, batch_size=128):
         """The objective at every step from the clean samples, shape (steps + 1, samples): an attack that works brings it down."""
@@ -112,7 +112,7 @@ class PGD(Attack):
             "best_value": tf.fill([len(start)], np.float32(np.inf)),
             "last_value": tf.fill([len(start)], np.float32(np.inf)),
             "best_label": batch.aim,
-            "best_fooled": none,
+            "best_success": none,
             "moved": none,
         }
         return lambda state: step(state, fixed), state, lambda x, aim: last(x, aim, fixed["scale"])
@@ -165,15 +165,15 @@ def _noise(ball, x, epsilon, seeds):
     return tf.reshape(tf.numpy_function(draw, [seeds], tf.float32), tf.shape(x))
 
 
-def is_fooled(label, aim, targeted):
+def succeeds(label, aim, targeted):
     return label == aim if targeted else (label != aim) & (label != -1)
 
 
 def look(view, objective, targeted, x, aim, scale):
-    """The objective at `x`, whether the sample is taken there, and the label."""
+    """The objective at `x`, whether the attack succeeds there, and the label."""
     scores, suspicion, label = view.forward(x)
     value = objective.value(scores, suspicion, aim, aim if targeted else None, scale)
-    return value, is_fooled(label, aim, targeted), label
+    return value, succeeds(label, aim, targeted), label
 
 
 def _build_value(view, objective, targeted):
@@ -209,22 +209,22 @@ def build_step(view, ball, objective, targeted, early_stop):
         x = state["x"]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(x)
-            value, fooled, label = look(view, objective, targeted, x, state["aim"], fixed["scale"])
+            value, success, label = look(view, objective, targeted, x, state["aim"], fixed["scale"])
         gradient = gradient_or_error(view, tape, value, x, state.get("free"))
         # Of equals the later: where float32 saturates the objective stands still while the steps go on. The start itself
-        # counts only if it is taken: a failed attack shows where its steps led.
-        no_worse = (fooled == state["best_fooled"]) & (value <= state["best_value"]) & state["moved"]
-        better = (fooled & ~state["best_fooled"]) | no_worse
+        # counts only if it succeeds: a failed attack shows where its steps led.
+        no_worse = (success == state["best_success"]) & (value <= state["best_value"]) & state["moved"]
+        better = (success & ~state["best_success"]) | no_worse
         state = dict(state)
         state["best"] = tf.where(tf.reshape(better, [-1] + [1] * (len(x.shape) - 1)), x, state["best"])
         state["best_value"] = tf.where(better, value, state["best_value"])
         state["best_label"] = tf.where(better, label, state["best_label"])
-        state["best_fooled"] |= fooled
-        state["zero"] |= all_zero(gradient) & ~fooled
+        state["best_success"] |= success
+        state["zero"] |= all_zero(gradient) & ~success
         settled = tf.abs(value - state["last_value"]) <= fixed["tolerance"]
         state["last_value"] = value
-        state["moved"] = tf.ones_like(fooled)
-        state["done"] = settled | fooled if early_stop else settled
+        state["moved"] = tf.ones_like(success)
+        state["done"] = settled | success if early_stop else settled
         state["x"] = move(x, state["clean"], gradient, fixed["step"], fixed["epsilon"], ball, view.bounds)
         return state
 

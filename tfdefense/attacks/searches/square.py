@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdefense._validation import check_number
-from tfdefense.attacks.base import Attack, Found
+from tfdefense.attacks.base import Attack, Candidates
 from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.objectives import Margin, Objective
 from tfdefense.attacks.searches.projected import look
@@ -68,9 +68,9 @@ class Square(Attack):
         scale = tf.constant(batch.scale, tf.float32)
         generators = [np.random.default_rng([self.seed, number]) for number in batch.number]
         best, spent = np.array(start, "float32"), np.zeros(len(start), int)
-        value, fooled, label = (np.array(tensor) for tensor in ask(tf.constant(best), batch.aim, scale))
+        value, success, label = (np.array(tensor) for tensor in ask(tf.constant(best), batch.aim, scale))
         for query in range(self.queries):
-            rows = np.flatnonzero(~fooled)
+            rows = np.flatnonzero(~success)
             if len(rows) == 0:
                 break
             tried = np.stack([self._changed(generators[row], best[row], batch.x[row], query, view.bounds) for row in rows])
@@ -80,8 +80,8 @@ class Square(Attack):
             better = new[1] | (new[0] < value[rows])
             kept = rows[better]
             best[kept] = tried[better]
-            value[kept], fooled[kept], label[kept] = (array[better] for array in new)
-        return Found(best, spent, np.zeros(len(start), bool), label)
+            value[kept], success[kept], label[kept] = (array[better] for array in new)
+        return Candidates(best, spent, np.zeros(len(start), bool), label)
 
     def _changed(self, rng, x, clean, query, bounds):
         shape = x.shape if x.ndim == 3 else (1, x.size, 1)

@@ -1,11 +1,11 @@
-"""The searches that each paper's tables here follow from: the strongest of them counts for each sample."""
+"""The searches that each paper's tables here follow from: the worst case over them counts for each sample."""
 
+from tfdefense.attacks.bpda import BPDA, SCHEDULE
 from tfdefense.attacks.objectives import Evade, LogSumExp, Margin, MaximumConfidence
 from tfdefense.attacks.searches.dynamic import DynamicAdversary
 from tfdefense.attacks.searches.hop_skip_jump import HopSkipJump
 from tfdefense.attacks.searches.square import Square
 from tfdefense.attacks.suites.situation import ADAPTIVE, BLACK_BOX, Attacker, rejects
-from tfdefense.attacks.through import SCHEDULE, Through
 
 
 def _smooth(situation):
@@ -13,7 +13,7 @@ def _smooth(situation):
 
 
 def _on_surrogate(situation, search):
-    return Through(search) if situation.smooth else search
+    return BPDA(search, exact_forward=False) if situation.smooth else search
 
 
 # DNR: the paper's objective from the sample, then from other starts, then other searches from all of them.
@@ -37,7 +37,7 @@ DNR = (
     Attacker("log-sum-exp", ADAPTIVE, lambda s: s.pgd(objective=LogSumExp(), starts=_everywhere(s), seed=s.seed + 1000)),
     Attacker("selective PGD", ADAPTIVE, _selective, where=rejects),
     # Narrow kernels are flat where a sample is far from all support vectors.
-    Attacker("selective PGD, BPDA", ADAPTIVE, lambda s: Through(_selective(s), straight_through=True), where=_smooth),
+    Attacker("selective PGD, BPDA", ADAPTIVE, lambda s: BPDA(_selective(s)), where=_smooth),
     Attacker("paper, all steps", ADAPTIVE, lambda s: _confident(s, starts=("sample",))),
 )
 
@@ -94,7 +94,7 @@ _LATE = SCHEDULE[1:]
 
 
 def _late(s, search):
-    return Through(search, _LATE, straight_through=True) if s.smooth else search
+    return BPDA(search, _LATE) if s.smooth else search
 
 
 def _nearest(s):
@@ -115,13 +115,13 @@ SAFETYNET = (
 
 
 # SceneProof: a plain network has a margin alone.
-def _of_scenes(make, straight_through=True):
-    return lambda s: Through(make(s), straight_through=straight_through) if s.smooth else make(s)
+def _of_scenes(make, exact_forward=True):
+    return lambda s: BPDA(make(s), exact_forward=exact_forward) if s.smooth else make(s)
 
 
 SCENEPROOF = (
     Attacker("margin", ADAPTIVE, lambda s: s.pgd(objective=Margin()), where=lambda s: not s.rejects),
     Attacker("selective PGD", ADAPTIVE, _of_scenes(lambda s: s.orthogonal()), where=rejects),
     Attacker("log-sum-exp", ADAPTIVE, _of_scenes(lambda s: s.pgd(objective=LogSumExp())), where=rejects),
-    Attacker("PGD", ADAPTIVE, _of_scenes(lambda s: s.pgd(objective=Evade()), straight_through=False), where=rejects),
+    Attacker("PGD", ADAPTIVE, _of_scenes(lambda s: s.pgd(objective=Evade()), exact_forward=False), where=rejects),
 )

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tfdefense.attacks.bpda import BPDA, SCHEDULE
 from tfdefense.attacks.combine import Transfer
 from tfdefense.attacks.norms import NORMS
 from tfdefense.attacks.searches.carlini_wagner import CarliniWagner
 from tfdefense.attacks.searches.orthogonal import OrthogonalPGD
 from tfdefense.attacks.searches.projected import PGD
-from tfdefense.attacks.starts import Interpolated, Of
-from tfdefense.attacks.through import SCHEDULE, Through
+from tfdefense.attacks.starts import Interpolated, Transferred
 from tfdefense.view import View
 
 OBLIVIOUS, ADAPTIVE, BLACK_BOX = "oblivious", "adaptive", "black box"
@@ -107,7 +107,7 @@ class Situation:
 
     def bpda(self, search, schedule=SCHEDULE):
         """A search along the gradients of the surrogate where there is no other, while the real decision stays in sight."""
-        return Through(search, schedule, straight_through=True) if self.coded else search
+        return BPDA(search, schedule) if self.coded else search
 
 
 def layer_kinds(model):
@@ -121,7 +121,7 @@ def layer_kinds(model):
 def _every_start(view, source, pool):
     found = []
     if view.rejects and source is not None:
-        found.append(Of(source))
+        found.append(Transferred(source))
     elif view.rejects and view.has_base:
         found.append("base")
     if len(np.unique(pool[1])) > 1:

@@ -1,7 +1,8 @@
-"""What `td.report` runs, from one who does not know of the defense to one who knows all. One entry an attacker."""
+"""What `td.report` runs: oblivious, adaptive and black-box attacks. One entry an attacker."""
 
 import dataclasses
 
+from tfdefense.attacks.bpda import BPDA, SCHEDULE
 from tfdefense.attacks.combine import Transfer, WorstCase
 from tfdefense.attacks.objectives import LogSumExp, Margin, MaximumConfidence, Penalty
 from tfdefense.attacks.searches.deepfool import DeepFool
@@ -10,7 +11,6 @@ from tfdefense.attacks.searches.hop_skip_jump import HopSkipJump
 from tfdefense.attacks.searches.projected import FGSM
 from tfdefense.attacks.searches.square import Square
 from tfdefense.attacks.suites.situation import ADAPTIVE, BLACK_BOX, OBLIVIOUS, Attacker, made_of, rejects
-from tfdefense.attacks.through import SCHEDULE, Through
 
 
 def _base(situation):
@@ -76,7 +76,7 @@ STANDARD = (
     Attacker(
         "PGD, differentiable surrogate",
         ADAPTIVE,
-        lambda s: Through(s.pgd()),
+        lambda s: BPDA(s.pgd(), exact_forward=False),
         where=_coded,
         search=True,
         passes=_all_starts,
@@ -84,7 +84,7 @@ STANDARD = (
     Attacker(
         "selective PGD, BPDA",
         ADAPTIVE,
-        lambda s: Through(s.orthogonal("selective"), straight_through=True),
+        lambda s: BPDA(s.orthogonal("selective")),
         where=_smooth,
         search=True,
         passes=lambda s: _all_starts(s, stages=3),
@@ -92,7 +92,7 @@ STANDARD = (
     Attacker(
         "PGD from the sample, differentiable surrogate",
         ADAPTIVE,
-        lambda s: Through(s.plain()),
+        lambda s: BPDA(s.plain(), exact_forward=False),
         where=_smooth,
         passes=lambda s: 3 * s.steps,
     ),
@@ -132,9 +132,9 @@ STANDARD = (
     Attacker(
         "discrete codes: Carlini-Wagner, differentiable surrogate",
         ADAPTIVE,
-        lambda s: Through(s.carlini()),
+        lambda s: BPDA(s.carlini(), exact_forward=False),
         ("l2",),
-        made_of("AdversaryMachine", "MatchedMachines"),
+        made_of("DetectorSVM", "ClasswiseDetectorSVM"),
         authors=True,
         passes=lambda s: 3 * _refined(s),
     ),

@@ -1,4 +1,4 @@
-"""Detector scores, one a file: a layer that gives a number a sample, which grows with doubt."""
+"""Detector scores, one a file: a layer that gives one number a sample, which grows with suspicion."""
 
 from tfdefense.layers.scores.best_score import BestScore
 from tfdefense.layers.scores.confidence import Confidence

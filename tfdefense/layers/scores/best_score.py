@@ -6,7 +6,7 @@ from tfdefense.layers.scores.score import DetectorScore
 
 @keras.saving.register_keras_serializable(package="tfdefense")
 class BestScore(DetectorScore):
-    """Doubt by the scores themselves: minus the best of them. For scores that fall off away from the data, as RBF machines' do.
+    """Minus the best of the class scores. For scores that fall off away from the data, as those of RBF-SVMs do.
 
     Example:
 

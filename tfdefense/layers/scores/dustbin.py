@@ -4,14 +4,14 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="tfdefense")
 class Dustbin(keras.layers.Layer):
-    """Splits classes + 1 scores into class scores and a doubt: the last score, the dustbin's, against the best class.
+    """Splits classes + 1 scores into class scores and a detector score: the last score, the dustbin's, against the best class.
 
     Always active. Above 0 the dustbin wins, which is the paper's decision. Differentiable.
 
     Example:
 
-    >>> scores, doubt = Dustbin()(np.array([[4.0, 1.0, 6.0]]))
-    >>> float(doubt[0])
+    >>> scores, detector_score = Dustbin()(np.array([[4.0, 1.0, 6.0]]))
+    >>> float(detector_score[0])
     2.0
 
     Reference: Abbasi et al., 2018, Towards dependable deep convolutional neural networks with out-distribution learning.

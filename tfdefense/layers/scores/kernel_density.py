@@ -16,11 +16,11 @@ _NONE = -1e30
 
 @keras.saving.register_keras_serializable(package="tfdefense")
 class KernelDensity(AdaptableLayer):
-    """Doubt by K-density: minus the log of the Gaussian kernel density of the predicted class, in a hidden layer.
+    """The score K-density: minus the log of the Gaussian kernel density of the predicted class, in a hidden layer.
 
     The density is the mean of exp(-||z - z_i||^2 / sigma^2) over the stored points z_i of that class. It is summed in logs,
     so that it goes on far from all points, and block by block, so that memory does not grow with the points. Differentiable
-    (once); the attacker's gradient is exact. A class without points has density 0: its doubt is +inf, which is rejected, as
+    (once); the attacker's gradient is exact. A class without points has density 0: its score is +inf, which is rejected, as
     is everything before `adapt`.
 
     Args:

@@ -6,7 +6,7 @@ from tfdefense.layers.scores.score import DetectorScore, without_best
 
 @keras.saving.register_keras_serializable(package="tfdefense")
 class NonMaximalEntropy(DetectorScore):
-    """Doubt by non-ME: minus the entropy of the probabilities of all classes but the best, normalised among themselves.
+    """The score non-ME: minus the entropy of the probabilities of all classes but the best, normalised among themselves.
 
     A network trained with reverse cross-entropy spreads these evenly on clean samples. Differentiable. It needs three classes:
     of two, one is left, whose share is always 1.

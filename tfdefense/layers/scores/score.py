@@ -5,7 +5,7 @@ from keras import ops
 
 
 class DetectorScore(keras.layers.Layer):
-    """A number a sample that grows with doubt, computed in float32 from class scores."""
+    """A detector score, one number a sample, computed in float32 from class scores. It grows with suspicion."""
 
     def __init__(self, **kwargs):
         kwargs.setdefault("dtype", "float32")

@@ -1,9 +1,12 @@
+"""Attacks on defenses without useful gradients, along those of a differentiable surrogate."""
+
+import warnings
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
-from tfdefense.attacks.base import Attack, Found
+from tfdefense.attacks.base import Attack, Candidates
 from tfdefense.view import View
 
 # From a smooth landscape that leads far to one that is nearly the real one: pairs of slope and width.
@@ -11,8 +14,11 @@ SCHEDULE = ((2.0, 3.0), (5.0, 2.0), (20.0, 1.0))
 
 
 @dataclass(frozen=True)
-class Through(Attack):
-    """Follows the gradients of a smooth surrogate, while the real model judges whether a sample evades.
+class BPDA(Attack):
+    """Follows the gradients of a differentiable surrogate, while the model itself judges whether a sample evades.
+
+    Backward pass differentiable approximation: the forward pass is the model's, the backward pass the surrogate's. With
+    `exact_forward=False` both are the surrogate's.
 
     For defenses that are hard to descend: discrete codes have no gradient, narrow kernels next to none. The surrogate is
     `td.smoothed` of the model, made anew for each stage of the schedule and attacked from where the stage before ended.
@@ -21,20 +27,21 @@ class Through(Attack):
         attack: The search, such as `PGD(0.2)` or `CarliniWagner()`. Its starts, objective and ball hold.
         schedule: Pairs of slope and width, see `td.smoothed`; slopes that grow and widths that shrink anneal the surrogate
             towards the model.
-        straight_through: Judge and weigh by the real scores and suspicion, and take only the gradients of the surrogate.
+        exact_forward: Whether scores and suspicion are those of the model, and only the gradients those of the surrogate.
 
     Example:
 
-    >>> search = Through(PGD(0.2, steps=10), schedule=[(2.0, 3.0), (20.0, 1.0)])
+    >>> search = BPDA(PGD(0.2, steps=10), schedule=[(2.0, 3.0), (20.0, 1.0)])
     >>> search.norm, search.epsilon
     ('linf', 0.2)
 
-    Reference: Lu et al., 2017, SafetyNet: detecting and rejecting adversarial examples robustly, type II attacks.
+    References: Athalye et al., 2018, Obfuscated gradients give a false sense of security; Lu et al., 2017, SafetyNet: detecting
+    and rejecting adversarial examples robustly, type II attacks, on the surrogate.
     """
 
     attack: Attack
     schedule: tuple = SCHEDULE
-    straight_through: bool = False
+    exact_forward: bool = True
 
     def __post_init__(self):
         from tfdefense.layers.smoothed import check_smoothness
@@ -42,7 +49,7 @@ class Through(Attack):
         if not isinstance(self.attack, Attack):
             raise ValueError(
                 f"Expected an attack that searches, such as `td.attacks.PGD(0.2)`. Received: {type(self.attack).__name__}. "
-                "Put those inside: `WorstCase([Through(one), Through(other)])`."
+                "Put those inside: `WorstCase([BPDA(one), BPDA(other)])`."
             )
         try:
             stages = tuple((float(slope), float(widen)) for slope, widen in self.schedule)
@@ -71,16 +78,16 @@ class Through(Attack):
         return self.attack.objective_on(view)
 
     def perturb(self, batch, start):
-        through = _through(batch.view, self.straight_through)
+        surrogate = _on_surrogate(batch.view, self.exact_forward)
         point = np.array(start, "float32")
         best, waiting = None, np.ones(len(point), bool)
         for stage in self.schedule:
-            through.anneal(*stage)
+            surrogate.anneal(*stage)
             rows = np.flatnonzero(waiting)
             if len(rows) == 0:
                 break
             some = batch.rows(rows)
-            found = self.attack.perturb(replace(some, view=through), point[rows])
+            found = self.attack.perturb(replace(some, view=surrogate), point[rows])
             point[rows] = found.x
             judged = self._judge(some, found)
             if best is None:
@@ -91,13 +98,13 @@ class Through(Attack):
                 best = best.with_rows(best.beaten_by(whole) | (waiting & ~best.success), whole)
             if hasattr(self, "epsilon"):
                 waiting &= ~best.success
-        return Found(best.x_adv, best.steps, best.zero_gradient, best.label)
+        return Candidates(best.x_adv, best.steps, best.zero_gradient, best.label)
 
     def path(self, model, x, y, **options):
         """What the attack's own `path` gives, along the gradients of the last and hardest stage of the surrogate."""
-        through = _through(View.of(model), self.straight_through)
-        through.anneal(*self.schedule[-1])
-        return self.attack.path(through, x, y, **options)
+        surrogate = _on_surrogate(View.of(model), self.exact_forward)
+        surrogate.anneal(*self.schedule[-1])
+        return self.attack.path(surrogate, x, y, **options)
 
     def online(self, view):
         """The attack's own form inside a training step, on the last and hardest stage of the surrogate."""
@@ -105,25 +112,25 @@ class Through(Attack):
 
         with tf.init_scope():
             # One of its own: attacks beside the training go through stages of theirs.
-            through = _through(view, self.straight_through, self.schedule[-1])
-            through.anneal(*self.schedule[-1])
-        return self.attack.online(through)
+            surrogate = _on_surrogate(view, self.exact_forward, self.schedule[-1])
+            surrogate.anneal(*self.schedule[-1])
+        return self.attack.online(surrogate)
 
 
-class _Through(View):
+class _OnSurrogate(View):
     """Scores and suspicion of the surrogate, with the label of the real model: searches keep what truly evades."""
 
     judged_elsewhere = True
 
-    def __init__(self, real, straight_through):
+    def __init__(self, real, exact_forward):
         from tfdefense.attacks.surrogate import smoothed
 
         if not real.is_keras:
             raise ValueError(
                 f"A surrogate can be made of a Keras model. Received a {type(real.model).__name__}: attack the Keras model, and "
-                "judge the result by this one with `td.attacks.Transfer(Through(attack), source=keras_model)`."
+                "judge the result by this one with `td.attacks.Transfer(BPDA(attack), source=keras_model)`."
             )
-        super().__init__(smoothed(real.model, straight_through=straight_through), real.bounds)
+        super().__init__(smoothed(real.model, exact_forward=exact_forward), real.bounds)
         self.real = real
         self.expect(real._few)
 
@@ -139,5 +146,12 @@ class _Through(View):
 
 # As views: few models are attacked at once, and one made anew would be compiled anew.
 @lru_cache(maxsize=8)
-def _through(real, straight_through, stage=None):
-    return _Through(real, straight_through)
+def _on_surrogate(real, exact_forward, stage=None):
+    return _OnSurrogate(real, exact_forward)
+
+
+def Through(attack, schedule=SCHEDULE, straight_through=False):
+    """The name of earlier versions."""
+    note = "`td.attacks.Through` is now `td.attacks.BPDA`, and `straight_through` is `exact_forward`, True by default."
+    warnings.warn(f"{note} The next version no longer knows the old name.", DeprecationWarning, stacklevel=2)
+    return BPDA(attack, schedule, straight_through)

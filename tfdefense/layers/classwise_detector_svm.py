@@ -2,13 +2,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfdefense.layers import machines
+from tfdefense.layers import svm_fits
 from tfdefense.layers.rbf_svm import RBFSVM
 
 
-@keras.saving.register_keras_serializable(package="tfdefense")
-class MatchedMachines(RBFSVM):
-    """For each class an `AdversaryMachine`, fitted on what is taken for that class; a sample asks that of its own class.
+@keras.saving.register_keras_serializable(package="tfdefense", name="MatchedMachines")
+class ClasswiseDetectorSVM(RBFSVM):
+    """For each class a `DetectorSVM`, fitted on the samples of that predicted class; a sample gets the score of its own class.
 
     What is normal among the codes of a seven need not be so among those of an eight. Takes the features and the class scores.
     Always active, differentiable in its features; NaN until `adapt` has fitted it on clean (0) and adversarial (1) samples. A
@@ -16,12 +16,12 @@ class MatchedMachines(RBFSVM):
 
     Args:
         groups: Number of classes.
-        C, gamma, folds, search, max_memory, vectors: As for `AdversaryMachine`, the same for all machines; `search` chooses
-            what suits one machine for all classes best.
+        C, gamma, folds, search, max_memory, vectors: As for `DetectorSVM`, the same for all SVMs; `search` chooses
+            what suits one SVM for all classes best.
 
     Example:
 
-    >>> layer = MatchedMachines(groups=2, C=10.0)
+    >>> layer = ClasswiseDetectorSVM(groups=2, C=10.0)
     >>> features, scores = np.array([[0.0], [1.0], [0.0], [1.0]]), np.eye(2)[[0, 0, 1, 1]]
     >>> layer.adapt([features, scores], np.array([0, 1, 1, 0]))
     >>> (layer([features, scores]).numpy() > 0).tolist()
@@ -29,6 +29,7 @@ class MatchedMachines(RBFSVM):
     """
 
     needs_adversarial = True
+    _former_name = "matched_machines"
 
     def __init__(self, groups, **kwargs):
         if not isinstance(groups, (int, np.integer)) or isinstance(groups, bool) or groups < 2:
@@ -36,10 +37,10 @@ class MatchedMachines(RBFSVM):
         self.groups = int(groups)
         super().__init__(2, **kwargs)
         if self.cross_validated:
-            raise ValueError("MatchedMachines have no cross-validated scores. Leave `cross_validated` out.")
+            raise ValueError("A ClasswiseDetectorSVM has no cross-validated scores. Leave `cross_validated` out.")
 
     @property
-    def machines(self):
+    def svms(self):
         return self.groups
 
     def build(self, input_shape):
@@ -52,7 +53,7 @@ class MatchedMachines(RBFSVM):
         return self._own(inputs, self.log_gamma - 2.0 * ops.log(widen))
 
     def _own(self, inputs, log_gamma):
-        """The decision value of the machine of the class with the largest score."""
+        """The decision value of the SVM of the class with the largest score."""
         features, scores = inputs
         # The index of the largest, in a form that every export knows.
         own = ops.one_hot(ops.top_k(scores, 1)[1][:, 0], self.groups, dtype=self.compute_dtype)
@@ -62,28 +63,28 @@ class MatchedMachines(RBFSVM):
         return (input_shape[0][0],)
 
     def adapt(self, inputs, labels, C=None, gamma=None):
-        """Fits the machines on features and class scores of clean (0) and adversarial (1) samples."""
+        """Fits the SVMs on features and class scores of clean (0) and adversarial (1) samples."""
         features, scores = (np.asarray(part) for part in inputs)
         if scores.shape != (len(features), self.groups):
             raise ValueError(f"Expected class scores of shape ({len(features)}, {self.groups}). Received shape {scores.shape}.")
         if not self.built:
             self.build([features.shape, scores.shape])
-        self._taken_for = scores.argmax(1)
+        self._predicted = scores.argmax(1)
         super().adapt(features, labels, C, gamma)
 
     def _fit(self, kernel, labels):
         coefficients, intercepts = np.zeros((len(labels), self.groups)), np.ones(self.groups)
         for group in range(self.groups):
-            rows = np.flatnonzero(self._taken_for == group)
+            rows = np.flatnonzero(self._predicted == group)
             if len(set(labels[rows])) == 2:
-                columns, values = machines.fit(kernel[np.ix_(rows, rows)], labels[rows], 2, self.C)
+                columns, values = svm_fits.fit(kernel[np.ix_(rows, rows)], labels[rows], 2, self.C)
                 coefficients[rows, group], intercepts[group] = columns[:, 1], values[1]
             elif len(rows) and labels[rows[0]] == 0:
                 intercepts[group] = -1.0
         return coefficients, intercepts
 
     def compress(self, vectors, features=None, scores=None):
-        # `scores` are left out: of one machine a sample they say nothing of the others, which keep what they give now.
+        # `scores` are left out: of one SVM a sample they say nothing of the others, which keep what they give now.
         super().compress(vectors, features[0] if isinstance(features, (list, tuple)) else features)
 
     def get_config(self):

@@ -1,6 +1,6 @@
-"""One-vs-all RBF machines in numpy and scikit-learn: distances in blocks, fits on a shared kernel, cross-validation.
+"""One-vs-all RBF-SVMs in numpy and scikit-learn: distances in blocks, fits on a shared kernel, cross-validation.
 
-Everything is in float64: the solver's path depends on the last digits, and the machines must be those of scikit-learn.
+Everything is in float64: the solver's path depends on the last digits, and the SVMs must be those of scikit-learn.
 """
 
 import os
@@ -52,31 +52,31 @@ def kernel_of(distances, gamma, out=None):
 
 
 def fit(kernel, labels, classes, C):
-    """One machine a class on one kernel: coefficients (samples, classes), most rows zero, and intercepts (classes,)."""
+    """One SVM a class on one kernel: coefficients (samples, classes), most rows zero, and intercepts (classes,)."""
     from sklearn.svm import SVC
 
-    def machine(index):
+    def svm(index):
         found = SVC(C=C, kernel="precomputed").fit(kernel, labels == index)
         column = np.zeros(len(labels))
         column[found.support_] = found.dual_coef_[0]
         return column, found.intercept_[0]
 
     if classes == 2:
-        # The machine of one class is that of the other with its signs turned.
-        column, intercept = machine(1)
+        # The SVM of one class is that of the other with its signs turned.
+        column, intercept = svm(1)
         return np.stack([-column, column], 1), np.array([-intercept, intercept])
     # The solver leaves Python's lock, and the threads share the one kernel.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        columns, intercepts = zip(*pool.map(machine, range(classes)), strict=True)
+        columns, intercepts = zip(*pool.map(svm, range(classes)), strict=True)
     return np.stack(columns, 1), np.array(intercepts)
 
 
 def cross_validated_scores(kernel, labels, classes, C, folds, paired=False):
-    """Scores of each sample by machines that were fitted without its fold.
+    """Scores of each sample by SVMs that were fitted without its fold.
 
     Args:
-        paired: Whether samples of different classes at the same place among their own kind belong together, as a clean sample
-            and its attacked twin do: they are left out together. Else its nearest neighbour of the wrong class would judge each.
+        paired: Whether samples of different classes at the same place among their own kind belong together, as clean / adversarial
+            pairs do: they are left out together. Else its nearest neighbour of the wrong class would judge each.
     """
     from sklearn.model_selection import StratifiedKFold
 
@@ -123,13 +123,13 @@ def centres(points, count, seed=0):
     )
 
 
-def refit(points, references, gamma, targets, ridge=1e-6):
-    """Coefficients with which the references give the targets at the points: least squares with a small ridge."""
-    squares = np.square(references).sum(1)
-    gram, moment = ridge * len(points) * np.eye(len(references)), np.zeros((len(references), targets.shape[1]))
+def refit(points, support_vectors, gamma, targets, ridge=1e-6):
+    """Coefficients with which the support vectors give the targets at the points: least squares with a small ridge."""
+    squares = np.square(support_vectors).sum(1)
+    gram, moment = ridge * len(points) * np.eye(len(support_vectors)), np.zeros((len(support_vectors), targets.shape[1]))
     for i in range(0, len(points), _BLOCK):
         block = points[i : i + _BLOCK].astype("float64")
-        distances = np.square(block).sum(1)[:, None] + squares - 2 * block @ references.T
+        distances = np.square(block).sum(1)[:, None] + squares - 2 * block @ support_vectors.T
         kernel = kernel_of(np.maximum(distances, 0), gamma)
         gram += kernel.T @ kernel
         moment += kernel.T @ targets[i : i + _BLOCK]

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from sklearn.svm import SVC
 
-from tfdefense.layers import AdversaryMachine, machines
-from tfdefense.layers.machines import cross_validated_scores, gamma_of, kernel_of, squared_distances
+from tfdefense.layers import DetectorSVM, svm_fits
+from tfdefense.layers.svm_fits import cross_validated_scores, gamma_of, kernel_of, squared_distances
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def values_of(layer, x):
 @pytest.mark.parametrize("options", [{}, {"C": 10.0, "gamma": 0.05}])
 def test_decision_value_is_that_of_scikit_learn(codes, options):
     x, flags = codes
-    layer = AdversaryMachine(**options)
+    layer = DetectorSVM(**options)
     assert np.isnan(values_of(layer, x)).all()
     layer.adapt(x, flags)
     points = np.random.default_rng(1).integers(0, 4, (50, 12)).astype("float32")
@@ -33,7 +33,7 @@ def test_decision_value_is_that_of_scikit_learn(codes, options):
 
 def test_cross_validated_values_are_those_of_unseen_samples(codes):
     x, flags = codes
-    layer = AdversaryMachine(cross_validated=True)
+    layer = DetectorSVM(cross_validated=True)
     unseen = layer.adapt(x, flags)
     kernel = kernel_of(squared_distances(x), gamma_of("scale", x))
     np.testing.assert_allclose(unseen, cross_validated_scores(kernel, flags, 2, 1.0, 5, paired=True)[:, 1], atol=1e-5)
@@ -43,14 +43,14 @@ def test_cross_validated_values_are_those_of_unseen_samples(codes):
 
 def test_search_chooses_a_width_that_fits(codes):
     x, flags = codes
-    layer = AdversaryMachine(search={"C": [1.0], "gamma": [1e-6, "scale", 1e6]})
+    layer = DetectorSVM(search={"C": [1.0], "gamma": [1e-6, "scale", 1e6]})
     layer.adapt(x, flags)
     assert layer.gamma == "scale"
 
 
 def test_widened_kernel_is_that_of_a_wider_sigma(codes):
     x, flags = codes
-    layer = AdversaryMachine(gamma=0.3)
+    layer = DetectorSVM(gamma=0.3)
     layer.adapt(x, flags)
     narrow = values_of(layer, x[:9])
     np.testing.assert_allclose(layer.smooth(x[:9], 5.0, 1.0), narrow, atol=1e-6)
@@ -60,9 +60,9 @@ def test_widened_kernel_is_that_of_a_wider_sigma(codes):
     assert np.abs(wide - narrow).max() > 0.1
 
 
-def test_compressed_machine_decides_alike(codes):
+def test_compressed_svm_decides_alike(codes):
     x, flags = codes
-    layer = AdversaryMachine()
+    layer = DetectorSVM()
     layer.adapt(x, flags)
     before = values_of(layer, x)
     layer.compress(25, x)
@@ -71,7 +71,7 @@ def test_compressed_machine_decides_alike(codes):
 
 def test_comes_back_from_a_file(codes, tmp_path):
     x, flags = codes
-    layer = AdversaryMachine(C=2.0)
+    layer = DetectorSVM(C=2.0)
     inputs = keras.Input((12,))
     model = keras.Model(inputs, layer(inputs))
     layer.adapt(x, flags)
@@ -81,19 +81,19 @@ def test_comes_back_from_a_file(codes, tmp_path):
 
 
 @pytest.mark.parametrize("count", [150, 1500])
-def test_a_sample_and_its_twin_are_left_out_together(count, monkeypatch):
-    """Twins stand next to their originals, so that the wrong kind is the nearest neighbour of each when one of them is left out."""
+def test_pairs_are_left_out_together(count, monkeypatch):
+    """Pairs stand close together, so that the wrong kind is the nearest neighbour of each when one of them is left out."""
     rng = np.random.default_rng(0)
     clean = (rng.normal(size=(count, 20)) * np.where(np.arange(20), 1, 0.2)).astype("float32")
-    twins = clean + 0.6 * np.eye(20, dtype="float32")[0]
-    features, labels = np.concatenate([clean, twins]), np.repeat([0, 1], count)
-    searched, choose = [], machines.choose
-    monkeypatch.setattr(machines, "choose", lambda *given: searched.append(given) or choose(*given))
-    AdversaryMachine(search={"C": [1.0], "gamma": ["scale"]}).adapt(features, labels)
+    adversarial = clean + 0.6 * np.eye(20, dtype="float32")[0]
+    features, labels = np.concatenate([clean, adversarial]), np.repeat([0, 1], count)
+    searched, choose = [], svm_fits.choose
+    monkeypatch.setattr(svm_fits, "choose", lambda *given: searched.append(given) or choose(*given))
+    DetectorSVM(search={"C": [1.0], "gamma": ["scale"]}).adapt(features, labels)
     some, kinds = searched[0][:2]
     assert len(kinds) == min(2 * count, 2000) and searched[0][-1] is True
     np.testing.assert_allclose((some[kinds == 1] - some[kinds == 0])[:, 0], 0.6, atol=1e-6)
-    scores = AdversaryMachine(cross_validated=True, gamma=0.2).adapt(features, labels)
+    scores = DetectorSVM(cross_validated=True, gamma=0.2).adapt(features, labels)
     kernel = kernel_of(squared_distances(features), 0.2)
     together, apart = (cross_validated_scores(kernel, labels, 2, 1.0, 5, paired=paired) for paired in (True, False))
     np.testing.assert_allclose(scores, together[:, 1], atol=1e-5)
@@ -104,8 +104,8 @@ def test_a_sample_and_its_twin_are_left_out_together(count, monkeypatch):
 def test_needs_both_kinds(codes):
     x, _ = codes
     with pytest.raises(ValueError, match="Received none of class 1"):
-        AdversaryMachine().adapt(x, np.zeros(100, int))
+        DetectorSVM().adapt(x, np.zeros(100, int))
     with pytest.raises(ValueError, match="Leave it out"):
-        AdversaryMachine(classes=3)
+        DetectorSVM(classes=3)
     with pytest.raises(ValueError, match=r"at most 50 samples, clean and adversarial ones together.*such as `x\[:25\]`"):
-        AdversaryMachine(max_memory=2e4).adapt(x, np.arange(100) % 2)
+        DetectorSVM(max_memory=2e4).adapt(x, np.arange(100) % 2)

@@ -4,14 +4,15 @@ import numpy as np
 from tfdefense.layers.rbf_svm import RBFSVM
 
 
-@keras.saving.register_keras_serializable(package="tfdefense")
-class AdversaryMachine(RBFSVM):
-    """One RBF machine that tells adversarial samples from clean ones: its decision value, above 0 for adversarial.
+@keras.saving.register_keras_serializable(package="tfdefense", name="AdversaryMachine")
+class DetectorSVM(RBFSVM):
+    """One RBF-SVM that tells adversarial samples from clean ones: its decision value, above 0 for adversarial.
 
     Always active, differentiable in its features; NaN until `adapt` has fitted it on clean (0) and adversarial (1) samples,
     which `td.adapt` hands to it. Far from all of them it gives its intercept.
 
-    Cross-validation leaves the same stretch of both kinds out: give them in one order, each clean sample's twin at its place.
+    Cross-validation leaves the same stretch of both kinds out: give them in one order, so that the two of a pair have
+    the same place among their kind.
 
     Args:
         C, gamma, folds, cross_validated, search, max_memory, vectors: See `td.layers.RBFSVM`. The paper's width sigma is
@@ -19,7 +20,7 @@ class AdversaryMachine(RBFSVM):
 
     Example:
 
-    >>> layer = AdversaryMachine(C=10.0)
+    >>> layer = DetectorSVM(C=10.0)
     >>> layer.adapt(np.array([[0.0], [0.2], [0.8], [1.0]]), np.array([0, 0, 1, 1]))
     >>> (layer(np.array([[0.1], [0.9]])).numpy() > 0).tolist()
     [False, True]
@@ -28,22 +29,23 @@ class AdversaryMachine(RBFSVM):
     """
 
     needs_adversarial = True
+    _former_name = "adversary_machine"
 
     def __init__(self, classes=2, **kwargs):
         if classes != 2:
-            raise ValueError(f"An AdversaryMachine tells two kinds of samples apart. Received: classes={classes!r}. Leave it out.")
+            raise ValueError(f"A DetectorSVM tells two kinds of samples apart. Received: classes={classes!r}. Leave it out.")
         super().__init__(2, **kwargs)
 
     def _scores(self, features, log_gamma):
         return super()._scores(features, log_gamma)[:, 1]
 
-    def _of_all_machines(self, scores):
+    def _of_all_svms(self, scores):
         return np.stack([-scores, scores], 1)
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0],)
 
     def adapt(self, features, labels, C=None, gamma=None):
-        """Fits the machine; gives back the cross-validated decision values if the layer is `cross_validated`."""
+        """Fits the SVM; gives back the cross-validated decision values if the layer is `cross_validated`."""
         scores = super().adapt(features, labels, C, gamma)
         return None if scores is None else scores[:, 1]
