@@ -40,6 +40,7 @@ demo: .venv/.demo
 
 lint: .venv/.test
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 test: lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 25

@@ -15,12 +15,20 @@ setup(
     python_requires=">=3.11",
     # models/, training/ and evaluation/ run from a clone; installing them would claim global names.
     packages=find_packages(include=["tfdefense", "tfdefense.*"]),
-    package_data={"tfdefense.reporting": ["template/*"], "tfdefense.zoo": ["*.json", "*.keras"]},
+    package_data={"tfdefense": ["py.typed"], "tfdefense.reporting": ["template/*"], "tfdefense.zoo": ["*.json", "*.keras"]},
     install_requires=requirements,
     extras_require={
         # LiteRT 1.0 gives the largest float where the suspicion is infinite.
         "export": ["tf2onnx>=1.16", "onnx>=1.16", "onnxruntime>=1.18", "ai-edge-litert>=1.1"],
-        "test": ["pytest>=8.0", "pytest-xdist>=3.8", "ruff>=0.15", "selenium>=4.20", "jax>=0.4.30", "ray>=2.40"],
+        "test": [
+            "pytest>=8.0",
+            "pytest-xdist>=3.8",
+            "ruff>=0.15",
+            "mypy>=2.0",
+            "selenium>=4.20",
+            "jax>=0.4.30",
+            "ray>=2.40",
+        ],
         "jax": ["jax>=0.4.30"],
         # Parts of an evaluation on several machines.
         "cluster": ["ray>=2.40"],

@@ -19,10 +19,11 @@ def test_the_installed_library_stands_alone(tmp_path):
     assert brought == {"tfdefense"}
 
     def files(root):
-        kinds = (".py", ".html", ".css", ".js")
+        kinds = (".py", ".html", ".css", ".js", ".typed")
         return {path.relative_to(root) for path in (root / "tfdefense").rglob("*") if path.suffix in kinds}
 
     assert files(ROOT) == files(target)
+    assert Path("tfdefense/py.typed") in files(target), "type checkers read the annotations of no package without it"
     code = (
         "import tfdefense as td, keras, numpy as np; print(td.__file__);"
         "m = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]);"

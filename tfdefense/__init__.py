@@ -6,6 +6,7 @@ Names are loaded when they are first used, so that `import tfdefense` does not l
 import importlib
 import importlib.util
 import sys
+from typing import Any
 
 from tfdefense._renamed import renamed_names
 
@@ -101,7 +102,8 @@ class _AfterKeras:
         finally:
             self.asking = False
         if spec is not None:
-            execute = spec.loader.exec_module
+            loader: Any = spec.loader
+            execute = loader.exec_module
 
             def exec_module(module):
                 # Only now: others look for Keras without loading it.
@@ -110,7 +112,7 @@ class _AfterKeras:
                 execute(module)
                 self.register()
 
-            spec.loader.exec_module = exec_module
+            loader.exec_module = exec_module
         return spec
 
 

@@ -11,6 +11,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import filelock
 import numpy as np
@@ -22,7 +23,7 @@ from tfdefense._untrusted import read_arrays
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("tfdefense", "models", "training", "evaluation")
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-_default = contextvars.ContextVar("default", default=None)
+_default: contextvars.ContextVar[Any] = contextvars.ContextVar("default", default=None)
 _at_first = {}  # name of a module: its spec, which changes when it is loaded again, and its hash when it was first seen
 _behind = {}  # file: its hash, of the code behind the entries that this process has read
 
@@ -64,7 +65,8 @@ def content(*values):
 
 
 def _add(digest, value):
-    if isinstance(value, getattr(sys.modules.get("keras"), "Model", ())):
+    model: Any = getattr(sys.modules.get("keras"), "Model", ())
+    if isinstance(value, model):
         digest.update(_settings(value).encode())
         for weight in value.get_weights():
             _add(digest, weight)
@@ -125,7 +127,7 @@ def _loaded(packages):
         # Others may load themselves when asked.
         if name.split(".")[0] not in (*packages, "__main__") or not vars(module).get("__file__"):
             continue
-        path = Path(module.__file__).resolve()
+        path = Path(vars(module)["__file__"]).resolve()
         if path.is_relative_to(ROOT) and path.relative_to(ROOT).parts[0] in packages:
             file, spec = path.relative_to(ROOT).as_posix(), vars(module).get("__spec__")
             if name not in _at_first or _at_first[name][0] is not spec:

@@ -20,7 +20,7 @@ from pathlib import Path
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]  # who locks asks first whether it is there
 
 _PREFIX = ".tfdefense-new-"
 _DAY = 24 * 3600

@@ -4,17 +4,36 @@ Bounds are the range of the values of samples. `None` is no range, as of tabular
 valid. Inside it is (-inf, inf).
 """
 
+from __future__ import annotations
+
 import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
 
 from tfdefense._suggest import nearest
 from tfdefense._untrusted import MOST_CLASSES
 
 UNBOUNDED = (-math.inf, math.inf)
 
+# How annotations call what users hand over.
+PathLike: TypeAlias = str | os.PathLike[str]
+Bounds: TypeAlias = tuple[float, float] | None
+Search: TypeAlias = bool | Mapping[str, Sequence[float]] | None  # a grid of C and gamma; True is the usual one
+Samples: TypeAlias = "ArrayLike | tf.data.Dataset | keras.utils.PyDataset"  # a data set gives batches
+Model: TypeAlias = "keras.Model"
+AnyModel: TypeAlias = Any  # a Keras model, a loaded SavedModel, a function from samples to scores, or a `View`
+Tensor: TypeAlias = Any  # of Keras's backend, or symbolic
 
-def as_array(x):
+
+def as_array(x: ArrayLike) -> np.ndarray:
     """An array; a data set of batches, which has no length and no values yet, is an error that says how to collect it."""
     if _is_data_set(x):
         raise ValueError(
@@ -24,12 +43,12 @@ def as_array(x):
     return np.asarray(x)
 
 
-def samples(x):
+def samples(x: Samples) -> np.ndarray:
     """Samples as an array: given as one, or by a data set of batches, whose labels are left out."""
     return _collected(x)[0] if _is_data_set(x) else np.asarray(x)
 
 
-def pairs(x, y=None):
+def pairs(x: Samples, y: ArrayLike | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Samples and their labels as arrays, given as two or by one data set of batches (samples, labels)."""
     if _is_data_set(x):
         x, labels = _collected(x)
@@ -105,7 +124,9 @@ def batch_hint(shape, expected):
     return " Add the batch axis: `x[None]`." if one else ""
 
 
-def check_labels(y, name="y", *, samples=None, classes=None, rejection=False):
+def check_labels(
+    y: ArrayLike, name: str = "y", *, samples: int | None = None, classes: int | None = None, rejection: bool = False
+) -> np.ndarray:
     """Whole numbers, one for each of the `samples`, from 0 (or from -1, where a sample may be rejected) to `classes - 1`."""
     y = np.asarray(y)
     if y.ndim == 2 and y.shape[1] == 1:  # what keras.datasets.cifar10 gives
@@ -131,7 +152,7 @@ def check_labels(y, name="y", *, samples=None, classes=None, rejection=False):
     return y.astype("int64")
 
 
-def check_numbers(values, name, *, ndim=1):
+def check_numbers(values: ArrayLike, name: str, *, ndim: int = 1) -> np.ndarray:
     """Floats without NaN. Infinities pass: a sample that no detector can judge has suspicion +inf."""
     values = np.asarray(values)
     if values.dtype.kind not in "biuf" or values.ndim != ndim:
@@ -171,7 +192,7 @@ def check_number(name, value, low=0.0, whole=False, above=False):
         raise ValueError(f"`{name}` must be {wanted}. Received: {value!r}.")
 
 
-def checked_bounds(bounds):
+def checked_bounds(bounds: Bounds) -> tuple[float, float]:
     """`(low, high)` as floats, or one clear sentence."""
     if bounds is None:
         return UNBOUNDED
@@ -188,11 +209,11 @@ def checked_bounds(bounds):
     return low, high
 
 
-def is_bounded(bounds):
+def is_bounded(bounds: tuple[float, float]) -> bool:
     return tuple(bounds) != UNBOUNDED
 
 
-def range_of(bounds, who):
+def range_of(bounds: tuple[float, float], who: str) -> tuple[float, float]:
     """`(low, high)`, or an error that says who needs a range."""
     if not is_bounded(bounds):
         raise ValueError(
@@ -202,18 +223,18 @@ def range_of(bounds, who):
     return bounds
 
 
-def middle(bounds):
+def middle(bounds: tuple[float, float]) -> float:
     """A value inside."""
     low, high = bounds
     return (low + high) / 2 if is_bounded(bounds) else 0.0
 
 
-def finite_bounds(bounds):
+def finite_bounds(bounds: Bounds) -> tuple[float, float]:
     """`(low, high)` where there must be a range, such as that of a pixel."""
     return range_of(checked_bounds(bounds), "This")
 
 
-def check_inside(x, bounds, name="x"):
+def check_inside(x: ArrayLike, bounds: Bounds, name: str = "x") -> np.ndarray:
     """Samples (n, ...) as floats, all within the bounds."""
     x = np.asarray(x)
     if x.dtype.kind not in "biuf" or x.ndim < 2 or x.size == 0:
@@ -232,7 +253,7 @@ def check_inside(x, bounds, name="x"):
     return x
 
 
-def checked_names(names, count=None):
+def checked_names(names: Sequence[str] | None, count: int | None = None) -> tuple[str, ...] | None:
     """Names as a tuple of strings, one for each of `count` classes, or one clear sentence. None stays None."""
     if names is None:
         return None
@@ -249,12 +270,12 @@ def checked_names(names, count=None):
     return found
 
 
-def are_numbers(names):
+def are_numbers(names: Sequence[str]) -> bool:
     """Whether classes are called 0, 1, ... in this order, as those without a name are."""
     return tuple(names) == tuple(map(str, range(len(names))))
 
 
-def numbered(y, own, names, where):
+def numbered(y: np.ndarray, own: Sequence[str], names: Sequence[str], where: str) -> np.ndarray:
     """Classes `y`, numbered by the names `own`, numbered by the names of a model. Not all of these need to be there."""
     unknown = next((name for name in own if name not in names), None)
     if unknown is not None:
@@ -267,6 +288,6 @@ def numbered(y, own, names, where):
     return np.array([names.index(name) for name in own], "int32")[y]
 
 
-def listed(names, most=10):
+def listed(names: Sequence[str], most: int = 10) -> str:
     """The first of some names, for people."""
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

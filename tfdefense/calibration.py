@@ -1,25 +1,29 @@
 """What of a defense is not trained by gradient: `adapt` fits its layers, `calibrate` sets its thresholds."""
 
+from __future__ import annotations
+
 import itertools
 import warnings
+from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tfdefense import conformal
 from tfdefense._progress import batches
-from tfdefense._validation import check_labels, check_same_length, check_shape, is_bounded, pairs, samples
-from tfdefense.contract import base_model, bounds_of, check_sound, nodes_of, reject_node, unready
+from tfdefense._validation import Model, Samples, check_labels, check_same_length, check_shape, is_bounded, pairs, samples
+from tfdefense.contract import base_model, check_sound, nodes_of, reject_node, unready
 from tfdefense.layers import AdaptableLayer, Threshold
 from tfdefense.layers.reject import RESOLUTION
 from tfdefense.view import samples_at_once
 
 
-def check_images(defended, x):
-    reject_node(defended)
+def check_images(defended: Model, x: Samples) -> np.ndarray:
+    reject, _ = reject_node(defended)
     x = samples(x)
     check_shape(x, defended.inputs[0].shape)
-    low, high = bounds_of(defended)
+    low, high = reject.bounds
     slack = 1e-6 * (high - low)
     # Past NaN, of which the model rejects its sample; `nanmin` warns where there is nothing else.
     least, most = np.fmin.reduce(x, axis=None), np.fmax.reduce(x, axis=None)
@@ -50,7 +54,7 @@ def _without_training(operation):
     return lambda *args, **kwargs: operation(*args, **kwargs | {"training": False})
 
 
-def run_batches(model, x, batch_size=None):
+def run_batches(model: Any, x: Any, batch_size: int | None = None) -> list[np.ndarray]:
     """The outputs of a model as a list of arrays, for an array or a list of them. Unlike `predict` it compiles nothing.
 
     Without `batch_size` as many samples go through at once as memory allows; see `samples_at_once`.
@@ -64,7 +68,17 @@ def run_batches(model, x, batch_size=None):
     return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
 
-def adapt(defended, x, y=None, *, adversarial=None, calibration=None, max_rejected=0.05, confidence=None, batch_size=None):
+def adapt(
+    defended: Model,
+    x: Samples,
+    y: ArrayLike | None = None,
+    *,
+    adversarial: ArrayLike | None = None,
+    calibration: Samples | None = None,
+    max_rejected: float | None = 0.05,
+    confidence: float | None = None,
+    batch_size: int | None = None,
+) -> Model:
     """Sets all of a defense that is not trained by gradient, then its thresholds.
 
     Args:
@@ -100,7 +114,7 @@ def adapt(defended, x, y=None, *, adversarial=None, calibration=None, max_reject
         # What a layer said of samples that it was not fitted on stands in for its output further on.
         features = _Inference([defended.inputs[0], *(tensor for tensor, _, _ in held_out)], node.arguments.keras_tensors)
         clean = run_batches(features, [x, *(array for _, array, _ in held_out)], batch_size)
-        attacked = None
+        attacked: list[np.ndarray] = []
         if adversarial is not None:
             attacked = run_batches(features, [adversarial, *(array for _, _, array in held_out)], batch_size)
         if layer.needs_adversarial:
@@ -155,7 +169,7 @@ def _check_adversarial(defended, adversarial, x):
     if adversarial is None:
         return None
     adversarial = check_images(defended, adversarial)
-    low, high = bounds_of(defended)
+    low, high = reject_node(defended)[0].bounds
     # They may be those of several attacks on the same samples, or of some of them.
     known, near = {one.tobytes() for one in x}, 1e-6 * (high - low if is_bounded((low, high)) else np.nanmax(x) - np.nanmin(x))
     pairs = zip(adversarial, itertools.cycle(x))
@@ -165,14 +179,16 @@ def _check_adversarial(defended, adversarial, x):
     return adversarial[changed]
 
 
-def forget_compiled(model):
+def forget_compiled(model: Model) -> None:
     """Makes a model trace its functions anew: layers whose number of weights follows from data may have new variables."""
     for name in ("train", "test", "predict"):
         if getattr(model, f"{name}_function", None) is not None:
             getattr(model, f"make_{name}_function")(force=True)
 
 
-def calibrate(defended, x, *, max_rejected=0.05, confidence=None, batch_size=None):
+def calibrate(
+    defended: Model, x: Samples, *, max_rejected: float = 0.05, confidence: float | None = None, batch_size: int | None = None
+) -> float:
     """Sets the thresholds so that at most a share `max_rejected` of fresh clean samples is rejected, by all detectors together.
 
     The promise is one on samples to come that are drawn as `x` was, independently. By default the rate keeps it on average over
@@ -250,7 +266,7 @@ def _joined(defended, nodes, values, free):
     return decide
 
 
-def check_varies(name, score):
+def check_varies(name: str, score: np.ndarray) -> None:
     """Refuses a detector whose score is the same for all calibration samples: no threshold makes it tell anything apart."""
     finite = score[np.isfinite(score)]
     if len(finite) < 2:

@@ -39,6 +39,11 @@ References: Tukey, 1947, and Fraser, 1951, on statistically equivalent blocks; V
 conformal predictors.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 # Keeps 0.07 * 100 = 7.000000000000001, 0.29 * 100 = 28.999999999999996 and their like from costing a sample.
@@ -49,7 +54,7 @@ class NoRoom(ValueError):
     """More samples are rejected at any threshold than the promise allows."""
 
 
-def check_promise(max_rejected, confidence=None):
+def check_promise(max_rejected: float, confidence: float | None = None) -> None:
     if not 0 <= max_rejected < 1:
         raise ValueError(f"`max_rejected` must be a share in [0, 1), such as 0.05. Received: {max_rejected}.")
     if confidence is None:
@@ -60,7 +65,7 @@ def check_promise(max_rejected, confidence=None):
         raise ValueError("No number of samples shows that none will be rejected. Pass `max_rejected` above 0, or no `confidence`.")
 
 
-def promise(max_rejected, confidence=None):
+def promise(max_rejected: float, confidence: float | None = None) -> str:
     """What is promised, in words."""
     if max_rejected == 0:
         return "none of these samples is rejected"
@@ -68,7 +73,7 @@ def promise(max_rejected, confidence=None):
     return f"{sure} at most {100 * max_rejected:.4g} % of fresh clean samples are rejected"
 
 
-def rank(samples, max_rejected, confidence=None):
+def rank(samples: int, max_rejected: float, confidence: float | None = None) -> int:
     """The r for which the r-th largest of so many scores keeps the promise; 0 where they are too few."""
     if confidence is None:
         return int(max_rejected * (samples + 1) + _EPSILON)
@@ -83,7 +88,7 @@ def _in_doubt(ranks, samples, max_rejected):
     return bdtr(ranks - 1.0, samples, max_rejected)
 
 
-def fewest(max_rejected, confidence=None, ranks=1):
+def fewest(max_rejected: float, confidence: float | None = None, ranks: int = 1) -> int:
     """The smallest number of samples for which `rank` is at least `ranks`."""
     low, high = 0, 1
     while rank(high, max_rejected, confidence) < ranks:
@@ -94,7 +99,12 @@ def fewest(max_rejected, confidence=None, ranks=1):
     return high
 
 
-def thresholds(scores, decide=None, max_rejected=0.05, confidence=None):
+def thresholds(
+    scores: np.ndarray,
+    decide: Callable[[np.ndarray], Any] | None = None,
+    max_rejected: float = 0.05,
+    confidence: float | None = None,
+) -> np.ndarray:
     """The threshold of each detector, above which it rejects, so that joined they keep the promise.
 
     `max_rejected=0` promises nothing of fresh samples: none of these is rejected.

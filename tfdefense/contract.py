@@ -4,8 +4,12 @@ A defended model is a functional Keras model with the outputs `scores`, `suspici
 (a class, or -1). Everything else in the library knows a defense by these three alone.
 """
 
+from __future__ import annotations
+
 import functools
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,7 +17,7 @@ import numpy as np
 from tfdefense import graph, layers  # their names are looked up later: this may be loaded in the middle of either
 from tfdefense._files import write_file
 from tfdefense._untrusted import check_format, check_keras_file, check_model, readable
-from tfdefense._validation import batch_hint, checked_names
+from tfdefense._validation import Bounds, Model, PathLike, Tensor, batch_hint, checked_names
 
 OUTPUTS = ("scores", "suspicion", "label")
 
@@ -25,7 +29,7 @@ class InferenceModel(keras.Model):
     Keras calls augmentation layers as in training unless told otherwise: `model(x)` would draw, `model.predict(x)` would not.
     """
 
-    def __call__(self, inputs, *args, **options):
+    def __call__(self, inputs: Tensor, *args: Any, **options: Any) -> Tensor:
         # Keras adds an axis where one is lacking: of one image it makes as many as it has rows.
         if not isinstance(inputs, list | tuple | dict) and hasattr(inputs, "shape"):
             _check_shape(inputs, self.inputs[0].shape)
@@ -48,7 +52,7 @@ class InferenceModel(keras.Model):
 class DefendedModel(InferenceModel):
     """What `td.defend` and `attach` give: a functional model with the outputs of the contract."""
 
-    def save(self, filepath, overwrite=True, zipped=None, **options):
+    def save(self, filepath: PathLike, overwrite: bool = True, zipped: bool | None = None, **options: Any) -> None:
         """Saves the model as Keras does; a `.keras` file that is there already is replaced by a whole one or not at all."""
         save = functools.partial(super().save, overwrite=overwrite, zipped=zipped, **options)
         # Keras asks before it overwrites where it was told to, and names what it can't write.
@@ -57,7 +61,7 @@ class DefendedModel(InferenceModel):
         else:
             save(filepath)
 
-    def export(self, filepath, format=None, verbose=False, **options):
+    def export(self, filepath: PathLike, format: str | None = None, verbose: bool = False, **options: Any) -> None:
         """Writes what the suffix of the path names, with the rejection inside: see `td.export.export`."""
         import tfdefense
 
@@ -88,7 +92,7 @@ def _is_empty(x):
     return len(getattr(x, "shape", None) or ()) > 0 and x.shape[0] == 0
 
 
-def as_defended(model):
+def as_defended(model: Model) -> Model:
     """A model with the outputs of the contract as a `DefendedModel`: one from a file may be of an older version."""
     if isinstance(model, DefendedModel):
         return model
@@ -99,7 +103,16 @@ def as_defended(model):
     return defended
 
 
-def defend(input, scores, suspicion, *, base=None, bounds=(0.0, 1.0), name="defended", class_names=None):
+def defend(
+    input: Tensor,
+    scores: Tensor,
+    suspicion: Tensor,
+    *,
+    base: Tensor = None,
+    bounds: Bounds = (0.0, 1.0),
+    name: str = "defended",
+    class_names: Sequence[str] | None = None,
+) -> Model:
     """Builds a defended model from symbolic tensors of one graph.
 
     Args:
@@ -124,13 +137,13 @@ def defend(input, scores, suspicion, *, base=None, bounds=(0.0, 1.0), name="defe
     return as_defended(keras.Model(input, reject(input, scores, suspicion, **undefended), name=name))
 
 
-def is_defended(model):
+def is_defended(model: Any) -> bool:
     """Whether the outputs of a Keras model are those of the contract."""
     output = getattr(model, "output", None) if getattr(model, "built", False) else None
     return isinstance(output, dict) and set(output) == set(OUTPUTS)
 
 
-def reject_node(model):
+def reject_node(model: Model) -> tuple[layers.Reject, Any]:
     for operation, node in graph.walk(model):
         if isinstance(operation, layers.Reject):
             return operation, node
@@ -143,7 +156,7 @@ def reject_node(model):
     )
 
 
-def bounds_of(defended):
+def bounds_of(defended: Model) -> Bounds:
     """Lowest and highest value that the defended model accepts, (-inf, inf) where it accepts any finite number.
 
     None where it has no `td.layers.Reject` to say so.
@@ -151,14 +164,14 @@ def bounds_of(defended):
     return next((operation.bounds for operation, _ in graph.walk(defended) if isinstance(operation, layers.Reject)), None)
 
 
-def class_names(defended):
+def class_names(defended: Model) -> tuple[str, ...] | None:
     """Names of the classes in the order of the scores, as a tuple; None where the model was not told any."""
     if not is_defended(defended):
         return None
     return next((operation.class_names for operation, _ in graph.walk(defended) if isinstance(operation, layers.Reject)), None)
 
 
-def name_classes(defended, names):
+def name_classes(defended: Model, names: Sequence[str]) -> None:
     """Gives names to the classes of a defended model, in the order of its scores; its next file keeps them.
 
     Example:
@@ -172,7 +185,7 @@ def name_classes(defended, names):
     reject.class_names = checked_names(names, defended.output["scores"].shape[-1])
 
 
-def base_model(defended):
+def base_model(defended: Model) -> Model:
     """The undefended classifier inside a defended model: the same weights, class scores (logits) alone."""
     _, node = reject_node(defended)
     scores = node.arguments.kwargs.get("base")
@@ -183,7 +196,7 @@ def base_model(defended):
     return kind(defended.inputs[0], scores, name=f"{defended.name}_base")
 
 
-def nodes_of(model, kind):
+def nodes_of(model: Model, kind: Any) -> list[tuple[Any, Any]]:
     """Calls of layers of one kind, in the order in which data flows."""
     nodes = {operation.name: (operation, node) for operation, node in graph.walk(model) if isinstance(operation, kind)}
     return [nodes[layer.name] for layer in model.operations if layer.name in nodes]
@@ -197,7 +210,7 @@ def _layers_within(model):
             yield from _layers_within(layer)
 
 
-def broken(model, apart_from=()):
+def broken(model: Model, apart_from: tuple[type, ...] = ()) -> str | None:
     """One sentence on weights that are not finite, or None. What waits to be adapted or calibrated is not broken yet.
 
     Args:
@@ -219,13 +232,13 @@ def broken(model, apart_from=()):
     return None
 
 
-def check_sound(model, apart_from=()):
+def check_sound(model: Model, apart_from: tuple[type, ...] = ()) -> None:
     fault = broken(model, apart_from)
     if fault:
         raise ValueError(fault)
 
 
-def unready(defended):
+def unready(defended: Model) -> str | None:
     """One sentence on what a defense still lacks, or on what is broken; or None."""
     every = list(_layers_within(defended))
     for layer in every:
@@ -246,7 +259,7 @@ def unready(defended):
     return None
 
 
-def load(path, *, safe_mode=True):
+def load(path: PathLike, *, safe_mode: bool = True) -> Model:
     """Loads a `.keras` file of a defended model, with the layers of this library known.
 
     One with weights that are not finite is refused.
@@ -265,7 +278,7 @@ def load(path, *, safe_mode=True):
     return as_defended(model)
 
 
-def read(path, safe_mode=True):
+def read(path: PathLike, safe_mode: bool = True) -> Model:
     """The model of a `.keras` file that was checked already, of any kind and in any state."""
     with readable(path, "a model"):
         model = keras.models.load_model(path, safe_mode=safe_mode)

@@ -10,21 +10,25 @@ which are checked when they are written. A request of the wrong shape is an erro
 has. An empty batch gives an empty answer.
 """
 
+from __future__ import annotations
+
 import contextlib
 import importlib.util
 import math
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from tfdefense._files import write_file, write_folder
 from tfdefense._progress import quiet
+from tfdefense._validation import Model, PathLike, Tensor
 
 FORMATS = ("keras", "saved_model", "onnx", "litert")
 _SUFFIXES = {".keras": "keras", ".onnx": "onnx", ".tflite": "litert"}
 _FOREIGN = (".h5", ".hdf5", ".pb", ".pt", ".pth", ".tf", ".ckpt", ".zip", ".npz", ".json", ".lite", ".mlmodel")
 
 
-def export(model, path, format=None):
+def export(model: Model, path: PathLike, format: str | None = None) -> Path:
     """Writes a model in the format that the path's suffix names.
 
     Args:
@@ -43,7 +47,7 @@ def export(model, path, format=None):
     return {"keras": keras, "saved_model": saved_model, "onnx": onnx, "litert": litert}[format](model, path)
 
 
-def keras(model, path):
+def keras(model: Model, path: PathLike) -> Path:
     """Writes a `.keras` file, which can be trained, attacked and calibrated again: `td.load(path)`."""
     from tfdefense.contract import DefendedModel
 
@@ -57,7 +61,7 @@ def keras(model, path):
     return path
 
 
-def saved_model(model, path):
+def saved_model(model: Model, path: PathLike) -> Path:
     """Writes a SavedModel directory, for TensorFlow and TensorFlow Serving."""
     path = _prepared(model, path, "saved_model")
     if path.is_file() or (path.is_dir() and any(path.iterdir()) and not (path / "saved_model.pb").exists()):
@@ -67,7 +71,7 @@ def saved_model(model, path):
     return path
 
 
-def onnx(model, path):
+def onnx(model: Model, path: PathLike) -> Path:
     """Writes an ONNX file. Needs `pip install tfdefense[export]`."""
     path = _prepared(model, path, "onnx")
     for package in ("tf2onnx", "onnx"):
@@ -91,7 +95,7 @@ def onnx(model, path):
     return path
 
 
-def litert(model, path):
+def litert(model: Model, path: PathLike) -> Path:
     """Writes a LiteRT (`.tflite`) file with the signature `serving_default`."""
     path = _prepared(model, path, "litert")
     import tensorflow as tf
@@ -106,7 +110,7 @@ def litert(model, path):
     return path
 
 
-def served(model, frozen=False):
+def served(model: Model, frozen: bool = False) -> Callable[[Tensor], dict[str, Tensor]]:
     """What an artifact computes: outputs by name from a batch, for inference.
 
     A batch of the wrong shape is an error: oneDNN ends the whole process over a convolution of the wrong rank. TensorFlow's
@@ -133,7 +137,7 @@ def served(model, frozen=False):
     return serve
 
 
-def served_uint8(model):
+def served_uint8(model: Model) -> Callable[[Tensor], dict[str, Tensor]] | None:
     """The same for pixels from 0 to 255, or None where the model does not say what range they are to be moved to."""
     import tensorflow as tf
 

@@ -1,14 +1,19 @@
 """Looking inside a user's Keras model without changing it: inner layers, and the logits behind a softmax."""
 
+from __future__ import annotations
+
 import contextlib
 import inspect
 import math
 import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 
 from tfdefense._suggest import nearest
+from tfdefense._validation import Model, Tensor
 
 # By their names as functions, TensorFlow's own among them, and as operations: `keras.ops.softmax` makes one without a layer.
 _SQUASHING = dict.fromkeys(("softmax", "log_softmax", "softmax_v2", "log_softmax_v2"), "softmax") | {"sigmoid": "sigmoid"}
@@ -22,12 +27,12 @@ class Exposed:
     A binary classifier, one unit with a sigmoid, has two scores: 0 and what is behind the sigmoid.
     """
 
-    input: object
-    logits: object
-    taps: dict
+    input: Tensor
+    logits: Tensor
+    taps: dict[str, Tensor]
 
 
-def expose(model, layers=()):
+def expose(model: Model, layers: Sequence[str] = ()) -> Exposed:
     """Gives the input, the logits and the outputs of `layers` of a functional or Sequential classifier.
 
     The tensors belong to the model's own layers, so that weights are shared; the model itself stays as it is.
@@ -84,7 +89,7 @@ def _in_one_input(model):
     return f"x = keras.Input(({sum(sizes)},))\nmodel = keras.Model(x, model({together}))"
 
 
-def check_class_output(shape, name):
+def check_class_output(shape: Sequence[int | None], name: str) -> None:
     if len(shape) != 2 or shape[-1] is None or shape[-1] < 2:
         raise ValueError(
             f"Expected a classifier that gives one score for each of at least 2 classes, shape (batch, classes). "
@@ -94,14 +99,14 @@ def check_class_output(shape, name):
         )
 
 
-def walk(model):
+def walk(model: Model) -> Iterator[tuple[Any, Any]]:
     """Every call of an operation in the model's graph, from its outputs back: pairs (operation, node)."""
     if not getattr(model, "built", True):
         as_functional(model)
     yield from behind(model.outputs)
 
 
-def behind(tensors):
+def behind(tensors: Iterable[Tensor]) -> Iterator[tuple[Any, Any]]:
     """Every call of an operation that symbolic tensors come from."""
     seen, waiting = set(), list(tensors)
     while waiting:
@@ -113,7 +118,7 @@ def behind(tensors):
             yield history.operation, node
 
 
-def for_inference(model):
+def for_inference(model: Model) -> Model:
     """The same layers in a graph whose calls say `training=False`, where a plain call might draw; else the model itself.
 
     Random layers such as `keras.layers.RandomFlip` draw unless told otherwise, also in a `keras.Function` cut from the graph.
@@ -130,7 +135,7 @@ def for_inference(model):
     return laid_again(model, call, model.input)
 
 
-def may_draw(operation):
+def may_draw(operation: Any) -> bool:
     """Whether a plain call of a layer may be one for training: its `call` says so, or it is somebody's own."""
     if not isinstance(operation, keras.layers.Layer):
         return False
@@ -142,7 +147,7 @@ def may_draw(operation):
     return False
 
 
-def as_functional(model):
+def as_functional(model: Model) -> Model:
     """The same layers as a functional model, or an error that says what is in the way."""
     if isinstance(model, keras.Sequential):
         if not model.built:
@@ -267,7 +272,7 @@ def _of_sigmoid(logits, name):
     )
 
 
-def laid_again(model, call_function, inputs=None):
+def laid_again(model: Model, call_function: Callable[..., Any], inputs: Tensor = None) -> Model:
     """The graph of a functional model anew, on the same layers, each called by `call_function(layer, *args, **kwargs)`.
 
     It is not compiled. Its inputs are new, unless symbolic tensors are given.
@@ -275,12 +280,12 @@ def laid_again(model, call_function, inputs=None):
     return keras.models.clone_model(uncompiled(model), inputs, clone_function=lambda layer: layer, call_function=call_function)
 
 
-def uncompiled(model):
+def uncompiled(model: Model) -> Model:
     """The same functional model without what `compile` left: a clone copies that too, and fails at a loss that is a lambda."""
     return keras.Model(model.input, model.output, name=model.name) if model.compiled else model
 
 
-def tell_unloadable(model):
+def tell_unloadable(model: Model) -> None:
     """Warns of layers that Keras writes into a file and does not read again, because they would run code from it."""
     for layer in model._flatten_layers():
         function = getattr(layer, "function", None)
@@ -299,7 +304,7 @@ def tell_unloadable(model):
         )
 
 
-def before_last_dense(tensor):
+def before_last_dense(tensor: Tensor) -> tuple[Tensor, Any]:
     """What the last Dense layer on the way to a tensor takes; else None, and what stands in the way.
 
     A submodel stands in the way: behind it an earlier Dense layer would be another one.
@@ -359,7 +364,7 @@ def _without_activation(dense, activation):
 
 
 @contextlib.contextmanager
-def unnoted(model):
+def unnoted(model: Model) -> Iterator[None]:
     """Takes back what the calls inside note on the layers of `model`: a base would hold each defense ever attached to it.
 
     Keras lists on every operation the calls that use its outputs, and reads that list nowhere: saving, cloning and running go

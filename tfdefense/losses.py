@@ -1,7 +1,13 @@
 """Losses that make adversarial examples stand out, and the one that they are compared with."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import ops
+
+from tfdefense._validation import Tensor
 
 # The smallest number above which float32 keeps its precision.
 _TINY = 1.2e-38
@@ -10,7 +16,9 @@ _TINY = 1.2e-38
 class _ClassLoss(keras.losses.Loss):
     """A loss of class scores; a subclass writes `of(shares, scores)` for shares of the classes that sum to 1."""
 
-    def __init__(self, from_logits=True, reduction="sum_over_batch_size", name=None, dtype=None):
+    def __init__(
+        self, from_logits: bool = True, reduction: str = "sum_over_batch_size", name: str | None = None, dtype: Any = None
+    ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.from_logits = from_logits
 
@@ -23,7 +31,7 @@ class _ClassLoss(keras.losses.Loss):
             scores = ops.log(ops.maximum(scores, _TINY))
         return self.per_sample(_shares(y_true, scores), scores)
 
-    def per_sample(self, shares, scores):
+    def per_sample(self, shares: Tensor, scores: Tensor) -> Tensor:
         raise NotImplementedError
 
     def get_config(self):
@@ -43,7 +51,7 @@ def _before_softmax(probabilities):
     if hasattr(probabilities, "_keras_logits"):
         return probabilities._keras_logits
     # An eager tensor has no operation and says so by an AttributeError.
-    operation = getattr(probabilities, "op", None)
+    operation: Any = getattr(probabilities, "op", None)
     kind = getattr(operation, "type", None)
     if kind == "Softmax":
         return operation.inputs[0]
@@ -102,10 +110,16 @@ class ReverseCrossEntropy(_ClassLoss):
     Reference: Pang et al., 2018, Towards robust detection of adversarial examples.
     """
 
-    def __init__(self, from_logits=True, reduction="sum_over_batch_size", name="reverse_cross_entropy", dtype=None):
+    def __init__(
+        self,
+        from_logits: bool = True,
+        reduction: str = "sum_over_batch_size",
+        name: str = "reverse_cross_entropy",
+        dtype: Any = None,
+    ):
         super().__init__(from_logits, reduction, name, dtype)
 
-    def per_sample(self, shares, scores):
+    def per_sample(self, shares: Tensor, scores: Tensor) -> Tensor:
         return _reverse(shares, -scores)
 
 
@@ -125,13 +139,20 @@ class SmoothedCrossEntropy(_ClassLoss):
     Reference: Pang et al., 2018, Towards robust detection of adversarial examples, equation 2.
     """
 
-    def __init__(self, weight=0.1, from_logits=True, reduction="sum_over_batch_size", name="smoothed_cross_entropy", dtype=None):
+    def __init__(
+        self,
+        weight: float = 0.1,
+        from_logits: bool = True,
+        reduction: str = "sum_over_batch_size",
+        name: str = "smoothed_cross_entropy",
+        dtype: Any = None,
+    ):
         super().__init__(from_logits, reduction, name, dtype)
         if not 0 <= weight < float("inf"):
             raise ValueError(f"`weight` must be a finite number of at least 0. Received: {weight!r}.")
         self.weight = weight
 
-    def per_sample(self, shares, scores):
+    def per_sample(self, shares: Tensor, scores: Tensor) -> Tensor:
         return -ops.sum(shares * ops.log_softmax(scores, axis=-1), axis=-1) + self.weight * _reverse(shares, scores)
 
     def get_config(self):
@@ -156,13 +177,15 @@ class OneVsAllHinge(_ClassLoss):
     1.0
     """
 
-    def __init__(self, margin=1.0, reduction="sum_over_batch_size", name="one_vs_all_hinge", dtype=None):
+    def __init__(
+        self, margin: float = 1.0, reduction: str = "sum_over_batch_size", name: str = "one_vs_all_hinge", dtype: Any = None
+    ):
         super().__init__(True, reduction, name, dtype)
         if not 0 < margin < float("inf"):
             raise ValueError(f"`margin` must be a finite number above 0. Received: {margin!r}.")
         self.margin = margin
 
-    def per_sample(self, shares, scores):
+    def per_sample(self, shares: Tensor, scores: Tensor) -> Tensor:
         signs = 2.0 * shares - 1.0
         return ops.sum(ops.square(ops.maximum(self.margin - signs * scores, 0.0)), axis=-1)
 

@@ -1,11 +1,27 @@
 """Any model seen through the contract: defended or plain, Keras or a loaded SavedModel."""
 
+from __future__ import annotations
+
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from tfdefense._validation import as_array, check_shape, checked_bounds, is_bounded, middle, samples
+from tfdefense._validation import (
+    AnyModel,
+    Bounds,
+    Samples,
+    Tensor,
+    as_array,
+    check_shape,
+    checked_bounds,
+    is_bounded,
+    middle,
+    samples,
+)
 
 # Bytes of activations that a batch may take, and samples that it has at most.
 ROOM = 2**28
@@ -21,7 +37,7 @@ class Decisions:
     label: np.ndarray
 
 
-def decide(model, x, *, batch_size=None):
+def decide(model: AnyModel, x: Samples, *, batch_size: int | None = None) -> Decisions:
     """Runs a model on samples and gives its scores, suspicion and labels (-1 = rejected).
 
     Scores are those that attacks work on: of a Keras model what is behind its softmax, of a function that gives probabilities
@@ -36,10 +52,8 @@ def decide(model, x, *, batch_size=None):
     x = view.check_shape(samples(x)).astype("float32", copy=False)
     batch_size = batch_size or samples_at_once(view.model, x)
     parts = [view.run(x[start : start + batch_size]) for start in range(0, len(x), batch_size)]
-    scores, suspicion, label = (
-        None if part[0] is None else np.concatenate([p.numpy() for p in part]) for part in zip(*parts, strict=True)
-    )
-    return Decisions(scores, suspicion, label)
+    joined: Any = (None if part[0] is None else np.concatenate([p.numpy() for p in part]) for part in zip(*parts, strict=True))
+    return Decisions(*joined)
 
 
 class View:
@@ -57,13 +71,13 @@ class View:
     judged_elsewhere = False
 
     @staticmethod
-    def of(model, bounds=None):
+    def of(model: AnyModel, bounds: Bounds = None) -> View:
         if isinstance(model, View):
             return model
         bounds = None if bounds is None else checked_bounds(bounds)
         return _cached_view(model, ("itself", bounds), lambda: View(model, bounds)) if _lasts(model) else View(model, bounds)
 
-    def __init__(self, model, bounds=None):
+    def __init__(self, model: AnyModel, bounds: Bounds = None) -> None:
         import keras
 
         if keras.backend.backend() != "tensorflow":
@@ -79,7 +93,7 @@ class View:
         if self.is_keras:
             from tfdefense.contract import bounds_of, is_defended
 
-            self._call = functools.partial(model, training=False)
+            self._call: Callable[..., Any] = functools.partial(model, training=False)
             if is_defended(model):
                 # A model of these outputs that was built by hand declares nothing.
                 declared = bounds_of(model)
@@ -104,7 +118,9 @@ class View:
                 f"The model rejects what is outside its bounds {declared}. Received `bounds={bounds}`: leave them out."
             )
         self.bounds = checked_bounds(declared or bounds or (0.0, 1.0))
-        self._few, self._facts, self._sure = None, None, False
+        self._few: np.ndarray | None = None
+        self._facts: tuple[int, bool, bool] | None = None
+        self._sure = False
 
     @staticmethod
     def _logits_call(model):
@@ -144,14 +160,14 @@ class View:
             "The SavedModel has neither a 'serving_default' signature nor `serve`. Export it with `model.export(path)`."
         )
 
-    def run(self, x):
+    def run(self, x: ArrayLike) -> tuple[Tensor, Tensor, Tensor]:
         """Scores, suspicion and label of a batch, compiled."""
         import tensorflow as tf
 
         self.expect(x)
         return self.function("run", lambda: self.forward)(tf.convert_to_tensor(x))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Scores, suspicion (None if nothing is rejected) and label: tensors, inside or outside a compiled function."""
         import tensorflow as tf
 
@@ -180,7 +196,7 @@ class View:
             raise ValueError(f"Expected class scores of shape (batch, classes), at least 2 classes. Received shape {found}.{hint}")
         return tf.cast(outputs, tf.float32), None, None
 
-    def function(self, key, build):
+    def function(self, key: Any, build: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
         """The compiled function under `key`, built once for this model and traced once for any batch size."""
         import tensorflow as tf
 
@@ -208,7 +224,7 @@ class View:
     rejects = property(lambda self: self._look()[1])
     probabilities = property(lambda self: self._look()[2])
 
-    def expect(self, x):
+    def expect(self, x: Tensor) -> None:
         """Keeps a few samples to look at the model with; inside a graph one of that shape, in the middle of the bounds."""
         import tensorflow as tf
 
@@ -241,19 +257,19 @@ class View:
             self._facts, self._sure = (int(scores.shape[-1]), not plain, likely), not plain or len(rows) > 0
         return self._facts
 
-    def check_shape(self, x):
+    def check_shape(self, x: np.ndarray) -> np.ndarray:
         x = as_array(x)
         check_shape(x, self.input_shape)
         self.expect(x)
         return x
 
-    def beside(self, model=None):
+    def beside(self, model: AnyModel = None) -> View:
         """Another model on the same samples, as a view; None is the undefended classifier inside this one."""
         other = self.base() if model is None else View.of(model, self.bounds)
         other.expect(self._few)
         return other
 
-    def base(self):
+    def base(self) -> View:
         """The undefended classifier inside a defended Keras model, as a view."""
         if not self.is_keras:
             raise ValueError(
@@ -290,7 +306,7 @@ def _identities(model):
     return tuple(id(one) for one in _traced(model))
 
 
-def scaled_gradient(call):
+def scaled_gradient(call: Callable[..., Any]) -> Callable[..., Any]:
     """The same function, with gradients that go back through it at the same size for each sample, whatever they are.
 
     In float16 those of a sample that the model is sure of would vanish, as they would in training without a scaled loss.
@@ -339,7 +355,7 @@ def _cached_view(model, key, build):
     return views[key][1]
 
 
-def samples_at_once(model, x):
+def samples_at_once(model: Any, x: np.ndarray) -> int:
     """As many samples as keep all activations of a model within `ROOM`, at least one and at most `MOST`.
 
     All of them, as a model that is called holds each until its last. `MOST` where a model can't be looked into.

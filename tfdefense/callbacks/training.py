@@ -1,7 +1,13 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
-from tfdefense._validation import pairs, samples
+from tfdefense._validation import Bounds, Model, Samples, pairs, samples
 from tfdefense.calibration import adapt, calibrate, check_images
 from tfdefense.conformal import check_promise
 from tfdefense.contract import base_model, bounds_of, is_defended, unready
@@ -16,17 +22,17 @@ class _Measuring(keras.callbacks.Callback):
 
     every_epoch = False
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self._logged = False
 
     @property
-    def measured(self):
+    def measured(self) -> Model:
         """The model that is trained: what calls this may be a trainer around it, such as `td.DetectorTraining`."""
         inside = getattr(self.model, "trained", None)
         return inside if isinstance(inside, keras.Model) else self.model
 
-    def step(self):
+    def step(self) -> dict[str, float] | None:
         """Gives the numbers to log; None where it is too early for them."""
         raise NotImplementedError
 
@@ -67,7 +73,15 @@ class CalibrateRejection(_Measuring):
     Example: `defended.fit(x_train, y_train, callbacks=[CalibrateRejection(x_held_out, max_rejected=0.05)])`
     """
 
-    def __init__(self, x, max_rejected=0.05, *, confidence=None, every_epoch=False, batch_size=None):
+    def __init__(
+        self,
+        x: Samples,
+        max_rejected: float = 0.05,
+        *,
+        confidence: float | None = None,
+        every_epoch: bool = False,
+        batch_size: int | None = None,
+    ):
         super().__init__()
         check_promise(max_rejected, confidence)
         self.x = _samples(x)
@@ -85,12 +99,12 @@ class CalibrateRejection(_Measuring):
                 "Leave CalibrateRejection out."
             )
 
-    def step(self):
+    def step(self) -> dict[str, float]:
         if any(isinstance(layer, AdaptableLayer) and not layer.adapted for layer in self.measured.layers):
             raise ValueError(
                 f"{unready(self.measured)} Or put `td.callbacks.AdaptDefense(x_train, y_train)` before CalibrateRejection."
             )
-        promised = {"max_rejected": self.max_rejected, "confidence": self.confidence}
+        promised: dict[str, Any] = {"max_rejected": self.max_rejected, "confidence": self.confidence}
         return {"rejection": calibrate(self.measured, self.x, **promised, batch_size=self.batch_size)}
 
 
@@ -110,7 +124,15 @@ class AdaptDefense(_Measuring):
     Example: `defended.fit(x, y, callbacks=[AdaptDefense(x, y), CalibrateRejection(x_held_out)])`
     """
 
-    def __init__(self, x, y=None, *, attack=None, every_epoch=False, batch_size=None):
+    def __init__(
+        self,
+        x: Samples,
+        y: ArrayLike | None = None,
+        *,
+        attack: Callable[..., Any] | None = None,
+        every_epoch: bool = False,
+        batch_size: int | None = None,
+    ):
         super().__init__()
         self.x, self.y = _pairs(x, y)
         self.attack = attack
@@ -134,7 +156,7 @@ class AdaptDefense(_Measuring):
                 "train by yet. Train the classifier alone, then call `td.adapt(defended, x_train, y_train)`."
             )
 
-    def step(self):
+    def step(self) -> None:
         adversarial = None
         if self.attack is not None:
             base, bounds = base_model(self.measured), bounds_of(self.measured)
@@ -161,7 +183,16 @@ class RobustAccuracy(_Measuring):
 
     every_epoch = True
 
-    def __init__(self, attack, x, y=None, *, every=1, bounds=None, batch_size=128):
+    def __init__(
+        self,
+        attack: Callable[..., Any],
+        x: Samples,
+        y: ArrayLike | None = None,
+        *,
+        every: int = 1,
+        bounds: Bounds = None,
+        batch_size: int = 128,
+    ):
         super().__init__()
         if not callable(attack):
             raise ValueError(f"Expected an attack, such as `td.attacks.FGSM(0.1)`. Received: {type(attack).__name__}.")
@@ -183,7 +214,7 @@ class RobustAccuracy(_Measuring):
         if is_defended(self.measured) or not self._logged:
             super().on_train_end(logs)
 
-    def step(self):
+    def step(self) -> dict[str, float] | None:
         from tfdefense.metrics import Outcomes
 
         if is_defended(self.measured) and unready(self.measured):

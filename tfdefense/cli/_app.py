@@ -5,7 +5,7 @@ import os
 import sys
 import traceback
 import warnings
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,6 +21,9 @@ app = typer.Typer(
     help='Classifiers that can say "none of these", and attacks that know it.',
     epilog="Start with:  tfdefense info model.keras",
 )
+
+# Of all that is wrong with a command line; who defines it changes with typer's version.
+_Usage: Any = typer.BadParameter.__base__
 
 
 def _version(wanted: bool):
@@ -61,7 +64,7 @@ def guarded(function):
         except KeyboardInterrupt:
             tell("Stopped. What was not finished has not been written.")
             raise typer.Exit(130) from None
-        except (typer.Exit, typer.Abort, typer.BadParameter.__base__):
+        except (typer.Exit, typer.Abort, _Usage):
             raise
         except Exception as error:
             if os.environ.get("TFDEFENSE_TRACEBACK") == "1":
@@ -95,7 +98,7 @@ def main():
     try:
         arguments = renamed_options(sys.argv[1:], tell, keep="cache", unaware="oblivious", through="surrogate")
         code = app(arguments, standalone_mode=False, prog_name="tfdefense")
-    except typer.BadParameter.__base__ as error:
+    except _Usage as error:
         path = getattr(error.ctx, "command_path", "tfdefense")
         tell(f"error: {one_line(error.format_message())} See: {path} --help")
         code = error.exit_code

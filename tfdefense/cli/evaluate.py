@@ -1,7 +1,7 @@
 """`tfdefense evaluate`: a model under attacks, each beside its control."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -77,7 +77,14 @@ def evaluate(
             raise ValueError(f"--{name} belongs to {home}.")
     if report is not None:
         settings = {"samples": samples, "steps": steps, "linf": linf_sizes, "l2": l2_sizes}
-        options = {"bounds": bounds, "split": split, "seed": seed, "data_dir": data_dir, "download": download, "cache": cache}
+        options: dict[str, Any] = {
+            "bounds": bounds,
+            "split": split,
+            "seed": seed,
+            "data_dir": data_dir,
+            "download": download,
+            "cache": cache,
+        }
         options |= {"quick": quick, "classes": class_list(classes)}
         options["max_rejected"] = 0.05 if max_rejected is None else max_rejected
         _write_report(model, data, report, source, settings, **options)

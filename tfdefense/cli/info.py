@@ -40,11 +40,11 @@ def _keras_facts(model):
     if is_defended(model):
         facts["kind"] = "defended classifier"
         facts["classes"] = str(model.output["scores"].shape[-1])
-        if class_names(model):
-            facts["classes"] += f": {listed(class_names(model))}"
+        if names := class_names(model):
+            facts["classes"] += f": {listed(names)}"
         # A defended model inside a bigger one declares its own pixel values, not those of the whole.
-        if bounds_of(model):
-            low, high = bounds_of(model)
+        if bounds := bounds_of(model):
+            low, high = bounds
             known = f"{low:g} to {high:g}; anything else is rejected"
             facts["pixel values"] = known if is_bounded((low, high)) else "any finite number"
             undefended = base_model(model).outputs[0].shape[-1]

@@ -42,7 +42,7 @@ def as_sample(picture, millimetres, size):
             f"The model looks at pictures of {_by((width, height))}. Received {_by(picture.shape[1::-1])}, of another shape: "
             f"squeezed, no scene looks real. Crop both files to {width}:{height}."
         )
-    small = np.asarray(Image.fromarray(picture).resize((width, height), Image.LANCZOS, reducing_gap=3.0)) / 255
+    small = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)) / 255
     rows = (np.arange(height) + 0.5) * picture.shape[0] / height
     columns = (np.arange(width) + 0.5) * picture.shape[1] / width
     nearest = millimetres[rows.astype(int)][:, columns.astype(int)]

@@ -51,5 +51,5 @@ def _score_count(model):
         output = signature and signature.structured_outputs
     if isinstance(output, dict):
         output = output.get("scores", next(iter(output.values())))
-    shape = getattr(output, "shape", ())
+    shape: tuple[int | None, ...] = getattr(output, "shape", ())
     return shape[-1] if len(shape) == 2 else None

@@ -1,5 +1,8 @@
 """What `load` gives, and fair ways to take a part of it."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -39,17 +42,17 @@ class Images:
             return text + ", no classes)"
         return f"{text}, {len(self.classes)} classes: {listed(self.classes)})"
 
-    def take(self, indices):
-        """The images at `indices` (integers or a boolean mask), in that order."""
+    def take(self, indices: Sequence[int] | np.ndarray | slice) -> Images:
+        """The images at `indices` (integers, a slice or a boolean mask), in that order."""
         return replace(self, x=self.x[indices], y=self.y[indices])
 
-    def numbered(self, classes):
+    def numbered(self, classes: Sequence[str]) -> Images:
         """The same images with their classes numbered by these names, such as `td.contract.class_names(model)`."""
         if not self.classes:
             return self
         return replace(self, y=numbered(self.y, self.classes, tuple(classes), self.name), classes=tuple(classes))
 
-    def moved(self, bounds):
+    def moved(self, bounds: tuple[float, float]) -> Images:
         """The same images with their values moved into other bounds, as float32."""
         (low, high), (new_low, new_high) = self.bounds, bounds
         if tuple(self.bounds) == tuple(bounds):
@@ -57,7 +60,7 @@ class Images:
         x = (self.x.astype("float32") - low) / (high - low) * (new_high - new_low) + new_low
         return replace(self, x=x.astype("float32"), bounds=(new_low, new_high))
 
-    def divide(self, first, seed=0):
+    def divide(self, first: int | float, seed: int = 0) -> tuple[Images, Images]:
         """Two disjoint parts with equal shares of the classes, e.g. to hold samples out for calibration.
 
         Args:

@@ -1,9 +1,14 @@
 """Samples between the classes, for the dustbin of out-distribution learning."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from tfdefense._validation import Model
 from tfdefense.data.images import balanced_order
 
 
@@ -15,7 +20,16 @@ class Interpolated(NamedTuple):
     neighbours: np.ndarray
 
 
-def interpolate(x, y, features, alpha=0.5, per_class=None, limit=None, seed=0, batch_size=256):
+def interpolate(
+    x: ArrayLike,
+    y: ArrayLike,
+    features: ArrayLike | Model | Callable[[np.ndarray], ArrayLike],
+    alpha: float = 0.5,
+    per_class: int | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    batch_size: int = 256,
+) -> Interpolated:
     """Blends samples with their nearest neighbour of another class: `alpha * I_a + (1 - alpha) * I_b`.
 
     Args:

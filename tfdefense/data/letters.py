@@ -1,5 +1,7 @@
 """Letters A-J, drawn in the fonts that matplotlib ships: a stand-in for NotMNIST that needs no file."""
 
+from __future__ import annotations
+
 import functools
 from pathlib import Path
 
@@ -42,7 +44,7 @@ _CAPITAL = 112  # height of an H in it
 _FILL = 0.75  # share of the image's height that an upright letter takes
 
 
-def draw_letters(count, split="train", *, size=28, seed=0):
+def draw_letters(count: int, split: str = "train", *, size: int = 28, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Draws letters, white on black, each turned, moved, scaled, thickened and dimmed at random.
 
     Train and test letters come from different fonts.

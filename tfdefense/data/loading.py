@@ -1,16 +1,18 @@
 """`load`: images by name or from the user's own files."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from tfdefense._suggest import did_you_mean
-from tfdefense._validation import are_numbers, checked_names
+from tfdefense._validation import PathLike, are_numbers, checked_names
 from tfdefense.data import embedded, own, prepared
 from tfdefense.data.images import Images, balanced_order
 
@@ -62,23 +64,33 @@ _SETS = {
 }
 
 
-def names():
+def names() -> tuple[str, ...]:
     """The names that `load` knows."""
     return tuple(_SETS)
 
 
-def describe(name):
+def describe(name: str) -> str:
     """One line on the set of that name."""
     return _known(name).about
 
 
-def available(name, data_dir=None):
+def available(name: str, data_dir: PathLike | None = None) -> bool:
     """Whether `load(name)` finds its files without the network."""
     find = _known(name).find
     return find is None or find(data_dir) is not None
 
 
-def load(name, split="train", *, data_dir=None, download=False, limit=None, seed=0, dtype="float32", classes=None):
+def load(
+    name: PathLike,
+    split: str = "train",
+    *,
+    data_dir: PathLike | None = None,
+    download: bool = False,
+    limit: int | None = None,
+    seed: int = 0,
+    dtype: str = "float32",
+    classes: Sequence[str] | None = None,
+) -> Images:
     """Loads images by name, or from a file or folder of your own.
 
     Args:
@@ -113,14 +125,14 @@ def load(name, split="train", *, data_dir=None, download=False, limit=None, seed
         raise ValueError(f"`limit` must be a positive integer, or None for all images. Received: limit={limit!r}.")
 
     if _is_own(name):
-        name, (x, y, found) = str(name), own.read(Path(name), split)
+        x, y, found = own.read(Path(name), split)
     else:
         x, y, found = _known(name).read(split=split, data_dir=data_dir, download=download)
     if limit is not None and limit < len(x):
         chosen = balanced_order(y, seed)[:limit]
         x, y = x[chosen], y[chosen]
     bounds = (0.0, 1.0) if dtype == "float32" else (0, 255)
-    images = Images(_convert(x, dtype), y.astype("int32"), tuple(found), name, split, bounds)
+    images = Images(_convert(x, dtype), y.astype("int32"), tuple(found), str(name), split, bounds)
     return images if classes is None else _numbered_by(checked_names(classes), images)
 
 

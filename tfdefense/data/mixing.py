@@ -1,9 +1,27 @@
 """Batches of in-distribution samples and of out-of-distribution ones for the dustbin class."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
+from numpy.typing import ArrayLike
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
-def mix(x, y, out, *, dustbin=None, share=None, batch_size=128, seed=0):
+def mix(
+    x: ArrayLike,
+    y: ArrayLike,
+    out: ArrayLike | Sequence[ArrayLike],
+    *,
+    dustbin: int | None = None,
+    share: float | None = None,
+    batch_size: int = 128,
+    seed: int = 0,
+) -> tf.data.Dataset:
     """A `tf.data` pipeline that mixes samples of the classes with samples of none, labelled as dustbin.
 
     An epoch has each in-distribution sample once. The dustbin's share is the same in every batch, but for rounding;

@@ -1,5 +1,8 @@
+from __future__ import annotations
+
 import keras
 
+from tfdefense._validation import Tensor
 from tfdefense.defenses.defense import Defense
 from tfdefense.layers import DetectorBranch
 
@@ -29,7 +32,9 @@ class AdversaryDetector(Defense):
     Reference: Metzen et al., 2017, On detecting adversarial perturbations.
     """
 
-    def __init__(self, layer, *, form="cifar", width=None, seed=None, threshold=None):
+    def __init__(
+        self, layer: str, *, form: str = "cifar", width: int | None = None, seed: int | None = None, threshold: float | None = None
+    ):
         if not isinstance(layer, str):
             raise ValueError(f'`layer` must be the name of one layer, such as "conv_2". Received: {layer!r}.')
         self.layers, self.threshold = (layer,), threshold
@@ -37,7 +42,7 @@ class AdversaryDetector(Defense):
         self.options = {"form": form, "width": width, "seed": seed}
         DetectorBranch(**self.options)
 
-    def connect(self, logits, taps):
+    def connect(self, logits: Tensor, taps: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         name = self.layers[0]
         layer = taps[name]._keras_history.operation
         if "channels_first" in (getattr(layer, "data_format", ""), keras.config.image_data_format()):

@@ -1,3 +1,8 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tfdefense._validation import Bounds, Model, Tensor
 from tfdefense.contract import defend
 from tfdefense.graph import behind, expose, tell_unloadable, unnoted
 from tfdefense.layers import Join, Threshold
@@ -12,20 +17,22 @@ class Defense:
         has_dustbin: Whether the model's last score is not a class but the dustbin, which this defense takes away.
     """
 
-    layers = ()
-    threshold = None
+    layers: tuple[str, ...] = ()
+    threshold: float | None = None
     has_dustbin = False
 
-    def connect(self, logits, taps):
+    def connect(self, logits: Tensor, taps: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """From the logits and the watched layers' outputs: class scores, and a detector score that grows with suspicion."""
         raise NotImplementedError
 
-    def suspect(self, logits, taps):
+    def suspect(self, logits: Tensor, taps: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Class scores and suspicion."""
         scores, detector_score = self.connect(logits, taps)
         return scores, Threshold(self.threshold)(detector_score)
 
-    def attach(self, model, *, bounds=(0.0, 1.0), name="defended", class_names=None):
+    def attach(
+        self, model: Model, *, bounds: Bounds = (0.0, 1.0), name: str = "defended", class_names: Sequence[str] | None = None
+    ) -> Model:
         """Gives a defended model that shares the weights of `model`, which stays as it is.
 
         Args:
@@ -62,9 +69,9 @@ def _give_free_names(theirs, ours):
 
 
 class _Joined(Defense):
-    how = None
+    how: str
 
-    def __init__(self, *defenses):
+    def __init__(self, *defenses: Defense):
         if len(defenses) < 2 or not all(isinstance(defense, Defense) for defense in defenses):
             raise ValueError(
                 f"Expected two or more defenses, such as `td.{type(self).__name__}(td.DustbinDefense(), td.ThresholdDefense())`. "
@@ -74,7 +81,7 @@ class _Joined(Defense):
         self.layers = tuple(dict.fromkeys(name for defense in defenses for name in defense.layers))
         self.has_dustbin = any(defense.has_dustbin for defense in defenses)
 
-    def suspect(self, logits, taps):
+    def suspect(self, logits: Tensor, taps: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         # A dustbin's score is no class to the other detectors.
         classes = logits[:, :-1] if self.has_dustbin else logits
         pairs = [defense.suspect(logits if defense.has_dustbin else classes, taps) for defense in self.defenses]

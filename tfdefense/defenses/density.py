@@ -1,6 +1,10 @@
+from __future__ import annotations
+
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
+from tfdefense._validation import Model, Tensor
 from tfdefense.calibration import run_batches
 from tfdefense.defenses.defense import Defense
 from tfdefense.graph import before_last_dense
@@ -35,19 +39,26 @@ class DensityDefense(Defense):
     Reference: Pang et al., 2018, Towards robust detection of adversarial examples.
     """
 
-    def __init__(self, sigma="auto", layer=None, max_points=10_000, threshold=None, seed=0):
+    def __init__(
+        self,
+        sigma: float | str = "auto",
+        layer: str | None = None,
+        max_points: int = 10_000,
+        threshold: float | None = None,
+        seed: int = 0,
+    ):
         self.layers = () if layer is None else (layer,)
         self.threshold = threshold
         # Built anew for each model; made here too, so that a wrong argument is named at once.
         self.options = {"sigma": sigma, "max_points": max_points, "seed": seed}
         KernelDensity(**self.options)
 
-    def connect(self, logits, taps):
+    def connect(self, logits: Tensor, taps: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         features = taps[self.layers[0]] if self.layers else _into_last_dense(logits)
         return logits, KernelDensity(**self.options)(features, logits)
 
 
-def capping_error(defended, x, y, probes, *, batch_size=None):
+def capping_error(defended: Model, x: ArrayLike, y: ArrayLike, probes: ArrayLike, *, batch_size: int | None = None) -> np.ndarray:
     """What a density that stores fewer points than there are training samples says of others, less what all would say.
 
     Args:

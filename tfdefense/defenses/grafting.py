@@ -1,11 +1,14 @@
+from __future__ import annotations
+
 import keras
 from keras import ops
 
+from tfdefense._validation import Model
 from tfdefense.graph import as_functional, expose, uncompiled
 from tfdefense.layers import BinaryScores
 
 
-def graft_dustbin(model, name="dustbin_score"):
+def graft_dustbin(model: Model, name: str = "dustbin_score") -> Model:
     """Gives a copy of a trained classifier with one score more, the dustbin's, ready for `DustbinDefense` and for training.
 
     All weights are kept. The new score begins as the mean of the others, which never is the largest: until it is trained,

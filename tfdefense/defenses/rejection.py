@@ -1,8 +1,15 @@
 """Neural Rejection and Deep Neural Rejection: RBF-SVMs on what a classifier's layers make of a sample (rows N1 to N3)."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
+from tfdefense._validation import Model, Samples, Search, Tensor
 from tfdefense.calibration import calibrate, forget_compiled, run_batches
 from tfdefense.defenses.defense import Defense
 from tfdefense.layers import RBFSVM, BestScore
@@ -11,12 +18,12 @@ from tfdefense.layers import RBFSVM, BestScore
 class _RBFDefense(Defense):
     """RBF-SVMs whose best score decides."""
 
-    def __init__(self, layers, threshold, **options):
+    def __init__(self, layers: Sequence[str], threshold: float | None, **options: Any):
         self.layers, self.threshold, self.options = tuple(layers), threshold, options
         # Wrong options are told here, before any layer is attached.
         RBFSVM(classes=2, **options)
 
-    def svms(self, features, classes, name=None, **options):
+    def svms(self, features: Tensor, classes: int, name: str | None = None, **options: Any) -> Tensor:
         try:
             return RBFSVM(classes, **self.options, **options)(features)
         except ValueError as error:
@@ -50,13 +57,24 @@ class NeuralRejection(_RBFDefense):
     Reference: Melis et al., 2017, Is deep learning safe for robot vision? Adversarial examples against the iCub humanoid.
     """
 
-    def __init__(self, layer=None, *, C=1.0, gamma="scale", search=None, folds=5, trainable=False, max_memory=2e9, threshold=None):
+    def __init__(
+        self,
+        layer: str | None = None,
+        *,
+        C: float = 1.0,
+        gamma: float | str = "scale",
+        search: Search = None,
+        folds: int = 5,
+        trainable: bool = False,
+        max_memory: float = 2e9,
+        threshold: float | None = None,
+    ):
         layers = () if layer is None else (layer,)
         super().__init__(
             layers, threshold, C=C, gamma=gamma, search=search, folds=folds, trainable=trainable, max_memory=max_memory
         )
 
-    def connect(self, logits, taps):
+    def connect(self, logits: Tensor, taps: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         name = self.layers[0] if self.layers else None
         features = taps[name] if self.layers else logits
         scores = self.svms(features, logits.shape[-1], name)
@@ -91,7 +109,18 @@ class DeepNeuralRejection(_RBFDefense):
     Reference: Sotgiu et al., 2020, Deep neural rejection against adversarial examples.
     """
 
-    def __init__(self, layers, *, C=1.0, gamma="scale", search=None, folds=5, trainable=False, max_memory=2e9, threshold=None):
+    def __init__(
+        self,
+        layers: Sequence[str],
+        *,
+        C: float = 1.0,
+        gamma: float | str = "scale",
+        search: Search = None,
+        folds: int = 5,
+        trainable: bool = False,
+        max_memory: float = 2e9,
+        threshold: float | None = None,
+    ):
         if isinstance(layers, str) or not layers:
             raise ValueError(f'`layers` must be one or more names of layers, such as ["dense_1", "logits"]. Received: {layers!r}.')
         if len(set(layers)) < len(layers):
@@ -100,7 +129,7 @@ class DeepNeuralRejection(_RBFDefense):
             layers, threshold, C=C, gamma=gamma, search=search, folds=folds, trainable=trainable, max_memory=max_memory
         )
 
-    def connect(self, logits, taps):
+    def connect(self, logits: Tensor, taps: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         classes = logits.shape[-1]
         base = [self.svms(taps[name], classes, name, cross_validated=True) for name in self.layers]
         # A name that no layer of the user's has: Keras counts those of loaded models anew.
@@ -111,7 +140,17 @@ class DeepNeuralRejection(_RBFDefense):
         return scores, BestScore()(scores)
 
 
-def compress(defended, vectors, x, *, layers=None, calibration=None, max_rejected=0.05, confidence=None, batch_size=None):
+def compress(
+    defended: Model,
+    vectors: int,
+    x: ArrayLike,
+    *,
+    layers: Sequence[str] | None = None,
+    calibration: Samples | None = None,
+    max_rejected: float = 0.05,
+    confidence: float | None = None,
+    batch_size: int | None = None,
+) -> Model:
     """Makes the RBF-SVMs of a defended model faster: fewer support vectors each, refitted to keep the scores on `x`.
 
     Args:
@@ -132,9 +171,9 @@ def compress(defended, vectors, x, *, layers=None, calibration=None, max_rejecte
     unknown = [name for name in layers or () if name not in svms]
     if unknown:
         raise ValueError(f"`layers` must be among {', '.join(svms)}. Received {', '.join(map(repr, unknown))}.")
-    layers = [svms[name] for name in layers or svms]
-    before = run_batches(keras.Model(defended.inputs[0], [layer.output for layer in layers]), np.asarray(x), batch_size)
-    for layer, scores in zip(layers, before, strict=True):
+    chosen = [svms[name] for name in layers or svms]
+    before = run_batches(keras.Model(defended.inputs[0], [layer.output for layer in chosen]), np.asarray(x), batch_size)
+    for layer, scores in zip(chosen, before, strict=True):
         # Run anew for each: SVMs on top are refitted on what the compressed ones below them give.
         features = run_batches(keras.Model(defended.inputs[0], layer.input), np.asarray(x), batch_size)[0]
         layer.compress(vectors, features, scores)

@@ -1,5 +1,10 @@
 """SafetyNet: discrete codes of late layers, and RBF-SVMs that know those of adversarial samples (rows S1 to S3)."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tfdefense._validation import Search, Tensor
 from tfdefense.defenses.defense import Defense
 from tfdefense.layers import ClasswiseDetectorSVM, DetectorSVM, Join, QuantizedReLU, Threshold
 
@@ -42,18 +47,18 @@ class SafetyNet(Defense):
 
     def __init__(
         self,
-        layers,
-        levels=None,
+        layers: Sequence[str],
+        levels: int | None = None,
         *,
-        join="any",
-        by_class=False,
-        C=1.0,
-        gamma="scale",
-        search=None,
-        folds=5,
-        thresholds=None,
-        max_memory=2e9,
-        threshold=None,
+        join: str = "any",
+        by_class: bool = False,
+        C: float = 1.0,
+        gamma: float | str = "scale",
+        search: Search = None,
+        folds: int = 5,
+        thresholds: Sequence[float] | None = None,
+        max_memory: float = 2e9,
+        threshold: float | None = None,
     ):
         if isinstance(layers, str) or not layers:
             raise ValueError(f'`layers` must be one or more names of layers, such as ["dense_1"]. Received: {layers!r}.')
@@ -68,7 +73,7 @@ class SafetyNet(Defense):
         # Built anew for each model; made here too, so that a wrong argument is named at once.
         QuantizedReLU(**self.codes or {}), DetectorSVM(**self.svm), Join(join)
 
-    def suspect(self, logits, taps):
+    def suspect(self, logits: Tensor, taps: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         suspicions = [Threshold(self.threshold)(self._statistic(name, taps[name], logits)) for name in self.layers]
         return logits, Join(self.join)(suspicions) if len(suspicions) > 1 else suspicions[0]
 

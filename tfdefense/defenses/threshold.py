@@ -1,4 +1,7 @@
+from __future__ import annotations
+
 from tfdefense._renamed import renamed_attributes, renamed_keywords
+from tfdefense._validation import Tensor
 from tfdefense.defenses.defense import Defense
 from tfdefense.layers import Confidence, Dustbin, NonMaximalEntropy
 
@@ -22,13 +25,13 @@ class ThresholdDefense(Defense):
     __getattr__ = renamed_attributes(metric="score")
 
     @renamed_keywords(metric="score")
-    def __init__(self, score="confidence", threshold=None):
+    def __init__(self, score: str = "confidence", threshold: float | None = None):
         if score not in _SCORES:
             raise ValueError(f"`score` must be one of {', '.join(map(repr, _SCORES))}. Received: {score!r}.")
         self.score = score
         self.threshold = threshold
 
-    def connect(self, logits, taps):
+    def connect(self, logits: Tensor, taps: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         return logits, _SCORES[self.score]()(logits)
 
 
@@ -54,8 +57,8 @@ class DustbinDefense(Defense):
 
     has_dustbin = True
 
-    def __init__(self, threshold=0.0):
+    def __init__(self, threshold: float | None = 0.0):
         self.threshold = threshold
 
-    def connect(self, logits, taps):
+    def connect(self, logits: Tensor, taps: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         return Dustbin()(logits)

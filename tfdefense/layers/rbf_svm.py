@@ -1,4 +1,5 @@
 import re
+from typing import Any
 
 import keras
 import numpy as np
@@ -77,7 +78,8 @@ class RBFSVM(AdaptableLayer):
         self.cross_validated = cross_validated
         self.max_memory = max_memory
         self.vectors = vectors
-        self.support_vectors = self.coefficients = None
+        self.support_vectors: Any = None
+        self.coefficients: Any = None
 
     @property
     def svms(self):

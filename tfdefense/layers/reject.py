@@ -1,5 +1,7 @@
 import contextlib
 import contextvars
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -179,7 +181,7 @@ class Reject(keras.layers.Layer):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.bounds = checked_bounds(bounds)
-        self._behind = tuple
+        self._behind: Callable[[], Sequence[Any]] = tuple
         self.class_names = checked_names(class_names)
 
     def call(self, x, scores, suspicion, base=None):

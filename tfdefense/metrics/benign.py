@@ -1,11 +1,14 @@
 """Benign perturbations: where a detector rejects these too, its rejections of an attack mean little."""
 
+from __future__ import annotations
+
 import numpy as np
+from numpy.typing import ArrayLike
 
-from tfdefense._validation import check_inside, finite_bounds
+from tfdefense._validation import Bounds, check_inside, finite_bounds
 
 
-def benign_perturbation(x, size, kind="sign", bounds=(0.0, 1.0), seed=0):
+def benign_perturbation(x: ArrayLike, size: float, kind: str = "sign", bounds: Bounds = (0.0, 1.0), seed: int = 0) -> np.ndarray:
     """Perturbs samples in a way that does not change their class.
 
     Args:

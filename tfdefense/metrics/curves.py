@@ -1,11 +1,16 @@
 """Security evaluation curves: what is left of a model as the attacker's budget grows."""
 
+from __future__ import annotations
+
 import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from tfdefense._validation import check_labels, check_numbers, check_same_length
+from tfdefense._validation import AnyModel, check_labels, check_numbers, check_same_length
 
 from .outcomes import Outcomes, evaluate
 
@@ -42,7 +47,7 @@ class SecurityCurve:
         check_same_length(accuracies=self.accuracies, rejections=self.rejections, errors=self.errors)
 
     @classmethod
-    def of(cls, sizes, runs):
+    def of(cls, sizes: ArrayLike, runs: Sequence[Sequence[Outcomes]]) -> SecurityCurve:
         """A curve from `runs[run][size]`, an `Outcomes` each."""
         sizes, runs = _sizes(sizes), tuple(tuple(run) for run in runs)
         if not runs or any(len(run) != len(sizes) for run in runs):
@@ -55,7 +60,7 @@ class SecurityCurve:
         return cls(sizes, np.array(accuracies), np.array(rejections), np.array(errors), runs)
 
     @classmethod
-    def join(cls, curves):
+    def join(cls, curves: Sequence[SecurityCurve]) -> SecurityCurve:
         """One curve from the runs of several, such as those of models trained on different splits."""
         curves = list(curves)
         if not curves or any(not np.array_equal(c.sizes, curves[0].sizes) for c in curves):
@@ -68,40 +73,40 @@ class SecurityCurve:
         return cls(curves[0].sizes, **stacked, outcomes=sum((c.outcomes for c in curves), ()) if whole else ())
 
     @property
-    def accuracy(self):
+    def accuracy(self) -> np.ndarray:
         """Mean accuracy over the runs, for each size."""
         return self.accuracies.mean(axis=0)
 
     @property
-    def rejection(self):
+    def rejection(self) -> np.ndarray:
         """Mean share of rejected samples over the runs, for each size."""
         return self.rejections.mean(axis=0)
 
     @property
-    def error(self):
+    def error(self) -> np.ndarray:
         """Mean share of samples given another class over the runs, for each size."""
         return self.errors.mean(axis=0)
 
     @property
-    def deviation(self):
+    def deviation(self) -> np.ndarray:
         """Standard deviation of the accuracy over the runs, for each size; 0 for one run."""
         return _deviation(self.accuracies)
 
     @property
-    def rejection_deviation(self):
+    def rejection_deviation(self) -> np.ndarray:
         """Standard deviation of the rejection over the runs, for each size; 0 for one run."""
         return _deviation(self.rejections)
 
     @property
-    def error_deviation(self):
+    def error_deviation(self) -> np.ndarray:
         """Standard deviation of the error over the runs, for each size; 0 for one run."""
         return _deviation(self.errors)
 
-    def fell_to_zero(self, below=0.1):
+    def fell_to_zero(self, below: float = 0.1) -> bool:
         """Whether accuracy ends under `below`. If not, the sizes were too small or the attack failed: claim nothing."""
         return bool(self.sizes[-1] > 0 and self.accuracy[-1] < below)
 
-    def to_series(self, row, what, of="accuracy"):
+    def to_series(self, row: str, what: str, of: str = "accuracy") -> dict[str, Any]:
         """The curve as a `series` entry of a results file; `of` is "accuracy", "rejection" or "error"."""
         deviations = {"accuracy": self.deviation, "rejection": self.rejection_deviation, "error": self.error_deviation}
         if of not in deviations:
@@ -115,7 +120,18 @@ class SecurityCurve:
         return f"SecurityCurve({len(self.accuracies)} run(s), accuracy {points})"
 
 
-def security_curve(model, attack_factory, x, y, sizes, *, seeds=(0,), batch_size=256, cumulative=True, progress=None):
+def security_curve(
+    model: AnyModel,
+    attack_factory: Callable[[float, int], Callable[..., Any]],
+    x: ArrayLike,
+    y: ArrayLike,
+    sizes: ArrayLike,
+    *,
+    seeds: Sequence[int] = (0,),
+    batch_size: int = 256,
+    cumulative: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> SecurityCurve:
     """Attacks a model with growing budgets.
 
     Args:
@@ -150,7 +166,7 @@ def security_curve(model, attack_factory, x, y, sizes, *, seeds=(0,), batch_size
     for seed in seeds:
         run = []
         for size in sizes.tolist():
-            if size == 0:
+            if size == 0 and clean is not None:
                 outcomes = clean
             else:
                 result = _attacked(attack_factory(size, seed), model, x, y, ~run[-1].wrong if cumulative and run else None)
@@ -178,12 +194,21 @@ class WorstCaseCurve:
     found_by: np.ndarray
 
     @property
-    def robust_accuracy(self):
+    def robust_accuracy(self) -> np.ndarray:
         """Share of samples right or rejected, for each size."""
         return 1 - self.broken.mean(axis=1)
 
 
-def worst_case_curve(model, attack_at, x, y, sizes, *, known=None, **options):
+def worst_case_curve(
+    model: AnyModel,
+    attack_at: Callable[[float], Callable[..., Any]],
+    x: ArrayLike,
+    y: ArrayLike,
+    sizes: ArrayLike,
+    *,
+    known: ArrayLike | None = None,
+    **options: Any,
+) -> WorstCaseCurve:
     """The worst case over attacks for each sample, at growing sizes: a sample that is broken within one is within each larger.
 
     Where a `security_curve` holds shares of right and rejected samples, this one holds the samples, and which attack broke them.

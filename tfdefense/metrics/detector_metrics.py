@@ -1,10 +1,17 @@
 """How well a detector score tells adversarial samples from clean ones."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tfdefense._validation import check_numbers
+
+if TYPE_CHECKING:
+    from .outcomes import Outcomes
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -23,7 +30,7 @@ class Roc:
     thresholds: np.ndarray
     auc: float
 
-    def tpr_at(self, fpr):
+    def tpr_at(self, fpr: float) -> float:
         """The best true-positive rate at a false-positive rate of at most this.
 
         >>> roc([0.0, 1.0], [0.5, 2.0]).tpr_at(0.0)
@@ -33,7 +40,7 @@ class Roc:
             raise ValueError(f"`fpr` must lie in (0, 1). Received {fpr}. Pass a share, such as 0.05 for 5 %.")
         return float(self.tpr[self.fpr <= fpr].max())
 
-    def to_series(self, row, what):
+    def to_series(self, row: str, what: str) -> dict[str, Any]:
         """The curve as a `series` entry of a results file."""
         return {"row": row, "what": what, "x": self.fpr.tolist(), "y": self.tpr.tolist(), "deviation": []}
 
@@ -41,7 +48,7 @@ class Roc:
         return f"Roc(auc={self.auc:.4f}, {len(self.thresholds)} thresholds)"
 
 
-def roc(negative, positive):
+def roc(negative: ArrayLike | Outcomes, positive: ArrayLike | Outcomes) -> Roc:
     """ROC curve of a detector.
 
     A threshold t rejects what is *above* t, as in a defended model, so that a suspicion of +inf is rejected at any.
@@ -64,7 +71,7 @@ def roc(negative, positive):
     return Roc(fpr, tpr, thresholds, _auc(negative, positive))
 
 
-def auc(negative, positive):
+def auc(negative: ArrayLike | Outcomes, positive: ArrayLike | Outcomes) -> float:
     """Area under the ROC curve: scikit-learn's `roc_auc_score`, with infinities allowed.
 
     Example:
@@ -75,7 +82,7 @@ def auc(negative, positive):
     return _auc(np.sort(_suspicion(negative, "negative")), _suspicion(positive, "positive"))
 
 
-def detectability(clean, adversarial, threshold=0.0):
+def detectability(clean: ArrayLike | Outcomes, adversarial: ArrayLike | Outcomes, threshold: float = 0.0) -> float:
     """Accuracy of a detector on clean / adversarial pairs, both kinds with equal weight.
 
     Args:

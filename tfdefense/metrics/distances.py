@@ -1,10 +1,15 @@
 """How far the attacker had to go."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from tfdefense._validation import finite_bounds
+from tfdefense._validation import Bounds, finite_bounds
 
 NORMS = {"linf": np.inf, "l2": 2, "l1": 1}
 
@@ -29,31 +34,31 @@ class Distortion:
         return len(self.success)
 
     @property
-    def success_rate(self):
+    def success_rate(self) -> float:
         """Share of samples on which the attack succeeded."""
         return float(self.success.mean())
 
     @property
-    def mean(self):
+    def mean(self) -> float:
         """Mean distance of the successful examples."""
         return float(self.distance[self.success].mean()) if self.success.any() else float("nan")
 
     @property
-    def median(self):
+    def median(self) -> float:
         """Median distance of the successful examples."""
         return self.quantile(0.5)
 
     @property
-    def mean_rms(self):
+    def mean_rms(self) -> float:
         """Mean `rms` of the successful examples."""
         return float(self.rms[self.success].mean()) if self.success.any() else float("nan")
 
     @property
-    def median_of_all(self):
+    def median_of_all(self) -> float:
         """Median distance with every failure at infinity: an attack cannot lower it by failing on the hard samples."""
         return float(np.median(np.where(self.success, self.distance, np.inf)))
 
-    def quantile(self, q):
+    def quantile(self, q: float | Sequence[float] | np.ndarray) -> Any:
         """Quantile(s) of the distance of the successful examples."""
         if not np.all((np.asarray(q) >= 0) & (np.asarray(q) <= 1)):
             raise ValueError(f"`q` must lie in (0, 1). Received {q}. Pass shares, such as 0.9.")
@@ -62,7 +67,7 @@ class Distortion:
         value = np.quantile(self.distance[self.success], q)
         return float(value) if np.ndim(q) == 0 else value
 
-    def success_within(self, distance):
+    def success_within(self, distance: float) -> float:
         """Success rate at most this far away: in a ball of that size."""
         return float((self.success & (self.distance <= distance)).mean())
 
@@ -73,7 +78,9 @@ class Distortion:
         )
 
 
-def distortion(x, adversarial, *, success=None, norm=None, bounds=(0.0, 1.0)):
+def distortion(
+    x: ArrayLike, adversarial: Any, *, success: ArrayLike | None = None, norm: str | None = None, bounds: Bounds = (0.0, 1.0)
+) -> Distortion:
     """Statistics of the distance between samples and their adversarial examples.
 
     A sample that was wrong from the start succeeds at distance 0: for the papers' numbers, leave such samples out.

@@ -1,10 +1,14 @@
 """Right, rejected or wrong: what became of each sample."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from tfdefense._validation import check_labels, check_numbers, check_same_length, pairs
+from tfdefense._validation import AnyModel, check_labels, check_numbers, check_same_length, pairs
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -48,7 +52,15 @@ class Outcomes:
             )
 
     @classmethod
-    def of(cls, label, y, suspicion=None, *, guess=None, adversarial=False):
+    def of(
+        cls,
+        label: ArrayLike,
+        y: ArrayLike,
+        suspicion: ArrayLike | None = None,
+        *,
+        guess: ArrayLike | None = None,
+        adversarial: bool = False,
+    ) -> Outcomes:
         """Outcomes from labels (-1 = rejected) and true classes."""
         label, y = check_labels(label, "label", rejection=True), check_labels(y)
         suspicion = None if suspicion is None else check_numbers(suspicion, "suspicion")
@@ -65,36 +77,36 @@ class Outcomes:
         return len(self.y)
 
     @property
-    def accuracy(self):
+    def accuracy(self) -> float:
         """Share of samples given their class. A rejection does not count."""
         return float(self.right.mean())
 
     @property
-    def rejection(self):
+    def rejection(self) -> float:
         """Share of rejected samples."""
         return float(self.rejected.mean())
 
     @property
-    def error(self):
+    def error(self) -> float:
         """Share of samples given another class: 1 - accuracy - rejection."""
         return float(self.wrong.mean())
 
     @property
-    def robust_accuracy(self):
+    def robust_accuracy(self) -> float:
         """Share of samples either right or rejected: accuracy under attack."""
         return float((~self.wrong).mean())
 
     @property
-    def accuracy_before_rejection(self):
+    def accuracy_before_rejection(self) -> float:
         """Share of samples whose class is right with the detector switched off."""
         return float((self._known_guess() == self.y).mean())
 
     @property
-    def counts(self):
+    def counts(self) -> dict[str, int]:
         """Number of samples of each kind."""
         return {kind: int(getattr(self, kind).sum()) for kind in ("right", "rejected", "wrong")}
 
-    def confusion(self, classes=None):
+    def confusion(self, classes: int | None = None) -> np.ndarray:
         """Counts of (true class, label); the last column counts rejections.
 
         >>> Outcomes.of(label=[0, 1, -1], y=[0, 0, 1]).confusion().tolist()
@@ -108,7 +120,7 @@ class Outcomes:
         np.add.at(table, (self.y, np.where(self.rejected, classes, self.label)), 1)
         return table
 
-    def select(self, chosen):
+    def select(self, chosen: ArrayLike) -> Outcomes:
         """The outcomes of some samples, by a boolean mask or by indices."""
         chosen = np.asarray(chosen)
         if chosen.dtype == bool:
@@ -119,7 +131,7 @@ class Outcomes:
             raise ValueError("`chosen` must keep at least one sample. Received a choice of none. Check `chosen.any()`.")
         return Outcomes(**kept)
 
-    def summary(self):
+    def summary(self) -> str:
         """A small table to print."""
         lines = [f"{len(self)} {'perturbed ' if self.adversarial else ''}samples"]
         lines += [f"  {kind:<18}{n:>7}{100 * n / len(self):>8.1f} %" for kind, n in self.counts.items()]
@@ -140,7 +152,9 @@ class Outcomes:
         return self.guess
 
 
-def evaluate(model, x, y=None, *, batch_size=None, adversarial=None):
+def evaluate(
+    model: AnyModel, x: Any, y: ArrayLike | None = None, *, batch_size: int | None = None, adversarial: bool | None = None
+) -> Outcomes:
     """Right, rejected or wrong, for each sample.
 
     Args:
@@ -181,7 +195,7 @@ def evaluate(model, x, y=None, *, batch_size=None, adversarial=None):
     return Outcomes.of(label, y, decisions.suspicion, guess=guess, adversarial=adversarial)
 
 
-def successful_pairs(clean, adversarial):
+def successful_pairs(clean: Outcomes, adversarial: Outcomes) -> np.ndarray:
     """Mask of samples classified right when clean and wrong when perturbed, both with the detector switched off.
 
     Args:

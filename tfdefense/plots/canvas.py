@@ -1,22 +1,31 @@
 """What the figures of `tfdefense.plots` are drawn with: their style, axes, lines and legends."""
 
+from __future__ import annotations
+
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfdefense._files import write_file
+from tfdefense._validation import PathLike
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 INK, FAINT = "#222222", "#8A8F94"
 
 
 @contextlib.contextmanager
-def figure(size, path):
+def figure(size: tuple[float, float], path: PathLike | None) -> Iterator[Figure]:
     """A figure in the style of `tfdefense.plots`, saved at the end. The reader's own settings of matplotlib come back after."""
     import matplotlib
     from matplotlib.figure import Figure
 
-    style = {
+    style: dict[Any, Any] = {
         "font.size": 8.5,
         "axes.labelsize": 8.5,
         "axes.labelcolor": INK,

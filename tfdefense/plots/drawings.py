@@ -1,9 +1,22 @@
 """One function a figure."""
 
-import numpy as np
+from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tfdefense._validation import PathLike
 from tfdefense.plots import canvas
 from tfdefense.plots.canvas import FAINT, INK
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from tfdefense.metrics import Distortion, Outcomes, Roc, SecurityCurve
+
 
 # Okabe and Ito's palette without its yellow, which is lost on white. All tell apart with any colour vision.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -11,7 +24,13 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 RIGHT, REJECTED, WRONG = "#0072B2", "#B9C3CC", "#D55E00"
 
 
-def security_curve(curves, path=None, *, xlabel="size of the perturbation", rejection=True):
+def security_curve(
+    curves: Mapping[str, SecurityCurve],
+    path: PathLike | None = None,
+    *,
+    xlabel: str = "size of the perturbation",
+    rejection: bool = True,
+) -> Figure:
     """Accuracy against the size of the perturbation, with deviation bands; rejection dashed.
 
     Args:
@@ -41,7 +60,7 @@ def security_curve(curves, path=None, *, xlabel="size of the perturbation", reje
         return figure
 
 
-def outcome_bars(outcomes, path=None):
+def outcome_bars(outcomes: Mapping[str, Outcomes], path: PathLike | None = None) -> Figure:
     """Bars of right, rejected and wrong.
 
     Args:
@@ -72,7 +91,7 @@ def outcome_bars(outcomes, path=None):
         return figure
 
 
-def roc(curves, path=None, *, log=False):
+def roc(curves: Mapping[str, Roc], path: PathLike | None = None, *, log: bool = False) -> Figure:
     """ROC curves, with the area under each in the legend.
 
     Args:
@@ -107,7 +126,7 @@ def roc(curves, path=None, *, log=False):
         return figure
 
 
-def distortion(distortions, path=None, *, rms=False):
+def distortion(distortions: Mapping[str, Distortion], path: PathLike | None = None, *, rms: bool = False) -> Figure:
     """Success rate against the distance the attacker had to go.
 
     Args:
@@ -143,7 +162,7 @@ def distortion(distortions, path=None, *, rms=False):
         return figure
 
 
-def detectability(points, path=None):
+def detectability(points: Mapping[str, ArrayLike], path: PathLike | None = None) -> Figure:
     """Detectability against the classifier's accuracy on the same adversarial samples: one line an adversary.
 
     Args:
@@ -173,7 +192,15 @@ def detectability(points, path=None):
         return figure
 
 
-def matrix(values, rows, columns, path=None, *, ylabel="", xlabel=""):
+def matrix(
+    values: ArrayLike,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    path: PathLike | None = None,
+    *,
+    ylabel: str = "",
+    xlabel: str = "",
+) -> Figure:
     """Shares as a table in shades, such as the detectability of detectors fitted on one attack and tested on another.
 
     Args:
@@ -204,7 +231,18 @@ def matrix(values, rows, columns, path=None, *, ylabel="", xlabel=""):
         return figure
 
 
-def examples(x, x_adv, y, labels, path=None, *, bounds=(0.0, 1.0), magnify=None, class_names=None, columns=10):
+def examples(
+    x: ArrayLike,
+    x_adv: ArrayLike,
+    y: ArrayLike,
+    labels: ArrayLike,
+    path: PathLike | None = None,
+    *,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    magnify: float | None = None,
+    class_names: Sequence[str] | None = None,
+    columns: int = 10,
+) -> Figure:
     """Clean samples, magnified perturbations and adversarial examples, one sample a column.
 
     Args:
@@ -261,7 +299,7 @@ def examples(x, x_adv, y, labels, path=None, *, bounds=(0.0, 1.0), magnify=None,
         return figure
 
 
-def embedding(points, y, path=None, *, class_names=None):
+def embedding(points: ArrayLike, y: ArrayLike, path: PathLike | None = None, *, class_names: Sequence[str] | None = None) -> Figure:
     """Samples in the plane, such as t-SNE of a hidden layer, in the colours of their classes.
 
     Args:
@@ -283,7 +321,7 @@ def embedding(points, y, path=None, *, class_names=None):
         for number, label in enumerate(np.unique(y)):
             name = str(label if class_names is None else class_names[label])
             # Ten colours and then other markers: more classes than that no palette tells apart.
-            look = {"color": f"C{number % 10}", "marker": MARKERS[number // 10 % len(MARKERS)]}
+            look: dict[str, Any] = {"color": f"C{number % 10}", "marker": MARKERS[number // 10 % len(MARKERS)]}
             axes.scatter(*points[y == label].T, s=7, linewidths=0, label=name, **look)
         axes.set(xticks=[], yticks=[], aspect="equal")
         axes.grid(False)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -68,7 +69,7 @@ class Plan:
         """The same plan for pixels whose range is `span` wide."""
         if span == 1:
             return self
-        sizes = {norm: tuple(span * size for size in self.sizes(norm)) for norm in self.norms}
+        sizes: dict[str, Any] = {norm: tuple(span * size for size in self.sizes(norm)) for norm in self.norms}
         return dataclasses.replace(self, **sizes, compared={norm: span * size for norm, size in self.compared.items()})
 
 
@@ -124,7 +125,7 @@ def plan_for(name, shape, *, quick=False, **asked):
         raise ValueError(
             f"The protocol has the settings {', '.join(known)}. Received: {', '.join(sorted(set(asked) - set(known)))}."
         )
-    changed = dict(_QUICK) if quick else {}
+    changed: dict[str, Any] = dict(_QUICK) if quick else {}
     if quick:
         changed |= {norm: _fewer(plan.sizes(norm), plan.compared[norm]) for norm in plan.norms}
     changed |= asked
@@ -135,7 +136,7 @@ def plan_for(name, shape, *, quick=False, **asked):
             if len(sizes) < 2:
                 raise ValueError(f"`{norm}` must be two or more sizes, at the last of which nothing can hold. Received: {sizes}.")
             compared[norm] = compared[norm] if compared.get(norm) in sizes else sizes[(len(sizes) - 1) // 2]
-    return dataclasses.replace(plan, **{"compared": compared} | changed)
+    return dataclasses.replace(plan, **({"compared": compared} | changed))
 
 
 def _fewer(sizes, compared):

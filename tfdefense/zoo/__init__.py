@@ -4,16 +4,25 @@
 by `python -m evaluation zoo`, from measurements alone.
 """
 
+from __future__ import annotations
+
 import builtins
 import dataclasses
 import hashlib
 import math
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tfdefense._suggest import did_you_mean
 from tfdefense._untrusted import check_file, read_json
+from tfdefense._validation import Model, PathLike
+
+if TYPE_CHECKING:
+    import numpy as np
+
 
 CARDS = Path(__file__).parent
 
@@ -59,12 +68,12 @@ class Card:
     classes: builtins.list = field(default_factory=builtins.list)
 
 
-def list(*, cards=None):
+def list(*, cards: PathLike | None = None) -> builtins.list[str]:
     """The names of all models, as a list."""
     return sorted(path.stem for path in Path(cards or CARDS).glob("*.json"))
 
 
-def card(name, *, cards=None):
+def card(name: str, *, cards: PathLike | None = None) -> Card:
     """The card of a model; an unknown name suggests the nearest."""
     path = Path(cards or CARDS) / f"{name}.json"
     known = list(cards=cards)
@@ -78,12 +87,13 @@ def _read(path):
     """A card, each of whose fields is what `Card` says that it is."""
     content = read_json(path)
     fields = {field.name: field for field in dataclasses.fields(Card)}
+    kinds = typing.get_type_hints(Card)
     wrong = [f"{name} is missing" for name, field in fields.items() if name not in content and _is_needed(field)]
     wrong += [f"{name[:60]!r} is unknown" for name in content if name not in fields]
     if wrong:
         raise ValueError(f"{path} is no card of a model: {', '.join(wrong[:5])}. Install tfdefense anew.")
     for name, value in content.items():
-        kind = fields[name].type
+        kind = kinds[name]
         if isinstance(value, builtins.list) and tuple in (kind, *typing.get_args(kind)):
             content[name] = value = tuple(value)
         _check(path, name, value, isinstance(value, kind) and not isinstance(value, bool))
@@ -116,7 +126,7 @@ def _has_numbers(row, names):
     return all(_is_number(row.get(name)) for name in names)
 
 
-def load(name, *, cards=None):
+def load(name: str, *, cards: PathLike | None = None) -> Model:
     """The defended model of that name.
 
     Args:
@@ -139,7 +149,7 @@ def load(name, *, cards=None):
     return model
 
 
-def weights(name, *, cards=None):
+def weights(name: str, *, cards: PathLike | None = None) -> Path:
     """The path of a model's weights, which are those that its card speaks of."""
     about = card(name, cards=cards)
     if about.file is None:
@@ -160,7 +170,7 @@ def weights(name, *, cards=None):
     return path
 
 
-def probe(input_shape, bounds=(0.0, 1.0)):
+def probe(input_shape: Sequence[int], bounds: tuple[float, float] = (0.0, 1.0)) -> np.ndarray:
     """Four images that no data set is needed for: the same on every machine."""
     import numpy as np
 

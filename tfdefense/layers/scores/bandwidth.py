@@ -54,7 +54,7 @@ def equal_shares(labels, room, seed):
         return np.arange(len(labels))
     rng = np.random.default_rng(seed)
     classes, sizes = np.unique(labels, return_counts=True)
-    kept = []
+    kept: list[np.ndarray] = []
     # What a small class leaves of its share goes to the larger ones.
     for turn, position in enumerate(np.argsort(sizes, kind="stable")):
         share = (room - sum(map(len, kept))) // (len(classes) - turn)
