@@ -1,14 +1,14 @@
 from tfdefense.defenses.defense import Defense
-from tfdefense.layers import Confidence, Dustbin, NonMaximalEntropy
-
-_METRICS = {"confidence": Confidence, "non-me": NonMaximalEntropy}
+from tfdefense.layers import Dustbin
+from tfdefense.layers.scores import SCORES
 
 
 class ThresholdDefense(Defense):
     """Rejects when a metric of the class scores shows doubt: the baseline that needs no training.
 
     Args:
-        metric: "confidence", or "non-me", the entropy among the classes but the best.
+        metric: A name in `td.layers.scores.SCORES`, such as "confidence", "energy", or "non-me", the entropy among the classes but
+            the best.
         threshold: A threshold of your own on the layer's statistic; None waits for `td.calibrate`.
 
     Example:
@@ -19,13 +19,13 @@ class ThresholdDefense(Defense):
     """
 
     def __init__(self, metric="confidence", threshold=None):
-        if metric not in _METRICS:
-            raise ValueError(f"`metric` must be one of {', '.join(map(repr, _METRICS))}. Received: {metric!r}.")
+        if metric not in SCORES:
+            raise ValueError(f"`metric` must be one of {', '.join(map(repr, SCORES))}. Received: {metric!r}.")
         self.metric = metric
         self.threshold = threshold
 
     def connect(self, logits, taps):
-        return logits, _METRICS[self.metric]()(logits)
+        return logits, SCORES[self.metric]()(logits)
 
 
 class OutDistribution(Defense):

@@ -1,5 +1,6 @@
 """Keras layers, written with keras.ops alone: they run on every Keras backend."""
 
+from tfdefense.layers import scores
 from tfdefense.layers.adaptable import AdaptableLayer
 from tfdefense.layers.adversary_machine import AdversaryMachine
 from tfdefense.layers.binary_scores import BinaryScores
@@ -30,4 +31,5 @@ __all__ = [
     "ReverseLogits",
     "Smoothed",
     "Threshold",
+    "scores",
 ]
