@@ -69,8 +69,7 @@ def followed(tmp_path_factory):
     left_out = shutil.ignore_patterns("runs", "*.png", "*-*.json", "*.partial")
     for name in ("tfdefense", "models", "training", "evaluation", "tests", "docs"):
         shutil.copytree(ROOT / name, copy / name, ignore=left_out)
-    for name in ("pyproject.toml", "README.md"):
-        shutil.copy(ROOT / name, copy / name)
+    shutil.copy(ROOT / "pyproject.toml", copy)
     for block in (*blocks("python"), *blocks("markdown")):
         path = copy / _PATH.match(block)[1]
         assert not path.exists(), f"{path} is there already: the example needs another name"
@@ -97,7 +96,7 @@ def test_commands_of_the_pages_do_what_they_say(followed, tmp_path):
     files = sorted({word for command in tests for word in command if word.startswith("tests/")})
     chosen = " or ".join(command[command.index("-k") + 1] for command in tests)
     together = [command for command in commands if command[:2] != ["-m", "pytest"]]
-    together.append(["-m", "pytest", "-p", "no:cacheprovider", "-v", *files, "-k", chosen])
+    together.append(["-m", "pytest", "-p", "no:cacheprovider", "-vv", *files, "-k", chosen])
     environment = os.environ | {"PYTHONPATH": str(copy), "TFDEFENSE_CACHE": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", RUN, json.dumps(together)], cwd=copy, env=environment, capture_output=True, text=True
@@ -107,7 +106,7 @@ def test_commands_of_the_pages_do_what_they_say(followed, tmp_path):
     assert "Images('photos', split='test', 120 of 32x32x3" in done.stdout and "Japanese characters" in done.stdout
     assert str(tmp_path / "training" / "letters8_cnn") in done.stdout, "the path of the model"
     for name in ("[gap]", "[momentum-l2]", "[photos]", "feature_norm]", "what_it_costs"):
-        assert re.search(rf"{re.escape(name)} PASSED|{name}.* PASSED", done.stdout), name
+        assert f"{name} PASSED" in done.stdout, name
     page = (copy / "docs" / "results" / "scores.md").read_text()
     for name in ("confidence", "energy", "gap", "non-me"):
         assert re.search(rf"\| {name} \| 0\.[5-9]\d+ \|", page), page
