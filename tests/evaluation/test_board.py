@@ -193,4 +193,6 @@ def test_machines_are_fitted_on_what_no_network_has_seen():
     samples.train = td.data.Images(x, np.zeros(60_000, int), (), "mnist", "train", (0.0, 1.0))
     fitted, held_out = samples.fitted.x.ravel(), samples.held_out.x.ravel()
     assert len(set(fitted)) == 5000 and fitted.min() >= 32_000
+    others = samples.others.x.ravel()
+    assert len(set(others)) == 5000 and others.min() >= 32_000 and not set(others) & set(fitted)
     assert held_out.min() == 30_000 and held_out.max() == 31_999
