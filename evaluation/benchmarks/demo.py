@@ -42,7 +42,7 @@ def run(context):
         import keras  # noqa: F401
     with steps("Train a classifier and one with a dustbin"):
         digits, calibration, test = _data(context)
-        naive, dustbin, foreign = _train(digits)
+        naive, dustbin, ood = _train(digits)
     with steps("Attach the defense and calibrate it to reject 5 % of held-out digits"):
         import tfdefense as td
 
@@ -51,19 +51,19 @@ def run(context):
     with steps("Ask both about pictures of something else"):
         table = [("accuracy on digits", *(td.evaluate(model, test.x, test.y).accuracy for model in (naive, defended)))]
         table.append(("digits rejected", 0.0, td.evaluate(defended, test.x, test.y).rejection))
-        table += _foreign_rows(naive, defended, foreign, test)
+        table += _ood_rows(naive, defended, ood, test)
     count = context.samples_or(120, 40)
-    with steps(f"Attack {count} digits at {len(SIZES) - 1} sizes, unaware and aware of the defense"):
+    with steps(f"Attack {count} digits at {len(SIZES) - 1} sizes, oblivious and adaptive"):
         curves, shown = _attack(naive, defended, test.x[:count], test.y[:count])
         at = SIZES.index(SHOWN)
         undefended, *attacked = curves.values()
-        for name, curve in zip(("unaware", "aware"), attacked, strict=True):
+        for name, curve in zip(("oblivious", "adaptive"), attacked, strict=True):
             left = 1 - undefended.error[at], 1 - curve.error[at]
-            table.append((f"not fooled at linf {SHOWN}, attacker {name} of the defense", *left))
+            table.append((f"robust accuracy at linf {SHOWN}, {name} attacker", *left))
     with steps("Draw"):
         files = _draw(context.output, curves, test, count, shown)
     with steps("Export a SavedModel and ask it in a fresh process without tfdefense"):
-        files.append(_export(context.output, defended, np.concatenate([test.x[:50], foreign[:20], shown.x_adv[:50]])))
+        files.append(_export(context.output, defended, np.concatenate([test.x[:50], ood[:20], shown.x_adv[:50]])))
     _print(console, table, files, time.perf_counter() - started)
     write_text(context.output / "table.json", json.dumps(table, indent=1) + "\n")
 
@@ -131,18 +131,18 @@ def _train(digits):
     return naive, dustbin, td.data.load("letters8", "test", limit=200).x
 
 
-def _foreign_rows(naive, defended, foreign, test):
-    """What both say of letters in fonts never seen; and the control: what is rejected of harmlessly changed digits."""
+def _ood_rows(naive, defended, ood, test):
+    """What both say of letters in fonts never seen; and the control: what is rejected of benignly perturbed digits."""
     from tfdefense.metrics import benign_perturbation
     from tfdefense.view import decide
 
-    scores = decide(naive, foreign).scores
+    scores = decide(naive, ood).scores
     sure = np.exp(scores.max(-1)) / np.exp(scores).sum(-1) > 0.9
     rows = [("letters: called a digit with over 90 % confidence", sure.mean(), None)]
-    rows.append(("letters: rejected as none of these", 0.0, (decide(defended, foreign).label == -1).mean()))
+    rows.append(("letters: rejected as none of these", 0.0, (decide(defended, ood).label == -1).mean()))
     for kind, size, name in (("sign", 0.1, "sign noise of 0.1"), ("dim", 0.3, "dimmed to 70 %")):
         changed = benign_perturbation(test.x, size, kind, (0.0, 1.0), 0)
-        rows.append((f"harmless digits rejected: {name}", 0.0, (decide(defended, changed).label == -1).mean()))
+        rows.append((f"benign perturbations rejected: {name}", 0.0, (decide(defended, changed).label == -1).mean()))
     return rows
 
 
@@ -154,20 +154,20 @@ def _attack(naive, defended, x, y):
     def pgd(size, seed):
         return PGD(size, steps=20, seed=seed)
 
-    def unaware(size, seed):
+    def oblivious(size, seed):
         return Transfer(pgd(size, seed), source=naive)
 
-    def aware(size, seed):
+    def adaptive(size, seed):
         options = {"steps": 20, "early_stop": True, "starts": "all", "seed": seed}
         attacks = [PGD(size, objective=objective, **options) for objective in (LogSumExp(), Evade())]
         return WorstCase([*attacks, OrthogonalPGD(size, steps=40, form="selective", seed=seed)], until_success=True)
 
     curves = {
         "no defense": security_curve(naive, pgd, x, y, SIZES),
-        "dustbin, attacker unaware": security_curve(defended, unaware, x, y, SIZES),
-        "dustbin, attacker aware": security_curve(defended, aware, x, y, SIZES),
+        "dustbin, oblivious attacker": security_curve(defended, oblivious, x, y, SIZES),
+        "dustbin, attacker adaptive": security_curve(defended, adaptive, x, y, SIZES),
     }
-    return curves, td.attacks.WorstCase([aware(SHOWN, 0)])(defended, x, y)
+    return curves, td.attacks.WorstCase([adaptive(SHOWN, 0)])(defended, x, y)
 
 
 def _draw(output, curves, test, count, shown):

@@ -121,7 +121,7 @@ ENTRIES = {
     "mnist_cnn.detector": Entry(
         dataset="mnist",
         summary="MNIST, rejecting by a detector branch",
-        defense="a detector branch, trained against the dynamic adversary, harmless changes labelled clean",
+        defense="a detector branch, trained against the dynamic adversary, benign perturbations labelled clean",
         recipe="mnist_dnr",
         make=_attach("AdversaryDetector", "conv_2", width=16, seed=0),
         seen=30_000,
