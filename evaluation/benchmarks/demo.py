@@ -165,7 +165,7 @@ def _attack(naive, defended, x, y):
     curves = {
         "no defense": security_curve(naive, pgd, x, y, SIZES),
         "dustbin, oblivious attacker": security_curve(defended, oblivious, x, y, SIZES),
-        "dustbin, attacker adaptive": security_curve(defended, adaptive, x, y, SIZES),
+        "dustbin, adaptive attacker": security_curve(defended, adaptive, x, y, SIZES),
     }
     return curves, td.attacks.WorstCase([adaptive(SHOWN, 0)])(defended, x, y)
 

@@ -63,11 +63,11 @@ def test_the_default_objective_knows_of_the_rejection(defended, classifier, samp
     x, y = samples
     plain = td.view.View.of(classifier)
     assert A.PGD(0.1).objective_on(plain) == A.CrossEntropy()
-    unaware = A.Transfer(A.PGD(0.3, norm="l2", steps=20))(defended, x, y)
-    aware = A.WorstCase([A.PGD(0.3, norm="l2", steps=20), A.PGD(0.3, norm="l2", steps=20, objective=A.LogSumExp())])(defended, x, y)
+    oblivious = A.Transfer(A.PGD(0.3, norm="l2", steps=20))(defended, x, y)
+    adaptive = A.WorstCase([A.PGD(0.3, norm="l2", steps=20), A.PGD(0.3, norm="l2", steps=20, objective=A.LogSumExp())])(defended, x, y)
     crafted = A.PGD(0.3, norm="l2", steps=20)(td.base_model(defended), x, y, regardless=True)
-    np.testing.assert_array_equal(unaware.x_adv, crafted.x_adv)
-    assert aware.success.sum() >= unaware.success.sum()
+    np.testing.assert_array_equal(oblivious.x_adv, crafted.x_adv)
+    assert adaptive.success.sum() >= oblivious.success.sum()
 
 
 def test_transfer_changes_what_its_source_has_wrong_too(classifier, samples):

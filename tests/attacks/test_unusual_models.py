@@ -44,11 +44,11 @@ def test_a_model_that_changes_is_seen_as_it_is(classifier, few, tmp_path):
     np.testing.assert_array_equal(labels(model, x), first)
     defended = td.ThresholdDefense().attach(model)
     td.calibrate(defended, x, max_rejected=0.5)
-    unaware = A.Transfer(A.FGSM(0.2))(defended, x, first).x_adv
+    oblivious = A.Transfer(A.FGSM(0.2))(defended, x, first).x_adv
     norm.adapt(x)
     again = A.Transfer(A.FGSM(0.2))(defended, x, first).x_adv
     np.testing.assert_allclose(again, A.FGSM(0.2)(td.base_model(defended), x, first, regardless=True).x_adv, atol=1e-6)
-    assert np.abs(again - unaware).max() > 0.1
+    assert np.abs(again - oblivious).max() > 0.1
 
 
 def test_a_function_that_changes_is_seen_as_it_is(classifier, few):

@@ -118,8 +118,8 @@ def test_white_box_reaches_the_median_density_of_the_training_set(classifier, di
     won = result.success
     assert won.mean() > 0.4
     assert (out["suspicion"].numpy()[won] <= 0).all() and (out["scores"].numpy().argmax(-1)[won] != y[won]).all()
-    unaware = CarliniWagner(steps=100, binary_search_steps=3)(classifier, x, y)
-    assert np.mean(model(unaware.x_adv)["suspicion"].numpy() > 0) > 0.9, "without the penalty the detector sees them"
+    oblivious = CarliniWagner(steps=100, binary_search_steps=3)(classifier, x, y)
+    assert np.mean(model(oblivious.x_adv)["suspicion"].numpy() > 0) > 0.9, "without the penalty the detector sees them"
 
 
 def test_what_capping_changes_is_told(classifier, digits, held_out):

@@ -80,8 +80,8 @@ def _log_odds(defended, x):
 
 def test_static_detector_detects_the_attack_it_was_fitted_on(static, classifier, held_out):
     x, y = held_out.x, held_out.y
-    unaware = A.Transfer(A.BIM(0.2))
-    assert detectability(static, unaware, x, y) > 0.9
+    oblivious = A.Transfer(A.BIM(0.2))
+    assert detectability(static, oblivious, x, y) > 0.9
     np.testing.assert_allclose(td.view.decide(static, x).scores, td.view.decide(classifier, x).scores, atol=1e-5)
 
 
