@@ -64,7 +64,9 @@ def test_the_default_objective_knows_of_the_rejection(defended, classifier, samp
     plain = td.view.View.of(classifier)
     assert A.PGD(0.1).objective_on(plain) == A.CrossEntropy()
     oblivious = A.Transfer(A.PGD(0.3, norm="l2", steps=20))(defended, x, y)
-    adaptive = A.WorstCase([A.PGD(0.3, norm="l2", steps=20), A.PGD(0.3, norm="l2", steps=20, objective=A.LogSumExp())])(defended, x, y)
+    adaptive = A.WorstCase([A.PGD(0.3, norm="l2", steps=20), A.PGD(0.3, norm="l2", steps=20, objective=A.LogSumExp())])(
+        defended, x, y
+    )
     crafted = A.PGD(0.3, norm="l2", steps=20)(td.base_model(defended), x, y, regardless=True)
     np.testing.assert_array_equal(oblivious.x_adv, crafted.x_adv)
     assert adaptive.success.sum() >= oblivious.success.sum()
