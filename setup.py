@@ -20,8 +20,18 @@ setup(
     extras_require={
         # LiteRT 1.0 gives the largest float where the suspicion is infinite.
         "export": ["tf2onnx>=1.16", "onnx>=1.16", "onnxruntime>=1.18", "ai-edge-litert>=1.1"],
-        "test": ["pytest>=8.0", "pytest-xdist>=3.8", "ruff>=0.15", "mypy>=2.0", "selenium>=4.20", "jax>=0.4.30"],
+        "test": [
+            "pytest>=8.0",
+            "pytest-xdist>=3.8",
+            "ruff>=0.15",
+            "mypy>=2.0",
+            "selenium>=4.20",
+            "jax>=0.4.30",
+            "ray>=2.40",
+        ],
         "jax": ["jax>=0.4.30"],
+        # Parts of an evaluation on several machines.
+        "cluster": ["ray>=2.40"],
     },
     entry_points={"console_scripts": ["tfdefense=tfdefense.cli:main"]},
 )

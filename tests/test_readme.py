@@ -29,7 +29,9 @@ def test_the_whole_example(tmp_path, monkeypatch, capsys):
     exec(BLOCKS[3], names)
     assert (names["defended"](names["held_out"].x)["label"].numpy() == -1).mean() <= 0.05
     exec(BLOCKS[4], names)
-    assert names["coded"].name == "defended" and (names["open_box"].label >= -1).all() and names["black_box"].success.any()
+    open_box = names["open_box"]
+    np.testing.assert_array_equal(open_box.label, names["coded"](open_box.x_adv)["label"], "judged by the surrogate")
+    assert names["black_box"].success.any()
 
 
 def test_the_examples_of_training():
@@ -43,7 +45,8 @@ def test_the_examples_of_training():
     assert (found["label"].numpy() == -1).mean() <= 0.05 and (found["label"].numpy() == names["held_out"].y).mean() > 0.88
     names["model"].add(names["keras"].layers.Dense(10, activation="softmax"))
     exec(BLOCKS[7], names)
-    assert {"suite", "epsilon", "robust_accuracy"} < set(names["attacked"][0]) and names["td"].contract.is_defended(names["ready"])
+    robust = [row["robust_accuracy"] for row in names["attacked"] if row["norm"] == "linf"]
+    assert len(robust) > 1 and robust == sorted(robust, reverse=True) and names["td"].contract.is_defended(names["ready"])
 
 
 def test_every_attack_and_defense_named_is_there():

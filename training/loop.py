@@ -40,35 +40,15 @@ class _Epoch(keras.callbacks.Callback):
 
 
 @keras.saving.register_keras_serializable(package="training")
-class Warmup(keras.optimizers.schedules.LearningRateSchedule):
-    """A straight rise to the rate over the first steps, then the rate itself."""
+class RisingCosine(keras.optimizers.schedules.CosineDecay):
+    """Half a cosine over all steps, under a straight rise over the first `warmup_steps`.
 
-    def __init__(self, rate, steps):
-        self.rate, self.steps = rate, steps
-
-    def __call__(self, step):
-        share = (keras.ops.cast(step, "float32") + 1.0) / self.steps
-        return self.rate * keras.ops.minimum(share, 1.0)
-
-    def get_config(self):
-        return {"rate": self.rate, "steps": self.steps}
-
-
-@keras.saving.register_keras_serializable(package="training")
-class Fall(keras.optimizers.schedules.LearningRateSchedule):
-    """Half a cosine from the rate to 0 over so many steps, after a straight rise over the first ones."""
-
-    def __init__(self, rate, steps, warmup=0):
-        self.rate, self.steps, self.warmup = rate, steps, warmup
+    Not `warmup_target`: Keras begins the cosine after the rise, and trains at other rates than the recipes' numbers were made with.
+    """
 
     def __call__(self, step):
-        step = keras.ops.cast(step, "float32")
-        share = keras.ops.minimum(step / self.steps, 1.0)
-        rise = keras.ops.minimum((step + 1.0) / max(self.warmup, 1), 1.0)
-        return self.rate * rise * 0.5 * (1.0 + keras.ops.cos(np.pi * share))
-
-    def get_config(self):
-        return {"rate": self.rate, "steps": self.steps, "warmup": self.warmup}
+        rise = (keras.ops.cast(step, "float32") + 1.0) / max(self.warmup_steps, 1)
+        return super().__call__(step) * keras.ops.minimum(rise, 1.0)
 
 
 def _network(recipe, shape, classes):
@@ -104,10 +84,10 @@ def _compiled(recipe, steps, shape, classes, watched):
     if recipe.attack is not None and not watched:
         attack = tfdefense.attacks.PGD(**recipe.attack)
         model = tfdefense.AdversarialTraining(model, attack, share=recipe.attack_share, seed=recipe.seed)
-    if recipe.decay:
-        options["learning_rate"] = Fall(options["learning_rate"], recipe.epochs * steps, recipe.warmup_steps)
-    elif recipe.warmup_steps:
-        options["learning_rate"] = Warmup(options["learning_rate"], recipe.warmup_steps)
+    if recipe.decay or recipe.warmup_steps:
+        floor = 0.0 if recipe.decay else 1.0
+        rate = RisingCosine(options["learning_rate"], recipe.epochs * steps, alpha=floor, warmup_steps=recipe.warmup_steps)
+        options["learning_rate"] = rate
     model.compile(
         optimizer(**options),
         loss=loss,

@@ -33,4 +33,8 @@ def zoo(results):
     return markdown(head, lines)
 
 
-TABLES = {"calibration": {"rates": calibration}, "report": {"reports": reports}, "zoo": {"models": zoo}}
+TABLES = {
+    "calibration": {"rates": calibration},
+    "report": {"reports": reports},
+    "zoo": {"models": zoo},
+}

@@ -3,7 +3,7 @@
 
 def size_text(size):
     """A size to read: whole parts of 255 as such."""
-    parts = round(size * 255, 6)
+    parts = round(size * 255, 3)
     return f"{parts:g}/255" if parts == int(parts) and round(size, 2) != size else f"{size:g}"
 
 

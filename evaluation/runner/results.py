@@ -34,7 +34,7 @@ def commit():
         return "unknown"
     # What runs write, cards and weights of the zoo included: a run that is stopped must go on under the same name.
     own = [f":!{path.relative_to(ROOT)}" for path in (RESULTS, PAGES)]
-    own += [":!tfdefense/zoo/*.json", ":!tfdefense/zoo/*.keras", ":!README.md", ":!evaluation/figures"]
+    own += [":!tfdefense/zoo/*.json", ":!tfdefense/zoo/*.keras", ":!README.md"]
     changes = _git("diff", "HEAD", "--", ".", *own)
     # A module that git does not know yet is code as well.
     new = (_git("ls-files", "--others", "--exclude-standard", "--", "*.py") or "").splitlines()

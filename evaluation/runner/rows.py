@@ -205,5 +205,5 @@ def _fits(found, wanted):
     if isinstance(wanted, list | tuple | set | frozenset):
         return found in wanted
     if isinstance(found, float) or isinstance(wanted, float):
-        return found is not None and wanted is not None and not isinstance(found, str) and math.isclose(found, wanted, rel_tol=1e-9)
+        return found is not None and wanted is not None and not isinstance(found, str) and math.isclose(found, wanted, rel_tol=1e-5)
     return found == wanted

@@ -61,6 +61,12 @@ def model_for(name, request):
 EVERY = sorted(set(BALLS) | set(SEARCHES))
 
 
+def test_every_attack_is_in_the_table():
+    known = {name for name in A.__all__ if isinstance(getattr(A, name), type) and issubclass(getattr(A, name), A.Attack)}
+    # `Through` goes over a surrogate: see `test_surrogate.py`.
+    assert known - {type(attack_named(name)[0]).__name__ for name in EVERY} == {"Attack", "Through"}
+
+
 @pytest.mark.parametrize("name", EVERY)
 def test_result_keeps_shape_ball_and_bounds(name, request, held_out):
     attack, size = attack_named(name)

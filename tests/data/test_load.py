@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tfdefense import data
+from tfdefense.data import loading
 
 EMBEDDED = {"digits": (1400, 397), "letters": (5000, 1000), "letters8": (5000, 1000)}
 
@@ -43,10 +44,14 @@ def test_embedded_set_has_disjoint_splits_with_every_class(name):
     assert not rows(train.x) & rows(test.x)
     assert rows(train.x) | rows(test.x) == rows(everything.x)
     for part in (train, test):
-        counts = np.bincount(part.y) / len(part)
-        assert counts.shape == (10,) and abs(counts - 0.1).max() < 0.006
+        shares, classes = np.bincount(part.y) / len(part), len(part.classes)
+        assert shares.shape == (classes,) and abs(shares - 1 / classes).max() < 0.006
     assert train.x.dtype == np.float32 and train.y.dtype == np.int32 and train.bounds == (0.0, 1.0)
     assert train.x.ndim == 4 and train.x.min() == 0 and 0.95 < train.x.max() <= 1
+
+
+def test_every_embedded_set_is_in_the_table():
+    assert set(EMBEDDED) == {name for name in data.names() if loading._SETS[name].find is None}
 
 
 def test_digits_keep_their_labels():

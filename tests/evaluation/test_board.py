@@ -156,6 +156,9 @@ def test_every_check_that_failed_is_told_and_that_of_plateaus_apart(tmp_path):
     assert row.get("failed on a plateau") == "first start before others, l2 1"
     shown = tables.leaders(Results({"rows": [row.plain() for row in context.rows]}))
     assert "| DNR | clean | ≤ 0.90 |" in shown, "an upper bound where the attack failed a check"
+    board.add_rows(context, {("NR", 0): measured(0.8, 0.3, failed=failed[:1])}, 10)
+    shown = tables.leaders(Results({"rows": [row.plain() for row in context.rows]}))
+    assert "| NR | clean | ≤ 0.80 |" in shown, "on a plateau it is one too"
 
 
 def test_systems_are_compared_on_the_same_samples(tmp_path):
@@ -193,4 +196,6 @@ def test_machines_are_fitted_on_what_no_network_has_seen():
     samples.train = td.data.Images(x, np.zeros(60_000, int), (), "mnist", "train", (0.0, 1.0))
     fitted, held_out = samples.fitted.x.ravel(), samples.held_out.x.ravel()
     assert len(set(fitted)) == 5000 and fitted.min() >= 32_000
+    others = samples.others.x.ravel()
+    assert len(set(others)) == 5000 and others.min() >= 32_000 and not set(others) & set(fitted)
     assert held_out.min() == 30_000 and held_out.max() == 31_999

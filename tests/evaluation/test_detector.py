@@ -2,6 +2,7 @@ import dataclasses
 import functools
 import importlib
 import json
+import pickle
 import types
 from pathlib import Path
 
@@ -10,16 +11,13 @@ import numpy as np
 import pytest
 
 import tfdefense as td
-from evaluation.papers.detector import dynamic as detector_dynamic
-from evaluation.papers.detector import fit as detector_fit
-from evaluation.papers.detector import numbers as detector_paper
-from evaluation.papers.detector import protocol as detector
-from evaluation.papers.detector import settings as detector_plan
+from evaluation.papers.detector import dynamic, fit, numbers, protocol, settings, tables
 from evaluation.runner import results
 from evaluation.runner.context import Context
+from evaluation.runner.rows import Results
 
 PLAN = dataclasses.replace(
-    detector_plan.PLANS["digits"],
+    settings.PLANS["digits"],
     depths=("image", "conv", "conv_1"),
     usual=1,
     deepfool=2,
@@ -41,32 +39,32 @@ def path(classifier, tmp_path_factory):
 
 def context(folder, **changes):
     values = {"protocol": "detector", "dataset": "digits", "quick": True, "samples": None, "data_dir": None, "output": folder}
-    return Context(**(values | {"kept": folder / "parts", "commit": "abc"} | changes))
+    return Context(**(values | {"cache": folder / "parts", "commit": "abc"} | changes))
 
 
 @pytest.fixture(scope="module")
 def setting(path, digits, held_out, tmp_path_factory):
     attacked, rest = held_out.divide(100)
     here = context(tmp_path_factory.mktemp("detector"))
-    return detector_fit.Setting(here, PLAN, path, BUDGET, digits.take(slice(600)), attacked, rest)
+    return fit.Setting(here, PLAN, path, BUDGET, digits.take(slice(600)), attacked, rest)
 
 
 def test_paper_numbers_are_where_they_belong():
-    assert detector_paper.detectability("imagenette_small", "iterative l2", 400 / 255, 400 / 255) == 0.5
-    assert detector_paper.detectability("imagenette_small", "fast", 2 / 255, 400 / 255) == 0.85
-    assert detector_paper.detectability("cifar10", "fast", 1 / 255, 20 / 255) is None
-    sizes = detector_plan.PLANS["imagenette_small"].l2
-    known = [detector_paper.sized_transfer("imagenette_small", "iterative l2", a, b, sizes) for a in sizes for b in sizes]
+    assert numbers.detectability("imagenette_small", "iterative l2", 400 / 255, 400 / 255) == 0.5
+    assert numbers.detectability("imagenette_small", "fast", 2 / 255, 400 / 255) == 0.85
+    assert numbers.detectability("cifar10", "fast", 1 / 255, 20 / 255) is None
+    sizes = settings.PLANS["imagenette_small"].l2
+    known = [numbers.sized_transfer("imagenette_small", "iterative l2", a, b, sizes) for a in sizes for b in sizes]
     assert known == [None] * 6 + [0.78, None, None]
     known = {("cifar10", "dynamic", 0.3): 0.7, ("cifar10", "static", 0.4): 0.5, ("cifar10", "dynamic", None): 0.7}
     unknown = dict.fromkeys((("mnist", "dynamic", 0.3), ("cifar10", "static", 0.9), ("cifar10", "dynamic", 0.45)))
-    assert {key: detector_paper.under_sigma(*key) for key in known | unknown} == known | unknown
+    assert {key: numbers.under_sigma(*key) for key in known | unknown} == known | unknown
 
 
-@pytest.mark.parametrize("dataset", detector.DATASETS)
+@pytest.mark.parametrize("dataset", protocol.DATASETS)
 def test_adversaries_are_those_of_the_paper(dataset):
-    plan = detector_plan.PLANS[dataset]
-    found = detector_plan.adversaries(plan)
+    plan = settings.PLANS[dataset]
+    found = settings.adversaries(plan)
     assert len(found) == 2 * len(plan.linf) + len(plan.l2) + 2
     for adversary in found.values():
         if adversary.kind.startswith("iterative"):
@@ -76,44 +74,33 @@ def test_adversaries_are_those_of_the_paper(dataset):
             norm, length = adversary.attack.norm, adversary.attack.step_size
             assert length == (papers[norm] / 255 if papers else sizes[norm][0]) and adversary.attack.steps == 10
     if plan.dynamic:
-        assert f"iterative linf {detector_plan.shown(plan.dynamic)}" in found, "the static detector of figure 5"
+        assert f"iterative linf {settings.size_text(plan.dynamic)}" in found, "the static detector of figure 5"
 
 
-@pytest.mark.parametrize("dataset", detector.DATASETS)
+@pytest.mark.parametrize("dataset", protocol.DATASETS)
 def test_every_layer_that_is_watched_is_there(dataset):
     from training.recipe import find
 
-    plan = detector_plan.PLANS[dataset]
+    plan = settings.PLANS[dataset]
     recipe = find(plan.recipe)
     file, function = recipe.model.split(":")
     model = getattr(importlib.import_module(f"models.{file}"), function)(**recipe.model_options)
     budget = BUDGET | {"depth": plan.depth}
-    layers = detector_fit.Setting(types.SimpleNamespace(kept=Path("parts")), plan, None, budget, None, None, None).layers
+    layers = fit.Setting(types.SimpleNamespace(cache=Path("parts")), plan, None, budget, None, None, None).layers
     for layer in layers:
         defended = td.AdversaryDetector(layer, form=plan.form, width=2).attach(model)
         assert td.view.decide(defended, np.full((1, *model.inputs[0].shape[1:]), 0.5, "float32")).suspicion.shape == (1,)
     assert max(plan.usual, plan.deepfool) < len(layers)
 
 
-def test_sizes_are_shown_in_parts_of_255_where_they_are_such():
-    assert [detector_plan.shown(size) for size in (1 / 255, 400 / 255, 0.2, 0.05, 1.0, 1)] == [
-        "1/255",
-        "400/255",
-        "0.2",
-        "0.05",
-        "1",
-        "1",
-    ]
-
-
 def test_sigmas_are_tenths_and_hundredths_around_the_middle():
-    assert len(detector_dynamic.SIGMAS) == 20 and {0.0, 0.4, 0.41, 0.49, 0.5, 0.6, 1.0} < set(detector_dynamic.SIGMAS)
+    assert len(dynamic.SIGMAS) == 20 and {0.0, 0.4, 0.41, 0.49, 0.5, 0.6, 1.0} < set(dynamic.SIGMAS)
 
 
 def test_smallest_size_under_30_percent_is_chosen_else_the_largest(setting):
     accuracy = dict.fromkeys(setting.adversaries, 0.5) | {"fast 0.1": 0.2, "fast 0.2": 0.1}
-    chosen = detector.chosen_sizes(setting, accuracy)
-    assert list(chosen) == list(detector_plan.KINDS)
+    chosen = protocol.chosen_sizes(setting, accuracy)
+    assert list(chosen) == list(settings.KINDS)
     assert chosen["fast"] == "fast 0.1" and chosen["iterative linf"] == "iterative linf 0.2"
 
 
@@ -149,7 +136,7 @@ def test_fitted_branches_are_kept_by_content(setting, held_out, monkeypatch):
     setting.detector(("fast 0.2",), "conv")
     assert len(fits) == 2, "neither the attacks' steps nor the length of dynamic training change a static branch"
     clean = setting.attacked.x
-    found = detector.on_every_adversary(setting, ("fast 0.2",), "conv", ["fast 0.2"])
+    found = protocol.on_every_adversary(setting, ("fast 0.2",), "conv", ["fast 0.2"])
     caught = (first(setting.twins("fast 0.2"))["suspicion"].numpy() > 0).mean()
     kept = (first(clean)["suspicion"].numpy() <= 0).mean()
     assert found["fast 0.2"] == pytest.approx((caught + kept) / 2)
@@ -159,6 +146,7 @@ def test_fitted_branches_are_kept_by_content(setting, held_out, monkeypatch):
         steps, whole = (-(-2 * len(setting.samples[part][0]) // 128) for part in ("train", "whole"))
         assert whole > steps
         # Whole epochs, 20 batches or more.
+        assert np.isfinite(one["seconds"]) and one["seconds"] > 0
         assert (one["steps"], long["steps"]) == (2 * steps, -(-20 * 64 // len(setting.samples["whole"][0])) * whole)
         assert len(fits) == 3
 
@@ -167,14 +155,14 @@ def test_other_samples_make_other_branches(setting, digits, monkeypatch):
     before = setting.branch(("fast 0.2",), "conv_1")
     x, y, share = setting.samples["train"]
     monkeypatch.setitem(setting.samples, "train", (x[::-1], y[::-1], share))
-    monkeypatch.setattr(setting, "_fit", lambda *_: 0)
+    monkeypatch.setattr(setting, "_fit", lambda *_: {"steps": 0, "seconds": 0.0})
     assert setting.branch(("fast 0.2",), "conv_1") != before
 
 
 def test_mixture_gives_each_sample_one_of_its_adversaries(setting, monkeypatch):
     seen = []
     monkeypatch.setattr(td.DetectorTraining, "fit", lambda self, x, y, **_: seen.extend([x, y]))
-    monkeypatch.setattr(detector_fit, "ROOM", 0)
+    monkeypatch.setattr(fit, "ROOM", 0)
     setting.branch(("fast 0.2", "iterative linf 0.1"), "conv", batches=1)
     x = setting.samples["whole"][0]
     np.testing.assert_array_equal(seen[0][: len(x)], x)
@@ -188,64 +176,59 @@ def test_mixture_gives_each_sample_one_of_its_adversaries(setting, monkeypatch):
     np.testing.assert_array_equal(seen[1], np.concatenate([np.zeros(len(x)), half]))
 
 
-def test_what_fitting_took_is_not_told_of_one_that_was_interrupted(setting, monkeypatch):
-    monkeypatch.setattr(setting, "_fit", lambda *rest: 7)
-    whole, resumed = (("fast 0.2",), "conv", False, 99), (("fast 0.2",), "conv", False, 999)
-    with np.load(setting.branch(*whole)) as file:
-        assert file["seconds"] >= 0 and file["steps"] == 7
-    exists = Path.exists
-    monkeypatch.setattr(Path, "exists", lambda path: path.suffix == "" and path.name.startswith("branch-") or exists(path))
-    with np.load(setting.branch(*resumed)) as file:
-        assert np.isnan(file["seconds"]) and file["steps"] == 7
-
-
 def test_stages_of_training_go_on_from_one_another(setting, monkeypatch):
     plan = dataclasses.replace(PLAN, annealed=(0.3, 0.25), fighting=3)
     monkeypatch.setattr(setting, "plan", plan)
-    stages = detector_dynamic.fitting(setting, "dynamic")
+    stages = dynamic.fitting(setting, "dynamic")
     sizes = [[(attack.epsilon, attack.steps, attack.length) for attack in attacks] for attacks in stages["fitted_on"]]
     assert sizes == [[(0.3, 3, 0.075)], [(0.25, 3, 0.0625)], [(0.2, 3, 0.05)]]
     assert stages["batches"] == 4, "a third of the 11 batches, rounded up"
-    assert detector_dynamic.fitting(setting, "dynamic", 0.25) == stages | {"fitted_on": stages["fitted_on"][:2]}
+    assert dynamic.fitting(setting, "dynamic", 0.25) == stages | {"fitted_on": stages["fitted_on"][:2]}
     begun = []
 
-    def fit(defended, x, y, attacks, *rest):
-        branch = detector_fit._branch(defended)
+    def fit_stage(defended, x, y, attacks, *rest):
+        branch = fit._branch(defended)
         begun.append((attacks[0].epsilon, float(branch.weights[0].numpy().ravel()[0])))
         branch.weights[0].assign(np.full(branch.weights[0].shape, attacks[0].epsilon))
-        return 5
+        return {"steps": 5, "seconds": 1.5}
 
-    monkeypatch.setattr(setting, "_fit", fit)
-    with np.load(setting.branch(**stages)) as file:
-        assert file["steps"] == 15 and file["seconds"] >= 0
+    monkeypatch.setattr(setting, "_fit", fit_stage)
+    assert fit.took(setting.branch(**stages)) == {"steps": 15, "seconds": 4.5}
     assert [size for size, _ in begun] == [0.3, 0.25, 0.2]
     assert [weight for _, weight in begun[1:]] == pytest.approx([0.3, 0.25])
-    setting.branch(**detector_dynamic.fitting(setting, "dynamic", 0.25))
+    setting.branch(**dynamic.fitting(setting, "dynamic", 0.25))
     assert len(begun) == 3, "a stage is kept as well"
-    static = detector_dynamic.fitting(setting, "static")
+    static = dynamic.fitting(setting, "static")
     assert static["fitted_on"] == ("iterative linf 0.2",) and static["batches"] == 12
 
 
-def test_stopped_training_goes_on_within_its_stage(setting, monkeypatch):
-    monkeypatch.setattr(setting, "plan", dataclasses.replace(PLAN, annealed=(0.3,), fighting=1))
-    stages, told = detector_dynamic.fitting(setting, "dynamic"), []
+@pytest.mark.parametrize("same_code", [True, False])
+def test_stopped_training_goes_on_within_its_stage(setting, same_code, monkeypatch):
+    larger = 0.3 if same_code else 0.31
+    monkeypatch.setattr(setting, "plan", dataclasses.replace(PLAN, annealed=(larger,), fighting=1))
+    stages, epochs_seen, backups = dynamic.fitting(setting, "dynamic"), [], f"branch-{'?' * 16}.code.json"
 
     def tell(epoch, logs, epochs):
-        told.append(epoch)
-        if len(told) == 3:
+        epochs_seen.append(epoch)
+        if len(epochs_seen) == 3:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(setting, "_tell", tell)
     with pytest.raises(KeyboardInterrupt):
         setting.branch(**stages)
-    with np.load(setting.branch(**stages)) as file:
-        assert file["steps"] == 4 * -(-len(setting.samples["whole"][0]) // 128) and np.isnan(file["seconds"])
-    assert told == [0, 1, 0, 1], "two epochs for each of two sizes, none of them twice"
+    if not same_code:
+        (code,) = setting.cache.glob(backups)
+        code.write_text(json.dumps(json.loads(code.read_text()) | {"tfdefense/view.py": "another"}))
+    took = fit.took(setting.branch(**stages))
+    assert took["steps"] == 4 * -(-len(setting.samples["whole"][0]) // 128)
+    assert np.isnan(took["seconds"]) == same_code, "nobody knows how long one took that was stopped"
+    assert epochs_seen == [0, 1, 0, 1] if same_code else [0, 1, 0, 0, 1], "two epochs for each of two sizes"
+    assert not list(setting.cache.glob(backups)), "nothing of the backup is left"
 
 
 def test_a_branch_is_fitted_on_as_many_samples_as_are_asked_for(setting, monkeypatch):
     seen = []
-    monkeypatch.setattr(setting, "_fit", lambda made, x, y, *rest: seen.append((x, y)) or 1)
+    monkeypatch.setattr(setting, "_fit", lambda made, x, y, *rest: seen.append((x, y)) or {"steps": 1, "seconds": 0.0})
     setting.branch(("fast 0.2",), "conv", number=70)
     x = setting.samples["train"][0][:70]
     np.testing.assert_array_equal(seen[0][0], np.concatenate([x, setting.twins("fast 0.2", "train")[:70]]))
@@ -255,8 +238,8 @@ def test_a_branch_is_fitted_on_as_many_samples_as_are_asked_for(setting, monkeyp
 
 def test_maps_that_are_kept_make_the_same_branch(setting, held_out, monkeypatch):
     made = {}
-    for room in (detector_fit.ROOM, 0):
-        monkeypatch.setattr(detector_fit, "ROOM", room)
+    for room in (fit.ROOM, 0):
+        monkeypatch.setattr(fit, "ROOM", room)
         defended = td.AdversaryDetector("conv_1", width=4, seed=0, threshold=0.0).attach(setting.base)
         x = setting.samples["train"][0]
         both, y = np.concatenate([x, setting.twins("fast 0.2", "train")]), np.repeat([0, 1], len(x))
@@ -266,24 +249,23 @@ def test_maps_that_are_kept_make_the_same_branch(setting, held_out, monkeypatch)
 
 
 def test_sigma_counts_over_successful_samples_alone(setting, monkeypatch):
-    found = detector_dynamic.under_sigma(setting, "static", 0.0)
-    defended = detector_dynamic.dynamic_detector(setting, "static", 0.0)
+    found = dynamic.under_sigma(setting, "static", 0.0)
+    defended = dynamic.dynamic_detector(setting, "static", 0.0)
     x, y = setting.test
     changed = td.attacks.DynamicAdversary(0.2, sigma=0.0)(defended, x, y).x_adv
     out = td.view.decide(defended, changed)
     fooled = out.scores.argmax(-1) != y
     assert found["successful"] == fooled.sum() > 30
     clean = td.view.decide(defended, setting.attacked.x).suspicion
-    assert found["detected"] == pytest.approx((out.suspicion[fooled] > 0).mean())
     assert found["detectability"] == pytest.approx(((out.suspicion[fooled] > 0).mean() + (clean <= 0).mean()) / 2)
     assert found["accuracy"] == pytest.approx((~fooled).mean() * setting.samples["test"][2])
-    monkeypatch.setattr(detector_dynamic, "ENOUGH", int(fooled.sum()) + 1)
-    assert detector_dynamic.under_sigma(setting, "static", 0.0) == found | {"detectability": None, "detected": None}
+    monkeypatch.setattr(dynamic, "ENOUGH", int(fooled.sum()) + 1)
+    assert dynamic.under_sigma(setting, "static", 0.0) == found | {"detectability": None}
 
 
 def test_each_detector_is_fitted_as_it_is_called(setting):
-    found = {name: detector_dynamic.fitting(setting, name) for name in detector_dynamic.DETECTORS}
-    assert [one["harmless"] for one in found.values()] == ["harmless" in name for name in found]
+    found = {name: dynamic.fitting(setting, name) for name in dynamic.DETECTORS}
+    assert [one["benign"] for one in found.values()] == ["benign" in name for name in found]
     for name, one in found.items():
         if name.startswith("static"):
             assert one["fitted_on"] == ("iterative linf 0.2",) and one["batches"] == BUDGET["batches"]
@@ -291,45 +273,30 @@ def test_each_detector_is_fitted_as_it_is_called(setting):
             (attacks,) = one["fitted_on"]
             assert [type(attack) for attack in attacks] == [td.attacks.DynamicAdversary] + [td.attacks.PGD] * ("mixture" in name)
             assert all(attack.epsilon == 0.2 and attack.steps == 10 for attack in attacks)
-    objective, start = (getattr(found[detector_dynamic.MIXTURE]["fitted_on"][0][1], field) for field in ("objective", "starts"))
+    objective, start = (getattr(found[dynamic.MIXTURE]["fitted_on"][0][1], field) for field in ("objective", "starts"))
     assert isinstance(objective, td.attacks.Evade) and start == ("random",)
 
 
-def test_strongest_attack_is_all_that_it_is_called():
-    members = detector_plan.strongest(0.2, 30).attacks
-    assert {attack.epsilon for attack in members} == {0.2} and {attack.steps for attack in members} == {30}
-    projected = [attack for attack in members if isinstance(attack, td.attacks.PGD)]
-    assert {type(attack.objective).__name__ for attack in projected} == {"Evade", "LogSumExp", "MaximumConfidence"}
-    orthogonal = [attack for attack in members if isinstance(attack, td.attacks.OrthogonalPGD)]
-    assert {attack.form for attack in orthogonal} == {"selective", "orthogonal"}
-    assert all(attack.starts == "all" for attack in (*projected, *orthogonal))
-    dynamic = [attack.sigma for attack in members if isinstance(attack, td.attacks.DynamicAdversary)]
-    assert {attack.length for attack in members if isinstance(attack, td.attacks.DynamicAdversary)} == {0.05}, "at any length"
-    assert tuple(dynamic) == detector_plan.AROUND_HALF and len(members) == len(projected) + len(orthogonal) + len(dynamic)
-
-
-def test_strongest_search_takes_more_than_each_of_its_parts(setting, monkeypatch):
+def test_worst_case_is_more_than_each_of_its_parts(setting, monkeypatch):
     monkeypatch.setattr(setting, "plan", dataclasses.replace(PLAN, strongest=(0.05, 0.2, 0.2)))
     sigmas = (0.0, 0.4, 1.0)
-    found = {title: np.array(rows) for title, rows in detector_dynamic.under_strongest(setting, "static", 40, sigmas).items()}
-    defended, (x, y) = detector_dynamic.dynamic_detector(setting, "static", None), (part[:40] for part in setting.test)
-    assert list(found) == list(detector_dynamic.TOLD) and all(rows.shape == (3, 40) for rows in found.values())
-    half = detector_dynamic.dynamic_detector(setting, "static", 0.0)
-    for size, evaded, fooled, papers, at_half in zip(
-        (0.05, 0.2), *(found[title] for title in ("evade", "strongest", "paper", "half")), strict=False
-    ):
-        evading = td.attacks.PGD(size, steps=4, objective=td.attacks.Evade(), starts="all", early_stop=True)(defended, x, y)
-        np.testing.assert_array_equal(evaded, evading.success)
-        whole = detector_plan.strongest(size, 4)(defended, x, y)
-        np.testing.assert_array_equal(fooled, whole.success | papers)
-        for judge, told in ((defended, papers), (half, at_half)):
-            dynamic = [td.attacks.DynamicAdversary(size, sigma=one)(judge, x, y).success for one in sigmas]
-            np.testing.assert_array_equal(told, np.any(dynamic, axis=0))
+    found = {title: np.array(rows) for title, rows in dynamic.under_strongest(setting, "static", 40, sigmas).items()}
+    defended, half = (dynamic.dynamic_detector(setting, "static", threshold) for threshold in (None, 0.0))
+    x, y = (part[:40] for part in setting.test)
+    assert list(found) == list(dynamic.ATTACKS) and all(rows.shape == (3, 40) for rows in found.values())
+    for number, size in enumerate((0.05, 0.2)):
+        pgd = td.attacks.PGD(size, steps=4, objective=td.attacks.Evade(), starts="all", early_stop=True)(defended, x, y)
+        np.testing.assert_array_equal(found["evade"][number], pgd.success)
+        whole = settings.strongest(size, 4)(defended, x, y)
+        np.testing.assert_array_equal(found["strongest"][number], whole.success | found["paper"][number])
+        for judge, title in ((defended, "paper"), (half, "half")):
+            each = [td.attacks.DynamicAdversary(size, sigma=one)(judge, x, y).success for one in sigmas]
+            np.testing.assert_array_equal(found[title][number], np.any(each, axis=0))
     assert 0 < found["strongest"][0].sum() < found["strongest"][1].sum(), "the sizes must be worth comparing"
     np.testing.assert_array_equal(found["strongest"][1], found["strongest"][2])
 
 
-def test_who_is_fooled_at_one_size_is_spared_at_each_larger_one(setting, monkeypatch):
+def test_what_succeeds_at_one_size_is_spared_at_each_larger_one(setting, monkeypatch):
     spared = []
 
     class Search(td.attacks.PGD):
@@ -338,70 +305,89 @@ def test_who_is_fooled_at_one_size_is_spared_at_each_larger_one(setting, monkeyp
             return super().__call__(model, x, y, target, only=only, **options)
 
     monkeypatch.setattr(setting, "plan", dataclasses.replace(PLAN, strongest=(0.3, 0.31)))
-    monkeypatch.setattr(detector_dynamic, "evading", lambda size, steps: Search(size, steps=steps, objective=td.attacks.Evade()))
-    found = detector_dynamic.under_strongest(setting, "static", 20, (0.0,))
+    pgd = lambda size, steps: types.SimpleNamespace(named={"PGD": Search(size, steps=steps, objective=td.attacks.Evade())})  # noqa: E731
+    strongest = dynamic.strongest
+    monkeypatch.setattr(dynamic, "strongest", lambda *rest, **without: strongest(*rest, **without) if without else pgd(*rest))
+    found = dynamic.under_strongest(setting, "static", 20, (0.0,))
     assert spared == [0, sum(found["evade"][0])] and spared[1] > 0
     monkeypatch.setattr(setting, "plan", dataclasses.replace(PLAN, strongest=(1.0, 1.0)))
-    assert np.all(detector_dynamic.under_strongest(setting, "static", 20, (0.0,))["strongest"]), "nobody is left to look for"
+    assert np.all(dynamic.under_strongest(setting, "static", 20, (0.0,))["strongest"]), "nothing is left to look for"
+
+
+def test_a_setting_is_sent_to_other_processes_without_its_samples(path, tmp_path):
+    made = context(tmp_path)
+    own = fit.prepared(made, path, BUDGET)
+    sent = pickle.dumps((dynamic.under_sigma, own, own.accuracy))
+    assert len(sent) < 10_000 < own.train.x.nbytes
+    assert pickle.loads(sent)[1] is own, "a process that has one goes on with it"
+    fit._prepared.clear()
+    _, other, accuracy = pickle.loads(sent)
+    assert other is not own and accuracy.__self__ is other, "one for all parts"
+    for one, two in ((own.train, other.train), (own.attacked, other.attacked), (own.held_out, other.held_out)):
+        np.testing.assert_array_equal(one.x, two.x)
+    assert other.accuracy("fast 0.2") == own.accuracy("fast 0.2")
+    larger = fit.prepared(context(tmp_path, samples=50), path, BUDGET)
+    assert larger is not other and len(larger.attacked) == 50
+
+
+def _kinds(found):
+    """What each row has set, but for what its number is worth and for sizes, which DeepFool has none of."""
+    other = {"value", "paper", "note", "flags", "n", "epsilon", "fitted at"}
+    return {(row.table, row.metric, row.row, frozenset({*row.plain(), *row.settings} - other)) for row in found.rows}
 
 
 @pytest.mark.slow
 def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch, drawn):
     plan = dataclasses.replace(PLAN, depths=("image", "conv"), deepfool=1, linf=(0.2,), by_depth=100, annealed=(0.3,))
-    monkeypatch.setitem(detector.PLANS, "digits", plan)
-    monkeypatch.setattr(detector_dynamic, "QUICK_SIGMAS", (0.0, 1.0))
+    monkeypatch.setitem(settings.PLANS, "digits", plan)
+    monkeypatch.setattr(dynamic, "QUICK_SIGMAS", (0.0, 1.0))
     # The static one is tested by itself. Each branch that is fitted is compiled anew: of five kinds three are left.
     kinds = ("fast", "iterative l2", "DeepFool l2")
-    known = {name: one for name, one in detector_plan.adversaries(plan).items() if one.kind in kinds}
-    monkeypatch.setattr(detector_fit, "adversaries", lambda _: known)
-    monkeypatch.setattr(detector, "chosen_sizes", functools.partial(detector.chosen_sizes, kinds=kinds))
-    monkeypatch.setattr(detector, "SIZED", {"fast": "linf", "iterative l2": "l2"})
-    monkeypatch.setattr(detector, "KINDS", ("fast",))
-    monkeypatch.setattr(detector_dynamic, "DETECTORS", ("dynamic with harmless changes",))
+    known = {name: one for name, one in settings.adversaries(plan).items() if one.kind in kinds}
+    monkeypatch.setattr(fit, "adversaries", lambda _: known)
+    monkeypatch.setattr(protocol, "chosen_sizes", functools.partial(protocol.chosen_sizes, kinds=kinds))
+    monkeypatch.setattr(protocol, "KINDS", ("fast",))
+    monkeypatch.setattr(dynamic, "DETECTORS", ("dynamic with benign perturbations",))
 
-    def protocol(worker=0):
+    def run():
         made = context(tmp_path)
-        made.network, made.worker, made.workers = lambda recipe, **options: path, worker, worker + 1
-        detector.run(made, width=2, fitted=200, epochs=1, batches=2, steps=2, attacked=8)
+        made.network = lambda recipe, **options: path
+        protocol.run(made, width=2, fitted=200, epochs=1, batches=2, steps=2, attacked=8)
         return made
 
-    first = protocol()
-    told = {"samples": 60, "epochs": 1, "fitted": 200, "steps": 2, "batches": 2}
-    assert {name: first.settings[name] for name in told} == told, "what differs must not hide a setting"
-    assert {row["row"] for row in first.rows} == {"M4", "M5", "M7", "M8", "M9"}
-    assert len({row["what"] for row in first.rows}) == len(first.rows), "two rows of one name could not be told apart"
-    by_depth = [row["note"] for row in first.rows if "AD(" in row["what"]]
-    assert by_depth and all("fitted on 100 samples" in note for note in by_depth)
-    assert {row["what"] for row in first.rows} >= {
-        f"least detectability over the sigmas that count, dynamic{which}"
-        for which in (", trained and attacked at 0.3", " with harmless changes")
-    }
-    few = [row for row in first.rows if "sigma 1," in row["what"]]
-    assert few and all(row["ours"] is None and row["note"].startswith("too few: ") for row in few)
-    pictures = {file.stem for file in (tmp_path / "detector-digits").iterdir()}
-    assert pictures >= {"detectability", "depth", "transfer", "transfer-fast", "transfer-iterative-l2", "dynamic", "strongest"}
-    content = json.loads(results.write(first, 1.0, tmp_path).read_text())
-    assert all(row["ours"] is None or np.isfinite(row["ours"]) for row in content["rows"])
-    dynamic = ((detector_dynamic, name) for name in ("under_sigma", "under_strongest", "control"))
-    for module, name in ((detector, "on_every_adversary"), *dynamic):
+    first = run()
+    expected = {"samples": 60, "epochs": 1, "fitted": 200, "steps": 2, "batches": 2}
+    assert {name: first.settings[name] for name in expected} == expected, "what differs must not hide a setting"
+    written = results.write(first, 1.0, tmp_path)
+    found, committed = Results.load(written), Results.load(results.RESULTS / "detector-mnist.json")
+    assert _kinds(found) == _kinds(committed), "the page looks its tables up in these"
+    assert all("fitted on 100 samples" in row.note for row in found.rows if row.get("attached to"))
+    least = found.all(table="metzen2017.fig5", statistic="minimum")
+    assert [(row.detector, row.epsilon) for row in least] == [("dynamic with benign perturbations", 0.2), ("dynamic", 0.3)]
+    assert [(curve["detector"], curve["epsilon"]) for curve in found.about["curves"]] == [("dynamic", 0.3)]
+    few = found.all(sigma=1.0, metric="detection accuracy")
+    assert few and all(row.value is None and row.note.startswith("too few: ") for row in few)
+    for name, build in tables.TABLES["detector"].items():
+        assert build(found).count("\n") > 1, f"{name} has no line"
+    assert {file.stem for file in (tmp_path / "detector-digits").iterdir()} == {"detectability", "dynamic", "strongest"}
+    measures = ((dynamic, name) for name in ("under_sigma", "under_strongest", "false_positives"))
+    for module, name in ((protocol, "on_every_adversary"), *measures):
         monkeypatch.setattr(module, name, lambda *_: pytest.fail("a finished part was measured again"))
     drawn()
-    again = protocol(worker=1)
-    assert again.used <= first.used, "two processes on one run must name its parts alike"
-    assert json.dumps(again.rows) == json.dumps(first.rows)
+    assert run().rows == first.rows
 
 
 def test_dynamic_part_is_left_out_where_the_paper_has_none(path, tmp_path, monkeypatch):
-    monkeypatch.setitem(detector.PLANS, "digits", dataclasses.replace(PLAN, dynamic=None, depths=("conv",), usual=0, deepfool=0))
-    steps, called = ("_detectability_rows", "_transfer_rows", "_mixture_rows"), []
-    for module, name in (*((detector, step) for step in steps), (detector_dynamic, "add_rows")):
+    monkeypatch.setitem(settings.PLANS, "digits", dataclasses.replace(PLAN, dynamic=None, depths=("conv",), usual=0, deepfool=0))
+    steps, called = ("_detectability_rows", "_depth_rows", "_transfer_rows", "_mixture_rows"), []
+    for module, name in (*((protocol, step) for step in steps), (dynamic, "add_rows")):
         monkeypatch.setattr(module, name, lambda *_, name=name: called.append(name))
-    monkeypatch.setattr(detector, "_accuracy_rows", lambda _, setting, __: dict.fromkeys(setting.adversaries, 0.1))
-    monkeypatch.setattr(detector, "detectabilities", lambda *_: {})
+    monkeypatch.setattr(protocol, "_accuracies", lambda _, setting: dict.fromkeys(setting.adversaries, 0.1))
+    monkeypatch.setattr(protocol, "detectabilities", lambda *_: {})
     made = context(tmp_path)
     made.network = lambda recipe, **options: path
-    detector.run(made)
+    protocol.run(made)
     assert called == list(steps)
-    for useless in ({"batches": 3}, {"steps": 2}, {"attacked": 9}, {"harmless": False}):
+    for useless in ({"batches": 3}, {"steps": 2}, {"attacked": 9}, {"benign": False}):
         with pytest.raises(ValueError, match="On digits nothing is trained against the dynamic adversary"):
-            detector.run(made, **useless)
+            protocol.run(made, **useless)

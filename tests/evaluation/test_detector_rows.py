@@ -1,4 +1,4 @@
-"""How the detector protocol tells what it has measured: the numbers here are made up."""
+"""The rows and tables of the detector protocol: the numbers here are made up."""
 
 import dataclasses
 import types
@@ -6,13 +6,11 @@ import types
 import numpy as np
 import pytest
 
-from evaluation.papers.detector import dynamic as detector_dynamic
-from evaluation.papers.detector import protocol as detector
-from evaluation.papers.detector import settings as detector_plan
+from evaluation.papers.detector import dynamic, goals, protocol, settings, tables
 from evaluation.runner.context import Context
-from evaluation.runner.goals import GOALS
+from evaluation.runner.rows import Results
 
-PLAN = dataclasses.replace(detector_plan.PLANS["digits"], linf=(0.1, 0.2), l2=(1.0,), strongest=(0.1, 0.2))
+PLAN = dataclasses.replace(settings.PLANS["digits"], linf=(0.1, 0.2), l2=(1.0,), strongest=(0.1, 0.2))
 
 
 @pytest.fixture
@@ -20,7 +18,7 @@ def setting():
     samples = np.zeros((4, 8, 8, 1), "float32")
     return types.SimpleNamespace(
         plan=PLAN,
-        adversaries=detector_plan.adversaries(PLAN),
+        adversaries=settings.adversaries(PLAN),
         layers=["image", "conv"],
         budget={"steps": 4},
         test=(samples, np.zeros(4)),
@@ -29,112 +27,178 @@ def setting():
     )
 
 
-def context(folder):
-    return Context("detector", "digits", True, None, None, folder, folder / "parts", commit="abc")
+@pytest.fixture
+def made(tmp_path):
+    return Context("detector", "digits", True, None, None, tmp_path, tmp_path / "parts", commit="abc")
 
 
-def test_rows_of_the_strongest_tell_of_each_size(setting, tmp_path):
-    rows = [[True, False, False, False], [True, True, False, False]]
-    measured = {"static": {"strongest": {title: rows for title in detector_dynamic.TOLD}}}
-    detector_dynamic._strongest_rows(made := context(tmp_path), setting, measured, tmp_path)
-    told = {row["what"]: row for row in made.rows}
-    for what in detector_dynamic.TOLD.values():
-        assert [told[f"not fooled, {what}, linf {size}, static"]["ours"] for size in (0.1, 0.2)] == [0.75, 0.5]
-    assert "an upper limit" in told["not fooled, strongest of all, linf 0.2, static"]["note"]
+def found(made):
+    return Results({"rows": [row.plain() for row in made.rows]})
+
+
+def goal(start, dataset="mnist"):
+    return next(each for each in goals.GOALS["detector", dataset] if each.what.startswith(start))
+
+
+def test_worst_case_is_given_at_each_size(setting, made, tmp_path):
+    broken = [[True, False, False, False], [True, True, False, False]]
+    measured = {"static": {"strongest": {title: broken for title in dynamic.ATTACKS}}}
+    dynamic._adaptive_rows(made, setting, measured, tmp_path)
+    of = found(made)
+    for attack in dynamic.ATTACKS.values():
+        assert [of(epsilon=size, detector="static", metric="robust accuracy", **attack) for size in (0.1, 0.2)] == [0.75, 0.5]
+    assert of.one(epsilon=0.2, attack="worst case over attacks").flags == ("falls at a large size",)
+    assert not of.one(epsilon=0.1, attack="worst case over attacks").flags, "of the last size alone"
+    assert not any(row.flags for row in of.all(attack="dynamic adversary")), "the paper's own looks for nothing stronger"
+    assert goal("robust accuracy, worst case, linf 0.2, static").measured(of) == 0.5
     assert (tmp_path / "strongest.png").exists()
+    assert "| static | PGD | 5 % FPR | 0.750 | ≤ 0.500 |" in tables.adaptive(of)
+    assert goals.LINES[0].paper(of) == (0.5, None) and goals.LINES[0].results == "detector-mnist"
 
 
-def test_rows_of_transfer_tell_which_was_fitted_and_which_tested(setting, tmp_path):
+@pytest.fixture
+def by_name(setting):
+    """Detection accuracy of all pairs, no two the same."""
     names = list(setting.adversaries)
-    found = {a: {b: 0.5 + 0.01 * i + 0.001 * j for j, b in enumerate(names)} for i, a in enumerate(names)}
-    accuracy = dict.fromkeys(names, 0.2) | {"fast 0.1": 0.9}
-    sizes = detector.chosen_sizes(setting, accuracy)
-    detector._transfer_rows(made := context(tmp_path), setting, found, sizes, detector.weak_ones(accuracy, sizes), tmp_path)
-    told = {row["what"]: row["ours"] for row in made.rows}
-    for fitted, tested in (("fast 0.1", "fast 0.2"), ("fast 0.2", "iterative linf 0.1"), ("iterative l2 1", "fast 0.2")):
-        assert told[f"detectability, fitted on {fitted}, tested on {tested}"] == found[fitted][tested]
-    assert sizes["fast"] == "fast 0.2" and not any("fast 0.1, tested on iter" in what for what in told)
-    goal = next(goal for goal in detector_goals("mnist") if goal.what.startswith("fitted on iterative linf"))
-    assert goal.measured(told) == found["iterative linf 0.1"]["fast 0.2"]
+    return {a: {b: 0.5 + 0.01 * i + 0.001 * j for j, b in enumerate(names)} for i, a in enumerate(names)}
 
 
-def test_rows_of_one_branch_for_all_give_the_least(setting, tmp_path):
+def test_transfer_says_which_was_fitted_and_which_tested(setting, made, by_name):
+    accuracy = dict.fromkeys(setting.adversaries, 0.2) | {"fast 0.1": 0.9}
+    sizes = protocol.chosen_sizes(setting, accuracy)
+    protocol._transfer_rows(made, setting, by_name, sizes)
+    of = found(made)
+    bim = {"fitted_on": "BIM linf", "fitted_at": 0.1, "attack": "FGSM", "norm": "linf", "epsilon": 0.2}
+    assert of(table="metzen2017.fig4", **bim) == by_name["iterative linf 0.1"]["fast 0.2"]
+    fgsm = {"fitted_on": "FGSM linf", "fitted_at": 0.1, "attack": "FGSM", "epsilon": 0.2}
+    assert of(table="metzen2017.fig3", **fgsm) == by_name["fast 0.1"]["fast 0.2"]
+    assert of(fitted_on="BIM l2", attack="FGSM") == by_name["iterative l2 1"]["fast 0.2"]
+    assert of(fitted_on="DeepFool l2", attack="DeepFool", norm="linf") == by_name["DeepFool l2"]["DeepFool linf"]
+    assert sizes["fast"] == "fast 0.2" and not of.all(table="metzen2017.fig4", attack="FGSM", epsilon=0.1)
+    assert len(of.all(table="metzen2017.fig3")) == 2 * 2 + 2 * 2 + 1 and len(of.all(table="metzen2017.fig4")) == 5 * 4
+    assert goal("fitted on BIM linf").measured(of) == by_name["iterative linf 0.1"]["fast 0.2"]
+
+
+def test_tables_stand_as_in_the_figures(setting, made, by_name, tmp_path):
+    accuracy = dict.fromkeys(setting.adversaries, 0.2) | {"fast 0.1": 0.9, "DeepFool l2": 0.05}
+    sizes = protocol.chosen_sizes(setting, accuracy)
+    measured = {name: {**by_name[name], "false positives": 0.25} for name in by_name}
+    protocol._detectability_rows(made, setting, accuracy, measured, tmp_path)
+    protocol._transfer_rows(made, setting, by_name, sizes)
+    of, own = found(made), {name: f"{by_name[name][name]:.3f}" for name in by_name}
+    shown = tables.detectability(of)
+    assert f"| BIM linf 0.2 | {own['iterative linf 0.2']} | 0.200 | 0.250 |" in shown
+    least = min(by_name[name][name] for name in by_name if accuracy[name] < 0.3)
+    assert f"| least, where accuracy is under 0.3 | {least:.3f} | - | - |" in shown
+    assert f"| least, where accuracy is under 0.1 | {own['DeepFool l2']} | - | - |" in shown
+    head, _, first, *_ = tables.transfer(of).splitlines()
+    assert head == "| fitted on | FGSM linf 0.2 | BIM linf 0.1 | BIM l2 1 | DeepFool l2 | DeepFool linf |"
+    cells = [own["fast 0.2"], *(f"{by_name['fast 0.2'][sizes[kind]]:.3f}" for kind in list(sizes)[1:])]
+    assert first == f"| FGSM linf 0.2 | {' | '.join(cells)} |"
+    assert f"| FGSM linf 0.1 | {own['fast 0.1']} | {by_name['fast 0.1']['fast 0.2']:.3f} |" in tables.sizes(of)
+
+
+def test_one_branch_for_all_gives_the_least(setting, made):
     names = list(setting.adversaries)
     accuracy = {name: 0.2 if name in ("fast 0.2", "iterative l2 1") else 0.8 for name in names}
-    sizes = detector.chosen_sizes(setting, accuracy)
+    sizes = protocol.chosen_sizes(setting, accuracy)
     mixture = {name: 0.9 - 0.01 * i for i, name in enumerate(names)}
     alone = {name: 0.7 + 0.01 * i for i, name in enumerate(names)}
-    fitted = {sizes["iterative l2"]: alone, detector.MIXED: mixture}
-    detector._mixture_rows(made := context(tmp_path), setting, fitted, sizes, accuracy)
-    told = {row["what"]: row["ours"] for row in made.rows}
-    five, strong = "least detectability of the five", "least detectability of all that take accuracy under 0.3"
-    for title, found in (("a mixture of the five", mixture), ("iterative l2 1 alone", alone)):
-        assert told[f"one branch fitted on {title}: {five}"] == min(found[name] for name in sizes.values())
-        assert told[f"one branch fitted on {title}: {strong}"] == min(found["fast 0.2"], found["iterative l2 1"])
-        assert told[f"one branch fitted on {title}: detectability, fast 0.1"] == found["fast 0.1"]
-    goal = next(goal for goal in detector_goals("mnist") if "better of two" in goal.what)
-    assert goal.measured(told) == min(mixture[name] for name in sizes.values())
+    protocol._mixture_rows(made, setting, {sizes["iterative l2"]: alone, protocol.MIXED: mixture}, sizes, accuracy)
+    of = found(made)
+    for title, branch in (("a mixture of the five", mixture), ("BIM l2", alone)):
+        assert of(fitted_on=title, over="the five") == min(branch[name] for name in sizes.values())
+        assert of(fitted_on=title, over="accuracy under 0.3") == min(branch["fast 0.2"], branch["iterative l2 1"])
+        assert of(fitted_on=title, attack="FGSM", epsilon=0.1) == branch["fast 0.1"]
+    assert goal("least detection accuracy of the five").measured(of) == min(mixture[name] for name in sizes.values())
 
 
-def test_rows_of_the_stages_tell_of_the_worst_sigma_that_counts(setting, tmp_path, monkeypatch):
-    plan = dataclasses.replace(PLAN, annealed=(0.4, 0.3))
-    monkeypatch.setattr(setting, "plan", plan)
+def test_stages_give_the_worst_sigma_that_counts(setting, made, monkeypatch):
+    monkeypatch.setattr(setting, "plan", dataclasses.replace(PLAN, annealed=(0.4, 0.3)))
 
     def measured(setting, name, sigma, size):
         assert name == "dynamic" and round(10 * sigma, 6) % 1 == 0, "the paper has tenths"
         detected = None if sigma > 0.75 else size + abs(sigma - 0.5)
-        return {"detectability": detected, "detected": detected, "successful": 40 - int(10 * sigma), "accuracy": 0.1}
+        return {"detectability": detected, "successful": 40 - int(10 * sigma), "accuracy": 0.1}
 
-    monkeypatch.setattr(detector_dynamic, "under_sigma", measured)
-    detector_dynamic._annealed_rows(made := context(tmp_path), setting)
+    monkeypatch.setattr(dynamic, "under_sigma", measured)
+    dynamic._annealed_rows(made, setting)
     for size, row in zip((0.4, 0.3), made.rows, strict=True):
-        assert row["what"].endswith(f"dynamic, trained and attacked at {size}") and row["ours"] == size
-        assert row["samples"] == 35 and row["note"] == "at 0.5; 8 of 11 count"
-    assert [curve["x"] for curve in made.series] == [[0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]] * 2
+        assert (row.detector, row.epsilon, row.value, row.get("statistic")) == ("dynamic", size, size, "minimum")
+        assert row.n == 35 and row.note == "at sigma 0.5; 8 of 11 count"
+    assert [curve["x"] for curve in made.curves] == [[0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]] * 2
+    assert [curve["epsilon"] for curve in made.curves] == [0.4, 0.3]
 
 
-def test_detectors_are_compared_with_and_without_harmless_changes(setting, tmp_path, monkeypatch):
+def test_detectors_are_compared_with_and_without_benign_perturbations(setting, made, monkeypatch):
     asked = []
-    monkeypatch.setattr(detector_dynamic, "_measured", lambda *rest: asked.append(rest[-1]) or {})
-    monkeypatch.setattr(detector_dynamic, "_strongest_rows", lambda *_: None)
-    for mixed, harmless in ((True, True), (False, True), (False, False)):
+    monkeypatch.setattr(dynamic, "_measured", lambda *rest: asked.append(rest[-1]) or {})
+    monkeypatch.setattr(dynamic, "_adaptive_rows", lambda *_: None)
+    for mixed, benign in ((True, True), (False, True), (False, False)):
         monkeypatch.setattr(setting, "plan", dataclasses.replace(PLAN, mixed=mixed))
-        detector_dynamic.add_rows(context(tmp_path), setting, 4, tmp_path, harmless)
-    assert asked[0] == list(detector_dynamic.DETECTORS) and len(asked[0]) == 5
-    assert asked[1] == [name for name in asked[0] if name != detector_dynamic.MIXTURE]
-    assert asked[2] == list(detector_dynamic.PLAIN)
+        dynamic.add_rows(made, setting, 4, made.output, benign)
+    assert asked[0] == list(dynamic.DETECTORS) and len(asked[0]) == 5
+    assert asked[1] == [name for name in asked[0] if name != dynamic.MIXTURE]
+    assert asked[2] == list(dynamic.PLAIN)
 
 
-def test_rows_of_the_control_tell_threshold_and_changes(setting, tmp_path):
-    names = ("static", "static with harmless changes")
-    changes = {"unchanged": 0.01, "sign 0.1": 0.4, "shift 1": 0.2}
-    one = {"fitting": {"steps": 7, "seconds": 60.0}, "control": {"half": changes}}
-    one["control"]["calibrated"] = {change: share / 2 for change, share in changes.items()}
-    detector_dynamic._control_rows(made := context(tmp_path), setting, dict.fromkeys(names, one))
-    told = {row["what"]: row for row in made.rows}
-    for name in names:
-        assert told[f"rejected, sign 0.1, decision at a probability of one half, {name}"]["ours"] == 0.4
-        assert told[f"rejected, sign 0.1, threshold at 5 %, {name}"]["ours"] == 0.2
-        assert told[f"rejected, shift 1, threshold at 5 %, {name}"]["note"].endswith("; not among the changes it was fitted on")
-        seen = "among" if "harmless" in name else "not among"
-        assert told[f"rejected, sign 0.1, threshold at 5 %, {name}"]["note"].endswith(f"; {seen} the changes it was fitted on")
-        assert told[f"steps of 128 samples that fitted it, {name}"]["ours"] == 7
+def test_false_positives_say_threshold_and_perturbation(setting, made):
+    rates = [0.01, 0.4, 0.3, 0.25, 0.2, 0.15]
+    assert dynamic._perturbations(PLAN) == [*PLAN.tested, ("sign", 0.2)]
+    control = {settings.HALF: rates, settings.CALIBRATED: [rate / 2 for rate in rates]}
+    dynamic._benign_rows(made, setting, dict.fromkeys(("static", "static with benign perturbations"), {"control": control}))
+    of = found(made)
+    for name, seen in (("static", False), ("static with benign perturbations", True)):
+        noise = {"detector": name, "perturbation": "sign", "epsilon": 0.1}
+        assert of(**noise, threshold="probability 0.5", in_training=seen) == 0.4
+        assert of(**noise, threshold="5 % FPR", in_training=seen) == 0.2
+        assert of(detector=name, perturbation="shift", epsilon=1, threshold="5 % FPR", in_training=False) == 0.1
+        assert of(detector=name, perturbation="", threshold="probability 0.5", row="M7") == 0.01
+    assert goal("benign sign noise of 0.1 rejected, static with").measured(of) == 0.2
+    assert goal("false-positive rate at a probability of 0.5").measured(of) is None, "of the dynamic one nothing is known"
 
 
-def detector_goals(dataset):
-    return GOALS["detector", dataset]
+def test_training_says_what_it_took_unless_it_was_interrupted(setting, made):
+    took = {"static": {"fitting": {"steps": 7, "seconds": 60.0}}, "dynamic": {"fitting": {"steps": 9, "seconds": np.nan}}}
+    dynamic._training_rows(made, setting, took)
+    of = found(made)
+    assert of(detector="static", metric="count") == 7 and of.one(detector="static", metric="CPU seconds").n == 8
+    assert of(detector="static", metric="CPU seconds") == 60.0 and of.one(detector="dynamic", metric="count").n == 4
+    assert of(detector="dynamic", metric="CPU seconds") is None
 
 
-def test_one_branch_is_judged_on_all_that_work():
-    from evaluation.runner.goals import detector as goals
+def test_one_branch_is_judged_on_all_that_work(made):
+    for fitted, over, value in (
+        ("a", "the five", 0.9),
+        ("a", "accuracy under 0.3", 0.7),
+        ("b", "the five", 0.8),
+        ("b", "accuracy under 0.3", None),
+    ):
+        about = {"fitted_on": fitted, "statistic": "minimum", "over": over, "note": "none"}
+        made.row("metzen2017.ours.one_branch", "detection accuracy", value, **about)
+    made.row("metzen2017.ours.one_branch", "detection accuracy", 0.1, fitted_on="b", attack="FGSM")
+    assert goals._one_branch(found(made)) == 0.8
 
-    least = "one branch fitted on {}: least detectability of {}".format
-    of = {least("a", "the five"): 0.9, least("a", "all that take accuracy under 0.3"): 0.7, least("b", "the five"): 0.8}
-    assert goals._one_branch(of | {least("b", "all that take accuracy under 0.3"): None, "one branch fitted on b: x": 0.1}) == 0.8
+
+def test_what_differs_in_dynamic_training_is_in_the_settings():
+    assert dynamic.differs(PLAN, 100) == {}
+    differs = dynamic.differs(dataclasses.replace(PLAN, annealed=(0.4, 0.3), fighting=5), 100)
+    assert differs["sizes of dynamic training"].startswith("0.4, 0.3, 0.2 in turn, 34 batches")
+    assert differs["steps of its adversary"].startswith("5 in training, 10 under test")
 
 
-def test_what_differs_in_dynamic_training_is_told():
-    assert detector_dynamic.told_of(PLAN, 100) == {}
-    found = detector_dynamic.told_of(dataclasses.replace(PLAN, annealed=(0.4, 0.3), fighting=5), 100)
-    assert found["sizes of dynamic training"].startswith("0.4, 0.3, 0.2 in turn, 34 batches")
-    assert found["steps of its adversary"].startswith("5 in training, 10 under test")
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1 / 255, "1/255"),
+        (2 / 255, "2/255"),
+        (400 / 255, "400/255"),
+        (0.2, "0.2"),
+        (0.05, "0.05"),
+        (1.0, "1"),
+        (1, "1"),
+        (1.5, "1.5"),
+    ],
+)
+def test_sizes_are_read_from_six_digits_in_parts_of_255_where_they_are_such(value, text):
+    assert tables._size(float(f"{value:.6g}")) == settings.size_text(value) == text

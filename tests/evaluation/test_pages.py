@@ -47,7 +47,9 @@ def test_every_result_is_on_a_page_and_every_picture_exists():
     for path in results.RESULTS.glob("*.json"):
         assert f"<!-- begin {path.stem}: about -->" in text, f"{path.stem} is on no page"
         assert f"({path.stem}.csv)" in text, f"no page links the rows of {path.stem}"
+    index = (results.PAGES / "README.md").read_text()
     for page in results.PAGES.glob("*.md"):
+        assert page.name == "README.md" or f"({page.name})" in index, f"README.md does not list {page.name}"
         for target in re.findall(r'src="([^"]+)"|\]\(([^)#]+)\)', page.read_text()):
             target = "".join(target)
             assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"

@@ -3,18 +3,26 @@
 import keras
 import numpy as np
 import pytest
+from scipy.special import logsumexp, softmax
+from scipy.stats import entropy
 
 import tfdefense as td
 
 L = td.layers
 SCORES = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
 IMAGES = np.random.default_rng(1).uniform(size=(5, 3, 3, 1)).astype("float32")
+# Each detector score of class scores z, in NumPy.
+FORMULAS = {
+    "confidence": lambda z: np.log(1 - softmax(z, axis=-1).max(-1)),
+    "energy": lambda z: -logsumexp(z, axis=-1),
+    "non-me": lambda z: -entropy(np.sort(softmax(z, axis=-1))[:, :-1], axis=-1),
+}
 TABLE = {
     "threshold": (lambda: L.Threshold(0.5), (SCORES[:, 0],)),
     "join-any": (lambda: L.Join("any"), ([SCORES[:, 0], SCORES[:, 1]],)),
     "join-all": (lambda: L.Join("all"), ([SCORES[:, 0], SCORES[:, 1]],)),
-    "confidence": (L.Confidence, (SCORES,)),
-    "non-me": (L.NonMaximalEntropy, (SCORES,)),
+    **{name: (kind, (SCORES,)) for name, kind in L.scores.SCORES.items()},
+    "energy-temperature": (lambda: L.scores.Energy(temperature=2.0), (SCORES,)),
     "dustbin": (L.Dustbin, (SCORES,)),
     "binary": (L.BinaryScores, (SCORES[:, :1],)),
     "best-score": (L.BestScore, (SCORES,)),
@@ -61,18 +69,38 @@ def test_layer_stays_in_float32_under_mixed_precision(name):
         np.testing.assert_allclose(output, wanted, atol=1e-6)
 
 
-def test_confidence_orders_as_one_minus_confidence_and_goes_on_where_that_is_stuck():
-    probability = keras.ops.convert_to_numpy(keras.ops.softmax(SCORES)).max(-1)
-    np.testing.assert_allclose(flat(L.Confidence()(SCORES))[0], np.log(1 - probability), rtol=1e-4)
+@pytest.mark.parametrize("name", L.scores.SCORES)
+def test_detector_score_is_its_formula(name):
+    np.testing.assert_allclose(flat(L.scores.SCORES[name]()(SCORES))[0], FORMULAS[name](SCORES.astype("float64")), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", L.scores.SCORES)
+def test_detector_score_is_finite_and_has_a_gradient_where_a_softmax_is_sure(name):
+    import tensorflow as tf
+
+    sure = tf.constant([[60.0, 1.0, 2.0], [200.0, 0.0, 3.0]])
+    with tf.GradientTape() as tape:
+        tape.watch(sure)
+        found = L.scores.SCORES[name]()(sure)
+    assert np.isfinite(found).all() and np.abs(tape.gradient(found, sure)).max(-1).all()
+
+
+def test_confidence_goes_on_where_a_softmax_is_stuck():
     sure = np.array([[40.0, 0.0, 0.0], [60.0, 0.0, 0.0]], "float32")
     np.testing.assert_allclose(flat(L.Confidence()(sure))[0], [np.log(2) - 40, np.log(2) - 60], rtol=1e-6)
 
 
-def test_non_maximal_entropy_is_the_papers():
-    probability = keras.ops.convert_to_numpy(keras.ops.softmax(SCORES)).astype("float64")
-    rest = np.sort(probability, -1)[:, :-1]
-    rest /= rest.sum(-1, keepdims=True)
-    np.testing.assert_allclose(flat(L.NonMaximalEntropy()(SCORES))[0], (rest * np.log(rest)).sum(-1), rtol=1e-5)
+def test_energy_is_between_the_best_score_and_that_of_equal_ones():
+    found = [flat(L.scores.Energy(temperature=T)(SCORES))[0] for T in (1e-3, 0.5, 2.0)]
+    np.testing.assert_allclose(found[0], -SCORES.max(-1), rtol=1e-2)
+    np.testing.assert_allclose(found[2], -2 * logsumexp(SCORES / 2, axis=-1), rtol=1e-5)
+    assert (found[0] > found[1]).all() and (found[1] > found[2]).all()
+    np.testing.assert_allclose(flat(L.scores.Energy(2.0)(np.full((1, 4), 3.0)))[0], -3 - 2 * np.log(4), rtol=1e-6)
+    with pytest.raises(ValueError, match="`temperature` must be a number above 0. Received: 0"):
+        L.scores.Energy(0)
+
+
+def test_non_maximal_entropy_of_equal_shares_is_the_log_of_how_many():
     even = flat(L.NonMaximalEntropy()(np.array([[9.0, 1.0, 1.0, 1.0]])))[0]
     np.testing.assert_allclose(even, -np.log(3), rtol=1e-6)
     with pytest.raises(ValueError, match="at least 3 classes"):

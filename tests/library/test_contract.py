@@ -10,8 +10,7 @@ import tfdefense as td
 
 # Every way to attach a defense that does not need data of its own: the contract below holds for each.
 DEFENSES = {
-    "confidence": lambda: td.ThresholdDefense(),
-    "non-me": lambda: td.ThresholdDefense("non-me"),
+    **{name: lambda name=name: td.ThresholdDefense(name) for name in td.layers.scores.SCORES},
     "dustbin": lambda: td.DustbinDefense(threshold=None),
     "detector": lambda: td.AdversaryDetector("conv", width=4, seed=0),
     "any": lambda: td.AnyOf(td.ThresholdDefense(), td.ThresholdDefense("non-me")),
@@ -197,7 +196,7 @@ def test_adapt_without_held_out_samples_warns(classifier, digits):
         (lambda d, m, x, y: td.adapt(d, x.astype(object), y), "Expected numbers. Received an array of dtype object"),
         (lambda d, m, x, y: td.calibrate(d, x * np.nan), "have a detector score that is not finite"),
         (lambda d, m, x, y: td.base_model(m), "Expected a defended model"),
-        (lambda d, m, x, y: td.ThresholdDefense("entropy"), "'confidence', 'non-me'. Received: 'entropy'"),
+        (lambda d, m, x, y: td.ThresholdDefense("entropy"), "'confidence', .*'non-me'. Received: 'entropy'"),
         (lambda d, m, x, y: td.AnyOf(td.ThresholdDefense()), "Expected two or more defenses"),
         (lambda d, m, x, y: td.AnyOf(td.ThresholdDefense(), m), "Expected two or more defenses"),
         (lambda d, m, x, y: td.ThresholdDefense().attach(m, bounds=(1, 0)), "low < high"),

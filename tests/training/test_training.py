@@ -106,12 +106,12 @@ def test_order_of_samples_depends_on_seed_and_epoch():
 
 
 def test_warmup_rises_to_the_rate_and_stays():
-    from training.loop import Warmup
+    from training.loop import RisingCosine
 
-    schedule = Warmup(0.1, 4)
+    schedule = RisingCosine(0.1, 10, alpha=1.0, warmup_steps=4)
     rates = [float(schedule(step)) for step in (0, 1, 3, 4, 1000)]
     assert rates == pytest.approx([0.025, 0.05, 0.1, 0.1, 0.1])
-    assert Warmup(**schedule.get_config())(1) == schedule(1)
+    assert RisingCosine(**schedule.get_config())(1) == schedule(1)
 
 
 def test_key_follows_the_settings():
@@ -245,11 +245,12 @@ def test_augmentation_moves_and_mirrors_and_depends_on_the_epoch():
 
 
 def test_learning_rate_rises_and_falls_to_zero():
-    from training.loop import Fall
+    from training.loop import RisingCosine
 
-    schedule = Fall(0.1, steps=100, warmup=10)
+    schedule = RisingCosine(0.1, 100, warmup_steps=10)
     assert [float(schedule(step)) for step in (4, 50, 100, 500)] == pytest.approx([0.04980, 0.05, 0, 0], abs=1e-4)
-    assert float(Fall(**schedule.get_config())(7)) == float(schedule(7))
+    assert [float(schedule(step)) for step in (0, 9, 10)] == pytest.approx([0.01, 0.09801, 0.09755], abs=1e-5)
+    assert float(RisingCosine(**schedule.get_config())(7)) == float(schedule(7))
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,16 @@ from __future__ import annotations
 from tfdefense._renamed import renamed_attributes, renamed_keywords
 from tfdefense._validation import Tensor
 from tfdefense.defenses.defense import Defense
-from tfdefense.layers import Confidence, Dustbin, NonMaximalEntropy
-
-_SCORES = {"confidence": Confidence, "non-me": NonMaximalEntropy}
+from tfdefense.layers import Dustbin
+from tfdefense.layers.scores import SCORES
 
 
 class ThresholdDefense(Defense):
     """Rejects by a detector score of the class scores: the baseline that needs no training.
 
     Args:
-        score: "confidence", or "non-me", the entropy among the classes but the best.
+        score: A name in `td.layers.scores.SCORES`, such as "confidence", "energy", or "non-me", the entropy among the classes but
+            the best.
         threshold: A threshold of your own on the detector score; None waits for `td.calibrate`.
 
     Example:
@@ -26,13 +26,13 @@ class ThresholdDefense(Defense):
 
     @renamed_keywords(metric="score")
     def __init__(self, score: str = "confidence", threshold: float | None = None):
-        if score not in _SCORES:
-            raise ValueError(f"`score` must be one of {', '.join(map(repr, _SCORES))}. Received: {score!r}.")
+        if score not in SCORES:
+            raise ValueError(f"`score` must be one of {', '.join(map(repr, SCORES))}. Received: {score!r}.")
         self.score = score
         self.threshold = threshold
 
     def connect(self, logits: Tensor, taps: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        return logits, _SCORES[self.score]()(logits)
+        return logits, SCORES[self.score]()(logits)
 
 
 class DustbinDefense(Defense):

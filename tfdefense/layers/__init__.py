@@ -1,6 +1,7 @@
 """Keras layers, written with keras.ops alone: they run on every Keras backend."""
 
 from tfdefense._renamed import renamed_names
+from tfdefense.layers import scores
 from tfdefense.layers.adaptable import AdaptableLayer
 from tfdefense.layers.binary_scores import BinaryScores
 from tfdefense.layers.classwise_detector_svm import ClasswiseDetectorSVM
@@ -31,6 +32,7 @@ __all__ = [
     "ReverseLogits",
     "Smoothed",
     "Threshold",
+    "scores",
 ]
 
 __getattr__ = renamed_names(__name__, AdversaryMachine="DetectorSVM", MatchedMachines="ClasswiseDetectorSVM")

@@ -181,6 +181,8 @@ def _png(image):
 
 def feature_map(protocol):
     """All kinds of samples in three principal directions of the clean ones' hidden features."""
+    from sklearn.decomposition import PCA
+
     features, layer = _features(protocol)
     plan, number = protocol.plan, min(protocol.plan.mapped, len(protocol.x))
     x, y = protocol.x[:number], protocol.y[:number]
@@ -194,19 +196,17 @@ def feature_map(protocol):
     for name, (images, _) in list(protocol.outcomes.get("ood", {}).items())[:1]:
         groups.append((name, images[:number], np.full(min(number, len(images)), -1)))
     values = [features(images) for _, images, _ in groups]
-    mean = values[0].mean(0)
-    directions = np.linalg.svd(values[0] - mean, full_matrices=False)[2][:3]
-    # Either sign is a principal direction: the same one in every run.
-    directions *= np.sign(directions[np.arange(len(directions)), np.abs(directions).argmax(1)])[:, None]
-    points = [np.pad((value - mean) @ directions.T, [(0, 0), (0, 3 - len(directions))]) for value in values]
+    # This solver alone gives the same axes, with the same sign, in every run and on every machine.
+    with np.errstate(invalid="ignore"):  # of features that do not vary
+        axes = PCA(min(3, *values[0].shape), svd_solver="full").fit(values[0])
+    points = [np.pad(axes.transform(value), [(0, 0), (0, 3 - axes.n_components_)]) for value in values]
     reach = max(float(np.quantile(np.abs(np.concatenate(points)), 0.99)), 1e-9)
     found = []
     for (name, images, true), at in zip(groups, points, strict=True):
         label = protocol.judged(images, y=np.maximum(true, 0)).label
         at = np.clip(at / reach, -1.6, 1.6).round(3)
         found.append({"what": name, "points": at.tolist(), "y": true.tolist(), "label": label.tolist()})
-    total = float(((values[0] - mean) ** 2).sum()) or 1.0
-    explained = float((((values[0] - mean) @ directions.T) ** 2).sum() / total)
+    explained = float(np.nan_to_num(axes.explained_variance_ratio_).sum())
     return {"layer": layer, "explained": explained, "groups": found}
 
 

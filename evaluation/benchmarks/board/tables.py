@@ -19,8 +19,8 @@ def ranked(results):
 
 
 def _distance(row):
-    # An attack that has failed a check may have missed what there is to find.
-    return f"{'≤ ' if row.flags else ''}{row.value:.2f}"
+    # An attack that has failed a check, on a plateau too, may have missed what there is to find.
+    return f"{'≤ ' if row.flags or row.get('failed on a plateau') else ''}{row.value:.2f}"
 
 
 def _interval(row):

@@ -1,21 +1,37 @@
-"""What `evaluation/detector.py` works with: the adversaries' twins, and fitted branches."""
+"""What the protocol works with: samples of each adversary, and fitted branches."""
 
-import ast
 import functools
-import hashlib
 import json
+import shutil
 import time
-from pathlib import Path
 
 import numpy as np
 
-from evaluation.papers.detector.settings import adversaries
-from evaluation.runner.workers import alone
-from tfdefense._files import write_file
+from evaluation.papers.detector.settings import PLANS, adversaries
+from tfdefense import _cache
+from tfdefense._files import write_text
 
-_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef)
 # Bytes that the maps of all samples may take to be kept while a branch is fitted.
 ROOM = 3e9
+_prepared = {}
+
+
+def prepared(context, network, budget):
+    """The setting of a run. Each process makes it once, for all parts that it works on."""
+    from tfdefense import data
+
+    place = [context.dataset, context.quick, context.samples, context.data_dir, context.cache]
+    key = json.dumps([place, network, budget], default=str)
+    if key not in _prepared:
+        plan, fitted = PLANS[context.dataset], budget["fitted"]
+        fought = (fitted if context.quick else plan.fought) if plan.dynamic else fitted
+        train = data.load(context.dataset, "train", data_dir=context.data_dir, limit=fought and max(fought, fitted))
+        test = data.load(context.dataset, "test", data_dir=context.data_dir)
+        # Where no threshold is set, no sample is held out for it.
+        number = min(context.samples_or(500, 60), len(test) // 2 if plan.dynamic else len(test))
+        attacked, rest = test.divide(number) if number < len(test) else (test, test.take(slice(0)))
+        _prepared[key] = Setting(context, plan, network, budget, train, attacked, rest.take(slice(2000)))
+    return _prepared[key]
 
 
 class Setting:
@@ -23,13 +39,16 @@ class Setting:
 
     def __init__(self, context, plan, network, budget, train, attacked, held_out):
         self.context, self.plan, self.budget, self.network = context, plan, budget, network
-        # Twins and branches of other code are others.
-        self.cache = context.kept.parent / "detectors" / _code()
+        self.cache = context.cache.parent / "detectors"
         blocks = (budget["depth"] - 2) // 6 if budget["depth"] else 0
         self.layers = [name.format(n=blocks) for name in plan.depths]
         self.adversaries = adversaries(plan)
         self.train, self.attacked, self.held_out = train, attacked, held_out
         self._detectors = {}
+
+    def __reduce__(self):
+        # Another process makes it from the same files: neither samples nor what was fitted are sent there with each part.
+        return prepared, (self.context, self.network, self.budget)
 
     @functools.cached_property
     def base(self):
@@ -57,16 +76,14 @@ class Setting:
         return self.samples["test"][:2]
 
     def twins(self, name, part="test"):
-        """The attacked twins of the samples of a part."""
-        import tfdefense as td
-
+        """The adversarial sample of each of a part."""
         x, y, _ = self.samples[part]
-        x_adv = td.adversarial_pairs(self.base, self.adversaries[name].attack, x, y, cache=self.cache)[0][len(x) :]
+        x_adv = self.context.adversarial(name, self.adversaries[name].attack, self.base, x, y, regardless=True).x_adv
         limit = self.plan.clipped if name.startswith("DeepFool") else None
         return x_adv if limit is None else np.clip(x_adv, x - limit, x + limit)
 
     def mixed(self, names, part="train"):
-        """Twins of which each sample has one, of several adversaries in turn: so that every detector sees as many."""
+        """Adversarial samples, one of each sample, by several adversaries in turn: so that every detector sees as many."""
         mixed = np.empty_like(self.samples[part][0])
         for number, name in enumerate(names):
             mixed[number :: len(names)] = self.twins(name, part)[number :: len(names)]
@@ -81,7 +98,7 @@ class Setting:
     def layer(self, kind):
         return self.layers[self.plan.deepfool if kind.startswith("DeepFool") else self.plan.usual]
 
-    def detector(self, fitted_on, layer, *, harmless=False, threshold=0.0, batches=None, number=None):
+    def detector(self, fitted_on, layer, *, benign=False, threshold=0.0, batches=None, number=None):
         """A defended model whose branch was fitted on adversaries (names, for a static one) or against attacks on the fly.
 
         Args:
@@ -93,81 +110,83 @@ class Setting:
         """
         import tfdefense as td
 
-        known = (repr(fitted_on), layer, harmless, threshold, batches, number)
+        known = (repr(fitted_on), layer, benign, threshold, batches, number)
         if known not in self._detectors:
-            width = self.budget["width"]
-            made = td.AdversaryDetector(layer, form=self.plan.form, width=width, seed=0, threshold=threshold).attach(self.base)
-            _restore(made, self.branch(fitted_on, layer, harmless, batches, number))
+            made = self._attached(layer, threshold)
+            _restore(made, self.branch(fitted_on, layer, benign, batches, number))
             if threshold is None:
                 td.calibrate(made, self.held_out.x, max_rejected=0.05)
             self._detectors[known] = made
         return self._detectors[known]
 
-    def branch(self, fitted_on, layer, harmless=False, batches=None, number=None):
+    def branch(self, fitted_on, layer, benign=False, batches=None, number=None):
         """The file of a fitted branch: its weights, and the `steps` and CPU `seconds` that it took; NaN if it was interrupted."""
-        import tfdefense as td
-
-        changes, static = self.plan.harmless if harmless else (), isinstance(fitted_on, tuple)
+        changes, static = self.plan.harmless if benign else (), isinstance(fitted_on, tuple)
         attacks = [self.adversaries[name].attack for name in fitted_on] if static else fitted_on
-        earlier = None if static or len(fitted_on) == 1 else self.branch(fitted_on[:-1], layer, harmless, batches)
+        earlier = None if static or len(fitted_on) == 1 else self.branch(fitted_on[:-1], layer, benign, batches)
         part = "train" if static and not batches else "whole"
         x, y = (each[:number] for each in self.samples[part][:2])
         epochs = -(-batches * 128 // (2 * len(x) if static else len(x))) if batches else self.budget["epochs"]
-        content = [self._digest, repr(attacks), layer, changes, self.plan.form, self.plan.clipped, epochs]
-        content += [self.budget["width"], self.budget["learning_rate"], hashlib.sha256(x.tobytes() + y.tobytes()).hexdigest()]
-        path = self.cache / f"branch-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]}.npz"
-        with alone(path):
-            if not path.exists():
-                made = td.AdversaryDetector(layer, form=self.plan.form, width=self.budget["width"], seed=0).attach(self.base)
-                before = {"steps": 0, "seconds": 0.0}
-                if earlier is not None:
-                    _restore(made, earlier)
-                    before = took(earlier)
-                if static:
-                    twins = self.mixed(fitted_on, part)[:number]
-                    # As for `td.adversarial_pairs`: what an attack left as it was is clean.
-                    moved = (twins != x).reshape(len(x), -1).any(1)
-                    x, y = np.concatenate([x, twins]), np.concatenate([np.zeros(len(x), "int32"), moved.astype("int32")])
-                backup = path.with_suffix("")
-                # Of one that goes on nobody knows what it took before.
-                resumed, began = backup.exists(), time.process_time()
-                steps = before["steps"] + self._fit(made, x, y, () if static else attacks[-1], layer, changes, epochs, backup)
-                spent = before["seconds"] + time.process_time() - began
-                found = {"steps": steps, "seconds": np.nan if resumed else spent}
-                write_file(path, lambda new: np.savez(new, *_branch(made).get_weights(), **found))
-        return path
+        known = [self.base, attacks, layer, changes, self.plan.form, self.plan.clipped, epochs, x, y]
+        name = f"branch-{_cache.content(*known, self.budget['width'], self.budget['learning_rate'])}"
 
-    @functools.cached_property
-    def _digest(self):
-        return hashlib.sha256(b"".join(weight.tobytes() for weight in self.base.get_weights())).hexdigest()
+        def write(new):
+            made, samples, labels, before = self._attached(layer), x, y, {"steps": 0, "seconds": 0.0}
+            if earlier is not None:
+                _restore(made, earlier)
+                before = took(earlier)
+            if static:
+                x_adv = self.mixed(fitted_on, part)[:number]
+                # What an attack left as it was is clean.
+                moved = (x_adv != x).reshape(len(x), -1).any(1)
+                samples, labels = np.concatenate([x, x_adv]), np.concatenate([np.zeros(len(x), "int32"), moved.astype("int32")])
+            against = () if static else attacks[-1]
+            own = self._fit(made, samples, labels, against, layer, changes, epochs, self.cache / name)
+            np.savez(new, *_branch(made).get_weights(), **{key: before[key] + value for key, value in own.items()})
 
-    def _fit(self, defended, x, y, attacks, layer, harmless, epochs, backup):
-        """Fits on samples and whether they are adversarial or, with attacks, on samples and their classes; gives the steps."""
+        return _cache.entry(self.cache / f"{name}.npz", write)
+
+    def _attached(self, layer, threshold=None):
+        import tfdefense as td
+
+        kind = td.AdversaryDetector(layer, form=self.plan.form, width=self.budget["width"], seed=0, threshold=threshold)
+        return kind.attach(self.base)
+
+    def _fit(self, defended, x, y, attacks, layer, benign, epochs, backup):
+        """Fits on samples and whether they are adversarial or, with attacks, on samples and their classes; gives what it took."""
         import keras
 
         import tfdefense as td
 
+        began = time.process_time()
         keras.utils.set_random_seed(0)
         branch = _branch(defended)
         maps = keras.Model(self.base.inputs[0], self.base.get_layer(layer).output)
-        if not attacks and not harmless and 4 * len(x) * np.prod(maps.output.shape[1:]) < ROOM:
+        if not attacks and not benign and 4 * len(x) * np.prod(maps.output.shape[1:]) < ROOM:
             # The classifier is frozen and the samples stay the same: so do its maps, which are run once.
             x = np.concatenate([maps(x[i : i + 256], training=False) for i in range(0, len(x), 256)])
             inputs = keras.Input(x.shape[1:])
             trainer = keras.Model(inputs, branch(inputs))
         else:
-            trainer = td.DetectorTraining(defended, attacks, benign=harmless)
+            trainer = td.DetectorTraining(defended, attacks, benign=benign)
         steps = epochs * -(-len(x) // 128)
         rate = keras.optimizers.schedules.CosineDecay(self.budget["learning_rate"], steps)
         # The paper's 0.99 remembers what moved the branch a hundred steps ago: an adversary who moves with it is elsewhere by then.
         optimizer = keras.optimizers.Adam(rate, beta_1=0.9 if attacks else 0.99, beta_2=0.999)
         trainer.compile(optimizer, keras.losses.BinaryCrossentropy(from_logits=True), jit_compile=False)
         optimizer.build(trainer.trainable_variables)  # or Keras traces the first step twice
+        code = backup.with_suffix(".code.json")
+        if backup.exists() and _cache.changed(json.loads(code.read_text())):
+            shutil.rmtree(backup)
+        # Of one that goes on nobody knows what it took before.
+        resumed = backup.exists()
+        write_text(code, json.dumps(_cache.imported()))
         trainer.fit(x, y, batch_size=128, epochs=epochs, verbose=0, callbacks=[
             keras.callbacks.BackupAndRestore(str(backup), double_checkpoint=True),
             keras.callbacks.LambdaCallback(on_epoch_end=functools.partial(self._tell, epochs=epochs)),
         ])  # fmt: skip
-        return steps
+        code.unlink()
+        return {"steps": steps, "seconds": np.nan if resumed else time.process_time() - began}
 
     def _tell(self, epoch, logs, epochs):
         numbers = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in logs.items())
@@ -195,31 +214,3 @@ def _branch(defended):
     import tfdefense as td
 
     return next(one for one in defended.layers if isinstance(one, td.layers.DetectorBranch))
-
-
-@functools.cache
-def _code():
-    """Changes with the code that attacks and that fits a branch, not with its comments or layout."""
-    import tfdefense as td
-
-    root, content = Path(td.__file__).parent, []
-    used = (
-        "trainers/detector",
-        "trainers/adversarial",
-        "view",
-        "calibration",
-        "contract",
-        "graph",
-        "layers/detector_branch",
-        "metrics/benign",
-    )
-    searches = ("searches/deepfool", "searches/dynamic", "searches/projected")
-    attacks = ("base", "gradients", "norms", "objectives", "starts", *searches)
-    files = [root / f"{name}.py" for name in (*used, *(f"attacks/{name}" for name in attacks))]
-    for file in (Path(__file__), *files):
-        tree = ast.parse(file.read_text())
-        for node in ast.walk(tree):
-            if isinstance(node, _DOCUMENTED) and ast.get_docstring(node) is not None:
-                node.body = node.body[1:]
-        content.append(ast.dump(tree))
-    return hashlib.sha256("".join(content).encode()).hexdigest()[:16]

@@ -1,84 +1,115 @@
-"""The detector branch."""
+"""What the detector branch was meant to show, and its lines in the README."""
 
-from evaluation.papers.detector.settings import HALF
-from evaluation.runner.goals.goal import Goal, row
+from evaluation.papers.detector.settings import CALIBRATED, HALF
+from evaluation.runner.benign import size_text
+from evaluation.runner.goals import Goal
+from evaluation.runner.summary import Line
+
+_LEAST = {"metric": "detection accuracy", "statistic": "minimum"}
+_WORST, _PAPERS = {"attack": "worst case over attacks"}, {"attack": "dynamic adversary", "threshold": CALIBRATED}
+_COMPARED = ("static", "dynamic", "static with benign perturbations", "dynamic with benign perturbations")
+_OTHERS = (
+    "the searches have other objectives and other starts than the adversary that it was trained against, whose rows are beside; so "
+    "are those of a branch trained against a mixture"
+)
+_LESS = "a third of the paper's maps, a quarter of its samples and a third of its epochs; the larger sizes are in the tables"
+_STAGED = (
+    "a third of the paper's maps; of its steps a fifth at this size, against an adversary who makes half of his; the larger sizes, "
+    "which it began with, are in the tables"
+)
 
 
-def _transferred(of):
-    """By the branch of the iterative linf adversary, of the fast one."""
-    start, middle = "detectability, fitted on iterative linf ", ", tested on fast "
-    return min(value for what, value in of.items() if what.startswith(start) and middle in what)
+def _number(table="", **fields):
+    """A look-up by fields; sizes have the six digits that results have."""
+    fields |= {"table": f"metzen2017.{table}"} if table else {}
+    fields |= {"epsilon": float(f"{fields['epsilon']:.6g}")} if fields.get("epsilon") else {}
+    return lambda of: of(**fields)
+
+
+def _robust(detector, size, attack):
+    return _number("ours.adaptive", detector=detector, epsilon=size, **attack)
+
+
+def _rejected(detector, noise=None, threshold=CALIBRATED):
+    """Of clean samples, or of those under sign noise."""
+    kind = "sign" if noise else ""
+    return _number("ours.benign", detector=detector, threshold=threshold, perturbation=kind, epsilon=noise)
+
+
+def _one_branch(of):
+    """At its worst over the five and over all that work, the better of the two that are tried."""
+    least = {}
+    for row in of.all(table="metzen2017.ours.one_branch", statistic="minimum"):
+        if row.value is not None:
+            least[row.get("fitted on")] = min(row.value, least.get(row.get("fitted on"), 1.0))
+    return max(least.values())
 
 
 def _but_the_smallest(of):
     """By its own branch each, of all adversaries but the iterative one at the smallest size in l2, as in the paper."""
-    own = {what: value for what, value in of.items() if what.startswith("detectability, ") and "fitted" not in what}
-    return min(value for what, value in own.items() if not what.endswith("iterative l2 400/255"))
+    own = [row for row in of.all(table="metzen2017.fig6", metric="detection accuracy") if row.attack]
+    smallest = min((row for row in own if (row.attack, row.norm) == ("BIM", "l2")), key=lambda row: row.epsilon)
+    return min(row.value for row in own if row is not smallest)
 
 
-def _one_branch(of):
-    """The least of the five, and of all others that work, by one branch; the better of the two that are tried."""
-    least = {}
-    for what, value in of.items():
-        branch, _, about = what.partition(": least detectability of ")
-        if branch.startswith("one branch fitted on ") and about and value is not None:
-            least[branch] = min(value, least.get(branch, 1.0))
-    return max(least.values())
+def _detector(size, noise, trained, more=(), less="", staged=""):
+    """Of the detector branches under the paper's adversaries, the dynamic one, all adaptive attacks and benign noise.
 
-
-_HELD = {
-    "least": 0.75,
-    "remark": "the searches have other objectives and other starts than the adversary that it was trained against, whose rows are "
-    "below, and so are those of a branch trained against a mixture",
-}
-
-
-_COMPARED = ("static", "dynamic", "static with harmless changes", "dynamic with harmless changes")
-
-
-_SMALL = "a third of the paper's maps, a quarter of its samples and a third of its epochs; the larger sizes are told"
-_STAGED = (
-    "a third of the paper's maps; of its steps a fifth at this size, against an adversary who makes half of his; the larger sizes, "
-    "which it began with, are told"
-)
-
-
-def _detector(size, noise, compared=_COMPARED, small="", staged=""):
-    """Of the detector branches: under the paper's adversaries, the dynamic one, the strongest, and harmless noise.
-
-    `small` and `staged` say why it falls short where less than the paper's branches were trained.
+    Args:
+        trained: The size at which the dynamic ones were trained.
+        more: Detectors beside those of every data set.
+        less, staged: Why they fall short where less than the paper's branches were trained.
     """
-    least = "least detectability over the sigmas that count, {}".format
-    held = f"not fooled, strongest of all, linf {size}, {{}}".format
-    rejected = f"rejected, {noise}, threshold at 5 %, {{}}".format
-    under = "least detectability of adversaries that take accuracy under 0.3"
-    return [
-        Goal(f"{under}, each by its own branch", lambda of: of[under], least=0.8, remark=small),
-        *([row("least detectability of adversaries that take accuracy under 0.1", least=0.9, remark=small)] if small else []),
-        Goal(
-            "least detectability of the five and of all that work, by one branch, the better of two",
-            _one_branch,
-            least=0.85,
-            remark=small,
-        ),
-        Goal("fitted on iterative linf, tested on fast, each at the size chosen for it", _transferred, least=0.85),
-        *(row(least(name), **({"least": 0.7, "remark": staged} if name == "dynamic" else {})) for name in compared),
-        row(f"rejected, unchanged, {HALF}, dynamic", most=0.05, remark=staged),
-        *(row(held(name), **(_HELD if name == "dynamic" and size == "0.2" else {})) for name in compared),
-        *(row(rejected(name)) for name in compared),
+    each = "least detection accuracy over adversaries that take accuracy under {}, each by its own branch".format
+    goals = [Goal(each(0.3), _number(**_LEAST, accuracy_under=0.3), 0.8, remark=less)]
+    if less:
+        goals.append(Goal(each(0.1), _number(**_LEAST, accuracy_under=0.1), 0.9, remark=less))
+    best = "least detection accuracy of the five and of all that work, by one branch, the better of two"
+    transferred = _number("fig4", fitted_on="BIM linf", attack="FGSM")
+    goals.append(Goal(best, _one_branch, 0.85, remark=less))
+    goals.append(Goal("fitted on BIM linf, tested on FGSM, each at the size chosen for it", transferred, 0.85))
+    for name in (*_COMPARED, *more):
+        limit = {"least": 0.7, "remark": staged} if name == "dynamic" else {}
+        sigma = _number(**_LEAST, detector=name, epsilon=trained)
+        goals.append(Goal(f"least detection accuracy over sigma, {name}", sigma, **limit))
+    clean = _rejected("dynamic", threshold=HALF)
+    goals.append(Goal("false-positive rate at a probability of 0.5, dynamic", clean, most=0.05, remark=staged))
+    for name in (*_COMPARED, *more):
+        limit = {"least": 0.75, "remark": _OTHERS} if name == "dynamic" and not less else {}
+        goals.append(Goal(f"robust accuracy, worst case, linf {size_text(size)}, {name}", _robust(name, size, _WORST), **limit))
+    return goals + [
+        Goal(f"benign sign noise of {size_text(noise)} rejected, {name}", _rejected(name, noise)) for name in (*_COMPARED, *more)
     ]
 
 
 GOALS = {
-    ("detector", "mnist"): _detector("0.2", "sign 0.1", (*_COMPARED, "dynamic, against a mixture")),
-    ("detector", "cifar10"): _detector("2/255", "sign 2/255", small=_SMALL, staged=_STAGED),
+    ("detector", "mnist"): _detector(0.2, 0.1, 0.2, ("dynamic, against a mixture",)),
+    ("detector", "cifar10"): _detector(2 / 255, 2 / 255, 1 / 255, less=_LESS, staged=_STAGED),
     ("detector", "imagenette_small"): [
         Goal(
-            "least detectability, each by its own branch, but of iterative l2 400/255, where the paper's is at chance",
+            "least detection accuracy, each by its own branch, but of BIM l2 400/255, where the paper's is at chance",
             _but_the_smallest,
             least=0.85,
             remark="a small network and 1,500 pictures in place of VGG16 and 10,000: small perturbations are learnt badly",
         ),
-        row("least detectability of adversaries that take accuracy under 0.3"),
+        Goal("least detection accuracy over adversaries that take accuracy under 0.3", _number(**_LEAST, accuracy_under=0.3)),
     ],
 }
+
+
+def _line(defense, results, detector, size, noise):
+    # What the network alone leaves stands in the lines of SafetyNet.
+    paper, worst = (_robust(detector, size, attack) for attack in (_PAPERS, _WORST))
+    attack, noisy = f"dynamic adversary, linf {size_text(size)}, threshold at 5 %", f"sign {size_text(noise)}"
+    left = (lambda of: (paper(of), None)), (lambda of: (worst(of), None))
+    clean, benign = _rejected(detector), _rejected(detector, noise)
+    return Line(defense, results, attack, left[0], "every search", left[1], "", clean, benign, noisy)
+
+
+_STATIC, _DYNAMIC = "detector branch, static", "detector branch, dynamic"
+LINES = [
+    _line(_STATIC, "detector-mnist", "static", 0.2, 0.1),
+    _line(_DYNAMIC, "detector-mnist", "dynamic", 0.2, 0.1),
+    _line(_STATIC, "detector-cifar10", "static", 2 / 255, 2 / 255),
+    _line(f"{_DYNAMIC}, trained down to 1/255", "detector-cifar10", "dynamic", 2 / 255, 2 / 255),
+]

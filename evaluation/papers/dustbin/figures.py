@@ -1,49 +1,41 @@
-"""The figures of `evaluation/dustbin.py`: regions of two moons, interpolated samples, and features in three dimensions."""
+"""The figures of the paper: regions of two moons, interpolated samples, and features in three dimensions."""
 
 import numpy as np
 
-from evaluation.papers.dustbin.settings import TITLES
+from evaluation.papers.dustbin.settings import BOTH, NAIVE, PAPER
 from tfdefense import plots
 from tfdefense.plots import canvas
 
 
-def draw(context, plan, models, samples, sets):
+def draw(study):
+    from tfdefense.view import decide
+
+    context, sets = study.context, study.sets("test")
     folder = context.output / f"dustbin-{context.dataset}"
     folder.mkdir(parents=True, exist_ok=True)
     for dustbin in (False, True):
         moons(dustbin, folder / f"moons-{'augmented' if dustbin else 'naive'}.png", epochs=10 if context.quick else 40)
-    between(samples.held_out, _network(models["naive"]), folder / "interpolated.png")
+    between(study.samples.unseen, study.model(NAIVE), folder / "interpolated.png")
     shown = {"clean": sets["FGS"].x, "FGS": sets["FGS"].x_adv, "T-FGS": sets["T-FGS"].x_adv}
-    for kind in ("naive", "out", "both"):
-        features = {label: _features(models[kind], plan.features, x[:300]) for label, x in shown.items()}
-        space(features, folder / f"features-{kind}.png", title=TITLES[kind])
-    columns = slice(8)
+    for network in PAPER:
+        found = {label: features(study.model(network), study.plan.features, x[:300]) for label, x in shown.items()}
+        space(found, folder / f"features-{network}.png", title=network.fields()["detector"] or "no dustbin")
     for label in ("FGS", "DeepFool"):
-        found = sets[label].take(columns)
-        said = _said(models["both"], found.x_adv)
+        found = sets[label].take(slice(8))
+        said = decide(study.model(BOTH), found.x_adv).label
         plots.examples(found.x, found.x_adv, found.y, said, folder / f"{label.lower()}.png")
 
 
-def _network(model):
-    """The classifier inside a defended model, or the plain one."""
+def features(model, layer, x):
+    """Outputs of a layer of the classifier inside a defended model, or of a plain one."""
+    import keras
+
     import tfdefense as td
     from tfdefense.contract import is_defended
 
-    return td.base_model(model) if is_defended(model) else model
-
-
-def _said(model, x):
-    from tfdefense.view import decide
-
-    return decide(model, x).label
-
-
-def _features(model, layer, x):
-    import keras
-
-    network = _network(model)
-    features = keras.Model(network.inputs[0], network.get_layer(layer).output)(x, training=False)
-    return keras.ops.convert_to_numpy(features).reshape(len(x), -1)
+    network = td.base_model(model) if is_defended(model) else model
+    found = keras.Model(network.inputs[0], network.get_layer(layer).output)(x, training=False)
+    return keras.ops.convert_to_numpy(found).reshape(len(x), -1)
 
 
 def moons(dustbin, path=None, *, samples=400, epochs=40, seed=0):
@@ -95,17 +87,9 @@ def between(images, network, path=None, *, columns=10):
 
 
 def space(features, path=None, *, title=""):
-    """Features of several kinds of samples in the three directions in which all together spread most.
-
-    Args:
-        features: Dict from a name to an array (n, d).
-        path: Where to save the figure.
-        title: Above the figure.
-    """
+    """Features of several kinds of samples, by name, in the three directions in which all together spread most."""
     from sklearn.decomposition import PCA
 
-    if len(features) < 1 or min(len(values) for values in features.values()) < 1:
-        raise ValueError("`features` must hold at least one sample of each kind. Received none for some. Pass more samples.")
     directions = PCA(3, random_state=0).fit(np.concatenate(list(features.values())))
     with canvas.figure((4.4, 3.8), path) as figure:
         axes = figure.add_subplot(projection="3d")

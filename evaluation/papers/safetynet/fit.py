@@ -1,128 +1,114 @@
-"""What `evaluation/safetynet.py` works with: detectors on codes and the models that they are measured beside."""
+"""What the protocol works with: SafetyNets of several kinds, and the models that they are measured beside."""
 
 import functools
-from dataclasses import dataclass, field
+import json
+from typing import NamedTuple
 
 import numpy as np
 
 from evaluation.papers.detector.fit import Setting
+from evaluation.papers.detector.settings import PLANS
 
 
-@dataclass(frozen=True)
-class Codes:
-    """What the protocol does on one data set, beside the plan of the detector branch.
+class Codes(NamedTuple):
+    """What the protocol does on one data set, beside the plan of the detector branch."""
 
-    Args:
-        layers: Those of detectors A, B and C, the last first; {n} is the number of the last block of a stage.
-        size: linf size of the attacks of type II.
-        source: Settings of the network that transferred attacks come from: the same recipe with another seed.
-        pairs: Clean samples, and as many attacked twins, on which machines are fitted.
-        hardened: Recipe of a network of the same layers that is attacked in training; None where there is none.
-        differs: What is not as in the paper, or not the same for all, for the page.
-    """
-
-    layers: tuple
-    size: float
-    source: dict
-    pairs: int
-    hardened: str | None = None
-    differs: dict = field(default_factory=dict)
+    layers: tuple  # of detectors A, B and C, the last first; {n} is the number of the last block of a stage
+    size: float  # linf size of the attacks of type II
+    source: dict  # settings of the network that transferred attacks come from: the same recipe with another seed
+    pairs: int  # clean / adversarial ones, on which RBF-SVMs are fitted
+    trained: str | None = None  # recipe of an adversarially trained network of the same layers
+    differs: dict | None = None  # what is not as in the paper, or not the same for all, for the page
 
 
+_DIFFERS = {
+    "mnist": {"adversarially trained": "by PGD in l2 of size 2, Adam, 30,000 samples; the other: SGD, all samples, no attack"},
+    "cifar10": {
+        "classifier": "14 layers, 30 epochs; the paper: 32 layers",
+        "attacks are transferred from": "8 layers, 10 epochs",
+    },
+}
+_STAGE_3 = ("last_relu", "stage_3_block_{n}_2_relu", "stage_3_block_{n}_1_relu")
 CODES = {
-    "mnist": Codes(
-        ("dense_2", "dense_1", "pool_2"),
-        0.2,
-        {},
-        3000,
-        "mnist_dnr_pgd",
-        {"attacked in training": "by PGD in l2 of size 2, Adam, 30,000 samples; the other: SGD, all samples, no attack"},
-    ),
-    # Thousands of codes a layer: with more pairs the machines would cost more than the network.
-    "cifar10": Codes(
-        ("last_relu", "stage_3_block_{n}_2_relu", "stage_3_block_{n}_1_relu"),
-        2 / 255,
-        {"depth": 8, "epochs": 10},
-        1500,
-        differs={"classifier": "14 layers, 30 epochs; the paper: 32 layers", "attacks are transferred from": "8 layers, 10 epochs"},
-    ),
+    "mnist": Codes(("dense_2", "dense_1", "pool_2"), 0.2, {}, 3000, "mnist_dnr_pgd", _DIFFERS["mnist"]),
+    # Thousands of codes a layer: with more pairs the RBF-SVMs would cost more than the network.
+    "cifar10": Codes(_STAGE_3, 2 / 255, {"depth": 8, "epochs": 10}, 1500, differs=_DIFFERS["cifar10"]),
     "digits": Codes(("dense_1", "pool_1", "conv_2"), 0.2, {}, 600, "digits_pgd"),
 }
 
 
-@dataclass(frozen=True)
-class Net:
-    """One SafetyNet: which of the layers A, B, C it watches and how.
-
-    Args:
-        rounds: How many times it is fitted anew, each time on what evaded it too.
-        harmless: Whether half of the clean samples that it is fitted on get a harmless change.
-        hardened: Whether the network itself was attacked in training.
-        search: Whether C and gamma are chosen by cross-validation; else they are 1 and "scale".
-        pairs: How many it is fitted on, if there are so many; else those of the budget.
-    """
+class Net(NamedTuple):
+    """One SafetyNet: which of the layers A, B, C it watches and how."""
 
     watched: str
     levels: int = 4
     join: str = "any"
     by_class: bool = False
-    rounds: int = 0
-    harmless: bool = False
-    hardened: bool = False
-    search: bool = False
-    pairs: int | None = None
+    rounds: int = 0  # how many times it is fitted anew, each time on what evaded it too
+    benign: bool = False  # whether half of the clean samples that it is fitted on get a benign perturbation
+    search: bool = False  # whether C and gamma are chosen by cross-validation; else they are 1 and "scale"
+    pairs: int | None = None  # how many it is fitted on, if there are so many; else those of the budget
 
 
 ALL = "Det A or B or C"
-EVERY_CHANGE = f"{ALL}, by class, dynamic, harmless changes"
+EVERY_CHANGE = f"{ALL}, by class, dynamic, benign perturbations"
+MORE = "Det A, C and gamma by cross-validation, 7,000 pairs"
 NETS = {
     "Det A, activations as they are": Net("A", levels=0),
     "Det A, binary": Net("A", levels=2),
     "Det A": Net("A"),
     "Det A, C and gamma by cross-validation": Net("A", search=True),
-    # Nearly all that `RBFSVM` takes by default.
-    "Det A, C and gamma by cross-validation, 7,000 pairs": Net("A", search=True, pairs=7000),
+    MORE: Net("A", search=True, pairs=7000),  # nearly all that `RBFSVM` takes by default
     "Det B": Net("B"),
     "Det A and B": Net("AB", join="all"),
     "Det A or B": Net("AB"),
     ALL: Net("ABC"),
     f"{ALL}, by class": Net("ABC", by_class=True),
-    f"{ALL}, harmless changes": Net("ABC", harmless=True),
+    f"{ALL}, benign perturbations": Net("ABC", benign=True),
     f"{ALL}, dynamic": Net("ABC", rounds=3),
-    EVERY_CHANGE: Net("ABC", by_class=True, rounds=3, harmless=True),
-    f"{ALL}, by class, attacked in training": Net("ABC", by_class=True, hardened=True),
-    f"{EVERY_CHANGE}, attacked in training": Net("ABC", by_class=True, rounds=3, harmless=True, hardened=True),
+    EVERY_CHANGE: Net("ABC", by_class=True, rounds=3, benign=True),
 }
-PLAIN = ("plain", "plain, attacked in training")
+# At the end of the name of what stands on the adversarially trained network.
+TRAINED = ", adversarially trained"
+PLAIN = ("plain", f"plain{TRAINED}")
 # What any rejection of as many clean samples adds to that network.
-CONFIDENCE = "confidence alone, attacked in training"
-HARDENED = (PLAIN[1], CONFIDENCE, *[name for name, net in NETS.items() if net.hardened])
+CONFIDENCE = f"confidence{TRAINED}"
+GUARDS = (*PLAIN, CONFIDENCE, "branch", "Det A", *[name for name, net in NETS.items() if net.watched == "ABC"])
+GUARDS += (f"{ALL}, by class{TRAINED}", f"{EVERY_CHANGE}{TRAINED}")
+_SYSTEMS = {"plain": "no defense", "confidence": "confidence threshold", "branch": "detector branch"}
+
+
+def fields(name):
+    """System, detector and base of a model, as the rows have them."""
+    kind = name.removesuffix(TRAINED)
+    base = "adversarially trained" if name.endswith(TRAINED) else "clean"
+    return {"system": _SYSTEMS.get(kind, "SafetyNet"), "detector": "" if kind in _SYSTEMS else kind, "base": base}
 
 
 class Guards(Setting):
-    """The setting of the detector branch, with detectors on codes beside it; `chosen` are the adversaries that all learn from."""
+    """The setting of the detector branch, with SafetyNets beside it; `chosen` are the adversaries that all learn from."""
 
-    def __init__(self, context, plan, codes, network, budget, samples):
+    def __init__(self, context, plan, codes, network, budget, samples, chosen=()):
         super().__init__(context, plan, network, budget, *samples)
-        self.codes, self.chosen = codes, ()
+        self.codes, self.chosen, self.guards = codes, chosen, {}
         self.watched = [name.format(n=max(1, (budget["depth"] - 2) // 6) if budget["depth"] else 0) for name in codes.layers]
-        self.guards = {}
+
+    def __reduce__(self):
+        return prepared, (self.context, self.budget, self.chosen)
 
     def of(self, name):
-        """The setting whose network a model has: this one, or that of the network that was attacked in training."""
-        return self.hardened if name in HARDENED else self
+        """The setting whose network a model has: this one, or that of the adversarially trained network."""
+        return self.trained if name.endswith(TRAINED) else self
 
     @functools.cached_property
-    def hardened(self):
-        network = self.context.network(self.codes.hardened, epochs=1 if self.budget["short"] else None)
-        # Machines alone are fitted on its twins: they need fewer of them than a branch.
+    def trained(self):
+        network = self.context.network(self.codes.trained, epochs=1 if self.budget["short"] else None)
+        # RBF-SVMs alone are fitted on its adversarial samples: they need fewer of them than a branch.
         samples = (self.train.take(slice(self.budget["pairs"])), self.attacked, self.held_out)
-        made = Guards(self.context, self.plan, self.codes, network, self.budget, samples)
-        made.chosen = self.chosen
-        return made
+        return Guards(self.context, self.plan, self.codes, network, self.budget, samples, self.chosen)
 
     def pairs(self, name):
-        """How many clean and as many attacked samples a detector is fitted on."""
+        """How many clean / adversarial pairs a detector is fitted on."""
         count = self.budget["fitted"] if name == "branch" else NETS[name].pairs or self.budget["pairs"]
         return min(count, len(self.samples["train"][0]))
 
@@ -133,15 +119,12 @@ class Guards(Setting):
 
         net, pairs = NETS[name], self.pairs(name)
         x, y = (part[:pairs] for part in self.samples["train"][:2])
-        attacked, clean = self.mixed(fitted_on)[:pairs], x
-        if net.harmless:
-            clean, changes = x.copy(), self.plan.harmless
-            for number, (kind, size) in enumerate(changes):
-                rows = slice(2 * number + 1, None, 2 * len(changes))
-                clean[rows] = benign_perturbation(x[rows], size, kind, seed=1000 + number)  # not the noise of the control
+        attacked, clean = self.mixed(fitted_on)[:pairs], x.copy()
+        for number, (kind, size) in enumerate(self.plan.harmless if net.benign else ()):
+            rows = slice(2 * number + 1, None, 2 * len(self.plan.harmless))
+            clean[rows] = benign_perturbation(x[rows], size, kind, seed=1000 + number)  # not the noise of the control
         layers = [self.watched["ABC".index(letter)] for letter in net.watched]
-        options = {"join": net.join, "by_class": net.by_class, "search": net.search}
-        kind = td.SafetyNet(layers, net.levels, **options, threshold=0.0)
+        kind = td.SafetyNet(layers, net.levels, join=net.join, by_class=net.by_class, search=net.search, threshold=0.0)
         for turn in range(net.rounds + 1):
             defended = kind.attach(self.base)
             td.adapt(defended, clean, y, adversarial=attacked, max_rejected=None)
@@ -174,37 +157,30 @@ class Guards(Setting):
             elif name == "branch":
                 found = self.detector(self.chosen, self.layers[self.plan.usual], threshold=threshold)
             else:
-                found = self.context.model(f"{name}, fitted", self.net, name, self.chosen)
+                found = self.context.model(f"{name}, fitted", self.net, name.removesuffix(TRAINED), self.chosen)
             if threshold is None and name not in PLAIN:
                 td.calibrate(found, self.held_out.x, max_rejected=0.05)
             self.guards[key] = found
         return self.guards[key]
 
-    def source(self):
-        """Another plain network of the same task: attacks transferred from it know nothing of this one's weights."""
+    def source(self, kind):
+        """Another network of the same task: attacks transferred from it know nothing of this one's weights.
+
+        As in the paper "another network" is plain, others are tuned on their adversarial samples or have a branch.
+        """
         import keras
 
         depth = {"depth": 8} if self.context.quick and self.budget["depth"] else {}
         epochs = {"epochs": 1} if self.budget["short"] else {}
         path = self.context.network(self.plan.recipe, **self.codes.source | depth | epochs | {"seed": 1})
-        return keras.models.load_model(path, compile=False)
+        model = keras.models.load_model(path, compile=False)
+        further = {"one tuned on its adversarial samples": self.tuned, "one with a branch": self.branched}
+        return self.context.model(kind, further[kind], model) if kind in further else model
 
-    def sources(self):
-        """Those that the paper transfers attacks from: plain, tuned on its own adversarial samples, with a branch."""
-        return {
-            "another network": self.source,
-            "one tuned on its adversarial samples": lambda: self.context.model("tuned network", self.tuned),
-            "one with a branch": lambda: self.context.model("other network with a branch", self.branched),
-        }
-
-    def tuned(self):
-        """The other network after two epochs on clean and adversarial samples of their true classes.
-
-        The paper, which has a class of fakes, labels the adversarial ones so.
-        """
+    def tuned(self, model):
+        """After two epochs on clean and adversarial samples of their true classes. The paper, with a class of fakes, has those."""
         import keras
 
-        model = self.source()
         x, y, x_adv = self._attacked_elsewhere(model)
         keras.utils.set_random_seed(0)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -212,13 +188,12 @@ class Guards(Setting):
         model.fit(np.concatenate([x, x_adv]), np.concatenate([y, y]), batch_size=128, epochs=2, verbose=0)
         return model
 
-    def branched(self):
-        """The other network with a branch of its own; its threshold rejects 5 % of held-out samples."""
+    def branched(self, model):
+        """With a branch of its own; its threshold rejects 5 % of held-out samples."""
         import keras
 
         import tfdefense as td
 
-        model = self.source()
         x, _, x_adv = self._attacked_elsewhere(model)
         layer = self.layers[self.plan.usual]
         if layer not in [each.name for each in model.layers]:
@@ -234,6 +209,27 @@ class Guards(Setting):
     def _attacked_elsewhere(self, model):
         from tfdefense.attacks import BIM
 
-        x, y, _ = self.samples["train"]
-        x, y = x[: self.budget["pairs"]], y[: self.budget["pairs"]]
+        x, y = (part[: self.budget["pairs"]] for part in self.samples["train"][:2])
         return x, y, BIM(self.codes.size)(model, x, y, regardless=True).x_adv
+
+
+_prepared = {}
+
+
+def prepared(context, budget, chosen=()):
+    """The setting of a run. Each process makes it once: samples and models are more to send than to read."""
+    from tfdefense import data
+
+    place = [context.dataset, context.quick, context.samples, context.data_dir, context.cache, budget, chosen]
+    key = json.dumps(place, default=str)
+    if key not in _prepared:
+        plan, codes = PLANS[context.dataset], CODES[context.dataset]
+        # Those of the protocol `detector`, which shares adversarial samples and branches.
+        limit = budget["fitted"] if context.quick or not plan.dynamic else None
+        train = data.load(context.dataset, "train", data_dir=context.data_dir, limit=limit)
+        test = data.load(context.dataset, "test", data_dir=context.data_dir)
+        attacked, rest = test.divide(min(context.samples_or(500, 40), len(test.x) // 2))
+        network = context.network(plan.recipe, depth=budget["depth"], epochs=1 if budget["short"] else None)
+        samples = (train, attacked, rest.take(slice(2000)))
+        _prepared[key] = Guards(context, plan, codes, network, budget, samples, tuple(chosen))
+    return _prepared[key]

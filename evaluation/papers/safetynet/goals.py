@@ -1,91 +1,116 @@
-"""SafetyNet."""
+"""SafetyNet: what it was meant to show, and its lines in the README."""
 
-from evaluation.papers.safetynet.fit import ALL, CONFIDENCE, EVERY_CHANGE, PLAIN
-from evaluation.papers.safetynet.protocol import FOUR
-from evaluation.runner.goals.goal import Goal, row
+from evaluation.papers.safetynet.fit import ALL, CONFIDENCE, EVERY_CHANGE, MORE, PLAIN, TRAINED, fields
+from evaluation.papers.safetynet.measure import PAPERS, THRESHOLDS
+from evaluation.papers.safetynet.protocol import UNSEEN
+from evaluation.papers.safetynet.tables import known
+from evaluation.runner.goals import Goal
+from evaluation.runner.summary import Line
 
-_HARDENED = f"{EVERY_CHANGE}, attacked in training"
-_MORE = "Det A, C and gamma by cross-validation, 7,000 pairs"
-_UNFOOLED = "not fooled, strongest of all attacks"
-_NOISES = ("sign 0.1", "sign 0.2", "gaussian 0.1", "gaussian 0.2")
-
-
-def _detects(what, kind, guard):
-    """Of a detector that was fitted on an adversary of that kind and tested on it."""
-    starts, end = tuple(f"detection accuracy, {kind}{mark}" for mark in " ,"), f", threshold 0, {guard}"
-    return what.startswith(starts) and what.endswith(end) and "fitted" not in what
+# By data set: the size of the attacks, and noise of the kind "sign", on MNIST half as large. Results have six digits.
+_SIZES = {"mnist": ("0.2", "sign 0.1", 0.1), "cifar10": ("2/255", "sign 2/255", round(2 / 255, 8))}
+_ATTACKS = (("FGSM", "linf"), ("BIM", "linf"), ("BIM", "l2"), ("DeepFool", "l2"))
 
 
-def _noisy(noise):
-    return f"rejected, {noise}, 5 % of clean rejected"
+def _robust(of, name):
+    return of(table="lu2017.ours.worst_case", attack="worst case over all attacks", **fields(name))
 
 
-def _known(of, kind, guard):
-    return max((value for what, value in of.items() if _detects(what, kind, guard)), default=None)
-
-
-def _less(what, found, one, other, remark=""):
-    return Goal(f"{what}, {one} less {other}", lambda of: of[f"{found}, {one}"] - of[f"{found}, {other}"], remark=remark)
+def _rejected(of, name, perturbation="", size=None):
+    about = {"threshold": "5 % FPR", "perturbation": perturbation, "epsilon": size}
+    return of(metric="false-positive rate", row="S5", **about, **fields(name))
 
 
 def _noisiest(of, name):
-    return max(of[f"{_noisy(noise)}, {name}"] for noise in _NOISES)
+    return max(_rejected(of, name, kind, size) for kind in ("sign", "gaussian") for size in (0.1, 0.2))
 
 
-def _safetynet(size, noise, remark=""):
+def _known(of, name, attack, norm):
+    return known(of, threshold="0", attack=attack, norm=norm, **fields(name))[0].value
+
+
+def _less(what, value, one, other, remark=""):
+    return Goal(f"{what}, {one} less {other}", lambda of: value(of, one) - value(of, other), remark=remark)
+
+
+def _unseen(name, threshold):
+    about = fields(name) | {"attack": UNSEEN, "fitted_on": None, "threshold": threshold}
+    return Goal(f"detection accuracy, {UNSEEN}, threshold {threshold}, {name}", lambda of: of(**about))
+
+
+def _goals(dataset, remark=""):
     """Known attacks by one layer's codes, unknown ones beside the branch, what each change gave, and what the codes are worth."""
-    held, rejected = f"not fooled at linf {size}", f"{noise} rejected"
-    changes = (f"{ALL}, by class", f"{ALL}, harmless changes", f"{ALL}, dynamic", EVERY_CHANGE)
-    others = ("branch", "Det A, activations as they are", "Det A, binary")
+    size, noise, length = _SIZES[dataset]
+    right, noisy = f"robust accuracy at linf {size}, worst case over all attacks", f"{noise} rejected"
+    changes = (f"{ALL}, by class", f"{ALL}, benign perturbations", f"{ALL}, dynamic", EVERY_CHANGE)
+
+    def detected(name, *attack):
+        what = f"detection accuracy, {' '.join(attack)}, {name}, threshold 0"
+        return Goal(what, lambda of: _known(of, name, *attack), least=0.85, remark=remark)
+
+    def rejected(of, name):
+        return _rejected(of, name, "sign", length)
+
     return [
-        *(
-            Goal(
-                f"detection accuracy, {kind}, {guard}, threshold 0",
-                lambda of, kind=kind, guard=guard: _known(of, kind, guard),
-                least=0.85,
-                remark=remark,
-            )
-            for guard in ("Det A", _MORE)
-            for kind in FOUR
-        ),
-        *(
-            row(f"detection accuracy, mean over attacks never seen, {threshold}, {guard}")
-            for threshold in ("threshold 0", "5 % of clean rejected")
-            for guard in ("branch", "Det A", f"{ALL}, by class")
-        ),
-        *(_less(held, _UNFOOLED, name, ALL) for name in changes),
-        _less(held, _UNFOOLED, ALL, "branch", "of longer and other searches `detector` reports less for its own branches"),
-        *(_less(rejected, _noisy(noise), name, ALL) for name in changes),
-        *(_less(rejected, _noisy(noise), name, "Det A") for name in others),
+        *(detected(name, *attack) for name in ("Det A", MORE) for attack in _ATTACKS),
+        *(_unseen(name, threshold) for threshold in THRESHOLDS for name in ("branch", "Det A", f"{ALL}, by class")),
+        *(_less(right, _robust, name, ALL) for name in changes),
+        _less(right, _robust, ALL, "branch", "of longer and other searches `detector` reports less for its own branches"),
+        *(_less(noisy, rejected, name, ALL) for name in changes),
+        *(_less(noisy, rejected, name, "Det A") for name in ("branch", "Det A, activations as they are", "Det A, binary")),
     ]
 
 
+_TRAINED = f"{EVERY_CHANGE}{TRAINED}"
+_RIGHT = "robust accuracy at linf 0.2, {}".format
 GOALS = {
     ("safetynet", "mnist"): [
-        Goal("not fooled at linf 0.2, the net with every change", lambda of: of[f"{_UNFOOLED}, {EVERY_CHANGE}"], least=0.5),
+        Goal(_RIGHT("the net with every change"), lambda of: _robust(of, EVERY_CHANGE), least=0.5),
         Goal(
-            "the same net: the most rejected of sign and Gaussian noise up to the attack's size, threshold at 5 %",
+            "the same net: the most rejected of sign and Gaussian noise up to the attack's size, threshold at 5 % FPR",
             lambda of: _noisiest(of, EVERY_CHANGE),
             most=0.1,
         ),
+        Goal(_RIGHT("that net on an adversarially trained network"), lambda of: _robust(of, _TRAINED), least=0.5),
+        Goal("sign 0.1 rejected by it, threshold at 5 % FPR", lambda of: _rejected(of, _TRAINED, "sign", 0.1), most=0.1),
+        Goal("the same: the most rejected of that noise", lambda of: _noisiest(of, _TRAINED), most=0.1),
+        Goal(_RIGHT("that net less its network alone"), lambda of: _robust(of, _TRAINED) - _robust(of, PLAIN[1])),
         Goal(
-            "not fooled at linf 0.2, that net on a network attacked in training",
-            lambda of: of[f"{_UNFOOLED}, {_HARDENED}"],
-            least=0.5,
+            _RIGHT("that net less a threshold on the confidence of its network"),
+            lambda of: _robust(of, _TRAINED) - _robust(of, CONFIDENCE),
         ),
-        row(f"{_noisy('sign 0.1')}, {_HARDENED}", most=0.1),
-        Goal("the same: the most rejected of that noise", lambda of: _noisiest(of, _HARDENED), most=0.1),
-        Goal(
-            "not fooled at linf 0.2, that net less its network alone",
-            lambda of: of[f"{_UNFOOLED}, {_HARDENED}"] - of[f"{_UNFOOLED}, {PLAIN[1]}"],
-        ),
-        Goal(
-            "not fooled at linf 0.2, that net less a threshold on the confidence of its network",
-            lambda of: of[f"{_UNFOOLED}, {_HARDENED}"] - of[f"{_UNFOOLED}, {CONFIDENCE}"],
-        ),
-        *_safetynet("0.2", "sign 0.1"),
+        *_goals("mnist"),
     ],
-    ("safetynet", "cifar10"): _safetynet(
-        "2/255", "sign 2/255", "the samples moved by one or two levels of 256, which an earlier layer shows better: see the branch"
+    ("safetynet", "cifar10"): _goals(
+        "cifar10", "the samples moved by one or two levels of 256, which an earlier layer shows better: see the branch"
     ),
 }
+
+
+def _line(defense, dataset, name, network=PLAIN[0], beside="no defense"):
+    size, noise, length = _SIZES[dataset]
+
+    def papers(of, name):
+        return 1 - of(table="lu2017.table4", attack=PAPERS.attack, starts=PAPERS.starts, **fields(name))
+
+    return Line(
+        defense,
+        f"safetynet-{dataset}",
+        f"PGD, linf {size}, from the sample",
+        lambda of: (papers(of, name), papers(of, network)),
+        "worst case over white-box and black-box attacks",
+        lambda of: (_robust(of, name), _robust(of, network)),
+        beside,
+        lambda of: _rejected(of, name),
+        lambda of: _rejected(of, name, "sign", length),
+        noise,
+    )
+
+
+LINES = [
+    _line("SafetyNet, one layer", "mnist", "Det A"),
+    _line("SafetyNet, every change", "mnist", EVERY_CHANGE),
+    _line("the same on an adversarially trained network", "mnist", _TRAINED, PLAIN[1], "that network"),
+    _line("a confidence threshold on that network", "mnist", CONFIDENCE, PLAIN[1], "that network"),
+    _line("SafetyNet, one layer", "cifar10", "Det A"),
+]

@@ -1,0 +1,95 @@
+"""The tables of the page on the detector branch, laid out as the paper's figures."""
+
+import dataclasses
+import math
+
+from evaluation.runner.benign import size_text
+from evaluation.runner.markdown import pivot
+
+
+def _size(value):
+    """A size to read, of the six digits that results have."""
+    if value is None:
+        return ""
+    parts = round(255 * value)
+    return size_text(parts / 255 if math.isclose(parts, 255 * value, rel_tol=1e-5) else value)
+
+
+def _named(*words):
+    return " ".join(word for word in words if word)
+
+
+def _read(results, *tables, **fields):
+    """The rows of these tables, with what the page shows of them: an adversary and what was fitted on it in words, sizes."""
+    found = []
+    for row in results.all(table=[f"metzen2017.{table}" for table in tables], **fields):
+        size, under, over = _size(row.epsilon), row.get("accuracy under"), row.get("over")
+        fitted = _named(row.get("fitted on"), _size(row.get("fitted at")))
+        least = f"least, where accuracy is under {under:g}" if under else f"least, {over}" if over else ""
+        adversary = least or _named(row.attack, row.norm, size) or fitted or "none"
+        shown = {"size": size, "fitted on": fitted, "adversary": adversary}
+        perturbation = _named(row.perturbation, size) or "none"
+        found.append(dataclasses.replace(row, perturbation=perturbation, settings=row.settings | shown))
+    return found
+
+
+def detectability(results):
+    """Figures 2 (left) and 6: the detector's accuracy beside the classifier's, by adversary and size."""
+    return pivot(_read(results, "fig2", "fig6", attached_to=None), "adversary", "metric")
+
+
+def depth(results):
+    """Figure 2 (right)."""
+    return pivot([row for row in _read(results, "fig2") if row.get("attached to")], "adversary", "attached to")
+
+
+def sizes(results):
+    """Figures 3 and 7."""
+    by_attack = {}
+    for row in _read(results, "fig3", "fig7"):
+        by_attack.setdefault((row.attack, row.norm), []).append(row)
+    return "\n\n".join(pivot(rows, "fitted on", "adversary") for rows in by_attack.values())
+
+
+def transfer(results):
+    """Figures 4 and 8; on the diagonal those of figures 2 and 6."""
+    rows = _read(results, "fig4", "fig8")
+    chosen = list(dict.fromkeys(row.get("fitted on") for row in rows))
+    own = _read(results, "fig2", "fig6", metric="detection accuracy", attached_to=None, statistic=None)
+    rows += [row for row in own if row.get("fitted on") in chosen]
+    order = sorted(rows, key=lambda row: [chosen.index(row.get(name)) for name in ("fitted on", "adversary")])
+    return pivot(order, "fitted on", "adversary")
+
+
+def one_branch(results):
+    return pivot(_read(results, "ours.one_branch"), "adversary", "fitted on")
+
+
+def dynamic(results):
+    """Figure 5, its tenths of sigma: on what misleads the classifier, and the accuracy that the classifier has left."""
+    tenths = [row for row in _read(results, "fig5", statistic=None) if round(10 * row.get("sigma"), 6) % 1 == 0]
+    return pivot(sorted(tenths, key=lambda row: row.metric, reverse=True), ("metric", "sigma"), "detector")
+
+
+def least(results):
+    """The sigma of figure 5 that is worst for each detector, at each size that it was trained for."""
+    return pivot(sorted(_read(results, "fig5", statistic="minimum"), key=lambda row: -row.epsilon), "detector", "size")
+
+
+def adaptive(results):
+    return pivot(_read(results, "ours.adaptive"), ("detector", "attack", "threshold"), "size")
+
+
+def benign(results):
+    rows = sorted(_read(results, "ours.benign"), key=lambda row: row.get("threshold"))
+    return pivot(rows, ("threshold", "detector"), "perturbation")
+
+
+def training(results):
+    return pivot(
+        _read(results, "ours.training"), "detector", "metric", lambda row: f"{row.value:.0f}", {"count": "steps of 128 samples"}
+    )
+
+
+_ALL = (detectability, depth, sizes, transfer, one_branch, dynamic, least, adaptive, benign, training)
+TABLES = {"detector": {build.__name__: build for build in _ALL}}

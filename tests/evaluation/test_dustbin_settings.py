@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evaluation.papers.dustbin import protocol
+from evaluation.papers.dustbin.settings import BENIGN, BOTH, NAIVE, NOISE, OUT, PAPER, PLANS, SOURCE, changed, dustbin_of, trainings
+from evaluation.runner.rows import beside_paper, make, paper_numbers
+
+PLAN = PLANS["digits"]
+
+
+def test_paper_numbers_are_where_they_belong():
+    known = paper_numbers(Path(protocol.__file__).parent)
+
+    def of(dataset, attack, network, metric="error rate", **more):
+        row = make(protocol.TABLE, metric, 0.5, attack=attack, **network.fields() | more)
+        return beside_paper(row, dataset, known).paper
+
+    def rates(dataset, attack, network):
+        return tuple(of(dataset, attack, network, metric) for metric in protocol.RATES)
+
+    assert rates("mnist", "DeepFool", OUT) == (0.1145, 0.0472, 0.8383) and rates("cifar10", "C&W", BOTH) == (0.39, 0.395, 0.215)
+    assert rates("mnist", "FGS", NAIVE) == (0.3514, None, 0.6486)
+    assert rates("digits", "FGS", NAIVE) == rates("mnist", "DeepFool, longer", NAIVE) == (None, None, None)
+    assert rates("mnist", "FGS", SOURCE) == (None, None, None), "the paper does not say what misleads its source"
+    assert of("cifar10", "", BOTH, "accuracy") == 0.8665 and of("mnist", "", OUT, "rejection rate", ood="notmnist") == 0.9996
+    assert of("mnist", "", BENIGN, "accuracy") is None
+    for dataset in ("mnist", "cifar10"):
+        for network in PAPER:
+            every = [rates(dataset, attack, network) for attack in ("FGS", "I-FGS", "T-FGS", "DeepFool", "C&W")]
+            for accuracy, rejection, error in every:
+                assert accuracy + (rejection or 0) + error == pytest.approx(1, abs=0.011)
+            if (dataset, network) in (("mnist", BOTH), ("cifar10", BOTH), ("cifar10", OUT)):
+                average = of(dataset, "average", network, deepfool="DeepFool")
+                assert np.mean([error for *_, error in every]) == pytest.approx(average, abs=1e-3)
+
+
+def test_every_change_is_a_setting_that_a_recipe_takes():
+    from training import recipe as recipes
+
+    for plan in PLANS.values():
+        known = trainings(plan)
+        networks = {*PAPER, *(network._replace(threshold=None) for network in changed(plan))}
+        keys = {recipes.find(known[network][0]).changed(**known[network][1]).key() for network in networks}
+        assert len(keys) == len(networks) == (11 if plan.other else 4), "two changes give the same network"
+        assert recipes.find(plan.recipe).changed(**known[NAIVE][1]).train_samples == plan.seen
+        assert len({str(network) for network in changed(plan)}) == len(changed(plan)), "two parts of one name"
+    assert changed(PLANS["cifar10"])[-1] == BENIGN._replace(threshold=NOISE)
+    assert trainings(PLAN, epochs=2)[BENIGN][1] == {"train_samples": 1200, "epochs": 2, "benign": PLAN.trained_with}
+
+
+def test_parts_are_those_of_the_recipes_and_quick_runs_keep_their_shares():
+    from training import recipe as recipes
+
+    for dataset in ("mnist", "cifar10"):
+        plan = PLANS[dataset]
+        full, quick = (
+            {network: recipes.find(known[network][0]).changed(**known[network][1]) for network in PAPER}
+            for known in (trainings(plan), trainings(plan, True))
+        )
+        parts = dustbin_of(plan, False)
+        assert full[BOTH].dustbin == parts and full[OUT].dustbin == parts[:1]
+        assert not quick[NAIVE].dustbin and quick[BOTH].train_samples == plan.seen / 10
+        between = quick[BOTH].dustbin[1]
+        assert between["per_class"] == full[BOTH].dustbin[1]["per_class"] / 10
+        assert recipes.source(between).recipe == quick[NAIVE], "its features come from the naive network of the run"
+        assert trainings(plan)[BOTH][1] == {}
