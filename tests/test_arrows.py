@@ -40,11 +40,18 @@ MOVING = ("tests/evaluation", "tfdefense/_judge.py")  # being rebuilt
 WITHOUT_TENSORFLOW = ("tfdefense/conformal", "tfdefense/layers", "tfdefense/losses", "models")
 
 
-def imports(path, root=ROOT):
-    """Full names of what a file imports, anywhere in it, relative ones resolved; `from a import b` gives a and a.b."""
+def imports(path, root=ROOT, types=True):
+    """Full names of what a file imports, anywhere in it, relative ones resolved; `from a import b` gives a and a.b.
+
+    Without `types` those are left out that only a type checker follows.
+    """
     package = path.relative_to(root).with_suffix("").parts
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    found, nodes = set(), list(ast.walk(ast.parse(path.read_text())))
+    unseen = [node for node in nodes if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    left_out = set() if types else {inner for node in unseen for inner in ast.walk(node)}
+    for node in nodes:
+        if node in left_out:
+            continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -69,6 +76,9 @@ def test_imports_are_seen_wherever_they_stand(tmp_path):
     file.write_text("def f():\n    import b.c as d\n    from .. import e\n    from .g import h\n    from i.j import k\n")
     expected = {"b.c", "part", "part.e", "part.inner.g", "part.inner.g.h", "i.j", "i.j.k"}
     assert imports(file, tmp_path) == expected
+    file.write_text(file.read_text() + "if TYPE_CHECKING:\n    import k\n")
+    assert imports(file, tmp_path) == expected | {"k"}
+    assert imports(file, tmp_path, types=False) == expected
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -126,7 +136,7 @@ def test_no_module_imports_itself_however_far_round():
     assert circles({"a": ["b"], "b": ["c", "d"], "c": ["a"], "d": ["e"], "e": []}) == {"a", "b", "c"}
     # A package's face only hands names on.
     paths = [path for part in PARTS for path in files(part) if path.name != "__init__.py"]
-    imported = {".".join(path.relative_to(ROOT).with_suffix("").parts): imports(path) for path in paths}
+    imported = {".".join(path.relative_to(ROOT).with_suffix("").parts): imports(path, types=False) for path in paths}
     assert not circles(imported)
 
 

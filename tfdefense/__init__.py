@@ -6,9 +6,51 @@ Names are loaded when they are first used, so that `import tfdefense` does not l
 import importlib
 import importlib.util
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfdefense._renamed import renamed_names
+
+if TYPE_CHECKING:
+    # For editors and type checkers: what is loaded when it is used.
+    from tfdefense import attacks as attacks
+    from tfdefense import calibration as calibration
+    from tfdefense import callbacks as callbacks
+    from tfdefense import conformal as conformal
+    from tfdefense import contract as contract
+    from tfdefense import data as data
+    from tfdefense import defenses as defenses
+    from tfdefense import export as export
+    from tfdefense import layers as layers
+    from tfdefense import losses as losses
+    from tfdefense import metrics as metrics
+    from tfdefense import plots as plots
+    from tfdefense import reporting as reporting
+    from tfdefense import trainers as trainers
+    from tfdefense import view as view
+    from tfdefense import zoo as zoo
+    from tfdefense.attacks.surrogate import smoothed as smoothed
+    from tfdefense.calibration import adapt as adapt
+    from tfdefense.calibration import calibrate as calibrate
+    from tfdefense.contract import base_model as base_model
+    from tfdefense.contract import defend as defend
+    from tfdefense.contract import load as load
+    from tfdefense.defenses import AdversaryDetector as AdversaryDetector
+    from tfdefense.defenses import AllOf as AllOf
+    from tfdefense.defenses import AnyOf as AnyOf
+    from tfdefense.defenses import DeepNeuralRejection as DeepNeuralRejection
+    from tfdefense.defenses import DensityDefense as DensityDefense
+    from tfdefense.defenses import DustbinDefense as DustbinDefense
+    from tfdefense.defenses import NeuralRejection as NeuralRejection
+    from tfdefense.defenses import SafetyNet as SafetyNet
+    from tfdefense.defenses import ThresholdDefense as ThresholdDefense
+    from tfdefense.defenses import capping_error as capping_error
+    from tfdefense.defenses import compress as compress
+    from tfdefense.defenses import graft_dustbin as graft_dustbin
+    from tfdefense.metrics import evaluate as evaluate
+    from tfdefense.reporting import report as report
+    from tfdefense.trainers import AdversarialTraining as AdversarialTraining
+    from tfdefense.trainers import DetectorTraining as DetectorTraining
+    from tfdefense.trainers import adversarial_pairs as adversarial_pairs
 
 __version__ = "0.1.0"
 
@@ -71,12 +113,14 @@ _old_name = renamed_names(
 )
 
 
-def __getattr__(name):
-    if name in _SUBMODULES:
-        return importlib.import_module(f"tfdefense.{name}")
-    if name in _NAMES:
-        return getattr(importlib.import_module(f"tfdefense.{_NAMES[name]}"), name)
-    return _old_name(name)
+if not TYPE_CHECKING:  # A checker takes a module with this function for one that has any name.
+
+    def __getattr__(name):
+        if name in _SUBMODULES:
+            return importlib.import_module(f"tfdefense.{name}")
+        if name in _NAMES:
+            return getattr(importlib.import_module(f"tfdefense.{_NAMES[name]}"), name)
+        return _old_name(name)
 
 
 def __dir__():

@@ -4,6 +4,11 @@ import functools
 import pkgutil
 import sys
 import warnings
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def renamed_names(module, **new):
@@ -24,7 +29,7 @@ def renamed_names(module, **new):
     return __getattr__
 
 
-def renamed_keywords(**new):
+def renamed_keywords(**new: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """For a function whose keywords have new names, `old="new"`: the old one still works, with a DeprecationWarning."""
 
     def decorate(function):

@@ -220,9 +220,17 @@ class View:
 
         return call
 
-    classes = property(lambda self: self._look()[0])
-    rejects = property(lambda self: self._look()[1])
-    probabilities = property(lambda self: self._look()[2])
+    @property
+    def classes(self) -> int:
+        return self._look()[0]
+
+    @property
+    def rejects(self) -> bool:
+        return self._look()[1]
+
+    @property
+    def probabilities(self) -> bool:
+        return self._look()[2]
 
     def expect(self, x: Tensor) -> None:
         """Keeps a few samples to look at the model with; inside a graph one of that shape, in the middle of the bounds."""
@@ -239,7 +247,7 @@ class View:
             raise ValueError("What samples look like is not known of this model. Run it on some first: `view.run(x)`.")
         return np.full((1, *(side or 32 for side in shape[1:])), middle(self.bounds), "float32")
 
-    def _look(self):
+    def _look(self) -> tuple[int, bool, bool]:
         """How many classes, whether some are rejected, whether scores are probabilities: looked at once that is sure.
 
         Samples may be broken on purpose: what is no number tells nothing, and others are looked at when they come.

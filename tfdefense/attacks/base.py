@@ -1,20 +1,25 @@
 """What all attacks share: checked input, batches, starts, the ball and the bounds, the worst case of each sample over starts."""
 
+from __future__ import annotations
+
 import dataclasses
 import os
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from tfdefense import __version__
 from tfdefense._cache import batches, is_watched, place
 from tfdefense._progress import bar
 from tfdefense._renamed import renamed_keywords
-from tfdefense._validation import check_labels, check_number
+from tfdefense._validation import AnyModel, Bounds, PathLike, Tensor, check_labels, check_number
 from tfdefense.attacks.arguments import check, check_mask, check_only
-from tfdefense.attacks.norms import NORMS
+from tfdefense.attacks.norms import L1, L2, NORMS, Linf
 from tfdefense.attacks.objectives import CrossEntropy, Evade, Objective
 from tfdefense.attacks.starts import resolve
 from tfdefense.view import View
@@ -52,16 +57,16 @@ class AttackResult:
             f"{self.steps.mean():.1f} steps, {self.zero_gradient.mean():.1%} with an all-zero gradient)"
         )
 
-    def stronger(self, other):
+    def stronger(self, other: AttackResult) -> AttackResult:
         """Of two results on the same samples the stronger for each: success first, then the smaller distance."""
         if self.norm != other.norm:
             raise ValueError(f"Expected results in one norm to compare. Received '{self.norm}' and '{other.norm}'.")
         return self.with_rows(self.beaten_by(other), other)
 
-    def beaten_by(self, other):
+    def beaten_by(self, other: AttackResult) -> np.ndarray:
         return other.success & (~self.success | (other.distance < self.distance))
 
-    def with_rows(self, rows, other):
+    def with_rows(self, rows: np.ndarray, other: AttackResult) -> AttackResult:
         """This result with those rows of the other; the work of both counts."""
         picked = {}
         for name in ("x_adv", "success", "distance", "label"):
@@ -70,7 +75,7 @@ class AttackResult:
         steps, zeros = self.steps + other.steps, self.zero_gradient | other.zero_gradient
         return AttackResult(**picked, steps=steps, zero_gradient=zeros, norm=self.norm)
 
-    def spread(self, rows, like):
+    def spread(self, rows: np.ndarray, like: AttackResult) -> AttackResult:
         """This result on some rows as one on all of `like`; the other rows have no success and cost nothing."""
         arrays = {}
         for field in _ARRAYS:
@@ -104,7 +109,7 @@ class Batch:
 
     def succeeded(self, label, rows=slice(None)):
         """Whether each label is what the attack wants of its sample, or of those of `rows`."""
-        if self.only_target:
+        if self.only_target and self.target is not None:
             return label == self.target[rows]
         return (label != self.y[rows]) & (label != -1)
 
@@ -150,31 +155,31 @@ class Attack:
     scores on a plain model, whatever it was trained with, and `Evade` on one that rejects.
     """
 
-    norm = "l2"
-    objective = None
-    starts = ("sample",)
-    restarts = 1
-    seed = 0
-    default_target = None
+    norm: str = "l2"
+    objective: Objective | None = None
+    starts: tuple | str | None = ("sample",)
+    restarts: int = 1
+    seed: int = 0
+    default_target: str | None = None
     # Whether `perturb` looks at the other samples of the call.
     looks_at_others = False
 
     @property
-    def ball(self):
+    def ball(self) -> Linf | L2 | L1:
         return NORMS[self.norm]
 
-    def objective_on(self, view):
+    def objective_on(self, view: View) -> Objective:
         if self.objective is not None:
             if not isinstance(self.objective, Objective):
                 raise ValueError(f"`objective` must be an object such as `td.attacks.Margin()`. Received: {self.objective!r}.")
             return self.objective
         return Evade() if view.rejects else CrossEntropy()
 
-    def perturb(self, batch, start):
+    def perturb(self, batch: Batch, start: np.ndarray) -> Candidates:
         """From the points `start`, returns `Candidates` for the batch. The only method that an attack must write."""
         raise NotImplementedError
 
-    def online(self, view):
+    def online(self, view: View) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         """`perturb(x, y, seeds)` for use inside a training step: tensors to a tensor. Here the attack itself, out of the graph."""
         if tf.distribute.get_strategy().num_replicas_in_sync > 1:
             raise ValueError(
@@ -191,7 +196,8 @@ class Attack:
         def attacked(x, y, seeds):
             if len(x) == 0:
                 return x
-            seeded = dataclasses.replace(self, seed=int(seeds[0])) if hasattr(self, "__dataclass_fields__") else self
+            attack: Any = self
+            seeded = dataclasses.replace(attack, seed=int(seeds[0])) if hasattr(self, "__dataclass_fields__") else self
             with warnings.catch_warnings():
                 # Not every batch can be moved; whoever evaluates the trained model hears of it.
                 warnings.filterwarnings("ignore", message=".*gradient was all zeros")
@@ -206,19 +212,19 @@ class Attack:
     @renamed_keywords(kept="cache")
     def __call__(
         self,
-        model,
-        x,
-        y,
-        target=None,
+        model: AnyModel,
+        x: ArrayLike,
+        y: ArrayLike,
+        target: ArrayLike | str | None = None,
         *,
-        mask=None,
-        only=None,
-        regardless=False,
-        bounds=None,
-        batch_size=128,
-        progress=False,
-        cache=None,
-    ):
+        mask: ArrayLike | None = None,
+        only: ArrayLike | None = None,
+        regardless: bool = False,
+        bounds: Bounds = None,
+        batch_size: int = 128,
+        progress: bool = False,
+        cache: PathLike | None = None,
+    ) -> AttackResult:
         """Attacks samples.
 
         Args:
@@ -265,8 +271,8 @@ class Attack:
         if only is not None:
             found.append(_left_alone(whole.rows(~only), batch_size))
         order = np.argsort(np.concatenate([rows, np.flatnonzero(~only)])) if only is not None else rows
-        arrays = (np.concatenate([part[field.name] for part in found])[order] for field in _ARRAYS)
-        result = AttackResult(*arrays, norm=self.norm)
+        arrays = {field.name: np.concatenate([part[field.name] for part in found])[order] for field in _ARRAYS}
+        result = AttackResult(**arrays, norm=self.norm)
         _warn_of_zeros(self, result)
         return result
 
@@ -358,39 +364,3 @@ def _warn_of_zeros(attack, result):
             UserWarning,
             stacklevel=4,
         )
-
-
-def search(step, state, steps):
-    """Runs a compiled step again and again; samples that are done leave the batch.
-
-    Args:
-        step: A function from a dict of tensors to a dict of tensors, with a boolean entry `done`. A done row may go on
-            changing: what counts is its state when it was first seen done.
-        state: The first such dict.
-        steps: How many times at most.
-
-    Returns:
-        The final state as arrays, and the steps that each sample took.
-    """
-    rows = np.arange(len(state["done"]))
-    final, spent = {}, np.zeros(len(rows), int)
-
-    def settle(which):
-        for name, value in state.items():
-            value = value.numpy()
-            final.setdefault(name, np.empty((len(spent), *value.shape[1:]), value.dtype))[rows[which]] = value[which]
-
-    for _ in range(steps):
-        state = step(state)
-        spent[rows] += 1
-        done = state["done"].numpy()
-        if done.any():
-            settle(done)
-            keep = np.flatnonzero(~done)
-            rows = rows[keep]
-            if len(keep) == 0:
-                break
-            state = {name: tf.gather(value, keep) for name, value in state.items()}
-    if len(rows):
-        settle(np.ones(len(rows), bool))
-    return final, spent

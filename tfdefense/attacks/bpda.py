@@ -1,12 +1,19 @@
 """Attacks on defenses without useful gradients, along those of a differentiable surrogate."""
 
+from __future__ import annotations
+
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from tfdefense.attacks.base import Attack, Candidates
+from tfdefense._validation import AnyModel, Tensor
+from tfdefense.attacks.base import Attack, Batch, Candidates
+from tfdefense.attacks.objectives import Objective
 from tfdefense.view import View
 
 # From a smooth landscape that leads far to one that is nearly the real one: pairs of slope and width.
@@ -74,13 +81,14 @@ class BPDA(Attack):
     seed = property(lambda self: self.attack.seed)
     default_target = property(lambda self: self.attack.default_target)
 
-    def objective_on(self, view):
+    def objective_on(self, view: View) -> Objective:
         return self.attack.objective_on(view)
 
-    def perturb(self, batch, start):
+    def perturb(self, batch: Batch, start: np.ndarray) -> Candidates:
         surrogate = _on_surrogate(batch.view, self.exact_forward)
         point = np.array(start, "float32")
-        best, waiting = None, np.ones(len(point), bool)
+        best: Any = None
+        waiting = np.ones(len(point), bool)
         for stage in self.schedule:
             surrogate.anneal(*stage)
             rows = np.flatnonzero(waiting)
@@ -100,13 +108,14 @@ class BPDA(Attack):
                 waiting &= ~best.success
         return Candidates(best.x_adv, best.steps, best.zero_gradient, best.label)
 
-    def path(self, model, x, y, **options):
+    def path(self, model: AnyModel, x: ArrayLike, y: ArrayLike, **options: Any) -> np.ndarray:
         """What the attack's own `path` gives, along the gradients of the last and hardest stage of the surrogate."""
         surrogate = _on_surrogate(View.of(model), self.exact_forward)
         surrogate.anneal(*self.schedule[-1])
-        return self.attack.path(surrogate, x, y, **options)
+        attack: Any = self.attack
+        return attack.path(surrogate, x, y, **options)
 
-    def online(self, view):
+    def online(self, view: View) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         """The attack's own form inside a training step, on the last and hardest stage of the surrogate."""
         import tensorflow as tf
 

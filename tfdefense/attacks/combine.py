@@ -1,14 +1,20 @@
 """Attacks made of attacks."""
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from tfdefense._validation import check_labels
+from tfdefense._validation import AnyModel, Bounds, Tensor, check_labels
 from tfdefense.attacks.arguments import check, check_only
 from tfdefense.attacks.base import Attack, AttackResult, Batch
 from tfdefense.attacks.norms import within
+from tfdefense.view import View
 
 
 @dataclass(frozen=True)
@@ -53,18 +59,28 @@ class WorstCase:
             raise ValueError(f"Expected attacks in one norm, whose distances compare. Received norms {sorted(norms)}.")
 
     @property
-    def named(self):
+    def named(self) -> dict[str, Any]:
         """The attacks by name; those of a list have their numbers."""
         return self.attacks if isinstance(self.attacks, dict) else {str(i): attack for i, attack in enumerate(self.attacks)}
 
     @property
-    def norm(self):
+    def norm(self) -> str:
         return next(iter(self.named.values())).norm
 
-    def __call__(self, model, x, y, target=None, *, only=None, after=None, **options):
+    def __call__(
+        self,
+        model: AnyModel,
+        x: np.ndarray | Sequence[Any],
+        y: ArrayLike,
+        target: ArrayLike | str | None = None,
+        *,
+        only: ArrayLike | None = None,
+        after: AttackResult | None = None,
+        **options: Any,
+    ) -> WorstCaseResult:
         """As of any attack; with `after`, a result of earlier attacks on these samples, the others go on from that."""
         best, only = after, check_only(only, len(x))
-        found_by = None if after is None else getattr(after, "found_by", np.where(after.success, "before", "")).astype(object)
+        found_by: Any = None if after is None else getattr(after, "found_by", np.where(after.success, "before", "")).astype(object)
         for name, attack in self.named.items():
             waiting = only
             if best is not None and self.until_success:
@@ -102,10 +118,10 @@ class Transfer:
     source: object = field(default=None, compare=False)
 
     @property
-    def norm(self):
+    def norm(self) -> str:
         return self.attack.norm
 
-    def online(self, view):
+    def online(self, view: View) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         """The attack's own form for use inside a training step, on the source."""
         if not hasattr(self.attack, "online"):
             raise ValueError(
@@ -114,7 +130,19 @@ class Transfer:
             )
         return self.attack.online(view.beside(self.source))
 
-    def __call__(self, model, x, y, target=None, *, only=None, regardless=True, bounds=None, batch_size=128, **options):
+    def __call__(
+        self,
+        model: AnyModel,
+        x: ArrayLike,
+        y: ArrayLike,
+        target: ArrayLike | None = None,
+        *,
+        only: ArrayLike | None = None,
+        regardless: bool = True,
+        bounds: Bounds = None,
+        batch_size: int = 128,
+        **options: Any,
+    ) -> AttackResult:
         """As of any attack; `regardless` of what the source has wrong already, which may be right on this model."""
         view, clean, labels = check(model, x, y, bounds)
         source = view.beside(self.source)
@@ -125,7 +153,7 @@ class Transfer:
         aim = None
         if target is not None:
             aim = check_labels(target, "target", samples=len(clean), classes=view.classes).astype("int32")
-        batch = Batch(view, clean, labels, aim, aim is not None, (1.0, 1.0), None, np.arange(len(clean)))
+        batch = Batch(view, clean, labels, aim, aim is not None, (1.0, 1.0), (), np.arange(len(clean)))
         parts = [view.run(crafted.x_adv[i : i + batch_size])[2].numpy() for i in range(0, len(clean), batch_size)]
         label = np.concatenate(parts)
         success = batch.succeeded(label) if only is None else batch.succeeded(label) & only

@@ -83,7 +83,7 @@ class L1:
         return np.abs(delta).sum(-1)
 
 
-NORMS = {norm.name: norm for norm in (Linf(), L2(), L1())}
+NORMS: dict[str, Linf | L2 | L1] = {norm.name: norm for norm in (Linf(), L2(), L1())}
 
 
 def norm_named(name, allowed=tuple(NORMS)):

@@ -1,8 +1,14 @@
 """What an attack makes small. Each gives one number a sample from scores, suspicion and classes."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
+import numpy as np
 import tensorflow as tf
+
+from tfdefense._validation import Tensor
+from tfdefense.view import View
 
 
 def split(scores, index):
@@ -27,18 +33,19 @@ class Objective:
     `units` may look at the outputs for clean samples and give two numbers, which come back as `scale`.
     """
 
-    def units(self, scores, suspicion, y):
+    def units(self, scores: Tensor, suspicion: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Two numbers from tensors, inside or outside a compiled function."""
         return (1.0, 1.0)
 
-    def measure(self, view, x, y):
+    def measure(self, view: View, x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
         """The units as measured on the first of the samples under attack."""
         if type(self).units is Objective.units:
             return (1.0, 1.0)
         scores, suspicion, _ = view.run(x[:512])
-        return tuple(float(unit) for unit in self.units(scores, suspicion, tf.constant(y[:512])))
+        lead, doubt = self.units(scores, suspicion, tf.constant(y[:512]))
+        return float(lead), float(doubt)
 
-    def value(self, scores, suspicion, y, target, scale):
+    def value(self, scores: Tensor, suspicion: Tensor, y: Tensor, target: Tensor, scale: Tensor) -> Tensor:
         raise NotImplementedError
 
 
@@ -49,7 +56,7 @@ class CrossEntropy(Objective):
     Of the scores as they are: also of a network that was trained with another loss, such as reverse cross-entropy.
     """
 
-    def value(self, scores, suspicion, y, target, scale):
+    def value(self, scores: Tensor, suspicion: Tensor, y: Tensor, target: Tensor, scale: Tensor) -> Tensor:
         log_probability = tf.nn.log_softmax(scores)
         return split(log_probability, y)[0] if target is None else -split(log_probability, target)[0]
 
@@ -58,7 +65,7 @@ class CrossEntropy(Objective):
 class Margin(Objective):
     """The lead of the true class over the best other one; it goes on where a cross-entropy is saturated."""
 
-    def value(self, scores, suspicion, y, target, scale):
+    def value(self, scores: Tensor, suspicion: Tensor, y: Tensor, target: Tensor, scale: Tensor) -> Tensor:
         return margin(scores, y, target)
 
 
@@ -71,7 +78,7 @@ class LogSumExp(Objective):
     and never back to the true one, which is a way out of rejection too. On a dustbin this is the log-odds of all wrong classes.
     """
 
-    def value(self, scores, suspicion, y, target, scale):
+    def value(self, scores: Tensor, suspicion: Tensor, y: Tensor, target: Tensor, scale: Tensor) -> Tensor:
         own, others = split(scores, y if target is None else target)
         others = tf.reduce_logsumexp(others, -1)
         value, wanted = (own - others, others) if target is None else (others - own, own)
@@ -96,12 +103,12 @@ class Evade(Objective):
 
     raw: bool = False
 
-    def units(self, scores, suspicion, y):
+    def units(self, scores: Tensor, suspicion: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         if self.raw or suspicion is None:
             return (1.0, 1.0)
         return _spread(margin(scores, y)), _spread(suspicion)
 
-    def value(self, scores, suspicion, y, target, scale):
+    def value(self, scores: Tensor, suspicion: Tensor, y: Tensor, target: Tensor, scale: Tensor) -> Tensor:
         value = margin(scores, y, target)
         return value if suspicion is None else tf.maximum(value / scale[0], suspicion / scale[1])
 
@@ -124,7 +131,7 @@ class Penalty(Objective):
 
     weight: float = 1.0
 
-    def value(self, scores, suspicion, y, target, scale):
+    def value(self, scores: Tensor, suspicion: Tensor, y: Tensor, target: Tensor, scale: Tensor) -> Tensor:
         lead = margin(scores, y, target)
         if suspicion is None:
             return lead
@@ -144,7 +151,7 @@ class MaximumConfidence(Objective):
     Reference: Sotgiu et al., 2020, Deep neural rejection against adversarial examples, eq. 1.
     """
 
-    def value(self, scores, suspicion, y, target, scale):
+    def value(self, scores: Tensor, suspicion: Tensor, y: Tensor, target: Tensor, scale: Tensor) -> Tensor:
         value = margin(scores, y, target)
         # threshold - best other = suspicion + best - best other, and best - best other is the margin or 0.
         return value if suspicion is None else tf.maximum(value, suspicion + tf.maximum(value, 0.0))

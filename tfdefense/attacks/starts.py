@@ -3,20 +3,26 @@
 A start is an object with `points(attack, batch)`, which gives a point for each sample, or one of the names in `STARTS`.
 """
 
+from __future__ import annotations
+
 import dataclasses
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfdefense._cache import Recent, content
 from tfdefense._validation import range_of
 
+if TYPE_CHECKING:
+    from tfdefense.attacks.base import Attack, Batch
+
 
 @dataclass(frozen=True)
 class Sample:
     """The clean sample."""
 
-    def points(self, attack, batch):
+    def points(self, attack: Attack, batch: Batch) -> np.ndarray:
         return batch.x
 
 
@@ -26,7 +32,7 @@ class Random:
 
     index: int = 0
 
-    def points(self, attack, batch):
+    def points(self, attack: Attack, batch: Batch) -> np.ndarray:
         noise = np.zeros((len(batch.x), int(np.prod(batch.x.shape[1:]))), "float32")
         for row, number in enumerate(batch.number):
             rng = np.random.default_rng([attack.seed, self.index, number])
@@ -51,7 +57,7 @@ class Interpolated:
 
     pool: tuple | None = None
 
-    def points(self, attack, batch):
+    def points(self, attack: Attack, batch: Batch) -> np.ndarray:
         batch = batch if self.pool is None else dataclasses.replace(batch, pool=self.pool)
         goal = batch.within(batch.pool[0][_nearest_other(batch)])
         low, high = np.zeros(len(batch.x), "float32"), np.ones(len(batch.x), "float32")
@@ -73,22 +79,22 @@ class Transferred:
 
     model: object = None
 
-    def points(self, attack, batch):
+    def points(self, attack: Attack, batch: Batch) -> np.ndarray:
         view = batch.view.beside(self.model)
         if view.classes <= int(max(batch.y.max(), 0 if batch.target is None else batch.target.max())):
             raise ValueError(f"The model of the start has {view.classes} classes, too few for the labels attacked.")
         there = dataclasses.replace(batch, view=view, scale=(1.0, 1.0))
         # A search through a surrogate: the plain model has none.
-        attack = getattr(attack, "attack", attack)
-        own = {field.name for field in dataclasses.fields(attack)}
-        plain = {"objective": None, "starts": ("sample",), "restarts": 1, "seed": 0}
-        if hasattr(attack, "epsilon"):
+        search: Any = getattr(attack, "attack", attack)
+        own = {field.name for field in dataclasses.fields(search)}
+        plain: dict[str, Any] = {"objective": None, "starts": ("sample",), "restarts": 1, "seed": 0}
+        if hasattr(search, "epsilon"):
             plain |= {"early_stop": False, "tolerance": None}
         if not view.rejects:
             # What `OrthogonalPGD` does with a second gradient makes no difference where there is none.
             plain |= {"form": "selective"}
         plain = {name: value for name, value in plain.items() if name in own}
-        return _from_samples(dataclasses.replace(attack, **plain), there)
+        return _from_samples(dataclasses.replace(search, **plain), there)
 
 
 # Of undefended models: one search after the other begins there, and would search for it anew.

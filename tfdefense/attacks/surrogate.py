@@ -1,18 +1,21 @@
 """Differentiable surrogates of defenses whose gradients are zero or missing: what an adaptive attacker would build."""
 
+from __future__ import annotations
+
 import keras
 
 from tfdefense._renamed import renamed_keywords
+from tfdefense._validation import Model
 from tfdefense.graph import as_functional, laid_again, unnoted
 from tfdefense.layers import Smoothed
 
 
-def can_be_smoothed(model):
+def can_be_smoothed(model: Model) -> bool:
     """Whether a Keras model has a layer with `smooth`, submodels' layers included."""
     return any(can_be_smoothed(layer) if isinstance(layer, keras.Model) else _offers_smooth(layer) for layer in model.layers)
 
 
-def has_steps(model):
+def has_steps(model: Model) -> bool:
     """Whether a Keras model has a layer whose only useful gradient is that of its `smooth`, submodels' layers included.
 
     A layer with `smooth` counts as one, unless it says `has_slope = True`.
@@ -24,7 +27,7 @@ def has_steps(model):
 
 
 @renamed_keywords(straight_through="exact_forward")
-def smoothed(model, slope=10.0, widen=1.0, *, exact_forward=False):
+def smoothed(model: Model, slope: float = 10.0, widen: float = 1.0, *, exact_forward: bool = False) -> Model:
     """The differentiable surrogate of a model: every layer that offers `smooth` gives its smooth version; all weights are shared.
 
     The outputs are those of the model: a defended one has scores, suspicion and label, but the suspicion is an approximation
@@ -74,7 +77,7 @@ def smoothed(model, slope=10.0, widen=1.0, *, exact_forward=False):
         return laid_again(model, call)
 
 
-def anneal(surrogate, slope, widen):
+def anneal(surrogate: Model, slope: float, widen: float) -> None:
     """Sets how smooth a model made by `smoothed` is."""
     for layer in surrogate.layers:
         if isinstance(layer, Smoothed):

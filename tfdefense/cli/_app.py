@@ -1,11 +1,13 @@
 """The application that the commands are added to, and the guard around each."""
 
+from __future__ import annotations
+
 import functools
 import os
 import sys
 import traceback
 import warnings
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -93,7 +95,7 @@ def _show_warning(message, category, filename, lineno, file=None, line=None):
         tell(f"warning: {one_line(message)}")
 
 
-def main():
+def main() -> NoReturn:
     """The `tfdefense` program: what is wrong with the command line itself is one line too."""
     try:
         arguments = renamed_options(sys.argv[1:], tell, keep="cache", unaware="oblivious", through="surrogate")

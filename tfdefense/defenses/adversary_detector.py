@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 
 from tfdefense._validation import Tensor
@@ -39,7 +41,7 @@ class AdversaryDetector(Defense):
             raise ValueError(f'`layer` must be the name of one layer, such as "conv_2". Received: {layer!r}.')
         self.layers, self.threshold = (layer,), threshold
         # Built anew for each model; made here too, so that a wrong argument is named at once.
-        self.options = {"form": form, "width": width, "seed": seed}
+        self.options: dict[str, Any] = {"form": form, "width": width, "seed": seed}
         DetectorBranch(**self.options)
 
     def connect(self, logits: Tensor, taps: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

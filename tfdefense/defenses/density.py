@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 from numpy.typing import ArrayLike
@@ -50,7 +52,7 @@ class DensityDefense(Defense):
         self.layers = () if layer is None else (layer,)
         self.threshold = threshold
         # Built anew for each model; made here too, so that a wrong argument is named at once.
-        self.options = {"sigma": sigma, "max_points": max_points, "seed": seed}
+        self.options: dict[str, Any] = {"sigma": sigma, "max_points": max_points, "seed": seed}
         KernelDensity(**self.options)
 
     def connect(self, logits: Tensor, taps: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -76,7 +76,7 @@ class NeuralRejection(_RBFDefense):
 
     def connect(self, logits: Tensor, taps: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         name = self.layers[0] if self.layers else None
-        features = taps[name] if self.layers else logits
+        features = logits if name is None else taps[name]
         scores = self.svms(features, logits.shape[-1], name)
         return scores, BestScore()(scores)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from tfdefense._validation import Search, Tensor
 from tfdefense.defenses.defense import Defense
@@ -68,8 +69,10 @@ class SafetyNet(Defense):
         self.by_class = by_class
         if levels is None and thresholds is None:
             levels = 4
-        self.codes = None if levels == 0 and thresholds is None else {"levels": levels, "thresholds": thresholds}
-        self.svm = {"C": C, "gamma": gamma, "search": search, "folds": folds, "max_memory": max_memory}
+        self.codes: dict[str, Any] | None = (
+            None if levels == 0 and thresholds is None else {"levels": levels, "thresholds": thresholds}
+        )
+        self.svm: dict[str, Any] = {"C": C, "gamma": gamma, "search": search, "folds": folds, "max_memory": max_memory}
         # Built anew for each model; made here too, so that a wrong argument is named at once.
         QuantizedReLU(**self.codes or {}), DetectorSVM(**self.svm), Join(join)
 

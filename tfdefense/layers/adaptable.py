@@ -1,4 +1,9 @@
+from __future__ import annotations
+
+from typing import Any
+
 import keras
+import numpy as np
 
 
 class AdaptableLayer(keras.layers.Layer):
@@ -24,11 +29,11 @@ class AdaptableLayer(keras.layers.Layer):
         self._adapted = self.add_weight(name="adapted", shape=(), initializer="zeros", trainable=False, dtype="float32")
 
     @property
-    def adapted(self):
+    def adapted(self) -> bool:
         return self.built and bool(keras.ops.convert_to_numpy(self._adapted))
 
-    def mark_adapted(self):
+    def mark_adapted(self) -> None:
         self._adapted.assign(1.0)
 
-    def adapt(self, features, labels):
+    def adapt(self, features: Any, labels: Any) -> np.ndarray | None:
         raise NotImplementedError

@@ -1,7 +1,13 @@
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
+from tfdefense._validation import Tensor
 from tfdefense.layers import svm_fits
 from tfdefense.layers.rbf_svm import RBFSVM
 
@@ -31,7 +37,7 @@ class ClasswiseDetectorSVM(RBFSVM):
     needs_adversarial = True
     _former_name = "matched_machines"
 
-    def __init__(self, groups, **kwargs):
+    def __init__(self, groups: int, **kwargs: Any):
         if not isinstance(groups, (int, np.integer)) or isinstance(groups, bool) or groups < 2:
             raise ValueError(f"`groups` must be a whole number of at least 2, the classes. Received: {groups!r}.")
         self.groups = int(groups)
@@ -40,7 +46,7 @@ class ClasswiseDetectorSVM(RBFSVM):
             raise ValueError("A ClasswiseDetectorSVM has no cross-validated scores. Leave `cross_validated` out.")
 
     @property
-    def svms(self):
+    def svms(self) -> int:
         return self.groups
 
     def build(self, input_shape):
@@ -49,7 +55,7 @@ class ClasswiseDetectorSVM(RBFSVM):
     def call(self, inputs):
         return self._own(inputs, self.log_gamma)
 
-    def smooth(self, inputs, slope, widen):
+    def smooth(self, inputs: Tensor, slope: float, widen: float) -> Tensor:
         return self._own(inputs, self.log_gamma - 2.0 * ops.log(widen))
 
     def _own(self, inputs, log_gamma):
@@ -62,7 +68,7 @@ class ClasswiseDetectorSVM(RBFSVM):
     def compute_output_shape(self, input_shape):
         return (input_shape[0][0],)
 
-    def adapt(self, inputs, labels, C=None, gamma=None):
+    def adapt(self, inputs: Any, labels: ArrayLike, C: float | None = None, gamma: float | str | None = None) -> None:
         """Fits the SVMs on features and class scores of clean (0) and adversarial (1) samples."""
         features, scores = (np.asarray(part) for part in inputs)
         if scores.shape != (len(features), self.groups):
@@ -83,7 +89,7 @@ class ClasswiseDetectorSVM(RBFSVM):
                 intercepts[group] = -1.0
         return coefficients, intercepts
 
-    def compress(self, vectors, features=None, scores=None):
+    def compress(self, vectors: int, features: Any = None, scores: Any = None) -> None:
         # `scores` are left out: of one SVM a sample they say nothing of the others, which keep what they give now.
         super().compress(vectors, features[0] if isinstance(features, (list, tuple)) else features)
 

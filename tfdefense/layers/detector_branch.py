@@ -1,3 +1,7 @@
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -31,7 +35,7 @@ class DetectorBranch(keras.layers.Layer):
     Reference: Metzen et al., 2017, On detecting adversarial perturbations, fig. 1 and section 4.2.
     """
 
-    def __init__(self, form="cifar", width=None, seed=None, **kwargs):
+    def __init__(self, form: str = "cifar", width: int | None = None, seed: int | None = None, **kwargs: Any):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         if form not in FORMS:

@@ -1,5 +1,10 @@
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tfdefense.layers.rbf_svm import RBFSVM
 
@@ -31,7 +36,7 @@ class DetectorSVM(RBFSVM):
     needs_adversarial = True
     _former_name = "adversary_machine"
 
-    def __init__(self, classes=2, **kwargs):
+    def __init__(self, classes: int = 2, **kwargs: Any):
         if classes != 2:
             raise ValueError(f"A DetectorSVM tells two kinds of samples apart. Received: classes={classes!r}. Leave it out.")
         super().__init__(2, **kwargs)
@@ -45,7 +50,9 @@ class DetectorSVM(RBFSVM):
     def compute_output_shape(self, input_shape):
         return (input_shape[0],)
 
-    def adapt(self, features, labels, C=None, gamma=None):
+    def adapt(
+        self, features: ArrayLike, labels: ArrayLike, C: float | None = None, gamma: float | str | None = None
+    ) -> np.ndarray | None:
         """Fits the SVM; gives back the cross-validated decision values if the layer is `cross_validated`."""
         scores = super().adapt(features, labels, C, gamma)
         return None if scores is None else scores[:, 1]

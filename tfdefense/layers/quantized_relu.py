@@ -1,7 +1,14 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
+from tfdefense._validation import Tensor
 from tfdefense.layers.adaptable import AdaptableLayer
 from tfdefense.layers.finite import unless_finite
 
@@ -27,7 +34,7 @@ class QuantizedReLU(AdaptableLayer):
     Reference: Lu et al., 2017, SafetyNet: detecting and rejecting adversarial examples robustly.
     """
 
-    def __init__(self, thresholds=None, levels=None, **kwargs):
+    def __init__(self, thresholds: Sequence[float] | None = None, levels: int | None = None, **kwargs: Any):
         kwargs.setdefault("dtype", "float32")
         kwargs.setdefault("trainable", False)
         super().__init__(**kwargs)
@@ -70,7 +77,7 @@ class QuantizedReLU(AdaptableLayer):
             code += ops.cast(activations > self.values[number], self.compute_dtype) + 0.0 * self.values[number]
         return unless_finite(code, activations)
 
-    def smooth(self, activations, slope, widen):
+    def smooth(self, activations: Tensor, slope: float, widen: float) -> Tensor:
         """The code with a sigmoid for each step: `slope` is its steepness in units of the mean threshold."""
         size = ops.mean(ops.abs(self.values))
         slope = slope / ops.where(size > 0, size, ops.ones_like(size))
@@ -79,7 +86,7 @@ class QuantizedReLU(AdaptableLayer):
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
 
-    def adapt(self, features, labels=None):
+    def adapt(self, features: ArrayLike, labels: Any = None) -> None:
         """Sets the thresholds of each unit to equally spaced quantiles of its positive activations.
 
         Nothing changes where the thresholds were given.

@@ -1,12 +1,15 @@
+from __future__ import annotations
+
 import re
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
 from tfdefense._renamed import renamed_attributes
-from tfdefense._validation import check_labels
+from tfdefense._validation import Search, Tensor, check_labels
 from tfdefense.layers import svm_fits
 from tfdefense.layers.adaptable import AdaptableLayer
 from tfdefense.layers.finite import unless_finite
@@ -47,21 +50,21 @@ class RBFSVM(AdaptableLayer):
 
     __getattr__ = renamed_attributes(references="support_vectors", machines="svms")
     # The name of the class in weights of earlier versions.
-    _former_name = None
+    _former_name: str | None = None
     # Its `smooth` reaches further, but is not the only way to attack it.
     has_slope = True
 
     def __init__(
         self,
-        classes,
-        C=1.0,
-        gamma="scale",
-        folds=5,
-        cross_validated=False,
-        search=None,
-        max_memory=2e9,
-        vectors=None,
-        **kwargs,
+        classes: int,
+        C: float = 1.0,
+        gamma: float | str = "scale",
+        folds: int = 5,
+        cross_validated: bool = False,
+        search: Search = None,
+        max_memory: float = 2e9,
+        vectors: int | None = None,
+        **kwargs: Any,
     ):
         kwargs.setdefault("dtype", "float32")
         kwargs.setdefault("trainable", False)
@@ -77,12 +80,12 @@ class RBFSVM(AdaptableLayer):
         self.folds = folds
         self.cross_validated = cross_validated
         self.max_memory = max_memory
-        self.vectors = vectors
+        self.vectors: Any = vectors
         self.support_vectors: Any = None
         self.coefficients: Any = None
 
     @property
-    def svms(self):
+    def svms(self) -> int:
         """The number of SVMs on the one kernel: a column of coefficients each."""
         return self.classes
 
@@ -138,7 +141,7 @@ class RBFSVM(AdaptableLayer):
         if path and self._former_name and not store.keys():
             # Keras stores weights under the name of the class, and numbers them.
             folder, name = path.rsplit("/", 1)
-            number = re.search(r"(_\d+)?$", name)[0]
+            number = re.findall(r"(?:_\d+)?$", name)[0]
             store = store.get(f"{folder}/{self._former_name}{number}")
         # A weights file may come from a layer with more or fewer support vectors than this one has now.
         variables = [*self._trainable_variables, *self._non_trainable_variables]
@@ -150,7 +153,7 @@ class RBFSVM(AdaptableLayer):
     def call(self, features):
         return self._scores(features, self.log_gamma)
 
-    def smooth(self, features, slope, widen):
+    def smooth(self, features: Tensor, slope: float, widen: float) -> Tensor:
         """The scores with kernels `widen` times as wide, whose gradients reach further from the support vectors."""
         return self._scores(features, self.log_gamma - 2.0 * ops.log(widen))
 
@@ -164,7 +167,9 @@ class RBFSVM(AdaptableLayer):
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.classes)
 
-    def adapt(self, features, labels, C=None, gamma=None):
+    def adapt(
+        self, features: ArrayLike, labels: ArrayLike, C: float | None = None, gamma: float | str | None = None
+    ) -> np.ndarray | None:
         """Fits the SVMs with scikit-learn.
 
         Args:
@@ -219,7 +224,7 @@ class RBFSVM(AdaptableLayer):
             self._check_folds(labels)
         return svm_fits.choose(features, labels, self.classes, self.search, self.folds, self.needs_adversarial)
 
-    def compress(self, vectors, features=None, scores=None):
+    def compress(self, vectors: int, features: np.ndarray | None = None, scores: ArrayLike | None = None) -> None:
         """Replaces the support vectors by fewer, refitted to give the same scores.
 
         Args:

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import contextlib
 import contextvars
 from collections.abc import Callable, Sequence
@@ -8,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from tfdefense import graph  # its names are looked up later: it may be what loads this file
-from tfdefense._validation import checked_bounds, checked_names, is_bounded
+from tfdefense._validation import Bounds, Tensor, checked_bounds, checked_names, is_bounded
 from tfdefense.conformal import check_promise, thresholds
 
 # Why a sample is accepted or rejected.
@@ -53,7 +55,7 @@ class Threshold(keras.layers.Layer):
     0.5
     """
 
-    def __init__(self, threshold=None, **kwargs):
+    def __init__(self, threshold: float | None = None, **kwargs: Any):
         # float16 can't hold a threshold that keeps a promised rejection rate.
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
@@ -72,10 +74,10 @@ class Threshold(keras.layers.Layer):
         return input_shape
 
     @property
-    def calibrated(self):
+    def calibrated(self) -> bool:
         return self.built and bool(np.isfinite(ops.convert_to_numpy(self.value)))
 
-    def calibrate(self, score, max_rejected=0.05, confidence=None):
+    def calibrate(self, score: Tensor, max_rejected: float = 0.05, confidence: float | None = None) -> None:
         """Sets the threshold from clean samples, so that fresh ones are rejected as rarely as `td.calibrate` promises.
 
         It keeps `ROUNDING` away from each of them, so that what else is in a batch changes no decision.
@@ -86,7 +88,7 @@ class Threshold(keras.layers.Layer):
         check_promise(max_rejected, confidence)
         self.place(thresholds(score[None], None, max_rejected, confidence)[0], score)
 
-    def place(self, value, score):
+    def place(self, value: float, score: np.ndarray) -> None:
         """Sets a threshold that tells apart the samples up to a value and those above it."""
         score = ops.convert_to_numpy(score).astype("float32")
         if not self.built:
@@ -129,7 +131,7 @@ class Join(keras.layers.Layer):
     [-1.0, 2.0]
     """
 
-    def __init__(self, how="any", **kwargs):
+    def __init__(self, how: str = "any", **kwargs: Any):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         if how not in ("any", "all"):
@@ -177,7 +179,7 @@ class Reject(keras.layers.Layer):
     [1, -1]
     """
 
-    def __init__(self, bounds=(0.0, 1.0), class_names=None, **kwargs):
+    def __init__(self, bounds: Bounds = (0.0, 1.0), class_names: Sequence[str] | None = None, **kwargs: Any):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.bounds = checked_bounds(bounds)
@@ -189,7 +191,7 @@ class Reject(keras.layers.Layer):
         del outputs["reason"]
         return outputs
 
-    def decide(self, x, scores, suspicion):
+    def decide(self, x: Tensor, scores: Tensor, suspicion: Tensor) -> dict[str, Tensor]:
         """The outputs, and the `reason` of each: its place in `REASONS`."""
         valid, sound = self.valid_input(x), self.sound(scores, suspicion)
         good = ops.logical_and(valid, sound)
@@ -207,7 +209,7 @@ class Reject(keras.layers.Layer):
         reason = ops.cast(ops.logical_not(accepted), "int32") + invalid + 2 * broken * (1 - invalid)
         return {"scores": scores, "suspicion": suspicion, "label": label, "reason": reason}
 
-    def valid_input(self, x):
+    def valid_input(self, x: Tensor) -> Tensor:
         """Whether each sample is finite and within the bounds."""
         low, high = self.bounds
         # float32 arithmetic of an honest pipeline may end a hair outside.
@@ -217,7 +219,7 @@ class Reject(keras.layers.Layer):
         within = ops.logical_and(x >= low - slack, x <= high + slack) if is_bounded(self.bounds) else ops.isfinite(x)
         return ops.all(within, axis=tuple(range(1, len(x.shape))))
 
-    def sound(self, scores, suspicion):
+    def sound(self, scores: Tensor, suspicion: Tensor) -> Tensor:
         """Whether what the network and the detector say of each sample are numbers, and every weight behind them is finite.
 
         A suspicion of minus infinity would be certainty: no detector has that.

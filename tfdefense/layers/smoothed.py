@@ -1,3 +1,7 @@
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -27,7 +31,7 @@ class Smoothed(keras.layers.Wrapper):
     [0.0, 0.0, 1.0]
     """
 
-    def __init__(self, layer, slope=10.0, widen=1.0, exact_forward=False, **kwargs):
+    def __init__(self, layer: Any, slope: float = 10.0, widen: float = 1.0, exact_forward: bool = False, **kwargs: Any):
         kwargs = with_new_names(kwargs, straight_through="exact_forward")
         exact_forward = kwargs.pop("exact_forward", exact_forward)
         kwargs.setdefault("dtype", "float32")
@@ -47,7 +51,7 @@ class Smoothed(keras.layers.Wrapper):
             for name, value in self._first.items()
         )
 
-    def anneal(self, slope, widen):
+    def anneal(self, slope: float, widen: float) -> None:
         """Sets how smooth it is from here on."""
         for name, value in (("slope", slope), ("widen", widen)):
             check_smoothness(name, value)

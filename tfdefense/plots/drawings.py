@@ -322,7 +322,7 @@ def embedding(points: ArrayLike, y: ArrayLike, path: PathLike | None = None, *, 
             name = str(label if class_names is None else class_names[label])
             # Ten colours and then other markers: more classes than that no palette tells apart.
             look: dict[str, Any] = {"color": f"C{number % 10}", "marker": MARKERS[number // 10 % len(MARKERS)]}
-            axes.scatter(*points[y == label].T, s=7, linewidths=0, label=name, **look)
+            axes.scatter(points[y == label, 0], points[y == label, 1], s=7, linewidths=0, label=name, **look)
         axes.set(xticks=[], yticks=[], aspect="equal")
         axes.grid(False)
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=2, handletextpad=0.2)

@@ -1,13 +1,25 @@
 """One evaluation for every model: a fixed protocol, checks on the attacks themselves, and a page that shows all of it."""
 
+from __future__ import annotations
+
 import dataclasses
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import ArrayLike
 
 from tfdefense._files import write_text
 from tfdefense._renamed import renamed_keywords
+from tfdefense._validation import AnyModel, Bounds, PathLike
+
+if TYPE_CHECKING:
+    from tfdefense.attacks.suites import Suite
+    from tfdefense.data import Images
+
 
 __all__ = ["Report", "report"]
 
@@ -23,12 +35,12 @@ class Report:
     content: dict
 
     @property
-    def verdict(self):
+    def verdict(self) -> str:
         """The result in one line."""
         return self.content["verdict"]["line"]
 
     @property
-    def failed(self):
+    def failed(self) -> list[str]:
         """Names of the checks that failed: the attack may have been too weak to say much."""
         return self.content["verdict"]["failed"]
 
@@ -36,7 +48,7 @@ class Report:
         failed = f"; {len(self.failed)} of {len(self.content['checks'])} checks failed" if self.content["checks"] else ""
         return f"Report({self.verdict!r}{failed})"
 
-    def save(self, directory):
+    def save(self, directory: PathLike) -> Path:
         """Writes `index.html`, which needs nothing else to be read, and `report.json`; gives the path of the page."""
         from tfdefense.reporting.page import render
 
@@ -49,27 +61,27 @@ class Report:
 
 @renamed_keywords(kept="cache", foreign="ood", held="holds_from")
 def report(
-    model,
-    data,
-    path=None,
+    model: AnyModel,
+    data: str | Images | tuple[ArrayLike, ArrayLike],
+    path: PathLike | None = None,
     *,
-    split="test",
-    quick=False,
-    train=None,
-    ood=None,
-    source=None,
-    bounds=None,
-    classes=None,
-    max_rejected=0.05,
-    seed=0,
-    data_dir=None,
-    download=False,
-    progress=False,
-    name=None,
-    suite="standard-1",
-    cache=None,
-    **settings,
-):
+    split: str = "test",
+    quick: bool = False,
+    train: Images | tuple[ArrayLike, ArrayLike] | None = None,
+    ood: Any = None,
+    source: AnyModel = None,
+    bounds: Bounds = None,
+    classes: Sequence[str] | None = None,
+    max_rejected: float = 0.05,
+    seed: int = 0,
+    data_dir: PathLike | None = None,
+    download: bool = False,
+    progress: bool = False,
+    name: str | None = None,
+    suite: str | Suite = "standard-1",
+    cache: PathLike | None = None,
+    **settings: Any,
+) -> Report:
     """Evaluates a model by the fixed protocol: benign perturbations, out-of-distribution images, oblivious, adaptive and
     black-box attacks, and checks on these attacks.
 

@@ -3,6 +3,7 @@
 import base64
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -28,8 +29,8 @@ class Perturbed:
 def benign(images, plan, seed):
     """Benign perturbations; those of a norm are as large as the attacks that are compared."""
     span = images.bounds[1] - images.bounds[0]
-    kinds = [("random signs", "sign", "linf"), ("random direction", "direction", "l2")]
-    kinds = [(what, kind, norm, plan.compared[norm]) for what, kind, norm in kinds if norm in plan.norms]
+    of_norms = [("random signs", "sign", "linf"), ("random direction", "direction", "l2")]
+    kinds: list[Any] = [(what, kind, norm, plan.compared[norm]) for what, kind, norm in of_norms if norm in plan.norms]
     kinds += [("Gaussian noise", "gaussian", None, 0.05 * span), ("dimmed to 0.7", "dim", None, 0.3)]
     if images.x.ndim == 4:
         kinds.append(("shifted by a pixel", "shift", None, 1))

@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -69,7 +70,7 @@ class Protocol:
         self.view.expect(self.x)
         self.base = self._base()
         self.substitute, self.cache = None, cache
-        self.findings = {"attacks": [], "curves": {}, "benign": [], "ood": [], "checks": [], "left_out": []}
+        self.findings: dict[str, Any] = {"attacks": [], "curves": {}, "benign": [], "ood": [], "checks": [], "left_out": []}
         self.outcomes = {}
         # Whether each sample was rejected after the last search, for a norm and a size.
         self.rejecting = {}

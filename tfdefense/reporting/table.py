@@ -2,6 +2,9 @@
 
 import json
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 
 from tfdefense import __version__, metrics
 from tfdefense._files import write_text
@@ -78,7 +81,8 @@ def table(model, images, settings, begin=lambda name, done, total: None):
     """Attacks a model at one size, and for the curves at those of `settings`. `begin` hears how far it is, as of `run`."""
     norm, size = settings.norm, settings.epsilon
     attacked = tuple(sorted({size, *(point for point in settings.sizes if point > 0)}))
-    plan = Plan(**{norm: attacked}, compared={norm: size}, samples=len(images), clean=len(images), steps=settings.steps)
+    own: dict[str, Any] = {norm: attacked}
+    plan = Plan(**own, compared={norm: size}, samples=len(images), clean=len(images), steps=settings.steps)
     options = {"source": settings.source, "seed": settings.seed, "cache": settings.cache, "suite": "evaluate-1"}
     protocol = Protocol(model, images, plan, **options)
     without = {"ood", "checks", "page", "undefended curve"} | (set() if settings.sizes else {"oblivious curve"})
@@ -107,4 +111,4 @@ def _curve(findings, norm, knowledge, sizes):
     points[0] = clean["right"], clean["rejected"]
     robust, rejected = zip(*(points[size] for size in sizes), strict=True)
     errors = [clean["wrong"] if size == 0 else 1 - share for size, share in zip(sizes, robust, strict=True)]
-    return metrics.SecurityCurve(sizes, [robust], [rejected], [errors])
+    return metrics.SecurityCurve(np.array(sizes), np.array([robust]), np.array([rejected]), np.array([errors]))

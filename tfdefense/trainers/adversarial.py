@@ -1,13 +1,17 @@
 """Training against an attacker who sees the model as it is at that step."""
 
+from __future__ import annotations
+
 import types
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tfdefense._files import write_file
+from tfdefense._validation import Bounds, Model, Tensor
 from tfdefense.attacks import Attack, Transfer, WorstCase
 from tfdefense.attacks.arguments import check_values
 from tfdefense.graph import as_functional
@@ -42,7 +46,16 @@ class AdversarialTraining(keras.Model):
     Reference: Madry et al., 2018, Towards deep learning models resistant to adversarial attacks.
     """
 
-    def __init__(self, model, attacks, *, share=1.0, target=None, bounds=None, seed=0):
+    def __init__(
+        self,
+        model: Model,
+        attacks: Any,
+        *,
+        share: float = 1.0,
+        target: Model | None = None,
+        bounds: Bounds = None,
+        seed: int | None = 0,
+    ):
         trained = as_functional(model)
         super().__init__(trained.inputs[0], trained.output, name=f"{trained.name}_attacked")
         attacks = list(attacks) if isinstance(attacks, list | tuple) else [attacks]
@@ -65,7 +78,7 @@ class AdversarialTraining(keras.Model):
     may_lack_attacks = False
 
     @property
-    def trained(self):
+    def trained(self) -> Model:
         """The model that this one was made from, with the weights as they are now."""
         return self._hidden.trained
 
@@ -84,20 +97,20 @@ class AdversarialTraining(keras.Model):
         x, perturbed = self.perturb(x, y)
         return super().train_step((x, self.labels(y, perturbed), weight))
 
-    def labels(self, y, perturbed):
+    def labels(self, y: Tensor, perturbed: Tensor) -> Tensor:
         """What the perturbed batch is trained towards: the true classes. A detector asks for `perturbed` instead."""
         return y
 
-    def changes(self):
+    def changes(self) -> list[Any]:
         """All that may happen to a sample, each with a method `online`; the attacks come first."""
         return self.attacks
 
-    def choose(self, y, drawn):
+    def choose(self, y: Tensor, drawn: Tensor) -> Tensor:
         """Which of the changes each sample gets, or their number for none, from the first four of its uniform numbers."""
         count = len(self.attacks)
         return tf.where(drawn[0] < self.share, pick(drawn[1], count), count)
 
-    def perturb(self, x, y):
+    def perturb(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """The batch with a part of it attacked, and which samples an attack has moved."""
         if not getattr(y, "dtype", tf.float32).is_integer or len(y.shape) > 2 or (len(y.shape) == 2 and y.shape[-1] != 1):
             raise ValueError(
@@ -121,7 +134,7 @@ class AdversarialTraining(keras.Model):
         moved = tf.reduce_any(tf.reshape(mixed != x, [tf.shape(x)[0], -1]), axis=-1)
         return mixed, (which < len(self.attacks)) & moved
 
-    def draw(self, samples):
+    def draw(self, samples: Tensor) -> Tensor:
         """Five uniform numbers a sample: they follow from the seed, the step and the sample's place in the global batch alone.
 
         So it matters neither how many replicas share the batch, nor whether training was interrupted before.

@@ -1,13 +1,18 @@
 """Training a detector branch on a classifier that stays as it is: on fixed clean / adversarial pairs, or on the fly."""
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from tfdefense._renamed import renamed_attributes, renamed_keywords
-from tfdefense._validation import range_of
+from tfdefense._validation import AnyModel, Bounds, Model, PathLike, Tensor, range_of
 from tfdefense.attacks.arguments import check
 from tfdefense.contract import base_model, bounds_of, defend
 from tfdefense.graph import unnoted, walk
@@ -56,7 +61,15 @@ class DetectorTraining(AdversarialTraining):
     __getattr__ = renamed_attributes(harmless="benign")
 
     @renamed_keywords(harmless="benign")
-    def __init__(self, defended, attacks=(), *, share=0.5, benign=(), seed=0):
+    def __init__(
+        self,
+        defended: Model,
+        attacks: Any = (),
+        *,
+        share: float = 0.5,
+        benign: Sequence[tuple[str, float]] = (),
+        seed: int | None = 0,
+    ):
         branch, maps = _watched(defended)
         frozen = _Frozen(keras.Model(defended.inputs[0], maps), name="frozen")
         image = keras.Input(defended.inputs[0].shape[1:], dtype=defended.inputs[0].dtype, name="image")
@@ -96,21 +109,21 @@ class DetectorTraining(AdversarialTraining):
         _check_kinds(y, "Pass what is attacked already: `trainer.evaluate(*td.adversarial_pairs(model, attack, x, y))`.")
         return super().evaluate(x, y, *args, **options)
 
-    def perturb(self, x, y):
+    def perturb(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         # Without attacks also the floats or booleans that a binary label often is.
         return super().perturb(x, y if self.attacks else tf.cast(y, tf.int32))
 
-    def changes(self):
+    def changes(self) -> list[Any]:
         return [*self.attacks, *self.benign]
 
-    def choose(self, y, drawn):
+    def choose(self, y: Tensor, drawn: Tensor) -> Tensor:
         attacks, kinds = len(self.attacks), len(self.benign)
         attacked = drawn[0] < self.share if attacks else y > 0
         attack = pick(drawn[1], attacks) if attacks else kinds
         clean = tf.where(drawn[2] < 0.5, attacks + pick(drawn[3], kinds), attacks + kinds) if kinds else attacks
         return tf.where(attacked, attack, clean)
 
-    def labels(self, y, perturbed):
+    def labels(self, y: Tensor, perturbed: Tensor) -> Tensor:
         return tf.cast(perturbed, tf.int32) if self.attacks else y
 
 
@@ -182,7 +195,17 @@ def _watched(defended):
     return branch, node.arguments.keras_tensors[0]
 
 
-def adversarial_pairs(model, attack, x, y, *, bounds=None, batch_size=128, cache=None, progress=False):
+def adversarial_pairs(
+    model: AnyModel,
+    attack: Any,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    bounds: Bounds = None,
+    batch_size: int = 128,
+    cache: PathLike | None = None,
+    progress: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
     """Clean / adversarial pairs, as static detector training takes them.
 
     Args:

@@ -1,13 +1,17 @@
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
 from tfdefense._validation import check_number, range_of
-from tfdefense.attacks.base import Attack, Candidates, search
+from tfdefense.attacks.base import Attack, Batch, Candidates
 from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.objectives import CrossEntropy, Evade, LogSumExp, Margin, Objective
+from tfdefense.attacks.searches.loop import search
 from tfdefense.attacks.searches.projected import all_zero, succeeds
+from tfdefense.view import View
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class CarliniWagner(Attack):
         check_number("learning_rate", self.learning_rate, above=True)
         check_number("initial_c", self.initial_c, above=True)
 
-    def objective_on(self, view):
+    def objective_on(self, view: View) -> Objective:
         # Log-sum-exp is below 0 before any class has won: the search would rest there.
         if isinstance(self.objective, CrossEntropy | LogSumExp):
             raise ValueError(
@@ -58,7 +62,7 @@ class CarliniWagner(Attack):
             )
         return self.objective or (Evade() if view.rejects else Margin())
 
-    def perturb(self, batch, start):
+    def perturb(self, batch: Batch, start: np.ndarray) -> Candidates:
         view, objective, targeted = batch.view, self.objective_on(batch.view), batch.target is not None
         step = view.function(("carlini", objective, targeted), lambda: _build_step(view, objective, targeted))
         fixed = {"kappa": self.kappa, "learning_rate": self.learning_rate, "steps": self.steps, "scale": batch.scale}

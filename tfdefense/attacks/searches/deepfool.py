@@ -1,13 +1,16 @@
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
 from tfdefense._validation import check_number
-from tfdefense.attacks.base import Attack, Candidates, search
+from tfdefense.attacks.base import Attack, Batch, Candidates
 from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.objectives import split
+from tfdefense.attacks.searches.loop import search
 from tfdefense.attacks.searches.projected import all_zero
 
 
@@ -46,7 +49,7 @@ class DeepFool(Attack):
         check_number("overshoot", self.overshoot)
         check_number("candidates", self.candidates, low=1, whole=True)
 
-    def perturb(self, batch, start):
+    def perturb(self, batch: Batch, start: np.ndarray) -> Candidates:
         if batch.target is not None:
             raise ValueError("DeepFool has no targeted form. Use `CarliniWagner` or `PGD` with `target`.")
         view = batch.view

@@ -1,14 +1,19 @@
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
-from tfdefense._validation import check_number
-from tfdefense.attacks.base import Attack, Candidates, search
+from tfdefense._validation import Tensor, check_number
+from tfdefense.attacks.base import Attack, Batch, Candidates
 from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.objectives import CrossEntropy
+from tfdefense.attacks.searches.loop import search
 from tfdefense.attacks.searches.projected import all_zero, steepest, step_along, succeeds
+from tfdefense.view import View
 
 
 @dataclass(frozen=True)
@@ -60,10 +65,10 @@ class DynamicAdversary(Attack):
                 raise ValueError(f"`sigma` must be at most 1, the detector alone. Received: {self.sigma!r}.")
 
     @property
-    def length(self):
+    def length(self) -> float:
         return self.epsilon / 4 if self.step_size is None else self.step_size
 
-    def perturb(self, batch, start):
+    def perturb(self, batch: Batch, start: np.ndarray) -> Candidates:
         view, targeted = batch.view, batch.target is not None
         epsilon, length = tf.constant(self.epsilon, tf.float32), tf.constant(self.length, tf.float32)
         if self.sigma is None:
@@ -76,7 +81,7 @@ class DynamicAdversary(Attack):
         final, spent = search(lambda state: step(state, epsilon, length), state, self.steps)
         return Candidates(final["x"], spent, final["zero"])
 
-    def online(self, view):
+    def online(self, view: View) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         """Inside a training step: all steps from the sample, with a sigma of its own for each sample where it is drawn."""
 
         def perturb(x, y, seeds):

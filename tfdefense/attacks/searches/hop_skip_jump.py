@@ -1,9 +1,11 @@
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
 
 from tfdefense._validation import check_number, range_of
-from tfdefense.attacks.base import Attack, Candidates
+from tfdefense.attacks.base import Attack, Batch, Candidates
 from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.starts import nearest_others
 
@@ -53,7 +55,7 @@ class HopSkipJump(Attack):
         # The search for a first point and one step.
         check_number("queries", self.queries, low=150 + self.points, whole=True)
 
-    def perturb(self, batch, start):
+    def perturb(self, batch: Batch, start: np.ndarray) -> Candidates:
         range_of(batch.view.bounds, "HopSkipJump")
         walk = _Walk(self, batch)
         at, ready = walk.begin(np.array(start, "float32"))
@@ -108,8 +110,8 @@ class _Walk:
             elif turn < _IMAGES:
                 continue
             else:
-                shape, bounds = points.shape[1:], self.batch.view.bounds
-                tried = [self.generators[row].uniform(*bounds, shape).astype("float32") for row in rows]
+                shape, (low, high) = points.shape[1:], self.batch.view.bounds
+                tried = [self.generators[row].uniform(low, high, shape).astype("float32") for row in rows]
             if len(rows) == 0:
                 continue
             tried = self.batch.rows(rows).within(np.asarray(tried, "float32"))

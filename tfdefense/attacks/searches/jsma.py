@@ -1,12 +1,15 @@
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
 from tfdefense._validation import check_number, range_of
-from tfdefense.attacks.base import Attack, Candidates, search
+from tfdefense.attacks.base import Attack, Batch, Candidates
 from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.objectives import split
+from tfdefense.attacks.searches.loop import search
 from tfdefense.attacks.searches.projected import all_zero, succeeds
 
 PAIRS_OF = 10_000  # the pairs of so many values take half a gigabyte
@@ -47,7 +50,7 @@ class JSMA(Attack):
         if self.gamma > 1:
             raise ValueError(f"`gamma` must be a share of the pixels, at most 1. Received: {self.gamma!r}.")
 
-    def perturb(self, batch, start):
+    def perturb(self, batch: Batch, start: np.ndarray) -> Candidates:
         view, up = batch.view, self.theta > 0
         low, high = range_of(view.bounds, "JSMA")
         features = int(np.prod(start.shape[1:]))

@@ -1,13 +1,16 @@
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
 from tfdefense._validation import check_number
-from tfdefense.attacks.base import Attack, Candidates, search
+from tfdefense.attacks.base import Attack, Batch, Candidates
 from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.objectives import margin
+from tfdefense.attacks.searches.loop import search
 from tfdefense.attacks.searches.projected import all_zero, move, succeeds
 
 
@@ -53,7 +56,7 @@ class OrthogonalPGD(Attack):
         if self.form not in ("orthogonal", "selective"):
             raise ValueError(f"`form` must be 'orthogonal' or 'selective'. Received: {self.form!r}.")
 
-    def perturb(self, batch, start):
+    def perturb(self, batch: Batch, start: np.ndarray) -> Candidates:
         view, targeted = batch.view, batch.target is not None
         step_size = 2.5 * self.epsilon / self.steps if self.step_size is None else self.step_size
         epsilon, length = tf.constant(self.epsilon, tf.float32), tf.constant(step_size, tf.float32)

@@ -1,17 +1,23 @@
 """Attacks by projected gradient steps. They differ in how many steps, how long, from where and towards what."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
-from tfdefense._validation import check_number
+from tfdefense._validation import AnyModel, Bounds, Tensor, check_number
 from tfdefense.attacks.arguments import check
-from tfdefense.attacks.base import Attack, Batch, Candidates, search
+from tfdefense.attacks.base import Attack, Batch, Candidates
 from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.objectives import Objective
+from tfdefense.attacks.searches.loop import search
 from tfdefense.attacks.starts import Random, as_tuple
+from tfdefense.view import View
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,7 @@ class PGD(Attack):
         elif self.restarts > 1 and not random:
             raise ValueError(f"`restarts={self.restarts}` needs random starts. Pass `random_start=True`, or 'random' in `starts`.")
 
-    def perturb(self, batch, start):
+    def perturb(self, batch: Batch, start: np.ndarray) -> Candidates:
         step, state, last = self._begin(batch, start)
         final, spent = search(step, state, self.steps)
         # The last point was reached after the last look at the model: one look more.
@@ -80,14 +86,14 @@ class PGD(Attack):
         x = np.where(better.reshape((-1,) + (1,) * (start.ndim - 1)), final["x"], final["best"])
         return Candidates(x, spent, final["zero"], np.where(better, label, final["best_label"]))
 
-    def path(self, model, x, y, *, bounds=None, batch_size=128):
+    def path(self, model: AnyModel, x: ArrayLike, y: ArrayLike, *, bounds: Bounds = None, batch_size: int = 128) -> np.ndarray:
         """The objective at every step from the clean samples, shape (steps + 1, samples): an attack that works brings it down."""
         view, x, y = check(model, x, y, bounds)
         scale = self.objective_on(view).measure(view, x, y)
         parts = []
         for first in range(0, len(x), batch_size):
             rows = np.arange(first, min(first + batch_size, len(x)))
-            step, state, last = self._begin(Batch(view, x[rows], y[rows], None, False, scale, None, rows), x[rows])
+            step, state, last = self._begin(Batch(view, x[rows], y[rows], None, False, scale, (), rows), x[rows])
             values = []
             for _ in range(self.steps):
                 state = step(state)
@@ -117,7 +123,7 @@ class PGD(Attack):
         }
         return lambda state: step(state, fixed), state, lambda x, aim: last(x, aim, fixed["scale"])
 
-    def online(self, view):
+    def online(self, view: View) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         """Inside a training step: all steps, from the sample or, with a random start, from a random point of the ball."""
         objective, targeted = self.objective_on(view), self.default_target is not None
         length = self.reach * self.epsilon / self.steps if self.step_size is None else self.step_size

@@ -1,13 +1,16 @@
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
 from tfdefense._validation import check_number
-from tfdefense.attacks.base import Attack, Candidates
+from tfdefense.attacks.base import Attack, Batch, Candidates
 from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.objectives import Margin, Objective
 from tfdefense.attacks.searches.projected import look
+from tfdefense.view import View
 
 REDRAWN = 10  # times at most, where a square would change nothing
 # At these shares of all queries the squares get half as large.
@@ -55,11 +58,11 @@ class Square(Attack):
         if self.share > 1:
             raise ValueError(f"`share` must be at most 1, all pixels. Received: {self.share!r}.")
 
-    def objective_on(self, view):
+    def objective_on(self, view: View) -> Objective:
         # A cross-entropy of float32 stands still where the model is sure, and a search without gradients with it.
         return super().objective_on(view) if self.objective is not None or view.rejects else Margin()
 
-    def perturb(self, batch, start):
+    def perturb(self, batch: Batch, start: np.ndarray) -> Candidates:
         view, objective, targeted = batch.view, self.objective_on(batch.view), batch.target is not None
         # As the last look of PGD: the same function serves both.
         ask = view.function(

@@ -11,9 +11,16 @@ Example:
 (8,)
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import ArrayLike
 
 from tfdefense._suggest import did_you_mean
+from tfdefense._validation import AnyModel
 from tfdefense.attacks.combine import WorstCase
 from tfdefense.attacks.suites import papers, standard
 from tfdefense.attacks.suites.situation import Attacker, Situation
@@ -35,15 +42,17 @@ class Suite:
     attackers: tuple
     options: dict = field(default_factory=dict)
 
-    def situation(self, model, samples, norm, epsilon, **options):
+    def situation(
+        self, model: AnyModel, samples: tuple[ArrayLike, ArrayLike], norm: str, epsilon: float, **options: Any
+    ) -> Situation:
         """The situation of a model, with the suite's own starts unless told otherwise; see `Situation.of`."""
         return Situation.of(model, samples, norm, epsilon, **self.options | options)
 
-    def attacks(self, situation):
+    def attacks(self, situation: Situation) -> dict[str, Any]:
         """The attacks that make sense in a situation, by name."""
         return {attacker.title: attacker.make(situation) for attacker in self.attackers if attacker.fits(situation)}
 
-    def worst_case(self, situation, without=()):
+    def worst_case(self, situation: Situation, without: Sequence[str] = ()) -> WorstCase:
         """All of these attacks but those named as one: of each sample the first that breaks it within the size counts."""
         found = {name: attack for name, attack in self.attacks(situation).items() if name not in without}
         return WorstCase(found, until_success=True, within=situation.epsilon)
@@ -64,12 +73,12 @@ _SUITES = (
 )
 
 
-def names():
+def names() -> tuple[str, ...]:
     """The names of all suites."""
     return tuple(suite.name for suite in _SUITES)
 
 
-def get(name):
+def get(name: str) -> Suite:
     """A suite by its name."""
     for suite in _SUITES:
         if suite.name == name:

@@ -1,5 +1,7 @@
 """The searches that each paper's tables here follow from: the worst case over them counts for each sample."""
 
+from typing import Any
+
 from tfdefense.attacks.bpda import BPDA, SCHEDULE
 from tfdefense.attacks.objectives import Evade, LogSumExp, Margin, MaximumConfidence
 from tfdefense.attacks.searches.dynamic import DynamicAdversary
@@ -58,7 +60,7 @@ def _dustbin():
     }
     for name, make in searches.items():
         # On a network that rejects nothing the selective search is the one on the margin.
-        where = {"where": rejects} if name == "selective PGD" else {}
+        where: dict[str, Any] = {"where": rejects} if name == "selective PGD" else {}
         sample, others = (lambda s, make=make: make(s, ("sample",))), (lambda s, make=make: make(s, s.other_starts))
         yield Attacker(f"{name} from the sample", ADAPTIVE, sample, ("linf",), **where)
         yield Attacker(name, ADAPTIVE, others, ("linf",), **where)

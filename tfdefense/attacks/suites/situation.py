@@ -1,10 +1,15 @@
 """What an attacker has to do with, and one kind of attack made for it."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from tfdefense._validation import AnyModel, Bounds
 from tfdefense.attacks.bpda import BPDA, SCHEDULE
 from tfdefense.attacks.combine import Transfer
 from tfdefense.attacks.norms import NORMS
@@ -54,7 +59,18 @@ class Situation:
     substitute: object = field(default=None, compare=False)
 
     @classmethod
-    def of(cls, model, samples, norm, epsilon, *, bounds=None, starts=None, source=None, **options):
+    def of(
+        cls,
+        model: AnyModel,
+        samples: tuple[ArrayLike, ArrayLike],
+        norm: str,
+        epsilon: float,
+        *,
+        bounds: Bounds = None,
+        starts: tuple | str | None = None,
+        source: AnyModel = None,
+        **options: Any,
+    ) -> Situation:
         """The situation of a model.
 
         Args:
@@ -80,32 +96,32 @@ class Situation:
         )
 
     @property
-    def ball(self):
+    def ball(self) -> dict[str, Any]:
         return {"epsilon": self.epsilon, "norm": self.norm, "steps": self.steps, "restarts": self.restarts, "seed": self.seed}
 
     @property
-    def other_starts(self):
+    def other_starts(self) -> tuple:
         """All but the sample."""
         return tuple(start for start in self.starts if start != "sample")
 
-    def pgd(self, **options):
+    def pgd(self, **options: Any) -> PGD:
         return PGD(**self.ball | {"starts": self.starts, "early_stop": self.early_stop} | options)
 
-    def plain(self, **options):
+    def plain(self, **options: Any) -> PGD:
         """From the sample alone."""
         return self.pgd(**{"starts": ("sample",), "restarts": 1} | options)
 
-    def orthogonal(self, form="selective", **options):
+    def orthogonal(self, form: str = "selective", **options: Any) -> OrthogonalPGD:
         return OrthogonalPGD(**self.ball | {"form": form, "starts": self.starts} | options)
 
-    def carlini(self, **options):
+    def carlini(self, **options: Any) -> CarliniWagner:
         steps, rounds = self.refine
         return CarliniWagner(**{"steps": steps, "binary_search_steps": rounds, "seed": self.seed} | options)
 
-    def oblivious(self, attack):
+    def oblivious(self, attack: Any) -> Transfer:
         return Transfer(attack, self.source)
 
-    def bpda(self, search, schedule=SCHEDULE):
+    def bpda(self, search: Any, schedule: tuple = SCHEDULE) -> Any:
         """A search along the gradients of the surrogate where there is no other, while the real decision stays in sight."""
         return BPDA(search, schedule) if self.coded else search
 
@@ -119,7 +135,7 @@ def layer_kinds(model):
 
 
 def _every_start(view, source, pool):
-    found = []
+    found: list[Any] = []
     if view.rejects and source is not None:
         found.append(Transferred(source))
     elif view.rejects and view.has_base:
@@ -168,9 +184,9 @@ class Attacker:
     passes: Callable = lambda s: s.steps
 
     @property
-    def title(self):
+    def title(self) -> str:
         """The name, which is one's own in a suite: "PGD", "PGD, oblivious"."""
         return self.name if self.knowledge == ADAPTIVE else f"{self.name}, {self.knowledge}"
 
-    def fits(self, situation):
+    def fits(self, situation: Situation) -> bool:
         return situation.norm in self.norms and self.where(situation)

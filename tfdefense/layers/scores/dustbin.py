@@ -1,3 +1,7 @@
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -17,7 +21,7 @@ class Dustbin(keras.layers.Layer):
     Reference: Abbasi et al., 2018, Towards dependable deep convolutional neural networks with out-distribution learning.
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
 

@@ -1,10 +1,15 @@
+from __future__ import annotations
+
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
-from tfdefense._validation import check_labels
+from tfdefense._validation import Tensor, check_labels
 from tfdefense.layers.adaptable import AdaptableLayer
 from tfdefense.layers.finite import unless_finite
 from tfdefense.layers.scores.bandwidth import equal_shares, likeliest_sigma
@@ -46,7 +51,7 @@ class KernelDensity(AdaptableLayer):
     Reference: Feinman et al., 2017, Detecting adversarial samples from artifacts; Pang et al., 2018.
     """
 
-    def __init__(self, sigma="auto", max_points=10_000, seed=0, **kwargs):
+    def __init__(self, sigma: float | str = "auto", max_points: int = 10_000, seed: int = 0, **kwargs: Any):
         # Differences of large squares: float16 would lose the density.
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
@@ -80,7 +85,7 @@ class KernelDensity(AdaptableLayer):
             self._chosen = self.add_weight(name="sigma", shape=(), initializer="ones", trainable=False, dtype="float32")
 
     @property
-    def current_sigma(self):
+    def current_sigma(self) -> Tensor:
         """The bandwidth in use: the number given, or the one that `adapt` chose."""
         return ops.convert_to_tensor(self._chosen) if self.sigma == "auto" else self.sigma
 
@@ -99,7 +104,7 @@ class KernelDensity(AdaptableLayer):
     def compute_output_shape(self, features_shape, scores_shape=None):
         return features_shape[:1]
 
-    def adapt(self, features, labels):
+    def adapt(self, features: Sequence[ArrayLike], labels: ArrayLike) -> None:
         """Stores the training points.
 
         Args:
@@ -139,7 +144,7 @@ class KernelDensity(AdaptableLayer):
             )
         return _checked_sigma(found)
 
-    def capping_error(self, features, labels, probes, classes):
+    def capping_error(self, features: ArrayLike, labels: ArrayLike, probes: np.ndarray, classes: ArrayLike) -> np.ndarray:
         """Log density with the stored points minus that with all of them: zeros when none were left out.
 
         Args:

@@ -1,5 +1,9 @@
 """What detector scores share that are computed from class scores."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -7,7 +11,7 @@ from keras import ops
 class DetectorScore(keras.layers.Layer):
     """A detector score, one number a sample, computed in float32 from class scores. It grows with suspicion."""
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
 
