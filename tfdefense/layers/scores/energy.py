@@ -1,3 +1,5 @@
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -22,7 +24,7 @@ class Energy(DetectorScore):
     Reference: Liu et al., 2020, Energy-based out-of-distribution detection.
     """
 
-    def __init__(self, temperature=1.0, **kwargs):
+    def __init__(self, temperature: float = 1.0, **kwargs: Any):
         super().__init__(**kwargs)
         check_number("temperature", temperature, above=True)
         self.temperature = float(temperature)
