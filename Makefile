@@ -14,11 +14,12 @@ ifneq ($(wildcard ../shared/data),)
 export TFDEFENSE_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help demo test test-fast test-settings test-lowest torture lint clean
+.PHONY: help demo test test-fast slow-tests test-settings test-lowest torture lint clean
 help:
 	@echo "make demo       train, defend, attack and export a small classifier (about a minute after the install)"
 	@echo "make test       lint and run all tests"
-	@echo "make test-fast  the tests that take seconds"
+	@echo "make test-fast  the tests that are not slow: under 90 seconds"
+	@echo "make slow-tests runs all tests in one process and writes those that are slow into tests/slow.txt"
 	@echo "make test-lowest  those, with the lowest versions that are allowed, in an environment of its own"
 	@echo "make torture    kills, full disks and hostile input at full length (half an hour); writes its table into docs/reliability.md"
 	@echo "make test-settings  all tests four times: oneDNN on and off, one thread and two"
@@ -47,6 +48,9 @@ test: lint
 
 test-fast: lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow"
+
+slow-tests: lint
+	$(BIN)/python -m pytest --record-slow
 
 test-settings: lint
 	$(BIN)/python tests/four_settings.py -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)

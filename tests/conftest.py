@@ -15,11 +15,27 @@ os.environ.setdefault("TF_NUM_INTEROP_THREADS", "2")
 import numpy as np
 import pytest
 
+from tests import slow
 
+
+def pytest_addoption(parser):
+    parser.addoption("--record-slow", action="store_true", help="write the tests that are slow into tests/slow.txt")
+
+
+def pytest_configure(config):
+    if config.getoption("--record-slow"):
+        config.pluginmanager.register(slow.Recorder())
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items):
     """Files with slow tests first: of two processes none is left alone with the longest at the end."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    listed = slow.listed()
+    for item in items:
+        if item.nodeid in listed:
+            item.add_marker("slow")
+    first = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in first)
 
 
 def pytest_collection_finish():

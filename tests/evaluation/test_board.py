@@ -34,7 +34,6 @@ def places(classifier, dustbin, tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.slow
 def test_systems_are_calibrated_as_a_whole(places):
     context = Context("board", "digits", True, 10, None, places, places)
     samples = board.Samples(context, SETUP)
@@ -49,7 +48,6 @@ def test_systems_are_calibrated_as_a_whole(places):
         assert model.output["scores"].shape[-1] == 10
 
 
-@pytest.mark.slow
 def test_the_board_is_ordered_and_tells_what_failed(places, monkeypatch):
     # Codes above a sliced network of more classes are saved, loaded and attacked through a surrogate.
     monkeypatch.setattr(board, "_QUICK", ("dustbin", "RCE + dustbin + SafetyNet"))

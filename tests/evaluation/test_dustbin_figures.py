@@ -1,12 +1,10 @@
 import keras
 import numpy as np
-import pytest
 
 import tfdefense as td
 from evaluation.papers.dustbin import figures
 
 
-@pytest.mark.slow
 def test_moons_of_the_augmented_network_are_islands():
     along, low, high = np.linspace(0, 1, 26), np.zeros(26), np.ones(26)
     sides = ((along, low), (along, high), (low, along), (high, along))

@@ -81,7 +81,6 @@ def test_processes_share_the_cores():
         executor.close()
 
 
-@pytest.mark.slow
 def test_a_ray_cluster_that_loses_a_node_gives_the_same():
     """Two nodes on this machine, of which the one without the driver is killed while it works."""
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'tfdefense[cluster]'")

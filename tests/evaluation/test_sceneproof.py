@@ -88,10 +88,10 @@ def test_parts_are_of_their_own_scenes(setting):
     assert y.tolist() == [1] * 5 + [0] * 5 and guessed.shape == (50, 64, 64, 1)
 
 
-SLOW = [pytest.param(attack, marks=pytest.mark.slow) for attack in ATTACKS if attack.startswith("type II")]
+TYPE_2 = [attack for attack in ATTACKS if attack.startswith("type II")]
 
 
-@pytest.mark.parametrize("attack", ["type I", "type I transfer, fast sign", *SLOW])
+@pytest.mark.parametrize("attack", ["type I", "type I transfer, fast sign", *TYPE_2])
 def test_attacks_change_depth_alone(setting, attack):
     x, y = setting.attacked
     x_adv = setting.under(attack, "Det A")
@@ -123,7 +123,6 @@ def test_size_of_the_attacks_is_that_under_which_the_network_fares_as_in_the_pap
     assert settings._as_in_the_paper(tried) == 0.02
 
 
-@pytest.mark.slow
 def test_sizes_are_tried_on_held_out_pairs_and_change_depth_alone(setting, monkeypatch):
     held_out = setting.scenes("held out")
     seen = []
@@ -156,7 +155,6 @@ def test_parts_share_one_setting_in_a_process(setting):
     assert (first.epsilon, first.number, first.networks) == (setting.epsilon, setting.number, setting.networks)
 
 
-@pytest.mark.slow
 def test_detectors_reject_as_many_real_pairs_as_was_asked(setting):
     held_out = setting.scenes("held out")
     real = held_out.x[held_out.y == 1]
@@ -169,7 +167,6 @@ def test_detectors_reject_as_many_real_pairs_as_was_asked(setting):
             assert outcomes.rejected.sum() == 2
 
 
-@pytest.mark.slow
 def test_detectors_learn_from_pairs_that_were_attacked_as_files_hold_them(setting):
     clean, adversarial, _ = setting.fitting("classifier")
     np.testing.assert_allclose(255 * adversarial, np.rint(255 * adversarial), atol=1e-3)
@@ -187,7 +184,6 @@ def test_benign_perturbations_leave_a_real_pair(setting):
     assert all(len(x) == len(real) and x.min() >= 0 and x.max() <= 1 for x in changes.values()) and len(changes) == 4
 
 
-@pytest.mark.slow
 def test_flags_join_two_detectors(setting):
     found = flags(setting, *setting.attacked)
     assert found["A and B"] <= min(found["A"], found["B"]) <= max(found["A"], found["B"]) <= found["A or B"]
@@ -212,7 +208,6 @@ def test_pictures_are_drawn(setting, tmp_path):
     }
 
 
-@pytest.mark.slow
 def test_rows_of_all_systems_and_attacks_stand_beside_the_papers(setting, tmp_path, monkeypatch):
     context = setting.context
     (tmp_path / "config.json").write_text('{"train_samples": 650}')

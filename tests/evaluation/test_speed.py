@@ -207,7 +207,6 @@ def test_pass_is_the_gradient_of_the_summed_cross_entropy(setting):
     assert (loss(x + step) - loss(x - step)) / 2e-2 == pytest.approx(gradient[place], rel=0.05)
 
 
-@pytest.mark.slow
 def test_worker_answers_in_its_own_process_and_survives_errors(setting):
     library = speed.Library("tfdefense", sys.executable, *setting, 60)
     try:

@@ -248,7 +248,6 @@ def test_advice_for_several_labels_works_as_it_is_typed():
     np.testing.assert_array_equal(defended(X)["label"], before[:, 1] > 0.5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "tap"), [("ResNet50", "conv4_block1_out"), ("VGG16", "block4_pool"), ("MobileNetV2", "block_6_expand")]
 )

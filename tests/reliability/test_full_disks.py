@@ -13,7 +13,7 @@ from tests.reliability.children import Children, ended
 from tests.reliability.test_kills import NAMES, commands, content, filled, restore
 from tfdefense import cli
 
-pytestmark = [pytest.mark.torture, pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
+pytestmark = [pytest.mark.torture, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
 SHARE = dict(zip(NAMES, (4, 3, 3, 3, 4, 3), strict=True))
 FOLDER = "export to a SavedModel folder"
 

@@ -15,7 +15,7 @@ import pytest
 from tests.reliability.children import Children, ended
 from tfdefense import _files, export
 
-pytestmark = [pytest.mark.torture, pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
+pytestmark = [pytest.mark.torture, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
 OLD = b"old" * 400_000
 
 

@@ -97,7 +97,6 @@ def test_dynamic_adversary_gets_past_a_static_detector(static, held_out):
     assert suspicion[0] < suspicion[1] < suspicion[2]
 
 
-@pytest.mark.slow
 def test_dynamic_training_makes_the_detector_hard_to_fool(classifier, digits, held_out):
     """One on pairs of the same size takes as many steps, and is none."""
     # Below that sigma the classifier's sign wins every pixel, and any detector knows the attack.
@@ -153,7 +152,6 @@ def test_what_an_attack_leaves_as_it_was_is_clean(attack, classifier, held_out):
     assert not still.perturb(tf.constant(x), tf.constant(y))[1].numpy().any()
 
 
-@pytest.mark.slow
 def test_users_own_distribution_strategy_gives_the_weights_of_one_device(children, tmp_path):
     """Benign perturbations run beside the graph, and attacks draw their starts: both on each of the devices."""
     code = """

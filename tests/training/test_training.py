@@ -75,7 +75,6 @@ def test_second_run_comes_from_the_cache(cache, trained, monkeypatch):
 SHORT_BRANCH = {"watched": {"recipe": "digits", "layer": "conv_1", "width": 4, "settings": {"epochs": 1}}}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name, settings", [("digits", {}), ("digits_pgd", {}), ("digits_detector", SHORT_BRANCH)])
 def test_interrupted_run_resumes_to_the_same_weights(name, settings, tmp_path):
     settings = {"epochs": 3, "train_samples": 320, "verbose": 0, "model_options": {"dropout": 0.5}} | settings
@@ -370,7 +369,6 @@ print(keras.backend.backend(), path)
 """
 
 
-@pytest.mark.slow
 def test_recipe_runs_on_jax_and_its_model_is_read_here(tmp_path):
     pytest.importorskip("jax", reason="JAX is not installed: `pip install tfdefense[jax]`")
     environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
