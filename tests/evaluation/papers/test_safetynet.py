@@ -16,7 +16,7 @@ from evaluation.papers.safetynet import fit, measure, protocol, tables
 from evaluation.runner import results, rows
 from evaluation.runner.context import Context
 from evaluation.runner.rows import Results
-from tests.evaluation.test_detector import path  # noqa: F401 - a fixture
+from tests.evaluation.papers.test_detector import path  # noqa: F401 - a fixture
 from tfdefense.layers import ClasswiseDetectorSVM, DetectorSVM
 
 PLAN = dataclasses.replace(PLANS["digits"], depths=("conv", "conv_1"), usual=0, deepfool=1, linf=(0.2,), l2=(1.0,))
