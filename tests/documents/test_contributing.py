@@ -62,8 +62,8 @@ def test_lines_of_a_diff_go_where_it_says():
 
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory):
-    """A copy of the project in which every page was followed, and the files that are new in it."""
-    copy, new = tmp_path_factory.mktemp("copy"), []
+    """A copy of the project in which every page was followed, and the modules that they have touched in it."""
+    copy, touched = tmp_path_factory.mktemp("copy"), set()
     left_out = shutil.ignore_patterns("runs", "*.png", "*-*.json", "*.partial")
     for name in ("tfdefense", "models", "training", "evaluation", "tests", "docs"):
         shutil.copytree(ROOT / name, copy / name, ignore=left_out)
@@ -72,18 +72,19 @@ def followed(tmp_path_factory):
         path = copy / _PATH.match(block)[1]
         assert not path.exists(), f"{path} is there already: the example needs another name"
         path.write_text(block.split("\n", 1)[1])
-        new.append(str(path.relative_to(copy)))
+        touched.add(path)
     for block in blocks("diff"):
         name, *lines = block.splitlines()
         path = copy / name.removeprefix("+++ ")
         path.write_text(applied(path.read_text(), lines))
-    return copy, new
+        touched.add(path)
+    return copy, sorted(path for path in touched if path.suffix == ".py")
 
 
 def test_what_the_pages_show_is_in_style(followed):
-    copy, new = followed
-    for command in (["check", "."], ["format", "--check", *(name for name in new if name.endswith(".py"))]):
-        done = subprocess.run([sys.executable, "-m", "ruff", *command], cwd=copy, capture_output=True, text=True)
+    copy, touched = followed
+    for command in (["check"], ["format", "--check"]):
+        done = subprocess.run([sys.executable, "-m", "ruff", *command, *touched], cwd=copy, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout
 
 
