@@ -73,18 +73,18 @@ def _attach(name, *arguments, **options):
 
 _COMPRESSED = Fitting(vectors=300)
 _RCE_SIGMA = (0.1 / 0.26) ** 0.5
-_MACHINES = "Deep Neural Rejection on the last three layers, machines compressed to 300 vectors"
+_SVMS = "Deep Neural Rejection on the last three layers, SVMs compressed to 300 vectors"
 _DENSITY = "K-density in the last hidden layer, on a network trained with reverse cross-entropy"
 _DIGITS = {"dataset": "digits", "seen": 1_100, "settings": {"train_samples": 1_100}}
 _DIGITS_DNR = Entry(
     **_DIGITS,
-    summary="8x8 digits, rejecting by RBF machines",
-    defense=_MACHINES,
+    summary="8x8 digits, rejecting by RBF-SVMs",
+    defense=_SVMS,
     recipe="digits",
     make=_attach("DeepNeuralRejection", ["conv_2", "dense_1", "logits"]),
     fitting=_COMPRESSED,
 )
-_ATTACKED = {"summary": "8x8 digits, trained against l2 attacks, rejecting by RBF machines", "recipe": "digits_pgd"}
+_ATTACKED = {"summary": "8x8 digits, adversarially trained in l2, rejecting by RBF-SVMs", "recipe": "digits_pgd"}
 ENTRIES = {
     "digits_cnn.dnr": _DIGITS_DNR,
     "digits_cnn_attacked.dnr": dataclasses.replace(_DIGITS_DNR, **_ATTACKED),
@@ -98,8 +98,8 @@ ENTRIES = {
     ),
     "mnist_cnn.dnr": Entry(
         dataset="mnist",
-        summary="MNIST, rejecting by RBF machines",
-        defense=_MACHINES,
+        summary="MNIST, rejecting by RBF-SVMs",
+        defense=_SVMS,
         recipe="mnist_dnr",
         make=_attach("DeepNeuralRejection", ["dense_1", "dense_2", "logits"]),
         seen=30_000,
@@ -110,7 +110,7 @@ ENTRIES = {
     "mnist_cnn.safetynet": Entry(
         dataset="mnist",
         summary="MNIST, rejecting by discrete codes",
-        defense="SafetyNet: a machine on quaternary codes of each of two dense layers, fitted on BIM",
+        defense="SafetyNet: an RBF-SVM on quaternary codes of each of two dense layers, fitted on BIM",
         recipe="mnist_dnr",
         make=_attach("SafetyNet", ["dense_1", "dense_2"]),
         seen=30_000,

@@ -159,7 +159,7 @@ def test_attack_on_a_target_leaves_its_own_samples_out(files, tmp_path):
         "--output",
         tmp_path / "a.npz",
     ]
-    assert "taken for the target" in run("attack", files / "plain.keras", *arguments).stdout
+    assert "classified as the target" in run("attack", files / "plain.keras", *arguments).stdout
     with np.load(tmp_path / "a.npz") as found:
         assert len(found["y"]) == 36 and (found["label"] == 3).mean() > 0.5
         np.testing.assert_array_equal(found["success"], found["label"] == 3)

@@ -60,7 +60,7 @@ def test_text_shows_the_shares():
     assert repr(outcomes) == "Outcomes(4 perturbed samples: 50.0 % right, 25.0 % rejected, 25.0 % wrong)"
     lines = outcomes.summary().splitlines()
     assert lines[0] == "4 perturbed samples" and len(lines) == 5
-    assert lines[-1].split() == ["right", "or", "rejected", "3", "75.0", "%"]
+    assert lines[-1].split() == ["robust", "accuracy", "3", "75.0", "%"]
 
 
 def test_confusion_counts_rejections_in_the_last_column():
