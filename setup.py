@@ -15,7 +15,12 @@ setup(
     python_requires=">=3.11",
     # models/, training/ and evaluation/ run from a clone; installing them would claim global names.
     packages=find_packages(include=["tfdefense", "tfdefense.*"]),
-    package_data={"tfdefense": ["py.typed"], "tfdefense.reporting": ["template/*"], "tfdefense.zoo": ["*.json", "*.keras"]},
+    package_data={
+        "tfdefense": ["py.typed"],
+        "tfdefense.reporting": ["template/*"],
+        "tfdefense.zoo": ["*.json", "*.keras"],
+        "tfdefense.data": ["*.pyi"],
+    },
     install_requires=requirements,
     extras_require={
         # LiteRT 1.0 gives the largest float where the suspicion is infinite.

@@ -40,7 +40,14 @@ def functions(name, x):
 
 
 def lacking(function):
-    """What of a function has no annotation: the names of arguments, or "return"."""
+    """What of a function has no annotation, here or in the stub beside its file: the names of arguments, or "return"."""
+    stub = Path(inspect.getfile(function)).with_suffix(".pyi")
+    if stub.exists():
+        (found,) = (node for node in ast.parse(stub.read_text()).body if getattr(node, "name", "") == function.__name__)
+        arguments = (*found.args.posonlyargs, *found.args.args, *found.args.kwonlyargs)
+        names = [one.arg for one in arguments]
+        assert names == list(inspect.signature(function).parameters), f"{stub.name} has other arguments"
+        return [one.arg for one in arguments if one.annotation is None] + ["return"] * (found.returns is None)
     signature = inspect.signature(function)
     arguments = [p.name for p in signature.parameters.values() if p.annotation is p.empty and p.name not in ("self", "cls")]
     returns = signature.return_annotation is signature.empty and function.__name__ != "__init__"

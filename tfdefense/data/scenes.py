@@ -1,21 +1,12 @@
 """Pictures with depth: real pairs and forgeries of them, for SceneProof (rows S8 and S9)."""
 
-from __future__ import annotations
-
 import io
 import itertools
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from tfdefense.data.rendering import render_scene
-
-if TYPE_CHECKING:
-    import tensorflow as tf
-
-    from tfdefense.data.images import Images
-
 
 FORGED, REAL = 0, 1
 CLASSES = ("forged", "real")
@@ -33,7 +24,7 @@ class Scenes(NamedTuple):
     source: np.ndarray
 
 
-def by_scene(images: Images, seed: int = 0) -> Images:
+def by_scene(images, seed=0):
     """The set in an order in which neighbours by index, views of one room, stay together: a cut then parts few rooms.
 
     The split of the set is by room, so that a room ends where the index jumps; where it does not for long, every 20 views.
@@ -47,15 +38,7 @@ def by_scene(images: Images, seed: int = 0) -> Images:
     return images.take(order[np.argsort(drawn, kind="stable")])
 
 
-def forge(
-    pairs: np.ndarray,
-    kind: str | Sequence[str] | np.ndarray,
-    *,
-    predicted: np.ndarray | None = None,
-    seed: int | Sequence[int] = 0,
-    rows: Sequence[int] | None = None,
-    vary: bool = False,
-) -> np.ndarray:
+def forge(pairs, kind, *, predicted=None, seed=0, rows=None, vary=False):
     """A forgery of each real pair. Values are whole parts of 255, as in the real ones.
 
     Args:
@@ -76,7 +59,7 @@ def forge(
     for place, (row, one) in enumerate(zip(rows, kinds, strict=True)):
         rng = np.random.default_rng([*np.atleast_1d(seed), row, 1 + list(_MAKERS).index(one)])
         pair, guess, other = pairs[row], None, pairs[_another(row, len(pairs), rng)]
-        if one == "predicted" and predicted is not None:
+        if one == "predicted":
             guess = whole(predicted[row])
         if vary:
             joined = pair if guess is None else np.concatenate([pair, guess], -1)
@@ -99,9 +82,7 @@ def _check(pairs, kinds, predicted):
         raise ValueError("To swap or insert, `pairs` must hold two scenes or more. Received one.")
 
 
-def real_and_forged(
-    pairs: np.ndarray, kinds: Sequence[str] = FAMILIAR, *, predicted: np.ndarray | None = None, seed: int = 0
-) -> Scenes:
+def real_and_forged(pairs, kinds=FAMILIAR, *, predicted=None, seed=0):
     """Every real pair, and one forgery of each; the kinds take turns.
 
     Example:
@@ -119,15 +100,7 @@ def real_and_forged(
     return Scenes(np.concatenate([real, forged]), labels, np.concatenate([np.full(len(pairs), "real"), kind]), np.tile(rows, 2))
 
 
-def stream(
-    pairs: np.ndarray,
-    kinds: Sequence[str] = FAMILIAR,
-    *,
-    predicted: np.ndarray | None = None,
-    batch_size: int = 32,
-    vary: bool = True,
-    seed: int = 0,
-) -> tf.data.Dataset:
+def stream(pairs, kinds=FAMILIAR, *, predicted=None, batch_size=32, vary=True, seed=0):
     """A `tf.data` pipeline of real pairs, each beside a forgery of it: other forgeries in each epoch, the same for the same seed.
 
     Args:
@@ -167,15 +140,7 @@ def stream(
     return both_planes.unbatch().batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
 
-def twins(
-    pairs: np.ndarray,
-    rows: Sequence[int],
-    kinds: Sequence[str],
-    *,
-    predicted: np.ndarray | None = None,
-    seed: int | Sequence[int] = 0,
-    vary: bool = False,
-) -> tuple[np.ndarray, np.ndarray]:
+def twins(pairs, rows, kinds, *, predicted=None, seed=0, vary=False):
     """Some of the pairs and a forgery of each, in turn, with their classes."""
     pairs = whole(pairs)
     real = np.stack([vary_pair(pairs[row], _varying(seed, row)) if vary else pairs[row] for row in rows])
@@ -184,12 +149,12 @@ def twins(
     return x, np.tile(np.array([REAL, FORGED], "int32"), len(rows))
 
 
-def zoomed_pair(pair: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def zoomed_pair(pair, rng):
     """A window of most of a pair, made as large as the whole: as misaligned ones are resized, but both planes alike."""
     return _zoomed(pair, rng.uniform(0.75, 0.95), *rng.random(2))
 
 
-def vary_pair(pair: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def vary_pair(pair, rng):
     """Mirrored, cropped and its image brightened at random; all channels alike, so that it stays a picture of a real scene."""
     pair = pair[:, ::-1] if rng.random() < 0.5 else pair
     # Not always: what is resized is smoother, and real pairs are not to look so alone.
@@ -199,7 +164,7 @@ def vary_pair(pair: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.concatenate([np.rint(255 * image).astype("uint8"), pair[..., DEPTH:]], -1)
 
 
-def whole(values: np.ndarray) -> np.ndarray:
+def whole(values):
     """Values in whole parts of 255, as uint8."""
     values = np.asarray(values)
     return values if values.dtype == np.uint8 else np.rint(255 * np.clip(values, 0, 1)).astype("uint8")
@@ -225,9 +190,7 @@ def _zoomed(pair, share, top, left):
         return pair
     top, left = round(top * (height - tall)), round(left * (width - wide))
     window = pair[top : top + tall, left : left + wide]
-    planes = [
-        np.asarray(Image.fromarray(np.ascontiguousarray(window[..., :DEPTH])).resize((width, height), Image.Resampling.BILINEAR))
-    ]
+    planes = [np.asarray(Image.fromarray(np.ascontiguousarray(window[..., :DEPTH])).resize((width, height), Image.BILINEAR))]
     rows, columns = np.arange(height) * tall // height, np.arange(width) * wide // width
     return np.concatenate([*planes, window[rows][:, columns, DEPTH:]], -1)
 
