@@ -109,7 +109,7 @@ def test_fit_makes_a_model_harder_to_fool_and_save_writes_it_alone(classifier, d
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     trainer.compile(keras.optimizers.Adam(3e-3), loss, metrics=["accuracy"])
     history = trainer.fit(digits.x, digits.y, batch_size=64, epochs=6, verbose=0).history
-    assert history["accuracy"][-1] > history["accuracy"][0] + 0.05
+    assert history["accuracy"][-1] > history["accuracy"][0] + 0.1
     assert 1 - attack(plain, x, y).success.mean() > before + 0.2, "the weights are shared: the plain model is the trained one"
     trainer.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")

@@ -3,9 +3,6 @@
 Everything is in float64: the solver's path depends on the last digits, and the SVMs must be those of scikit-learn.
 """
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 
 _BLOCK = 1024
@@ -53,22 +50,29 @@ def kernel_of(distances, gamma, out=None):
 
 def fit(kernel, labels, classes, C):
     """One SVM a class on one kernel: coefficients (samples, classes), most rows zero, and intercepts (classes,)."""
-    from sklearn.svm import SVC
-
-    def svm(index):
-        found = SVC(C=C, kernel="precomputed").fit(kernel, labels == index)
-        column = np.zeros(len(labels))
-        column[found.support_] = found.dual_coef_[0]
-        return column, found.intercept_[0]
-
+    with _threads():
+        svms = _one_vs_rest(C).fit(kernel, labels).estimators_
+    coefficients, intercepts = np.zeros((len(labels), len(svms))), np.concatenate([svm.intercept_ for svm in svms])
+    for column, svm in zip(coefficients.T, svms, strict=True):
+        column[svm.support_] = svm.dual_coef_[0]
     if classes == 2:
         # The SVM of one class is that of the other with its signs turned.
-        column, intercept = svm(1)
-        return np.stack([-column, column], 1), np.array([-intercept, intercept])
-    # The solver leaves Python's lock, and the threads share the one kernel.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        columns, intercepts = zip(*pool.map(svm, range(classes)), strict=True)
-    return np.stack(columns, 1), np.array(intercepts)
+        return coefficients * [-1, 1], intercepts * [-1, 1]
+    return coefficients, intercepts
+
+
+def _one_vs_rest(C):
+    from sklearn.multiclass import OneVsRestClassifier
+    from sklearn.svm import SVC
+
+    return OneVsRestClassifier(SVC(C=C, kernel="precomputed"), n_jobs=-1)
+
+
+def _threads():
+    """The solver leaves Python's lock, and threads share the one kernel."""
+    from joblib import parallel_config
+
+    return parallel_config("threading")
 
 
 def cross_validated_scores(kernel, labels, classes, C, folds, paired=False):
@@ -78,16 +82,12 @@ def cross_validated_scores(kernel, labels, classes, C, folds, paired=False):
         paired: Whether samples of different classes at the same place among their own kind belong together, as clean / adversarial
             pairs do: they are left out together. Else its nearest neighbour of the wrong class would judge each.
     """
-    from joblib import parallel_config
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
-    from sklearn.multiclass import OneVsRestClassifier
-    from sklearn.svm import SVC
 
     # Without shuffling a fold is the same stretch of each class.
     splits = StratifiedKFold(folds) if paired else StratifiedKFold(folds, shuffle=True, random_state=0)
-    svms = OneVsRestClassifier(SVC(C=C, kernel="precomputed"), n_jobs=-1)
-    with parallel_config("threading"):  # as in `fit`
-        scores = cross_val_predict(svms, kernel, labels, cv=splits, method="decision_function")
+    with _threads():
+        scores = cross_val_predict(_one_vs_rest(C), kernel, labels, cv=splits, method="decision_function")
     return scores if classes > 2 else np.stack([-scores, scores], 1)
 
 
