@@ -1,5 +1,6 @@
 """The JSON that every protocol writes."""
 
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -115,5 +116,17 @@ def write(context, seconds, directory):
     path = _place(context, directory)
     content = plain(content)
     check(content, path.name)
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_text(path, as_text(content))
     return path
+
+
+def as_text(content):
+    """The JSON, a row on each line: a difference of two results then reads as one of rows."""
+
+    def lines(value):
+        dump = functools.partial(json.dumps, ensure_ascii=False)
+        if isinstance(value, dict):
+            return "{\n" + ",\n".join(f"  {dump(key)}: {dump(each)}" for key, each in value.items()) + "\n }" if value else "{}"
+        return "[\n" + ",\n".join(f"  {dump(each)}" for each in value) + "\n ]" if isinstance(value, list) else dump(value)
+
+    return "{\n" + ",\n".join(f" {json.dumps(key)}: {lines(value)}" for key, value in content.items()) + "\n}\n"
