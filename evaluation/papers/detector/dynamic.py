@@ -235,7 +235,7 @@ def _benign_rows(context, setting, measured):
     for name, found in measured.items():
         for threshold, rates in found["control"].items():
             for (kind, size), rate in zip([("", None), *_perturbations(plan)], rates, strict=True):
-                seen = "benign" in name and (kind, size) in plan.harmless if kind else None
+                seen = "benign" in name and (kind, size) in plan.labelled_clean if kind else None
                 context.row(
                     "metzen2017.ours.benign", "false-positive rate", rate, row="M8" if kind else "M7", system=BRANCH, detector=name,
                     perturbation=kind, epsilon=size, threshold=threshold, in_training=seen, n=len(setting.attacked.x),

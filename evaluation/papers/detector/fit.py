@@ -75,7 +75,7 @@ class Setting:
     def test(self):
         return self.samples["test"][:2]
 
-    def twins(self, name, part="test"):
+    def attacked_samples(self, name, part="test"):
         """The adversarial sample of each of a part."""
         x, y, _ = self.samples[part]
         x_adv = self.context.adversarial(name, self.adversaries[name].attack, self.base, x, y, regardless=True).x_adv
@@ -86,14 +86,14 @@ class Setting:
         """Adversarial samples, one of each sample, by several adversaries in turn: so that every detector sees as many."""
         mixed = np.empty_like(self.samples[part][0])
         for number, name in enumerate(names):
-            mixed[number :: len(names)] = self.twins(name, part)[number :: len(names)]
+            mixed[number :: len(names)] = self.attacked_samples(name, part)[number :: len(names)]
         return mixed
 
     def accuracy(self, name):
         """The classifier's accuracy under an adversary, over all samples."""
         from tfdefense.view import decide
 
-        return float(np.mean(decide(self.base, self.twins(name)).label == self.test[1])) * self.samples["test"][2]
+        return float(np.mean(decide(self.base, self.attacked_samples(name)).label == self.test[1])) * self.samples["test"][2]
 
     def layer(self, kind):
         return self.layers[self.plan.deepfool if kind.startswith("DeepFool") else self.plan.usual]
@@ -121,7 +121,7 @@ class Setting:
 
     def branch(self, fitted_on, layer, benign=False, batches=None, number=None):
         """The file of a fitted branch: its weights, and the `steps` and CPU `seconds` that it took; NaN if it was interrupted."""
-        changes, static = self.plan.harmless if benign else (), isinstance(fitted_on, tuple)
+        changes, static = self.plan.labelled_clean if benign else (), isinstance(fitted_on, tuple)
         attacks = [self.adversaries[name].attack for name in fitted_on] if static else fitted_on
         earlier = None if static or len(fitted_on) == 1 else self.branch(fitted_on[:-1], layer, benign, batches)
         part = "train" if static and not batches else "whole"

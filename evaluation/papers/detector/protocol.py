@@ -37,7 +37,7 @@ def on_every_adversary(setting, fitted_on, layer, names, number=None):
 
     defended = setting.detector(fitted_on, layer, number=number)
     clean = decide(defended, setting.attacked.x).suspicion
-    found = {name: detectability(clean, decide(defended, setting.twins(name)).suspicion) for name in names}
+    found = {name: detectability(clean, decide(defended, setting.attacked_samples(name)).suspicion) for name in names}
     return found | {"false positives": float((clean > 0).mean())}
 
 
@@ -107,7 +107,10 @@ def run(
         told |= {"fitted, dynamic": len(setting.train), "strongest": searched, **dynamic.differs(plan, budget["batches"])}
     smaller = {"classifier": f"{depth} layers; the paper: 32"} if depth not in (None, 32) else {}
     told |= {"network": network.parent.name, "layers": setting.layers, **DIFFERS, **plan.differs, **smaller}
-    told |= {"adversary of figure 5": size_text(plan.dynamic) if plan.dynamic else None, "harmless": plan.harmless}
+    told |= {
+        "adversary of figure 5": size_text(plan.dynamic) if plan.dynamic else None,
+        "benign perturbations labelled clean": plan.labelled_clean,
+    }
     context.settings.update(told)
     plots = context.output / f"detector-{dataset}"
     plots.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,7 @@ class Plan:
     fitted: int  # samples of a static branch, whose adversarial samples are cached
     epochs: int
     batches: int  # of 128, of a dynamic branch in all, whose attacks are made on the way
-    harmless: tuple  # benign perturbations that are labelled clean in training where that is asked for
+    labelled_clean: tuple  # benign perturbations that are labelled clean in training where that is asked for
     tested: tuple  # those that all are tested on; some of them no detector was trained on
     width: int = 32  # feature maps of the branch's first convolution; the paper has 96, on ImageNet 196
     form: str = "cifar"
@@ -53,7 +53,7 @@ def _pixels(*parts):
 
 _STAGES = ("image", "conv_1", "stage_1_block_{n}", "stage_2_block_{n}", "stage_3_block_{n}")
 _NOISES = {
-    "harmless": (("sign", 0.1), ("sign", 0.2), ("gaussian", 0.1), ("dim", 0.3)),
+    "labelled_clean": (("sign", 0.1), ("sign", 0.2), ("gaussian", 0.1), ("dim", 0.3)),
     "tested": (("sign", 0.1), ("sign", 0.2), ("gaussian", 0.1), ("gaussian", 0.2), ("dim", 0.3), ("shift", 1)),
 }
 PLANS = {
@@ -67,7 +67,7 @@ PLANS = {
         linf=_pixels(1, 2, 3, 4), l2=_pixels(20, 40, 60, 80), dynamic=_PIXEL, strongest=_pixels(1, 2, 4),
         # What two cores do in two hours: fitted on more samples, branches tell more of unseen training samples.
         fitted=10_000, epochs=6, by_depth=3000, batches=1800, fought=10_000, annealed=_pixels(16, 8, 4, 2), fighting=5, mixed=False,
-        harmless=(("sign", _PIXEL), ("sign", 4 * _PIXEL), ("gaussian", 4 * _PIXEL), ("dim", 0.3)),
+        labelled_clean=(("sign", _PIXEL), ("sign", 4 * _PIXEL), ("gaussian", 4 * _PIXEL), ("dim", 0.3)),
         tested=(
             ("sign", _PIXEL), ("sign", 4 * _PIXEL), ("gaussian", 4 * _PIXEL), ("gaussian", 8 * _PIXEL), ("dim", 0.3), ("shift", 1),
         ),
@@ -81,7 +81,7 @@ PLANS = {
     "imagenette_small": Plan(
         recipe="imagenette_small_vgg", depths=("pool_4",), usual=0, deepfool=0, form="imagenet",
         linf=_pixels(2, 4, 6), l2=_pixels(400, 800, 1200), clipped=6 / 255, step=_PIXEL, dynamic=None, strongest=(),
-        fitted=1500, epochs=40, batches=0, width=64, harmless=(), tested=(),
+        fitted=1500, epochs=40, batches=0, width=64, labelled_clean=(), tested=(),
         differs={
             "the paper's branch": "196 maps, 500 epochs, 10,000 pictures",
             "DeepFool's samples": "clipped to a linf distance of 6/255, as in the paper",
@@ -94,7 +94,7 @@ PLANS = {
     "digits": Plan(
         recipe="digits", depths=("image", "conv_1", "conv_2", "pool_1"), usual=1, deepfool=3,
         linf=(0.1, 0.2), l2=(0.5, 1.0), dynamic=0.2, strongest=(0.1, 0.2), fitted=1400, epochs=10, batches=300, width=8,
-        harmless=_NOISES["harmless"], tested=(("sign", 0.1), ("gaussian", 0.1), ("dim", 0.3), ("shift", 1)),
+        labelled_clean=_NOISES["labelled_clean"], tested=(("sign", 0.1), ("gaussian", 0.1), ("dim", 0.3), ("shift", 1)),
     ),
 }  # fmt: skip
 

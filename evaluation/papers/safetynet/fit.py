@@ -120,8 +120,8 @@ class Guards(Setting):
         net, pairs = NETS[name], self.pairs(name)
         x, y = (part[:pairs] for part in self.samples["train"][:2])
         attacked, clean = self.mixed(fitted_on)[:pairs], x.copy()
-        for number, (kind, size) in enumerate(self.plan.harmless if net.benign else ()):
-            rows = slice(2 * number + 1, None, 2 * len(self.plan.harmless))
+        for number, (kind, size) in enumerate(self.plan.labelled_clean if net.benign else ()):
+            rows = slice(2 * number + 1, None, 2 * len(self.plan.labelled_clean))
             clean[rows] = benign_perturbation(x[rows], size, kind, seed=1000 + number)  # not the noise of the control
         layers = [self.watched["ABC".index(letter)] for letter in net.watched]
         kind = td.SafetyNet(layers, net.levels, join=net.join, by_class=net.by_class, search=net.search, threshold=0.0)

@@ -65,7 +65,9 @@ def detection(setting, name, fitted_on, tested):
             td.calibrate(fitted, setting.held_out.x, max_rejected=0.05)
         clean = decide(fitted, setting.test[0]).suspicion
         # The others are for the curve against the classifier's accuracy, which the paper draws at its own threshold.
-        attacked = {one: decide(fitted, setting.twins(one)).suspicion for one in (tested if title == "0" else setting.chosen)}
+        attacked = {
+            one: decide(fitted, setting.attacked_samples(one)).suspicion for one in (tested if title == "0" else setting.chosen)
+        }
         found[title] = {one: detectability(clean, values) for one, values in attacked.items()}
         found[title]["false positives"] = float((clean > 0).mean())
     # With several detectors the relation of their thresholds counts: it is that of equal rates here.
@@ -99,7 +101,9 @@ def type_one(setting, name):
     tried = dict.fromkeys((*setting.chosen, *further))
     for title in thresholds(name):
         guard = setting.guard(name, THRESHOLDS[title])
-        found[title] = {one: td.evaluate(guard, setting.twins(one), setting.test[1], adversarial=True).error for one in tried}
+        found[title] = {
+            one: td.evaluate(guard, setting.attacked_samples(one), setting.test[1], adversarial=True).error for one in tried
+        }
     return found
 
 

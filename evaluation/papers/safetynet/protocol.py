@@ -142,7 +142,7 @@ def _control_rows(context, setting, guards):
             for kind, size, rate in rates:
                 about = fields(name) | {"row": "S5", "threshold": threshold, "n": len(setting.attacked.x)}
                 if kind:
-                    seen = "benign" in name and (kind, size) in setting.plan.harmless
+                    seen = "benign" in name and (kind, size) in setting.plan.labelled_clean
                     about |= {"perturbation": kind, "epsilon": size, "in_training": seen}
                 context.row("lu2017.ours.benign" if kind else "lu2017.table4", "false-positive rate", rate, **about)
 

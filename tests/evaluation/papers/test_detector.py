@@ -113,11 +113,11 @@ def test_only_what_the_classifier_has_right_is_attacked(setting, classifier, hel
 
 
 def test_deepfool_is_clipped_where_the_paper_does_so(setting, monkeypatch):
-    x, free = setting.test[0], setting.twins("DeepFool l2")
+    x, free = setting.test[0], setting.attacked_samples("DeepFool l2")
     monkeypatch.setattr(setting, "plan", dataclasses.replace(PLAN, clipped=0.05))
     assert np.abs(free - x).max() > 0.06
-    np.testing.assert_allclose(setting.twins("DeepFool l2") - x, np.clip(free - x, -0.05, 0.05), atol=1e-6)
-    assert np.abs(setting.twins("fast 0.2") - x).max() > 0.19
+    np.testing.assert_allclose(setting.attacked_samples("DeepFool l2") - x, np.clip(free - x, -0.05, 0.05), atol=1e-6)
+    assert np.abs(setting.attacked_samples("fast 0.2") - x).max() > 0.19
 
 
 def test_fitted_branches_are_kept_by_content(setting, held_out, monkeypatch):
@@ -137,7 +137,7 @@ def test_fitted_branches_are_kept_by_content(setting, held_out, monkeypatch):
     assert len(fits) == 2, "neither the attacks' steps nor the length of dynamic training change a static branch"
     clean = setting.attacked.x
     found = protocol.on_every_adversary(setting, ("fast 0.2",), "conv", ["fast 0.2"])
-    caught = (first(setting.twins("fast 0.2"))["suspicion"].numpy() > 0).mean()
+    caught = (first(setting.attacked_samples("fast 0.2"))["suspicion"].numpy() > 0).mean()
     kept = (first(clean)["suspicion"].numpy() <= 0).mean()
     assert found["fast 0.2"] == pytest.approx((caught + kept) / 2)
     assert found["false positives"] == pytest.approx(1 - kept)
@@ -167,7 +167,7 @@ def test_mixture_gives_each_sample_one_of_its_adversaries(setting, monkeypatch):
     x = setting.samples["whole"][0]
     np.testing.assert_array_equal(seen[0][: len(x)], x)
     for number, name in enumerate(("fast 0.2", "iterative linf 0.1")):
-        np.testing.assert_array_equal(seen[0][len(x) + number :: 2], setting.twins(name, "whole")[number::2])
+        np.testing.assert_array_equal(seen[0][len(x) + number :: 2], setting.attacked_samples(name, "whole")[number::2])
     np.testing.assert_array_equal(seen[1], np.repeat([0, 1], len(x)))
     seen.clear()
     half = np.arange(len(x)) % 2
@@ -231,7 +231,7 @@ def test_a_branch_is_fitted_on_as_many_samples_as_are_asked_for(setting, monkeyp
     monkeypatch.setattr(setting, "_fit", lambda made, x, y, *rest: seen.append((x, y)) or {"steps": 1, "seconds": 0.0})
     setting.branch(("fast 0.2",), "conv", number=70)
     x = setting.samples["train"][0][:70]
-    np.testing.assert_array_equal(seen[0][0], np.concatenate([x, setting.twins("fast 0.2", "train")[:70]]))
+    np.testing.assert_array_equal(seen[0][0], np.concatenate([x, setting.attacked_samples("fast 0.2", "train")[:70]]))
     assert seen[0][1].tolist() == [0] * 70 + [1] * 70
     assert setting.branch(("fast 0.2",), "conv", number=70) != setting.branch(("fast 0.2",), "conv")
 
@@ -242,7 +242,7 @@ def test_maps_that_are_kept_make_the_same_branch(setting, held_out, monkeypatch)
         monkeypatch.setattr(fit, "ROOM", room)
         defended = td.AdversaryDetector("conv_1", width=4, seed=0, threshold=0.0).attach(setting.base)
         x = setting.samples["train"][0]
-        both, y = np.concatenate([x, setting.twins("fast 0.2", "train")]), np.repeat([0, 1], len(x))
+        both, y = np.concatenate([x, setting.attacked_samples("fast 0.2", "train")]), np.repeat([0, 1], len(x))
         setting._fit(defended, both, y, (), "conv_1", (), 2, setting.cache / f"room {room}")
         made[room] = defended(held_out.x)["suspicion"].numpy()
     np.testing.assert_allclose(*made.values(), atol=1e-2)

@@ -128,7 +128,7 @@ def test_nets_are_fitted_as_they_say(setting):
     x, y, _ = setting.samples["train"]
     pairs = min(BUDGET["pairs"], len(x))
     by_hand = td.SafetyNet(["features"], threshold=0.0).attach(setting.base)
-    td.adapt(by_hand, x[:pairs], y[:pairs], adversarial=setting.twins("fast 0.2", "train")[:pairs], max_rejected=None)
+    td.adapt(by_hand, x[:pairs], y[:pairs], adversarial=setting.attacked_samples("fast 0.2", "train")[:pairs], max_rejected=None)
     # A unit may lie on its threshold to the last digit.
     assert np.isclose(plain(x)["suspicion"], by_hand(x)["suspicion"], atol=1e-3).mean() > 0.98
     raw = setting.net("Det A, activations as they are", ("fast 0.2",))
@@ -179,7 +179,7 @@ def test_detection_is_told_at_both_thresholds(setting):
 def test_attacks_of_both_types_are_judged_by_the_model(setting):
     guard, (x, y) = setting.guard("Det A"), setting.test
     missed = measure.type_one(setting, "Det A")
-    out = td.evaluate(guard, setting.twins("fast 0.2"), y)
+    out = td.evaluate(guard, setting.attacked_samples("fast 0.2"), y)
     assert missed["5 % FPR"]["fast 0.2"] == pytest.approx(out.wrong.mean())
     straight = measure.type_two(setting, "Det A", measure.OPEN[2])
     attack = measure.made(setting, guard, measure.OPEN[2])
