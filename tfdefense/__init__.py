@@ -8,7 +8,7 @@ import importlib.util
 import sys
 from typing import TYPE_CHECKING, Any
 
-from tfdefense._renamed import renamed_names
+from tfdefense._renamed import RenamedModules, renamed_names
 
 if TYPE_CHECKING:
     # For editors and type checkers: what is loaded when it is used.
@@ -100,17 +100,15 @@ _NAMES = {
 
 __all__ = sorted(_SUBMODULES | set(_NAMES))
 
-_old_name = renamed_names(
-    __name__,
-    adversarial="trainers.adversarial",
-    twins="adversarial_pairs",
-    OutDistribution="DustbinDefense",
-    decisions="view",
-    defended="contract",
-    defended_model="contract",
-    detection="trainers.detector",
-    surrogate="attacks.surrogate",
-)
+_MOVED = {
+    "adversarial": "trainers.adversarial",
+    "decisions": "view",
+    "defended_model": "contract",
+    "detection": "trainers.detector",
+    "surrogate": "attacks.surrogate",
+}
+_old_name = renamed_names(__name__, twins="adversarial_pairs", OutDistribution="DustbinDefense", defended="contract", **_MOVED)
+sys.meta_path.append(RenamedModules({f"{__name__}.{old}": f"{__name__}.{new}" for old, new in _MOVED.items()}))
 
 
 if not TYPE_CHECKING:  # A checker takes a module with this function for one that has any name.

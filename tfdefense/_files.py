@@ -144,7 +144,10 @@ def _machine():
 
 
 def _lock(workspace, wait):
-    """The open lock, or None where there are no locks of folders: on some network disks, on Windows. Held: BlockingIOError."""
+    """The open lock, or None where there are no locks of folders: on some network disks, on Windows. Held: BlockingIOError.
+
+    Not by filelock, which leaves a file beside: this is the user's own folder.
+    """
     if fcntl is None:
         return None
     lock = None

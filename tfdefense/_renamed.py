@@ -1,6 +1,8 @@
 """Old names that go on working for one version, with a word on the new ones."""
 
 import functools
+import importlib.abc
+import importlib.machinery
 import pkgutil
 import sys
 import warnings
@@ -27,6 +29,29 @@ def renamed_names(module, **new):
         return pkgutil.resolve_name(f"{module}.{new[name]}")
 
     return __getattr__
+
+
+class RenamedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds modules of old names, `{"package.old": "package.new"}`: they hold what the new ones do, with a DeprecationWarning.
+
+    What moved on from there the package still has under its old name.
+    """
+
+    def __init__(self, new):
+        self.new = new
+
+    def find_spec(self, name, path=None, target=None):
+        return importlib.machinery.ModuleSpec(name, self) if name in self.new else None
+
+    def exec_module(self, module):
+        note = (
+            f"The module `{module.__name__}` is now `{self.new[module.__name__]}`; the next version no longer knows the old name."
+        )
+        warnings.warn(note, DeprecationWarning, stacklevel=2)
+        found = vars(importlib.import_module(self.new[module.__name__]))
+        vars(module).update({name: value for name, value in found.items() if name[:2] != "__"})
+        package = sys.modules[module.__name__.rpartition(".")[0]]
+        vars(module)["__getattr__"] = lambda name: getattr(package, name)
 
 
 def renamed_keywords(**new: str) -> Callable[[Callable[P, R]], Callable[P, R]]:

@@ -1,5 +1,6 @@
 """Old names go on working for one version, and say what is new."""
 
+import importlib
 import pkgutil
 import sys
 import warnings
@@ -154,3 +155,24 @@ def test_old_option_works_and_names_the_new_one(options, notes, monkeypatch, cap
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == len(notes) + 1 and all(note in line for note, line in zip(notes, lines, strict=False))
     assert "none.keras" in lines[-1] and "No such option" not in lines[-1]
+
+
+@pytest.mark.parametrize(
+    "code, old, new",
+    [
+        ("from tfdefense.decisions import View, decide", "decisions", "view"),
+        ("import tfdefense.surrogate", "surrogate", "attacks.surrogate"),
+        ("from tfdefense.detection import DetectorTraining, twins", "detection", "trainers.detector"),
+    ],
+)
+def test_modules_of_old_names_can_be_imported(code, old, new):
+    for name in [name for name in sys.modules if name == f"tfdefense.{old}"]:
+        del sys.modules[name]
+    namespace = {}
+    with pytest.warns(DeprecationWarning) as said:
+        exec(code, namespace)
+    assert f"The module `tfdefense.{old}` is now `tfdefense.{new}`" in str(said[0].message)
+    current = importlib.import_module(f"tfdefense.{new}")
+    assert all(namespace[name] is getattr(current, name) for name in {"View", "decide", "DetectorTraining"} & namespace.keys())
+    with pytest.raises(ModuleNotFoundError, match="tfdefense.decission"):
+        importlib.import_module("tfdefense.decission")

@@ -89,7 +89,7 @@ def _line(defense, dataset, network, beside=NAIVE):
         f"dustbin-{dataset}",
         attack="five attacks made on another network",
         paper=lambda of: (left(of, network), left(of, beside)),
-        attacker=f"PGD, linf {size:g}",
+        attacker=f"worst case over attacks, linf {size:g}",
         # Of the network without a dustbin that was trained with noise nobody has measured this.
         adaptive=lambda of: (1 - _worst(of, network, size), 1 - _worst(of, NAIVE, size) if beside == NAIVE else None),
         beside="no dustbin",
