@@ -1,4 +1,4 @@
-"""Fits an attached defense with what each kind of its layers needs: machines, densities, codes, a detector branch."""
+"""Fits an attached defense with what each kind of its layers needs: RBF-SVMs, densities, codes, a detector branch."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ class Fitting:
         attacked: Size in linf of the attacks that detectors are trained on.
         shown: So many samples a branch is trained on, counted each time that it sees one.
         rate: The learning rate of that, which falls to 0 on the way; 0 leaves the trainer's own.
-        vectors: Compress machines to so many reference vectors; 0 leaves them. Where there are `others`, by these: what machines
+        vectors: Compress SVMs to so many support vectors; 0 leaves them. Where there are `others`, by these: what SVMs
             say of samples that they were fitted on is more than they say of new ones.
         points: Samples of which codes learn the adversarial side.
         max_rejected: Share of clean held-out samples that the whole may reject.
@@ -41,15 +41,15 @@ class Fitting:
                 some = samples.take(slice(0, self.points))
                 options["adversarial"] = td.attacks.BIM(self.attacked)(td.base_model(defended), some.x, some.y).x_adv
             td.adapt(defended, samples.x, samples.y, max_rejected=None, **options)
-            machines = [layer.name for layer in defended.layers if type(layer).__name__ == "RBFSVM"]
-            if machines and self.vectors:
-                # Those alone: the machines on codes match what they have stored.
-                td.compress(defended, self.vectors, (others or samples).x, layers=machines)
+            svms = [layer.name for layer in defended.layers if type(layer).__name__ == "RBFSVM"]
+            if svms and self.vectors:
+                # Those alone: the SVMs on codes match what they have stored.
+                td.compress(defended, self.vectors, (others or samples).x, layers=svms)
         td.calibrate(defended, held_out.x, max_rejected=self.max_rejected)
         return defended
 
     def _train_branch(self, td, defended, samples):
-        # Harmless changes are labelled clean: a branch that never saw any takes every one of them for an attack.
+        # Benign perturbations are labelled clean: a branch that never saw any takes every one of them for an attack.
         adversary = td.attacks.DynamicAdversary(self.attacked, steps=5)
         trainer = td.DetectorTraining(defended, adversary, benign=[("sign", self.attacked), ("gaussian", 0.1)])
         epochs = max(1, self.shown // len(samples.x))

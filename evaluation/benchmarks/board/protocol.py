@@ -32,7 +32,7 @@ class Setup:
         settings: Of all recipes.
         seen: Training samples that the networks have seen. Of the others the first 2,000 calibrate.
         fitted: So many samples defenses are fitted on.
-        unseen: Whether these are others than the networks have seen and than calibrate, as the papers' machines want.
+        unseen: Whether these are others than the networks have seen and than calibrate, as the papers' SVMs want.
         layers, codes, branch: Watched by Deep Neural Rejection, by SafetyNet and by the detector branch.
         attacked: Size in linf of the attacks that detectors are trained on.
         sizes: In each norm, in place of those of `td.report`: finer where the best are to be told apart.
@@ -114,7 +114,7 @@ SYSTEMS = (
     System("K-density", False, lambda td, setup: td.DensityDefense(_SIGMA)),
     System("SafetyNet", False, _codes),
     System("detector branch", False, lambda td, setup: td.AdversaryDetector(setup.branch, width=16, seed=0)),
-    # The class is that of the first: machines that disagree with the network would else reject nothing for it.
+    # The class is that of the first: SVMs that disagree with the network would else reject nothing for it.
     System("DNR + confidence", False, lambda td, setup: td.AnyOf(_dnr(td, setup), td.ThresholdDefense())),
     System("DNR + K-density", False, lambda td, setup: td.AnyOf(_dnr(td, setup), td.DensityDefense(_SIGMA))),
     System("DNR + SafetyNet", False, lambda td, setup: td.AnyOf(_dnr(td, setup), _codes(td, setup))),
