@@ -15,7 +15,8 @@ _HEAD = f"# Tests of {SECONDS} seconds or more. Written by `make slow-tests`: no
 
 
 def listed():
-    return {line.split(" ", 1)[1] for line in TABLE.read_text().splitlines() if line[:1] != "#"}
+    """Rows of the table by the name of the test."""
+    return {row.split(" ", 1)[1].strip(): row for row in TABLE.read_text().splitlines(keepends=True) if row[:1] != "#"}
 
 
 def clock():
@@ -56,8 +57,11 @@ class Recorder:
         used = {item: [one for one in map(self._latest(item), item.fixturenames) if one in self.fixtures] for item in self.tests}
         users = collections.Counter(itertools.chain(*used.values()))
         found = {item: own + sum(self.fixtures[one] / users[one] for one in used[item]) for item, own in self.tests.items()}
-        lines = [f"{max(spent):.1f} {item.nodeid}\n" for item, spent in found.items() if max(spent) >= SECONDS]
-        TABLE.write_text(_HEAD + "".join(sorted(lines, key=lambda line: line.split(" ", 1)[1])))
+        # Of tests that did not run now, what is known stays.
+        ran = {item.nodeid for item in self.tests}
+        rows = {name: row for name, row in listed().items() if name not in ran and Path(name.split("::")[0]).exists()}
+        rows |= {item.nodeid: f"{max(spent):.1f} {item.nodeid}\n" for item, spent in found.items() if max(spent) >= SECONDS}
+        TABLE.write_text(_HEAD + "".join(rows[name] for name in sorted(rows)))
 
     def _latest(self, item):
         return lambda name: (item._fixtureinfo.name2fixturedefs.get(name) or [None])[-1]
