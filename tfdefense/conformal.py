@@ -54,6 +54,12 @@ class NoRoom(ValueError):
     """More samples are rejected at any threshold than the promise allows."""
 
 
+class TooFew(ValueError):
+    """The promise takes more samples: `needed` of them, or so many that `needed` usually suffice."""
+
+    needed: int
+
+
 def check_promise(max_rejected: float, confidence: float | None = None) -> None:
     if not 0 <= max_rejected < 1:
         raise ValueError(f"`max_rejected` must be a share in [0, 1), such as 0.05. Received: {max_rejected}.")
@@ -164,7 +170,7 @@ def _any(scores, always, max_rejected, confidence):
     allowed = rank(samples, max_rejected, confidence)
     # A detector that cuts nothing off has no threshold.
     if allowed < detectors:
-        raise _too_few(samples, max_rejected, confidence, f"at least {fewest(max_rejected, confidence, detectors)}")
+        raise _too_few(samples, max_rejected, confidence, fewest(max_rejected, confidence, detectors))
     if always.sum() + detectors > allowed:
         raise _no_room(always, max_rejected)
     return _cut(scores, allowed)
@@ -174,7 +180,7 @@ def _all(scores, always, max_rejected, confidence):
     samples = scores.shape[1]
     allowed = rank(samples, max_rejected, confidence) if max_rejected else 1
     if allowed < 1:
-        raise _too_few(samples, max_rejected, confidence, f"at least {fewest(max_rejected, confidence)}")
+        raise _too_few(samples, max_rejected, confidence, fewest(max_rejected, confidence))
     if always.sum() >= allowed:
         raise _no_room(always, max_rejected)
     return -_cut(-scores, samples + 1 - allowed)
@@ -213,7 +219,7 @@ def _halves(scores, joined, max_rejected, confidence):
     if allowed < 1 or not half.any() or rejected(0) >= allowed:
         # How many suffice depends on the scores.
         least = 2 * fewest(max_rejected, confidence, len(scores) + 1)
-        raise _too_few(samples, max_rejected, confidence, f"more; {max(least, 2 * samples)} usually suffice")
+        raise _too_few(samples, max_rejected, confidence, max(least, 2 * samples), usually=True)
     low, high = 0, falling.shape[1] - 1
     while low < high:
         middle = (low + high + 1) // 2
@@ -228,8 +234,10 @@ def _no_room(always, max_rejected):
     )
 
 
-def _too_few(samples, max_rejected, confidence, least):
-    return ValueError(
-        f"{samples} samples are too few to promise that {promise(max_rejected, confidence)}. Expected {least}. "
-        "Calibrate on more, or allow more."
+def _too_few(samples, max_rejected, confidence, needed, usually=False):
+    error = TooFew(
+        f"{samples} samples are too few to promise that {promise(max_rejected, confidence)}. "
+        f"Expected {f'more; {needed} usually suffice' if usually else f'at least {needed}'}. Calibrate on more, or allow more."
     )
+    error.needed = needed
+    return error

@@ -47,18 +47,20 @@ def rules():
 
 
 def rates(scores, decide, rule, size, draws):
-    """The rate on the samples that were not drawn, of each draw; and why some draws have none."""
-    joined, found, reason = decide or (lambda rejects: rejects.any(axis=0)), [], ""
+    """The rate on the samples that were not drawn, of each draw; and how many the rule needs, where there were too few."""
+    from tfdefense.conformal import TooFew
+
+    joined, found, needed = decide or (lambda rejects: rejects.any(axis=0)), [], None
     for seed in range(draws):
         order = np.random.default_rng(seed).permutation(scores.shape[1])
         drawn, fresh = scores[:, order[:size]], scores[:, order[size:]]
         try:
             value = rule(drawn, decide)
-        except ValueError as error:
-            reason = str(error)
+        except TooFew as error:
+            needed = error.needed
             continue
         found.append(float(joined(fresh > value[:, None]).mean()))
-    return found, reason
+    return found, needed
 
 
 def run(context):
@@ -73,18 +75,14 @@ def run(context):
             for name, rule in rules():
                 if rule is share and decide:
                     continue
-                found, reason = rates(scores[list(detectors)], decide, rule, size, draws)
-                _rows(context, system, size, name, found, reason, draws)
+                found, needed = rates(scores[list(detectors)], decide, rule, size, draws)
+                about = {"needed": needed, "left_out": draws - len(found), "note": "too few samples"} if needed else {}
+                _rows(context, found, system=system, calibrated_on=size, rule=name, **about)
 
 
-def _rows(context, system, size, rule, found, reason, draws):
-    note = ""
-    if reason:
-        needed = reason.split("Expected ")[-1].split(". ")[0]
-        note = f"too few: {needed}" if not found else f"too few in {draws - len(found)} draws, which are left out"
+def _rows(context, found, **about):
     statistics = {"mean": np.mean, "95th percentile": lambda rates: np.quantile(rates, 0.95)}
     statistics["draws above"] = lambda rates: np.mean(np.array(rates) > PROMISED)
     for name, of in statistics.items():
         value = float(of(found)) if found else None
-        about = {"system": system, "calibrated_on": size, "rule": rule, "statistic": name}
-        context.row("calibration", "false-positive rate", value, **about, note=note)
+        context.row("calibration", "false-positive rate", value, **about, statistic=name)

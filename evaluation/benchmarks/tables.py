@@ -10,9 +10,10 @@ def calibration(results):
     for row in rows:
         about = {"system": row.system, **{name: row.get(name) for name in ("calibrated on", "rule")}}
         values = [results(**about, statistic=name) for name in ("mean", "95th percentile", "draws above")]
-        lines.append((row.system, row.get("calibrated on"), row.get("rule"), *values, row.note))
-    head = ("system", "calibrated on", "rule", "false-positive rate, mean", "95th percentile", "draws above 5 %", "note")
-    return markdown(head, lines)
+        few = [row.get(name) for name in ("left out", "needed")]
+        lines.append((row.system, row.get("calibrated on"), row.get("rule"), *values, *few))
+    head = ("system", "calibrated on", "rule", "false-positive rate, mean", "95th percentile", "draws above 5 %")
+    return markdown((*head, "draws of too few samples, left out", "samples needed"), lines)
 
 
 def reports(results):

@@ -1,5 +1,7 @@
 """Rows as tables in Markdown."""
 
+from evaluation.runner.rows import BOUNDED
+
 
 def cell(value):
     """A value as a table shows it."""
@@ -27,7 +29,7 @@ def number(row, digits=3):
         text += f" ± {row.deviation:.{digits}f}"
     elif row.interval:
         text += f" [{row.interval[0]:.{digits}f}, {row.interval[1]:.{digits}f}]"
-    if row.flags:
+    if row.flags and row.metric in BOUNDED:
         text = f"≤ {text}"
     return text if row.paper is None else f"{text} (paper {row.paper:.{digits}f})"
 
@@ -35,15 +37,24 @@ def number(row, digits=3):
 def pivot(rows, down, across, show=number, names=None):
     """A table of rows by two fields: `down` (one or several fields) gives the lines, `across` the columns.
 
-    Two rows in one cell are an error: name one more field.
+    A field is a name, or a function of a row that gives the value and whose name is the heading. Two rows in one cell are an error:
+    name one more field.
     """
-    down = (down,) if isinstance(down, str) else down
-    lines, columns = {}, dict.fromkeys(row.get(across) for row in rows)
+    down = down if isinstance(down, tuple) else (down,)
+    lines, columns = {}, dict.fromkeys(_value(row, across) for row in rows)
     for row in rows:
-        at = lines.setdefault(tuple(row.get(name) for name in down), {})
-        if row.get(across) in at:
+        at = lines.setdefault(tuple(_value(row, field) for field in down), {})
+        column = _value(row, across)
+        if column in at:
             raise ValueError(f"Two rows belong into one cell: {row.about()}. Name one more field in `down`, or fewer rows.")
-        at[row.get(across)] = row
+        at[column] = row
     names = names or {}
-    head = [*down, *(names.get(column, cell(column)) for column in columns)]
+    head = [
+        *(field.__name__ if callable(field) else field for field in down),
+        *(names.get(column, cell(column)) for column in columns),
+    ]
     return markdown(head, [[*key, *(show(found.get(column)) for column in columns)] for key, found in lines.items()])
+
+
+def _value(row, field):
+    return field(row) if callable(field) else row.get(field)

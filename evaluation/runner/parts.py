@@ -6,6 +6,7 @@ import itertools
 import multiprocessing
 import os
 import subprocess
+import threading
 from concurrent.futures.process import BrokenProcessPool
 
 # How TensorFlow is told its share of the cores.
@@ -28,9 +29,11 @@ def run_parts(parts, executor=None, done=lambda name, result: None):
             done(name, results[name])
         return results
     for attempt in itertools.count(1):
+        futures = {}
         try:
-            missing = {name: part for name, part in parts.items() if name not in results}
-            futures = {executor.submit(*part): name for name, part in missing.items()}
+            for name, part in parts.items():
+                if name not in results:
+                    futures[executor.submit(*part)] = name
             for future in concurrent.futures.as_completed(futures):
                 name = futures[future]
                 results[name] = future.result()
@@ -51,30 +54,40 @@ class Local:
 
     def __init__(self, workers):
         self.workers, self._pool = workers, None
+        # A fresh interpreter each: TensorFlow does not survive a fork.
+        self._context = multiprocessing.get_context("spawn")
+        # Its other end is in this process alone: a process ends with it, in the middle of a part too.
+        self._alive, self._end = self._context.Pipe(duplex=False)
 
     def submit(self, function, *arguments):
-        if self._pool is None or self._pool._broken:
-            # A fresh interpreter each: TensorFlow does not survive a fork.
-            context = multiprocessing.get_context("spawn")
-            numbers = context.Queue()
-            for number in range(64):  # of processes that may be replaced
-                numbers.put(number)
-            share = max(1, (os.cpu_count() or 1) // self.workers)
-            self._pool = concurrent.futures.ProcessPoolExecutor(self.workers, context, _begin, (numbers, gpus(), share))
+        if self._pool is not None:
+            with contextlib.suppress(BrokenProcessPool):
+                return self._pool.submit(function, *arguments)
+        share = max(1, (os.cpu_count() or 1) // self.workers)
+        about = (self._alive, self._context.Value("i", 0), gpus(), share)
+        self._pool = concurrent.futures.ProcessPoolExecutor(self.workers, self._context, _begin, about)
         return self._pool.submit(function, *arguments)
 
     def close(self):
+        self._end.close()
         if self._pool is not None:
-            for process in list((self._pool._processes or {}).values()):
-                process.terminate()
             self._pool.shutdown(cancel_futures=True)
+        self._alive.close()
 
 
-def _begin(numbers, devices, share):
+def _begin(alive, begun, devices, share):
     """The first thing in a process: its share of the cores, and its GPU, before TensorFlow is imported."""
     from evaluation.runner.networks import environment
 
-    os.environ.update(environment() | dict.fromkeys(THREADS, str(share)) | one_of(devices, numbers.get()))
+    threading.Thread(target=_end_with, args=(alive,), daemon=True).start()
+    with begun.get_lock():
+        number, begun.value = begun.value, begun.value + 1
+    os.environ.update(environment() | dict.fromkeys(THREADS, str(share)) | one_of(devices, number))
+
+
+def _end_with(alive):
+    alive.poll(None)
+    os._exit(1)
 
 
 class Ray:

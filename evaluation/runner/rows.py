@@ -42,6 +42,8 @@ METRICS = {
     "count": "a number of things",
     "order": "1 where numbers stand in the order of the paper's, else 0",
 }
+# Of these a stronger attack finds at most as much: where a check on the attack failed, the number is an upper bound.
+BOUNDED = {"accuracy", "robust accuracy", "detection accuracy", "AUROC", "median distance", "mean distance"}
 
 
 @dataclass(frozen=True)

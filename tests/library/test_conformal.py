@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from evaluation.benchmarks.calibration import share
-from tfdefense.conformal import NoRoom, fewest, promise, rank, thresholds
+from tfdefense.conformal import NoRoom, TooFew, fewest, promise, rank, thresholds
 
 DRAWS, FRESH = 300, 4000
 JOINED = {
@@ -177,7 +177,7 @@ def test_mean_rate_is_kept_where_a_detector_is_not_always_needed(infinite):
 
 def test_too_few_for_detectors_nested_both_ways_are_told_truly():
     detectors, decide = JOINED["any of all"]
-    with pytest.raises(ValueError, match="19 samples are too few .* Expected more; 158 usually suffice"):
+    with pytest.raises(TooFew, match="19 samples are too few .* Expected more; 158 usually suffice") as few:
         thresholds(draw(np.random.default_rng(8), detectors, 19), decide, 0.05)
     with pytest.raises(ValueError, match="1 samples are too few"):
         thresholds(draw(np.random.default_rng(8), detectors, 1), decide, 0.5)

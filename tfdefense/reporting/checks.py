@@ -20,7 +20,10 @@ def progress(path):
 
 
 def all_checks(findings, plan, max_rejected, rejects, calibrated):
-    """A list of checks, each with `name`, `passed`, what was `measured`, the `limit`, and a sentence on what it means."""
+    """A list of checks.
+
+    Each has its `kind`, its `name` with the size, `passed`, what was `measured`, the `limit`, and a sentence on what it means.
+    """
     found = []
     for norm in plan.norms:
         found += _of_norm(findings, plan, norm)
@@ -30,6 +33,7 @@ def all_checks(findings, plan, max_rejected, rejects, calibrated):
     found.append(
         _check(
             "examples are what they claim",
+            "",
             not dishonest,
             len(dishonest),
             "no attack",
@@ -45,7 +49,7 @@ def _of_norm(findings, plan, norm):
         _row(findings["harder"], norm),
         _row(findings["only"], norm),
     )
-    at, size = f"{norm} {only['size']:g}", harder["size"]
+    at, hard = f"{norm} {only['size']:g}", f"{norm} {harder['size']:g}"
     # The attack of a defense's authors may be blind where others see.
     attacked, missing = (
         [e for e in findings[part] if e["norm"] == norm and e["knowledge"] == "adaptive" and not e.get("authors")]
@@ -56,41 +60,47 @@ def _of_norm(findings, plan, norm):
     largest = curve["sizes"][-1]
     return [
         _check(
-            f"falls at a large size, {norm} {largest:g}",
+            "falls at a large size",
+            f"{norm} {largest:g}",
             curve["robust_accuracy"][-1] <= LEFT,
             curve["robust_accuracy"][-1],
             f"robust accuracy of at most {LEFT:.0%}",
             "No model is robust at that size: an attack that finds little there is too weak.",
         ),
-        _more(f"four times the steps, {norm} {size:g}", harder["more steps"], "by them alone"),
-        _more(f"three times the random starts, {norm} {size:g}", harder["more restarts"], "by them alone"),
+        _more("four times the steps", hard, harder["more steps"], "by them alone"),
+        _more("three times the random starts", hard, harder["more restarts"], "by them alone"),
         _more(
-            f"white box before black box, {at}",
+            "white box before black box",
+            at,
             only["black box"],
             "by black-box attacks alone",
             "Who sees more finds less: the gradients lead nowhere.",
         ),
         _more(
-            f"many steps before one, {at}",
+            "many steps before one",
+            at,
             only["one step"],
             "by one step alone",
             "Small steps get stuck where a large one goes on: the gradients are of use only far away.",
         ),
         _more(
-            f"first start before others, {at}",
+            "first start before others",
+            at,
             only["other starts"],
             "from other starts alone",
             "From the sample itself the search gets stuck; who attacked only from there saw a stronger model than there is.",
         ),
         _check(
-            f"gradients are there, {at}",
+            "gradients are there",
+            at,
             zero <= MORE,
             zero,
             f"at most {MORE:.0%} of the samples with none",
             "Where the gradient is all zeros the search stands still, and that is no strength.",
         ),
         _check(
-            f"steps gain, {at}",
+            "steps gain",
+            at,
             harder["progress"] is not None and harder["progress"] >= PROGRESS,
             harder["progress"],
             f"at least {PROGRESS:.0%} of the samples",
@@ -99,8 +109,8 @@ def _of_norm(findings, plan, norm):
     ]
 
 
-def _more(name, measured, what, text="The search was not long enough to say where the model falls."):
-    return _check(name, measured is not None and measured <= MORE, measured, f"success on at most {MORE:.0%} {what}", text)
+def _more(kind, at, measured, what, text="The search was not long enough to say where the model falls."):
+    return _check(kind, at, measured is not None and measured <= MORE, measured, f"success on at most {MORE:.0%} {what}", text)
 
 
 def _calibration(clean, promised, calibrated):
@@ -108,6 +118,7 @@ def _calibration(clean, promised, calibrated):
     low = low if calibrated else 0.0
     return _check(
         "rejects clean samples as calibrated",
+        "",
         low <= clean["rejected"] <= high,
         clean["rejected"],
         f"{low:.1%} to {high:.1%}, for at most {promised:.0%} promised",
@@ -129,9 +140,16 @@ def _allowed(samples, promised, doubt=0.01):
     return limit(strict, doubt / 2), limit(mean, 1 - doubt / 2)
 
 
-def _check(name, passed, measured, limit, text):
+def _check(kind, at, passed, measured, limit, text):
     """A check that could not be made is one that failed."""
-    return {"name": name, "passed": bool(passed), "measured": measured, "limit": limit, "text": text}
+    return {
+        "kind": kind,
+        "name": f"{kind}, {at}" if at else kind,
+        "passed": bool(passed),
+        "measured": measured,
+        "limit": limit,
+        "text": text,
+    }
 
 
 def _row(rows, norm):

@@ -4,9 +4,24 @@ import collections
 
 import numpy as np
 
-BASES = ("clean", "adversarially trained", "jointly trained", "jointly and adversarially trained")
-# A check that fails where rejection is a plateau: told apart from the others, and no less a reason for doubt.
-_PLATEAU = "first start before others"
+# What is compared: the best of some systems on some bases, less the best of others.
+SYSTEMS = {
+    "no defense": lambda system: system.make is None,
+    "defenses": lambda system: system.make is not None,
+    "single defenses": lambda system: system.make is not None and not system.combined,
+    "combinations": lambda system: system.combined,
+}
+BASES = {
+    "all": lambda base: True,
+    "adversarially trained": lambda base: base.adversarial,
+    "others": lambda base: not base.adversarial,
+}
+COMPARED = (
+    *((("combinations", bases), ("single defenses", bases)) for bases in BASES),
+    (("defenses", "adversarially trained"), ("no defense", "adversarially trained")),
+    (("defenses", "others"), ("no defense", "others")),
+    (("no defense", "adversarially trained"), ("defenses", "others")),
+)
 DRAWS = 2000
 
 
@@ -33,10 +48,10 @@ def interval(measured, number):
 
 
 def add_rows(context, found, number):
-    """`found` has what was measured by pairs of a system's name and the number of its base."""
+    """`found` has what was measured by pairs of a system and its base."""
     for (system, base), measured in sorted(found.items(), key=lambda item: place(item[1]), reverse=True):
-        _add_system(context, system, BASES[base], measured, number)
-        context.each[f"{system}, {BASES[base]}"] = measured["each"]
+        _add_system(context, system.name, base.name, measured, number)
+        context.each[f"{system.name}, {base.name}"] = measured["each"]
     _add_comparisons(context, found, number)
 
 
@@ -46,13 +61,11 @@ def _add_system(context, system, base, measured, number):
 
     clean, medians = measured["clean"], measured["verdict"]["median_perturbation"]
     attack = {"attack": "worst case", "knowledge": "adaptive", "starts": "all", "n": number}
-    doubts, plateaus = _failed(measured)
     first = [name for name in measured["each"]["l2"]["found by"] if name]
     about = {
         "found_most_by": collections.Counter(first).most_common(1)[0][0] if first else None,
-        "failed_on_a_plateau": "; ".join(plateaus),
         "interval": interval(measured, number),
-        "flags": tuple(doubts),
+        "flags": _failed(measured),
         "note": "half stand at the largest size, where nothing can: the attack failed" if medians["l2"] is None else "",
     }
     row("median distance", medians["l2"], norm="l2", **attack, **about)
@@ -78,36 +91,26 @@ def _add_system(context, system, base, measured, number):
 
 
 def _failed(measured):
-    """Names of the checks that failed: those that leave doubt, and those that fail on a plateau of rejection."""
-    names = measured["verdict"]["failed"]
-    plateaus = [name for name in names if name.startswith(_PLATEAU)]
-    return [name for name in names if name not in plateaus], plateaus
+    """Checks on the attack that failed, in one norm or several."""
+    return tuple(dict.fromkeys(check["kind"] for check in measured["checks"] if not check["passed"]))
 
 
 def _add_comparisons(context, found, number):
     """Whether combinations hold longer than their parts, and defenses longer than training alone."""
-    undefended = {key for key in found if key[0] == "no defense"}
-    combined = {key for key in found if " + " in key[0]}
-    robust = {key for key in found if "adversarially" in BASES[key[1]]}
-    single, others = set(found) - undefended - combined, set(found) - robust
-    pairs = {
-        "best combination less best single defense": (combined, single),
-        "best combination less best single defense, adversarially trained bases": (combined & robust, single & robust),
-        "best combination less best single defense, other bases": (combined - robust, single - robust),
-        "best defense less none, adversarially trained bases": (robust - undefended, robust & undefended),
-        "best defense less none, other bases": (others - undefended, others & undefended),
-        "adversarial training alone less the best defense without": (robust & undefended, others - undefended),
-    }
-    for what, sides in pairs.items():
+    # Of equals the first by name.
+    ordered = sorted(found, key=lambda key: key[0].name)
+    for better, other in COMPARED:
+        sides = [[key for key in ordered if SYSTEMS[one](key[0]) and BASES[on](key[1])] for one, on in (better, other)]
         if not all(sides):
             continue
-        one, other = (max(sorted(side), key=lambda key: place(found[key])) for side in sides)
-        mean, low, high = difference(found[one], found[other])
-        names = {key: f"{key[0]} ({BASES[key[1]]})" for key in (one, other)}
+        one, over = (max(side, key=lambda key: place(found[key])) for side in sides)
+        mean, low, high = difference(found[one], found[over])
         # A system on which an attack failed looks the better for it, and is the sooner taken for the best.
-        flags = [f"checks failed on {names[key]}" for key in (one, other) if any(_failed(found[key]))]
-        about = {"better": names[one], "other": names[other], "interval": (low, high), "flags": tuple(flags)}
-        context.row("board.comparison", "distance difference", mean, system=what, norm="l2", n=number, **about)
+        flags = tuple(dict.fromkeys((*_failed(found[one]), *_failed(found[over]))))
+        about = {"system": one[0].name, "base": one[1].name, "among": better[0], "bases": better[1]}
+        about |= {"over": over[0].name, "over_base": over[1].name, "over_among": other[0], "over_bases": other[1]}
+        about |= {"interval": (low, high), "n": number, "flags": flags}
+        context.row("board.comparison", "distance difference", mean, norm="l2", **about)
 
 
 def difference(one, other):

@@ -16,7 +16,7 @@ import numpy as np
 import typer
 
 from evaluation.benchmarks.board.fitting import Fitting
-from evaluation.benchmarks.board.measure import BASES, add_rows
+from evaluation.benchmarks.board.measure import add_rows
 from evaluation.runner import results
 
 DATASETS = ("mnist", "digits")
@@ -80,16 +80,36 @@ VECTORS = 300
 
 
 @dataclass(frozen=True)
+class Base:
+    """How a classifier was trained: with a dustbin and reverse cross-entropy, or plainly; against PGD, or on clean samples."""
+
+    name: str
+    joined: bool
+    adversarial: bool
+
+
+BASES = (
+    Base("clean", False, False),
+    Base("adversarially trained", False, True),
+    Base("jointly trained", True, False),
+    Base("jointly and adversarially trained", True, True),
+)
+
+
+@dataclass(frozen=True)
 class System:
     """A defense on a kind of base; `make(td, setup)` gives it, None leaves the base as it is.
 
-    A joined base without its `dustbin` is a classifier like the others, which was trained in another way.
+    A joined base without its `dustbin` is a classifier like the others, which was trained in another way. Of several defenses it is
+    `combined`; what is `slow` is measured first.
     """
 
     name: str
     joined: bool
     make: Callable | None
     dustbin: bool = False
+    combined: bool = False
+    slow: bool = False
 
 
 def _dnr(td, setup):
@@ -112,29 +132,34 @@ SYSTEMS = (
     System("NR", False, lambda td, setup: td.NeuralRejection()),
     System("DNR", False, _dnr),
     System("K-density", False, lambda td, setup: td.DensityDefense(_SIGMA)),
-    System("SafetyNet", False, _codes),
-    System("detector branch", False, lambda td, setup: td.AdversaryDetector(setup.branch, width=16, seed=0)),
+    System("SafetyNet", False, _codes, slow=True),
+    System("detector branch", False, lambda td, setup: td.AdversaryDetector(setup.branch, width=16, seed=0), slow=True),
     # The class is that of the first: SVMs that disagree with the network would else reject nothing for it.
-    System("DNR + confidence", False, lambda td, setup: td.AnyOf(_dnr(td, setup), td.ThresholdDefense())),
-    System("DNR + K-density", False, lambda td, setup: td.AnyOf(_dnr(td, setup), td.DensityDefense(_SIGMA))),
-    System("DNR + SafetyNet", False, lambda td, setup: td.AnyOf(_dnr(td, setup), _codes(td, setup))),
+    System("DNR + confidence", False, lambda td, setup: td.AnyOf(_dnr(td, setup), td.ThresholdDefense()), combined=True),
+    System("DNR + K-density", False, lambda td, setup: td.AnyOf(_dnr(td, setup), td.DensityDefense(_SIGMA)), combined=True),
+    System("DNR + SafetyNet", False, lambda td, setup: td.AnyOf(_dnr(td, setup), _codes(td, setup)), combined=True, slow=True),
     System("no defense", True, None),
     System("confidence", True, lambda td, setup: td.ThresholdDefense("confidence")),
     System("RCE", True, lambda td, setup: td.DensityDefense(_SIGMA_RCE)),
     System("dustbin", True, lambda td, setup: _dustbin(td), dustbin=True),
-    System("RCE + dustbin", True, lambda td, setup: td.AnyOf(_dustbin(td), td.DensityDefense(_SIGMA_RCE)), dustbin=True),
-    System("DNR + dustbin", True, lambda td, setup: td.AnyOf(_dnr(td, setup), _dustbin(td)), dustbin=True),
+    System(
+        "RCE + dustbin", True, lambda td, setup: td.AnyOf(_dustbin(td), td.DensityDefense(_SIGMA_RCE)), dustbin=True, combined=True
+    ),
+    System("DNR + dustbin", True, lambda td, setup: td.AnyOf(_dnr(td, setup), _dustbin(td)), dustbin=True, combined=True),
     System(
         "DNR + RCE + dustbin",
         True,
         lambda td, setup: td.AnyOf(_dnr(td, setup), td.DensityDefense(_SIGMA_RCE), _dustbin(td)),
         dustbin=True,
+        combined=True,
     ),
     System(
         "RCE + dustbin + SafetyNet",
         True,
         lambda td, setup: td.AnyOf(_dustbin(td), td.DensityDefense(_SIGMA_RCE), _codes(td, setup)),
         dustbin=True,
+        combined=True,
+        slow=True,
     ),
 )
 _QUICK = ("no defense", "confidence", "K-density", "RCE + dustbin")
@@ -145,7 +170,7 @@ def entries(quick, only):
     systems = [s for s in SYSTEMS if (only is None or s.name == only) and (not quick or only is not None or s.name in _QUICK)]
     if not systems:
         raise ValueError(f"`--only` must be one of {', '.join(s.name for s in SYSTEMS)}. Received {only!r}.")
-    return [(system, base) for system in systems for base in ((2, 3) if system.joined else (0, 1))]
+    return [(system, number) for system in systems for number, base in enumerate(BASES) if base.joined == system.joined]
 
 
 class Samples:
@@ -242,7 +267,7 @@ def run(
     asked = {"samples": context.samples_or(200, 16), "steps": steps, "substitute": (0, 0), "clean": 400 if context.quick else 2000}
     plan = plan_for(context.dataset, test.x.shape[1:], quick=context.quick, **asked | ({} if context.quick else setup.sizes))
     networks = {base: context.network(setup.recipes[base], **setup.settings) for base in sorted({base for _, base in chosen})}
-    context.settings.update({f"base, {BASES[base]}": described(networks[base]) for base in networks})
+    context.settings.update({f"base, {BASES[base].name}": described(networks[base]) for base in networks})
     context.settings.update(
         searches=f"{plan.steps} steps, {plan.restarts} random start beside the others; Carlini-Wagner {plan.refine[1]} rounds of "
         f"{plan.refine[0]} steps; {plan.queries} queries; no transferred attack",
@@ -254,9 +279,9 @@ def run(
         samples=plan.samples,
     )
     # What takes longest first: nobody waits for it at the end.
-    chosen = sorted(chosen, key=lambda entry: not any(word in entry[0].name for word in ("SafetyNet", "branch")))
-    keys = [(system.name, base) for system, base in chosen]
-    parts = {f"{name}, {BASES[base]}": (measured, context, name, base, plan) for name, base in keys}
+    chosen = sorted(chosen, key=lambda entry: not entry[0].slow)
+    parts = {f"{system.name}, {BASES[base].name}": (measured, context, system.name, base, plan) for system, base in chosen}
+    keys = [(system, BASES[base]) for system, base in chosen]
     found = dict(zip(keys, context.parts(parts).values(), strict=True))
     add_rows(context, found, plan.samples)
 
@@ -264,7 +289,7 @@ def run(
 def measured(context, name, base, plan):
     """Builds a system on a base and measures it."""
     setup = SETUPS[context.dataset]
-    system = next(one for one in SYSTEMS if one.name == name and one.joined == (base >= 2))
-    about = f"model {name}, {BASES[base]}"
+    system = next(one for one in SYSTEMS if one.name == name and one.joined == BASES[base].joined)
+    about = f"model {name}, {BASES[base].name}"
     model = context.model(about, build, context, setup, system, base, Samples(context, setup))
     return measure(context, model, plan)

@@ -19,8 +19,8 @@ def ranked(results):
 
 
 def _distance(row):
-    # An attack that has failed a check, on a plateau too, may have missed what there is to find.
-    return f"{'≤ ' if row.flags or row.get('failed on a plateau') else ''}{row.value:.2f}"
+    # An attack that has failed a check may have missed what there is to find.
+    return f"{'≤ ' if row.flags else ''}{row.value:.2f}"
 
 
 def _interval(row):
@@ -73,8 +73,8 @@ def board(results):
         found = (
             _line(results, rank, row) if row.value is not None else [rank, row.system, row.base, "-", _interval(row), *["-"] * 5]
         )
-        lines.append([*found, row.get("found most by"), "; ".join(row.flags), row.get("failed on a plateau")])
-    return markdown([*_head(results), "found most by", "checks that failed", "on a plateau"], lines)
+        lines.append([*found, row.get("found most by"), "; ".join(row.flags)])
+    return markdown([*_head(results), "found most by", "checks that failed"], lines)
 
 
 def ood(results):
@@ -88,11 +88,17 @@ def ood(results):
 
 
 def comparisons(results):
-    rows = results.all(table="board.comparison")
-    lines = [
-        (row.system, f"{row.value:.2f}", _interval(row), row.get("better"), row.get("other"), "; ".join(row.flags)) for row in rows
-    ]
-    return markdown(("median l2 distance", "difference", "95 %", "of", "less that of", "flags"), lines)
+    """The best of some systems less the best of others."""
+    lines = []
+    for row in results.all(table="board.comparison"):
+        two = ((row.system, row.base), (row.get("over"), row.get("over base")))
+        names = [f"{system} ({base})" for system, base in two]
+        of = (f"{row.get('among')} ({row.get('bases')})", f"{row.get('over among')} ({row.get('over bases')})")
+        about = {"table": "board", "metric": "median distance", "norm": "l2"}
+        doubtful = [name for name, (one, base) in zip(names, two, strict=True) if results.one(system=one, base=base, **about).flags]
+        lines.append((*of, f"{row.value:.2f}", _interval(row), *names, "; ".join(doubtful)))
+    head = ("best of (bases)", "less the best of (bases)", "difference of median l2 distances", "95 %", "the best", "less")
+    return markdown((*head, "checks failed on"), lines)
 
 
 def curve(results):

@@ -1,7 +1,5 @@
 """The tables of docs/results/dustbin.md."""
 
-import dataclasses
-
 from evaluation.papers.dustbin.measure import CARLINI, SEARCHES
 from evaluation.papers.dustbin.settings import CONFIDENCE, PLANS
 from evaluation.runner.markdown import markdown, number, pivot
@@ -9,23 +7,29 @@ from evaluation.runner.markdown import markdown, number, pivot
 TABLE, OURS = "abbasi2018.table1", "abbasi2018.ours"
 
 
-def _by_network(rows, down, across="detector"):
-    """A pivot of rows that name in `detector` the whole network, in `attack` and `perturbation` what it was shown."""
-    named = []
-    for row in rows:
-        base, seed = "" if row.base == "clean" else row.base, "trained again" if row.seed and row.detector else ""
-        threshold = (row.get("threshold") or "").replace(CONFIDENCE, f"or confidence, {CONFIDENCE}")
-        network = ", ".join(filter(None, (row.detector or "no dustbin", base, threshold, seed)))
-        attack = " with ".join(filter(None, (row.attack or row.ood or "clean", row.get("deepfool"))))
-        perturbation = f"{row.perturbation} {row.epsilon:g}" if row.perturbation else "none"
-        column = row.metric + (" (unseen)" if row.get("on") else "")
-        named.append(dataclasses.replace(row, detector=network, attack=attack, perturbation=perturbation, note=column))
-    return pivot(named, down, across)
+def detector(row):
+    """The whole network."""
+    base, seed = "" if row.base == "clean" else row.base, "trained again" if row.seed and row.detector else ""
+    threshold = (row.get("threshold") or "").replace(CONFIDENCE, f"or confidence, {CONFIDENCE}")
+    return ", ".join(filter(None, (row.detector or "no dustbin", base, threshold, seed)))
+
+
+def attack(row):
+    """What it was shown."""
+    return " with ".join(filter(None, (row.attack or row.ood or "clean", row.get("deepfool"))))
+
+
+def perturbation(row):
+    return f"{row.perturbation} {row.epsilon:g}" if row.perturbation else "none"
+
+
+def measured(row):
+    return row.metric + (" (unseen)" if row.get("on") else "")
 
 
 def table1(results):
     """The paper's table I."""
-    return _by_network(results.all(table=TABLE, seed=0, on=None), ("attack", "metric"))
+    return pivot(results.all(table=TABLE, seed=0, on=None), (attack, "metric"), detector)
 
 
 def source(results):
@@ -41,17 +45,17 @@ def dustbin(results):
 
 
 def benign(results):
-    return _by_network(results.all(table=f"{OURS}.benign", metric="false-positive rate"), "perturbation")
+    return pivot(results.all(table=f"{OURS}.benign", metric="false-positive rate"), perturbation, detector)
 
 
 def worst(results):
     """Of each size the worst case over attacks, and the distance that C&W needs."""
     rows = results.all(table=f"{OURS}.adaptive", attack=("worst case", CARLINI))
-    return _by_network(rows, ("attack", "norm", "epsilon", "metric"))
+    return pivot(rows, (attack, "norm", "epsilon", "metric"), detector)
 
 
 def searches(results):
-    return _by_network(results.all(table=f"{OURS}.adaptive", attack=SEARCHES), ("epsilon", "attack", "starts"))
+    return pivot(results.all(table=f"{OURS}.adaptive", attack=SEARCHES), ("epsilon", attack, "starts"), detector)
 
 
 def changes(results):
@@ -59,15 +63,15 @@ def changes(results):
     kind, size = PLANS[results.about["dataset"]].perturbations[0]
     columns = ({"perturbation": kind, "epsilon": size}, {"attack": "average"}, {"metric": "accuracy"}, {"metric": "rejection rate"})
     rows = [row for on in (None, "unseen training samples") for fields in columns for row in _changes(results, on=on, **fields)]
-    return _by_network(rows, "detector", "note")
+    return pivot(rows, detector, measured)
 
 
 def changes_benign(results):
-    return _by_network(_changes(results, on=None, metric="false-positive rate"), "detector", "perturbation")
+    return pivot(_changes(results, on=None, metric="false-positive rate"), detector, perturbation)
 
 
 def changes_attacks(results):
-    return _by_network(_changes(results, on=None, metric="error rate"), "detector", "attack")
+    return pivot(_changes(results, on=None, metric="error rate"), detector, attack)
 
 
 def _changes(results, **fields):

@@ -30,7 +30,10 @@ def test_whole_protocol(tmp_path, monkeypatch):
     at, sure = {"system": "DNR", "calibrated_on": 100}, "confidence 0.95"
     assert of(**at, rule=sure, statistic="mean") < of(**at, rule="mean", statistic="mean")
     assert of(**at, rule=sure, statistic="draws above") < 0.3
-    assert of.one(system="DNR", calibrated_on=50, rule=sure, statistic="mean").note == "too few: at least 59"
+    few = of.one(system="DNR", calibrated_on=50, rule=sure, statistic="mean")
+    assert (few.value, few.note, few.get("needed"), few.get("left out")) == (None, "too few samples", 59, 20)
+    assert all(row.get("needed") is None for row in of.all(system="DNR", calibrated_on=100))
+    assert "| DNR | 50 | confidence 0.95 | - | - | - | 20 | 59 |" in TABLES["calibration"]["rates"](of)
     assert "| DNR | 100 | confidence 0.95 |" in TABLES["calibration"]["rates"](of)
 
 

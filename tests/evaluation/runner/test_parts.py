@@ -1,5 +1,6 @@
 """Parts of a run by this process, by several, and by a Ray cluster that loses a node: always the same results."""
 
+import concurrent.futures
 import os
 import signal
 import time
@@ -49,6 +50,53 @@ def test_part_whose_process_is_killed_is_begun_anew(tmp_path):
 def test_error_of_a_part_ends_the_run():
     with executor_for(2) as executor, pytest.raises(ValueError, match="part 3 is wrong"):
         run_parts({"good": (cube, 2), "bad": (fail, 3)}, executor)
+
+
+def test_error_where_parts_are_handed_out_is_told(tmp_path):
+    class Full:
+        def __init__(self):
+            self.given = []
+
+        def submit(self, function, *arguments):
+            if self.given:
+                raise OSError("no room")
+            self.given.append(concurrent.futures.Future())
+            return self.given[0]
+
+    executor = Full()
+    with pytest.raises(OSError, match="no room"):
+        run_parts(PARTS, executor)
+    assert executor.given[0].cancelled()
+
+
+def cube_at(number, mark):
+    mark.write_text(str(os.getpid()))
+    return cube(number, 600)
+
+
+def test_processes_end_in_the_middle_of_a_part(tmp_path):
+    executor = Local(1)
+    executor.submit(cube_at, 2, tmp_path / "mark")
+    executor.submit(cube_at, 3, tmp_path / "later")
+    while not (tmp_path / "mark").exists() or not (tmp_path / "mark").read_text():
+        time.sleep(0.1)
+    began = time.monotonic()
+    executor.close()
+    assert time.monotonic() - began < 60 and not (tmp_path / "later").exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "mark").read_text()), 0)
+
+
+def seen_gpu(seconds):
+    time.sleep(seconds)
+    return os.environ["CUDA_VISIBLE_DEVICES"]
+
+
+def test_processes_are_counted(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    with executor_for(2) as executor:
+        # So long that each process gets one.
+        assert sorted(run_parts({"a": (seen_gpu, 8), "b": (seen_gpu, 8)}, executor).values()) == ["4", "7"]
 
 
 def test_one_worker_is_this_process():
