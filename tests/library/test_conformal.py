@@ -1,5 +1,7 @@
 """The promise of a threshold, on fresh samples: over seeded draws, on average and with confidence, for one detector and several."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -179,6 +181,7 @@ def test_too_few_for_detectors_nested_both_ways_are_told_truly():
     detectors, decide = JOINED["any of all"]
     with pytest.raises(TooFew, match="19 samples are too few .* Expected more; 158 usually suffice") as few:
         thresholds(draw(np.random.default_rng(8), detectors, 19), decide, 0.05)
+    assert pickle.loads(pickle.dumps(few.value)).needed == 158, "from another process too"
     with pytest.raises(ValueError, match="1 samples are too few"):
         thresholds(draw(np.random.default_rng(8), detectors, 1), decide, 0.5)
     suffice = 0
