@@ -15,7 +15,7 @@ DETECTORS = (*PLAIN, MIXTURE, *(f"{name} with benign perturbations" for name in 
 # The attacks that each of them is put under, for the rows. The paper's takes the best of all sigmas, with steps that know of no
 # threshold: what it finds is judged by a probability of one half as well.
 ATTACKS = {
-    "strongest": {"attack": "worst case over attacks", "starts": "all", "threshold": CALIBRATED},
+    "strongest": {"attack": "worst case", "starts": "all", "threshold": CALIBRATED},
     "paper": {"attack": "dynamic adversary", "starts": "sample", "threshold": CALIBRATED},
     "half": {"attack": "dynamic adversary", "starts": "sample", "threshold": HALF},
     "evade": {"attack": "PGD", "starts": "all", "threshold": CALIBRATED},

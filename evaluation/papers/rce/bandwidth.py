@@ -20,7 +20,7 @@ DATASETS = ("mnist", "cifar10", "digits")
 # Squared bandwidths over the paper's.
 FACTORS = tuple(float(f"{f:.3g}") for f in np.geomspace(1e-4, 10, 16))
 BANDWIDTHS = ("paper's", LIKELIEST := "likeliest", "best under BIM")
-ATTACKS = ("FGSM", "BIM", "ILCM", "C&W", "C&W-hc own kappa")
+ATTACKS = ("FGSM", "BIM", "ILCM", "Carlini-Wagner", "C&W-hc own kappa")
 LONGER = "ten times as long"
 
 

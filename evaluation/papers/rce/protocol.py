@@ -12,7 +12,7 @@ import typer
 
 import tfdefense as td
 from evaluation.papers.rce import measure
-from evaluation.papers.rce.measure import EPSILON, LOSSES, SIGMA, SUITE, Network
+from evaluation.papers.rce.measure import CARLINI, EPSILON, LOSSES, SIGMA, SUITE, Network
 
 DATASETS = ("mnist", "cifar10", "digits")
 SIZES = {"mnist": (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3), "cifar10": (0.0, 0.01, 0.02, 0.03, 0.04, 0.05), "digits": (0.0, 0.1, 0.2)}
@@ -23,7 +23,7 @@ ADAPTIVE = {
     "cifar10": {"l2": (0.1, 0.25, 0.5), "linf": (0.005, 0.01, 0.02)},
     "digits": {"l2": (0.5, 1.0), "linf": (0.1, 0.2)},
 }
-ATTACKS = ("FGSM", "BIM", "ILCM", "JSMA", "C&W", "C&W-hc", "C&W-hc own kappa")
+ATTACKS = ("FGSM", "BIM", "ILCM", "JSMA", *CARLINI)
 DETECTORS = ("confidence", "non-ME", "K-density")
 # Where C&W-wb begins, as the library calls it.
 STARTS, BETTER = {"sample": "sample", "C&W example": "base"}, "better of both"
@@ -142,7 +142,7 @@ def _points(context, networks):
 def oblivious(context, attack):
     """Fields of an attack on the classifier alone."""
     ball = {"norm": "linf", "epsilon": EPSILON[context.dataset]} if attack in ATTACKS[:3] else {}
-    return {"attack": attack, "knowledge": "oblivious"} | ({"norm": "l2"} if attack.startswith("C&W") else ball)
+    return {"attack": attack, "knowledge": "oblivious"} | ({"norm": "l2"} if attack in CARLINI else ball)
 
 
 def _accuracy(context, networks, plots):
@@ -170,7 +170,7 @@ def _oblivious(context, networks, attacks, detectors):
         for name in detectors:
             more = {"row": "R5", "detector": name, "n": one["pairs"]}
             context.row("pang2018.table2", "AUROC", one[name], **about, **more)
-        if attack.startswith("C&W") and network.about["network"] == "substitute":
+        if attack in CARLINI and network.about["network"] == "substitute":
             context.row("pang2018.fig2b", "mean distance", one["rms"], row="R4", n=one["lost"], **about, unit=UNIT)
 
 
@@ -228,7 +228,7 @@ def adaptive_rows(context, networks, norm, sizes, starts):
     parts = {f"{norm} {start}": (measure.adaptive, norm, sizes, start, steps) for start in starts}
     for name, network, found in each(context, networks, parts):
         start = name.split()[1]
-        attack = {"attack": "worst case over attacks", "suite": SUITE} if start == "all" else {"attack": "PGD"}
+        attack = {"attack": "worst case", "suite": SUITE} if start == "all" else {"attack": "PGD"}
         about = attack | {"starts": start, "knowledge": "adaptive"}
         about |= network.about | CALIBRATED | {"norm": norm, "n": context.settings["samples"]}
         for size, accuracy, rejection in zip(sizes, found["accuracy"], found["rejection"], strict=True):

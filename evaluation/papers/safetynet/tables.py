@@ -14,7 +14,7 @@ from evaluation.runner.rows import paper_numbers
 _NAMES = {tuple(fields(name).values()): name for name in (*GUARDS, *NETS)}
 _LINF = "BIM linf"
 # As table 4 of the paper has them; it is that of `sceneproof`, which has the paper's task.
-_MODELS = {"plain": "plain", "branch": "branch", "Det A": "Det A", ALL: "Det ABC"}
+_MODELS = {"plain": "plain", "branch": "detector branch", "Det A": "Det A", ALL: "Det ABC"}
 
 
 def _model(row):
@@ -25,6 +25,11 @@ def _sized(row):
     # Results have six digits.
     size = "" if row.epsilon is None else size_text(round(255 * row.epsilon, 3) / 255)
     return " ".join(filter(None, (row.attack or row.perturbation or "clean", row.norm, size)))
+
+
+def _over(row, every=""):
+    """An attack to read; a worst case is one over something."""
+    return " over ".join(filter(None, (row.attack, row.get("over") or row.get("suite") or every)))
 
 
 def _grid(rows, column=_sized, digits=3):
@@ -94,7 +99,7 @@ def type_one(found, threshold):
 
 def type_two(found):
     rows = found.all(table="lu2017.table4", metric="error rate", knowledge=("adaptive", "black box"))
-    return _grid(rows, lambda row: f"{row.attack}, {row.starts} starts" if row.starts else row.attack)
+    return _grid(rows, lambda row: f"{_over(row)}, {row.starts} starts" if row.starts else row.attack)
 
 
 def worst_case(found):
@@ -105,7 +110,7 @@ def worst_case(found):
         metric="false-positive rate", row="S5", threshold="5 % FPR", perturbation=("", "sign"), epsilon=(None, size)
     )
     rows += [row for row in rejected if _model(row) in models]
-    return _grid(rows, lambda row: row.attack or f"{_sized(row)} rejected")
+    return _grid(rows, lambda row: _over(row, "all attacks") if row.attack else f"{_sized(row)} rejected")
 
 
 def benign(found, threshold):

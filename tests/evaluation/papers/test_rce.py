@@ -105,7 +105,7 @@ def test_samples_that_were_wrong_are_no_success(network, classifier, held_out, m
     rows = np.concatenate([np.flatnonzero(~right)[:2], np.flatnonzero(right)[:4]])
     x, y = held_out.x[rows], held_out.y[rows]
     monkeypatch.setattr(measure.Network, "attacked", lambda self, count=None: (x, y))
-    found = measure.oblivious(network, "C&W")
+    found = measure.oblivious(network, "Carlini-Wagner")
     assert found["lost"] == 4 and found["rms"] > 1
     # A detector that lets everything pass: the wrong samples would all succeed as they are.
     monkeypatch.setattr(network.models, "white_box", network.models.detectors["confidence"])
