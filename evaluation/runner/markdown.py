@@ -2,6 +2,8 @@
 
 from evaluation.runner.rows import BOUNDED
 
+_BOUNDS = {"": "", ">=": "≥ ", "~": "about "}
+
 
 def cell(value):
     """A value as a table shows it."""
@@ -31,7 +33,9 @@ def number(row, digits=3):
         text += f" [{row.interval[0]:.{digits}f}, {row.interval[1]:.{digits}f}]"
     if row.flags and row.metric in BOUNDED:
         text = f"≤ {text}"
-    return text if row.paper is None else f"{text} (paper {row.paper:.{digits}f})"
+    if row.paper is None:
+        return text
+    return f"{text} (paper {_BOUNDS[row.paper_bound]}{row.paper:.{digits}f})"
 
 
 def pivot(rows, down, across, show=number, names=None):

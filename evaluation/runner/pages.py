@@ -112,6 +112,7 @@ def rendered(text):
 def as_csv(found):
     """All rows of a result."""
     further = list(dict.fromkeys(name for row in found.rows for name in row.settings))
+    further += ["paper_bound"] if any(row.paper_bound for row in found.rows) else []
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*_CSV, *further, *_CSV_VALUES])

@@ -9,6 +9,8 @@ from pathlib import Path
 
 KNOWLEDGE = ("", "oblivious", "adaptive", "black box")
 NORMS = ("", "linf", "l2", "l0")
+# Where a paper says only that a number is at least so large, or close to it.
+BOUNDS = ("", ">=", "~")
 # What a number can be. A new one gets a line here, so that one thing has one name in all results.
 METRICS = {
     "accuracy": "share of samples whose label is right; a rejected one is not",
@@ -64,6 +66,7 @@ class Row:
         settings: Further conditions by name, such as {"threshold": 0.5, "fitted on": "FGSM"}.
         interval, deviation, n, seed: What the number is worth.
         paper: The number of the paper.
+        paper_bound: One of `BOUNDS`.
         flags: Checks on the attack that failed, by name.
         note: For people alone: nothing reads it.
     """
@@ -88,6 +91,7 @@ class Row:
     n: int | None = None
     seed: int | None = None
     paper: float | None = None
+    paper_bound: str = ""
     flags: tuple = ()
     note: str = ""
 
@@ -95,6 +99,7 @@ class Row:
         _one_of("metric", self.metric, METRICS)
         _one_of("knowledge", self.knowledge, KNOWLEDGE)
         _one_of("norm", self.norm, NORMS)
+        _one_of("paper_bound", self.paper_bound, BOUNDS)
         if not self.table:
             raise ValueError("A row must name its `table`, such as 'pang2018.table2'. Received none.")
         for name in ("value", "epsilon", "deviation", "paper"):
@@ -124,7 +129,7 @@ class Row:
 
 
 _FIELDS = tuple(one.name for one in dataclasses.fields(Row))
-_WORTH = {"value", "settings", "interval", "deviation", "n", "paper", "flags", "note"}
+_WORTH = {"value", "settings", "interval", "deviation", "n", "paper", "paper_bound", "flags", "note"}
 _KEYS = tuple(name for name in _FIELDS if name not in _WORTH)
 
 
@@ -137,7 +142,7 @@ def make(table, metric, value, **fields):
 
 @functools.cache
 def paper_numbers(folder):
-    """The paper's numbers beside a protocol: `paper.json`, a list of the fields of rows, with the `dataset` and the `value`."""
+    """The paper's numbers beside a protocol: `paper.json`, a list of fields of rows, `dataset`, `value` and its `bound`."""
     path = Path(folder) / "paper.json"
     return json.loads(path.read_text()) if path.exists() else []
 
@@ -147,11 +152,11 @@ def beside_paper(row, dataset, numbers):
     found = [
         one
         for one in numbers
-        if all(_fits(dataset if name == "dataset" else row.get(name), one[name]) for name in one.keys() - {"value"})
+        if all(_fits(dataset if name == "dataset" else row.get(name), one[name]) for name in one.keys() - {"value", "bound"})
     ]
     if len(found) > 1:
         raise ValueError(f"{len(found)} numbers of the paper fit one row: {row.about()}. Give them another field.")
-    return dataclasses.replace(row, paper=found[0]["value"]) if found else row
+    return dataclasses.replace(row, paper=found[0]["value"], paper_bound=found[0].get("bound", "")) if found else row
 
 
 def _one_of(name, value, known):

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from evaluation.papers.detector import numbers as paper
 from evaluation.papers.detector.fit import took
 from evaluation.papers.detector.settings import BRANCH, CALIBRATED, HALF, strongest
 from evaluation.runner.benign import perturbed, size_text
@@ -16,7 +15,7 @@ DETECTORS = (*PLAIN, MIXTURE, *(f"{name} with benign perturbations" for name in 
 # The attacks that each of them is put under, for the rows. The paper's takes the best of all sigmas, with steps that know of no
 # threshold: what it finds is judged by a probability of one half as well.
 ATTACKS = {
-    "strongest": {"attack": "worst case over attacks", "starts": "all", "threshold": CALIBRATED},
+    "strongest": {"attack": "worst case", "starts": "all", "threshold": CALIBRATED},
     "paper": {"attack": "dynamic adversary", "starts": "sample", "threshold": CALIBRATED},
     "half": {"attack": "dynamic adversary", "starts": "sample", "threshold": HALF},
     "evade": {"attack": "PGD", "starts": "all", "threshold": CALIBRATED},
@@ -178,29 +177,28 @@ def _sigma_rows(context, setting, measured, plots):
     for name, found in measured.items():
         by_sigma = {sigma: found[f"sigma {sigma:g}"] for sigma in (QUICK_SIGMAS if context.quick else SIGMAS)}
         for sigma, one in by_sigma.items():
-            known = paper.under_sigma(context.dataset, name, sigma)
             few = one["detectability"] is None
-            note = f"too few: {one['successful']} successful, {ENOUGH} are needed" if few else paper.bound(known)
+            note = f"too few: {one['successful']} successful, {ENOUGH} are needed" if few else ""
             about = _under(name, size) | {"sigma": sigma}
-            fields = about | {"paper": known, "n": one["successful"], "note": note}
+            fields = about | {"n": one["successful"], "note": note}
             context.row("metzen2017.fig5", "detection accuracy", one["detectability"], **fields)
             fields = about | {"system": "no defense", "n": len(setting.attacked.x)}
             context.row("metzen2017.fig5", "accuracy", one["accuracy"], **fields)
-        counted = _least_row(context, name, size, by_sigma, paper.under_sigma(context.dataset, name, None))
+        counted = _least_row(context, name, size, by_sigma)
         if counted:
             points[name] = [(one["accuracy"], one["detectability"]) for one in counted.values()]
     if points:
         detectability(points, plots / "dynamic.png")
 
 
-def _least_row(context, name, size, by_sigma, known=None):
+def _least_row(context, name, size, by_sigma):
     """The sigma that is worst for the detector; returns those that count."""
     counted = {sigma: one for sigma, one in by_sigma.items() if one["detectability"] is not None}
     worst = min(counted, key=lambda sigma: counted[sigma]["detectability"], default=None)
     one = counted.get(worst, {"successful": 0, "detectability": None})
-    at = f"at sigma {worst:g}" if counted else ""
-    note = "; ".join(filter(None, [at, f"{len(counted)} of {len(by_sigma)} count", paper.bound(known)]))
-    fields = _under(name, size) | {"statistic": "minimum", "paper": known, "n": one["successful"], "note": note}
+    at = f"at sigma {worst:g}; " if counted else ""
+    note = f"{at}{len(counted)} of {len(by_sigma)} count"
+    fields = _under(name, size) | {"statistic": "minimum", "n": one["successful"], "note": note}
     context.row("metzen2017.fig5", "detection accuracy", one["detectability"], **fields)
     return counted
 

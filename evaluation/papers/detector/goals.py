@@ -6,7 +6,7 @@ from evaluation.runner.goals import Goal
 from evaluation.runner.summary import Line
 
 _LEAST = {"metric": "detection accuracy", "statistic": "minimum"}
-_WORST, _PAPERS = {"attack": "worst case over attacks"}, {"attack": "dynamic adversary", "threshold": CALIBRATED}
+_WORST, _PAPERS = {"attack": "worst case"}, {"attack": "dynamic adversary", "threshold": CALIBRATED}
 _COMPARED = ("static", "dynamic", "static with benign perturbations", "dynamic with benign perturbations")
 _OTHERS = (
     "the searches have other objectives and other starts than the adversary that it was trained against, whose rows are beside; so "

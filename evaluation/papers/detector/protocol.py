@@ -13,7 +13,6 @@ from typing import Annotated
 import typer
 
 from evaluation.papers.detector import dynamic
-from evaluation.papers.detector import numbers as paper
 from evaluation.papers.detector.fit import prepared
 from evaluation.papers.detector.settings import BRANCH, DIFFERS, HALF, KINDS, PLANS
 from evaluation.runner.benign import size_text
@@ -128,8 +127,7 @@ def run(
 def _accuracies(context, setting):
     """The classifier's accuracy under each adversary; adds that on clean samples."""
     clean, count = context.part("clean accuracy", clean_accuracy, setting)
-    known = paper.CLEAN_ACCURACY.get(context.dataset)
-    context.row(setting.plan.figures[0], "accuracy", clean, row="M9", system="no defense", paper=known, n=count)
+    context.row(setting.plan.figures[0], "accuracy", clean, row="M9", system="no defense", n=count)
     found = context.parts({f"accuracy {name}": (setting.accuracy, name) for name in setting.adversaries})
     return {name: found[f"accuracy {name}"] for name in setting.adversaries}
 
@@ -147,19 +145,16 @@ def _detectability_rows(context, setting, accuracy, found, plots):
 
     points, figure, about = {}, setting.plan.figures[0], {"row": "M4", "n": len(setting.attacked.x)}
     for name, adversary in setting.adversaries.items():
-        known = paper.detectability(context.dataset, adversary.kind, adversary.size, setting.plan.l2[0])
         own = found[name][name]
-        _add(context, setting, figure, own, adversary.fitted, name, row="M4", paper=known, note=paper.bound(known))
+        _add(context, setting, figure, own, adversary.fitted, name, row="M4")
         context.row(figure, "accuracy", accuracy[name], system="no defense", **adversary.tested, **about)
         rate = found[name]["false positives"]
         context.row(figure, "false-positive rate", rate, system=BRANCH, **adversary.fitted, threshold=HALF, **about)
         points.setdefault(adversary.kind, []).append((accuracy[name], own))
     for limit in (0.3, 0.1):
         strong = [found[name][name] for name in setting.adversaries if accuracy[name] < limit]
-        known = paper.LEAST.get(context.dataset, {}).get(limit)
-        fields = {"statistic": "minimum", "accuracy_under": limit, "paper": known}
-        note = "; ".join(filter(None, [f"{len(strong)} adversaries", paper.bound(known)]))
-        _add(context, setting, figure, min(strong, default=None), {"fitted_on": "each"}, row="M4", note=note, **fields)
+        fields = {"statistic": "minimum", "accuracy_under": limit, "note": f"{len(strong)} adversaries"}
+        _add(context, setting, figure, min(strong, default=None), {"fitted_on": "each"}, row="M4", **fields)
     detectability(points, plots / "detectability.png")
 
 
@@ -180,8 +175,7 @@ def _transfer_rows(context, setting, found, sizes):
         for tested, other in setting.adversaries.items():
             value = found[name][tested]
             if one.kind == other.kind and one.size is not None:
-                known = paper.sized_transfer(context.dataset, one.kind, one.size, other.size, setting.plan.l2)
-                _add(context, setting, by_size, value, one.fitted, tested, paper=known)
+                _add(context, setting, by_size, value, one.fitted, tested)
             elif one.kind != other.kind and name in sizes.values() and tested in sizes.values():
                 _add(context, setting, by_adversary, value, one.fitted, tested)
 

@@ -57,7 +57,7 @@ class Variant:
     """A system on a network, and what is changed of it.
 
     Args:
-        system: "no defense", "confidence threshold", "NR" or "DNR".
+        system: "no defense", "confidence", "NR" or "DNR".
         base: How its network was trained.
         detector: The change, to read.
         gamma, search, layers: Of the SVMs.

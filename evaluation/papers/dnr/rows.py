@@ -7,10 +7,10 @@ import numpy as np
 from evaluation.papers.dnr.measure import ATTACKS, BENIGN_SAMPLES
 
 FIGURE = "sotgiu2020.fig3"
-CLEAN = "sotgiu2020.ours clean"
-COST = "sotgiu2020.ours cost"
-GRADIENTS = "sotgiu2020.ours gradients"
-VARIANTS = "sotgiu2020.ours variants"
+CLEAN = "sotgiu2020.ours.clean"
+COST = "sotgiu2020.ours.cost"
+GRADIENTS = "sotgiu2020.ours.gradients"
+VARIANTS = "sotgiu2020.ours.variants"
 FAILED = "accuracy does not fall to zero"
 # A robust accuracy below which an order would be one of single samples.
 NOTHING_LEFT = 0.02

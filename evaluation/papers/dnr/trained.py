@@ -17,7 +17,7 @@ from evaluation.papers.dnr.settings import PLANS
 DATASETS = ("mnist", "digits")
 END_TO_END = {"detector": "fine-tuned end to end, adversarially", "vectors": 500, "tune": "all", "adversarial": True}
 FINE_TUNED = Variant("no defense", ROBUST, "fine-tuned as long", tune="all", adversarial=True)
-CONFIDENCE = Variant("confidence threshold", ROBUST, "fine-tuned as long", on=FINE_TUNED)
+CONFIDENCE = Variant("confidence", ROBUST, "fine-tuned as long", on=FINE_TUNED)
 # The row that the goal is about, named before any number was known.
 NAMED = Variant("DNR", ROBUST, **END_TO_END)
 VARIANTS = (

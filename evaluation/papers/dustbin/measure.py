@@ -86,7 +86,7 @@ class Study:
         """One of the paper's attacks on samples of a part, or None where it gets none."""
         attack, _, _ = attacks(self.plan, self.context.quick)[name]
         x, y = self._once(f"right, {part}", self.right, part)
-        count = len(x) if name != "C&W" else self.few if part == "test" else self.few // 2
+        count = len(x) if name != CARLINI else self.few if part == "test" else self.few // 2
         if not count:
             return None
         return self.context.adversarial(f"{name}, {part}", attack, self.model(SOURCE), x[:count], y[:count], target)
@@ -101,7 +101,7 @@ class Study:
         for name, (_, targets, _) in attacks(self.plan, self.context.quick).items():
             if made := [crafted for target in targets if (crafted := self.crafted(part, name, target))]:
                 joined = type(made[0])(*map(np.concatenate, zip(*made, strict=True)))
-                found[name] = joined.take(joined.success) if name == "C&W" else joined
+                found[name] = joined.take(joined.success) if name == CARLINI else joined
         return found
 
 
@@ -141,7 +141,7 @@ def attacks(plan, quick):
         "I-FGS": (BIM(plan.ball, steps=steps, step_size=plan.step, **sure), (None,), iterative),
         "T-FGS": (FGSM(plan.epsilon), ("least_likely",), fast),
         "DeepFool": (DeepFool(), (None,), {"norm": "l2"}),
-        "C&W": (carlini, ("least_likely", "most_likely"), {"norm": "l2", "kappa": plan.kappa}),
+        CARLINI: (carlini, ("least_likely", "most_likely"), {"norm": "l2", "kappa": plan.kappa}),
     }
 
 

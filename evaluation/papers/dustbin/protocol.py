@@ -113,8 +113,8 @@ def table1(study, found, longer):
     """Table I, and how often each attack succeeded where it was crafted."""
     context, row, source = study.context, {"row": "O6"}, found[SOURCE]["attacks"]
     rates(context, TABLE, SOURCE, source.values(), ("error rate",), **row, knowledge="adaptive")
-    tried, reached = 2 * study.few, len(study.sets("test")["C&W"].x)
-    about = {"attack": "C&W", "knowledge": "adaptive", "n": tried, "note": "those that reach kappa; the others count nowhere"}
+    tried, reached = 2 * study.few, len(study.sets("test")[CARLINI].x)
+    about = {"attack": CARLINI, "knowledge": "adaptive", "n": tried, "note": "those that reach kappa; the others count nowhere"}
     context.row(TABLE, "success rate", reached / tried, **SOURCE.fields(), **about, **row)
     about = {"attack": LONGER, "knowledge": "black box", "factor": longer["factor"], "on": UNSEEN, "note": "chose the factor"}
     context.row(TABLE, "error rate", longer["error"], **NAIVE.fields(), **about, **row)

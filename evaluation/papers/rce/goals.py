@@ -4,7 +4,7 @@ from evaluation.papers.rce.protocol import ATTACKS, TRAININGS
 from evaluation.runner.goals import Goal
 from evaluation.runner.summary import Line
 
-_KNOWN = ("FGSM", "BIM", "ILCM", "C&W")
+_KNOWN = ("FGSM", "BIM", "ILCM", "Carlini-Wagner")
 _NARROW = "a narrower kernel, chosen on held-out samples, detects more: see `rce_bandwidth`"
 _START = "from the sample it hardly succeeds on RCE; a search ten times as long takes the ratio under 1: see `rce_bandwidth`"
 _OWN = "at an equal share of each network's margin the gain of kappa 10 is gone, under a narrower kernel too: see `rce_bandwidth`"
@@ -80,7 +80,7 @@ GOALS = {
         _less("test error", **_ERROR),
         *_GAIN.values(),
         _ENTROPY,
-        *(_less(f"distortion, {name}", table="pang2018.fig2b", attack=name) for name in ("C&W", "C&W-hc own kappa")),
+        *(_less(f"distortion, {name}", table="pang2018.fig2b", attack=name) for name in ("Carlini-Wagner", "C&W-hc own kappa")),
         _less("f2 > 0, C&W-wb from the C&W example", metric="robust accuracy", starts="C&W example"),
         _ratio("sample"),
         _BETTER,

@@ -12,8 +12,7 @@ import typer
 
 import tfdefense as td
 from evaluation.papers.rce import measure
-from evaluation.papers.rce import numbers as paper
-from evaluation.papers.rce.measure import EPSILON, LOSSES, SIGMA, SUITE, Network
+from evaluation.papers.rce.measure import CARLINI, EPSILON, LOSSES, SIGMA, SUITE, Network
 
 DATASETS = ("mnist", "cifar10", "digits")
 SIZES = {"mnist": (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3), "cifar10": (0.0, 0.01, 0.02, 0.03, 0.04, 0.05), "digits": (0.0, 0.1, 0.2)}
@@ -24,7 +23,8 @@ ADAPTIVE = {
     "cifar10": {"l2": (0.1, 0.25, 0.5), "linf": (0.005, 0.01, 0.02)},
     "digits": {"l2": (0.5, 1.0), "linf": (0.1, 0.2)},
 }
-ATTACKS = ("FGSM", "BIM", "ILCM", "JSMA", "C&W", "C&W-hc", "C&W-hc own kappa")
+ATTACKS = ("FGSM", "BIM", "ILCM", "JSMA", *CARLINI)
+DETECTORS = ("confidence", "non-ME", "K-density")
 # Where C&W-wb begins, as the library calls it.
 STARTS, BETTER = {"sample": "sample", "C&W example": "base"}, "better of both"
 WHITE_BOX = {"row": "R6", "attack": "C&W-wb", "norm": "l2", "knowledge": "adaptive"}
@@ -94,7 +94,7 @@ def run(
     _errors(context, [*networks, *targets, *tried])
     _points(context, networks)
     _accuracy(context, networks, plots)
-    _oblivious(context, networks, ATTACKS, paper.DETECTORS)
+    _oblivious(context, networks, ATTACKS, DETECTORS)
     _oblivious(context, tried, [name for name in ATTACKS if name != "JSMA"], ["K-density"])
     crafted = white_box_rows(context, networks)
     for network in networks:
@@ -119,8 +119,7 @@ def run(
 def _errors(context, networks):
     """Test errors; those after plain SGD show what it makes of the gradients of RCE, which are classes - 1 times smaller."""
     for _, network, error in each(context, networks, {"all": (measure.error,)}):
-        known = paper.of(paper.TABLE1, context.dataset, network.system) if network.about["network"] == "substitute" else None
-        about = {"row": "R8", "n": len(network.data.test), "paper": known}
+        about = {"row": "R8", "n": len(network.data.test)}
         context.row("pang2018.table1", "error rate", error, **network.about, **about)
     budget = {"depth": 8, "epochs": 1 if context.quick else 3, "train_samples": 1000 if context.quick else 10_000}
     note = f"ResNet-8, {budget['epochs']} epochs of {budget['train_samples']} samples; the others are trained by AdamW"
@@ -143,7 +142,7 @@ def _points(context, networks):
 def oblivious(context, attack):
     """Fields of an attack on the classifier alone."""
     ball = {"norm": "linf", "epsilon": EPSILON[context.dataset]} if attack in ATTACKS[:3] else {}
-    return {"attack": attack, "knowledge": "oblivious"} | ({"norm": "l2"} if attack.startswith("C&W") else ball)
+    return {"attack": attack, "knowledge": "oblivious"} | ({"norm": "l2"} if attack in CARLINI else ball)
 
 
 def _accuracy(context, networks, plots):
@@ -169,10 +168,9 @@ def _oblivious(context, networks, attacks, detectors):
     for attack, network, one in each(context, networks, {attack: (measure.oblivious, attack) for attack in attacks}):
         about = network.about | oblivious(context, attack) | {"note": one["note"]}
         for name in detectors:
-            known = paper.auc(context.dataset, attack, network.system, name) if network.about["network"] == "substitute" else None
-            more = {"row": "R5", "detector": name, "n": one["pairs"], "paper": known}
+            more = {"row": "R5", "detector": name, "n": one["pairs"]}
             context.row("pang2018.table2", "AUROC", one[name], **about, **more)
-        if attack.startswith("C&W") and network.about["network"] == "substitute":
+        if attack in CARLINI and network.about["network"] == "substitute":
             context.row("pang2018.fig2b", "mean distance", one["rms"], row="R4", n=one["lost"], **about, unit=UNIT)
 
 
@@ -187,10 +185,9 @@ def white_box_rows(context, networks):
     for start in (*STARTS, BETTER):
         for network in networks:
             one, about = found[start, network.loss], network.about | WHITE_BOX | {"starts": start}
-            known = paper.of(paper.TABLE3, context.dataset, network.system) if start == "sample" else None
-            failing_row(context, one, paper=known and known[0], **about)
-            (mean, n), known = measure.mean_distance(one), known and known[1]
-            context.row("pang2018.table3", "mean distance", mean, n=n, paper=known, unit=UNIT, note="" if n else NONE, **about)
+            failing_row(context, one, **about)
+            mean, n = measure.mean_distance(one)
+            context.row("pang2018.table3", "mean distance", mean, n=n, unit=UNIT, note="" if n else NONE, **about)
         both = {network.system: found[start, network.loss] for network in networks}
         ratio_row(context, both, over="CE", starts=start, **networks[1].about)
     return {loss: found[BETTER, loss] for loss in LOSSES}
@@ -212,9 +209,8 @@ def _transfer(context, targets, crafted):
     parts = {loss.upper(): (measure.transfer, one["x_adv"]) for loss, one in crafted.items()}
     for source, network, one in each(context, targets, parts):
         about = WHITE_BOX | network.about | {"row": "R7", "knowledge": "black box", "substitute": source, "detector": "K-density"}
-        known = paper.of(paper.TABLE4, context.dataset, (source, network.system))
         note = f"{one['pairs']} of {context.settings['C&W samples']} mislead the target"
-        context.row("pang2018.table4", "AUROC", one["K-density"], n=one["pairs"], paper=known, note=note, **about)
+        context.row("pang2018.table4", "AUROC", one["K-density"], n=one["pairs"], note=note, **about)
 
 
 def benign_rows(context, networks, metrics):
@@ -232,7 +228,7 @@ def adaptive_rows(context, networks, norm, sizes, starts):
     parts = {f"{norm} {start}": (measure.adaptive, norm, sizes, start, steps) for start in starts}
     for name, network, found in each(context, networks, parts):
         start = name.split()[1]
-        attack = {"attack": "worst case over attacks", "suite": SUITE} if start == "all" else {"attack": "PGD"}
+        attack = {"attack": "worst case", "suite": SUITE} if start == "all" else {"attack": "PGD"}
         about = attack | {"starts": start, "knowledge": "adaptive"}
         about |= network.about | CALIBRATED | {"norm": norm, "n": context.settings["samples"]}
         for size, accuracy, rejection in zip(sizes, found["accuracy"], found["rejection"], strict=True):

@@ -75,7 +75,7 @@ PLAIN = ("plain", f"plain{TRAINED}")
 CONFIDENCE = f"confidence{TRAINED}"
 GUARDS = (*PLAIN, CONFIDENCE, "branch", "Det A", *[name for name, net in NETS.items() if net.watched == "ABC"])
 GUARDS += (f"{ALL}, by class{TRAINED}", f"{EVERY_CHANGE}{TRAINED}")
-_SYSTEMS = {"plain": "no defense", "confidence": "confidence threshold", "branch": "detector branch"}
+_SYSTEMS = {"plain": "no defense", "confidence": "confidence", "branch": "detector branch"}
 
 
 def fields(name):

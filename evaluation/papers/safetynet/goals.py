@@ -13,7 +13,7 @@ _ATTACKS = (("FGSM", "linf"), ("BIM", "linf"), ("BIM", "l2"), ("DeepFool", "l2")
 
 
 def _robust(of, name):
-    return of(table="lu2017.ours.worst_case", attack="worst case over all attacks", **fields(name))
+    return of(table="lu2017.ours.worst_case", attack="worst case", over=None, **fields(name))
 
 
 def _rejected(of, name, perturbation="", size=None):

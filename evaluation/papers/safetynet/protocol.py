@@ -175,7 +175,8 @@ def _type_two_rows(context, setting, guards, plots):
             context.row("lu2017.table4", "error rate", np.mean(missed), **of)
         worst = measure.worst_cases({search: one["missed"] for search, one in found.items()}, name)
         for kind, missed in worst.items():
-            of = about[name] | at | {"attack": f"worst case over {kind} attacks", "n": len(missed)}
+            of = about[name] | at | {"attack": "worst case", "n": len(missed)}
+            of["over"] = "" if kind == "all" else f"{kind} attacks"
             of["knowledge"] = "black box" if kind == "black-box" else "adaptive"
             context.row("lu2017.ours.worst_case", "robust accuracy", 1 - missed.mean(), **of)
         if name not in PLAIN:

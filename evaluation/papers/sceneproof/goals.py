@@ -1,5 +1,6 @@
 """What SceneProof was meant to show."""
 
+from evaluation.papers.sceneproof.names import BRANCH
 from evaluation.runner.goals import Goal
 
 _LEAST_CHANGE = (
@@ -16,7 +17,7 @@ def _passed(attack):
             row.system: row.value
             for row in of.all(table="lu2017.table4", metric="F->T", attack=attack, epsilon=of.settings["epsilon"], pairs=None)
         }
-        return min(through["plain"], through["branch"]) - through["Det ABC"]
+        return min(through["plain"], through[BRANCH]) - through["Det ABC"]
 
     return value
 

@@ -1,8 +1,10 @@
 """Names of systems, attacks and columns, as the tables of the paper have them."""
 
+from evaluation.papers.detector.settings import BRANCH
+
 LAYERS = {"Det A": ("fc7",), "Det B": ("fc6",), "Det C": ("pool5",), "Det ABC": ("fc7", "fc6", "pool5")}
-EVERY = ("plain", "branch", *LAYERS)
-SYSTEMS = ("plain", "branch", "Det A", "Det ABC")  # those that are attacked
+EVERY = ("plain", BRANCH, *LAYERS)
+SYSTEMS = ("plain", BRANCH, "Det A", "Det ABC")  # those that are attacked
 RATES = ("F->T", "T->F", "T->T rejected")
 TYPE_ONE = ("type I", "type I transfer, fast sign", "type I transfer, gradient")
 TYPE_TWO = ("type II", "type II transfer, fine-tuned", "type II transfer, with a branch")

@@ -66,7 +66,7 @@ def run(
         for attack in names.ATTACKS
         for system in names.SYSTEMS
     }
-    parts |= {("far", system): (measure.far, setting, system) for system in ("branch", "Det ABC")}
+    parts |= {("far", system): (measure.far, setting, system) for system in (names.BRANCH, "Det ABC")}
     parts |= {("clean", system): (measure.clean, setting, system) for system in names.EVERY}
     parts |= {("benign", system): (measure.benign, setting, system) for system in names.SYSTEMS}
     parts |= {("flagged", *group): (measure.flagged, setting, *group) for group in groups}
@@ -155,7 +155,7 @@ def _attack_rows(context, setting, found):
             about = {"row": "S9", "system": system, "attack": "any of these", "n": len(through)}
             context.row("lu2017.table4", name, float(through.mean()), **about, **size)
     _paired_rows(context, y, found)
-    for system in ("branch", "Det ABC"):
+    for system in (names.BRANCH, "Det ABC"):
         far = found["far", system]
         about = {"row": "S9", "system": system, "attack": names.WORST_CASE, "knowledge": "adaptive", "n": len(far["label"])}
         context.row("lu2017.table4", "F->T", far["F->T"], **about, norm="linf", epsilon=names.FAR * setting.epsilon)
@@ -164,7 +164,7 @@ def _attack_rows(context, setting, found):
 def _paired_rows(context, y, found):
     """Of the same forged pairs: how many pass one system and not Det ABC, and the other way round."""
     for attack in ("type I", "type II"):
-        for system in ("plain", "branch"):
+        for system in ("plain", names.BRANCH):
             if ("attacked", attack, system) in found:
                 passed, ours = (np.array(found["attacked", attack, each]["label"])[y == 0] == 1 for each in (system, "Det ABC"))
                 for one, other, count in ((system, "Det ABC", passed & ~ours), ("Det ABC", system, ours & ~passed)):

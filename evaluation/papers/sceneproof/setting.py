@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.papers.sceneproof import measure
-from evaluation.papers.sceneproof.names import FAR, LAYERS, WORST_CASE
+from evaluation.papers.sceneproof.names import BRANCH, FAR, LAYERS, WORST_CASE
 from evaluation.runner.rows import paper_numbers
 from tfdefense.attacks import suites
 
@@ -138,7 +138,7 @@ class Setting:
         """The plain network, or one with a detector that was fitted on type I attacks of that network."""
         if name == "plain":
             return self.network(network)
-        make, about = self._with_branch if name == "branch" else self._with_codes, f"{name} on the {network}"
+        make, about = self._with_branch if name == BRANCH else self._with_codes, f"{name} on the {network}"
         return self._once(about, lambda: self.context.model(about, make, name, network))
 
     def fitting(self, network):
@@ -212,7 +212,7 @@ class Setting:
             "type II transfer, fine-tuned": lambda: (self.gradient(), self.context.model("other, fine-tuned", self._fine_tuned)),
             "type II transfer, with a branch": lambda: (
                 self.gradient(objective=Evade(), starts="sample"),
-                self.system("branch", "other"),
+                self.system(BRANCH, "other"),
             ),
         }
         if attack in sources:
@@ -228,7 +228,7 @@ class Setting:
         from tfdefense.attacks import BPDA, Evade
 
         search = self.gradient(objective=Evade(), starts="sample", early_stop=True)
-        return search if system == "branch" else BPDA(search, exact_forward=False)
+        return search if system == BRANCH else BPDA(search, exact_forward=False)
 
     def _worst_case(self, system, x, y, epsilon=None):
         suite, model = suites.get(SUITE), self.as_attacked(self.system(system))

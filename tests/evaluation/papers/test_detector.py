@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import tfdefense as td
-from evaluation.papers.detector import dynamic, fit, numbers, protocol, settings, tables
+from evaluation.papers.detector import dynamic, fit, protocol, settings, tables
 from evaluation.runner import results
 from evaluation.runner.context import Context
-from evaluation.runner.rows import Results
+from evaluation.runner.rows import Results, beside_paper, make, paper_numbers
 
 PLAN = dataclasses.replace(
     settings.PLANS["digits"],
@@ -50,15 +50,26 @@ def setting(path, digits, held_out, tmp_path_factory):
 
 
 def test_paper_numbers_are_where_they_belong():
-    assert numbers.detectability("imagenette_small", "iterative l2", 400 / 255, 400 / 255) == 0.5
-    assert numbers.detectability("imagenette_small", "fast", 2 / 255, 400 / 255) == 0.85
-    assert numbers.detectability("cifar10", "fast", 1 / 255, 20 / 255) is None
-    sizes = settings.PLANS["imagenette_small"].l2
-    known = [numbers.sized_transfer("imagenette_small", "iterative l2", a, b, sizes) for a in sizes for b in sizes]
-    assert known == [None] * 6 + [0.78, None, None]
-    known = {("cifar10", "dynamic", 0.3): 0.7, ("cifar10", "static", 0.4): 0.5, ("cifar10", "dynamic", None): 0.7}
-    unknown = dict.fromkeys((("mnist", "dynamic", 0.3), ("cifar10", "static", 0.9), ("cifar10", "dynamic", 0.45)))
-    assert {key: numbers.under_sigma(*key) for key in known | unknown} == known | unknown
+    known = paper_numbers(Path(protocol.__file__).parent)
+
+    def of(dataset, table, **fields):
+        row = beside_paper(make(f"metzen2017.{table}", "detection accuracy", 0.9, **fields), dataset, known)
+        return row.paper, row.paper_bound
+
+    nothing, all_adversaries = (None, ""), settings.adversaries(settings.PLANS["imagenette_small"])
+    for one in all_adversaries.values():
+        chance = one.kind == "iterative l2" and one.size == 400 / 255
+        assert of("imagenette_small", "fig6", **one.fitted, **one.tested) == ((0.5, "~") if chance else (0.85, ">="))
+        assert of("cifar10", "fig2", **one.fitted, **one.tested) == nothing
+    lengths = [one for one in all_adversaries.values() if one.kind == "iterative l2"]
+    found = [of("imagenette_small", "fig7", **one.fitted, **other.tested) for one in lengths for other in lengths]
+    assert found == [nothing] * 6 + [(0.78, ""), nothing, nothing]
+    sigmas = {("cifar10", "dynamic", 0.3): (0.7, ">="), ("cifar10", "static", 0.4): (0.5, "~"), ("mnist", "dynamic", 0.3): nothing}
+    sigmas |= {("cifar10", "static", 0.9): nothing, ("cifar10", "dynamic", 0.45): nothing}
+    assert {key: of(key[0], "fig5", detector=key[1], sigma=key[2]) for key in sigmas} == sigmas
+    least = [of("cifar10", "fig5", detector="dynamic", statistic="minimum", epsilon=size / 255) for size in (1, 2)]
+    assert least == [(0.7, ">="), nothing]
+    assert of("cifar10", "fig2", fitted_on="each", statistic="minimum", accuracy_under=0.1) == (0.9, ">=")
 
 
 @pytest.mark.parametrize("dataset", protocol.DATASETS)
@@ -332,7 +343,7 @@ def test_a_setting_is_sent_to_other_processes_without_its_samples(path, tmp_path
 
 def _kinds(found):
     """What each row has set, but for what its number is worth and for sizes, which DeepFool has none of."""
-    other = {"value", "paper", "note", "flags", "n", "epsilon", "fitted at"}
+    other = {"value", "paper", "paper_bound", "note", "flags", "n", "epsilon", "fitted at"}
     return {(row.table, row.metric, row.row, frozenset({*row.plain(), *row.settings} - other)) for row in found.rows}
 
 

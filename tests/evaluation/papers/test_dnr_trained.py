@@ -17,7 +17,7 @@ PLAN = dataclasses.replace(
     settings.PLANS["digits"], layers=("features", "scores"), fitted=300, calibrated=300, trained_sizes=(0, 0.5, 4)
 )
 PLAIN = Variant("no defense")
-CONFIDENT = Variant("confidence threshold", ROBUST, on=PLAIN)
+CONFIDENT = Variant("confidence", ROBUST, on=PLAIN)
 WIDE = Variant("DNR", detector="wide", gamma="0.25*scale")
 EARLY = Variant("DNR", detector="early", layers="one more")
 TUNED = Variant("DNR", **END_TO_END)
@@ -102,7 +102,7 @@ def test_whole_table(context, monkeypatch):
         *(("false-positive rate", perturbation) for perturbation in ("", "direction", "dim", "shift")),
     }, "a plain network rejects nothing"
     committed = Results.load(COMMITTED / "dnr_trained-mnist.json")
-    assert all(kinds(of, system) == kinds(committed, system) for system in ("no defense", "confidence threshold", "DNR"))
+    assert all(kinds(of, system) == kinds(committed, system) for system in ("no defense", "confidence", "DNR"))
     for name, table in tables.TABLES["dnr_trained"].items():
         assert len(table(of).splitlines()) == 2 + (2 if name == "benign" else 3), name
     assert (path.parent / "dnr_trained-digits" / "worst_case.png").exists()

@@ -57,21 +57,21 @@ def test_sets_are_the_papers_attacks_on_samples_that_are_right(study, classifier
     x, y = study.right("test")
     assert (classifier(x).numpy().argmax(1) == y).all() and len(x) == 20
     sets = study.sets("test")
-    assert list(sets) == ["FGS", "I-FGS", "T-FGS", "DeepFool", "C&W", "DeepFool, longer"]
+    assert list(sets) == ["FGS", "I-FGS", "T-FGS", "DeepFool", "Carlini-Wagner", "DeepFool, longer"]
     for name in ("FGS", "I-FGS", "T-FGS"):
         assert np.abs(sets[name].x_adv - x).max() == pytest.approx(0.2, abs=1e-5)
     # Least likely is further off than any other class: untargeted steps mislead more often.
     rates = measure.black_box(study, classifier, "test")
     assert rates["I-FGS"]["error rate"] >= rates["FGS"]["error rate"] > 0.5 and rates["DeepFool"]["error rate"] == 1
     # Two targets of four samples, all beyond kappa.
-    assert 4 <= len(sets["C&W"].x) <= 8 and sets["C&W"].success.all()
-    scores = np.sort(classifier(sets["C&W"].x_adv).numpy(), -1)
-    assert (scores[:, -1] - scores[:, -2] > 0.49).all() and rates["C&W"]["error rate"] == 1
+    assert 4 <= len(sets["Carlini-Wagner"].x) <= 8 and sets["Carlini-Wagner"].success.all()
+    scores = np.sort(classifier(sets["Carlini-Wagner"].x_adv).numpy(), -1)
+    assert (scores[:, -1] - scores[:, -2] > 0.49).all() and rates["Carlini-Wagner"]["error rate"] == 1
     length = {name: rates[name]["about"]["median_l2"] for name in measure.DEEPFOOLS}
     assert length["DeepFool, longer"] == pytest.approx(2 * length["DeepFool"], rel=0.2)
     study.few = 1
     unseen = study.sets("unseen")
-    assert "C&W" not in unseen and len(unseen["FGS"].x) == 10, "half as many, of C&W none"
+    assert "Carlini-Wagner" not in unseen and len(unseen["FGS"].x) == 10, "half as many, of C&W none"
 
 
 def test_a_network_that_is_very_sure_is_attacked_all_the_same(study, classifier):

@@ -1,18 +1,20 @@
 import dataclasses
 import pickle
 from concurrent.futures import Future
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
-from evaluation.papers.rce import measure, numbers
+from evaluation.papers.rce import measure
 from evaluation.papers.rce import protocol as rce
+from evaluation.papers.rce.bandwidth import BANDWIDTHS
 from evaluation.papers.rce.goals import GOALS
 from evaluation.papers.rce.tables import TABLES
 from evaluation.runner import results
 from evaluation.runner.context import Context
-from evaluation.runner.rows import Results
+from evaluation.runner.rows import Results, beside_paper, make, paper_numbers
 from tfdefense.attacks import FGSM, CarliniWagner
 
 
@@ -42,12 +44,25 @@ def network(path, tmp_path_factory):
 
 
 def test_paper_numbers_are_where_they_belong():
-    assert numbers.auc("mnist", "C&W-hc", "RCE", "K-density") == 0.996
-    assert numbers.auc("cifar10", "BIM", "CE", "confidence") == 0.0
-    assert numbers.auc("digits", "BIM", "CE", "K-density") is None
-    assert numbers.auc("mnist", "C&W-hc own kappa", "CE", "K-density") is None
-    assert numbers.of(numbers.TABLE3, "mnist", "RCE") == (0.77, 31.59)
-    assert numbers.of(numbers.TABLE4, "mnist", ("CE", "CE")) is None
+    known = paper_numbers(Path(rce.__file__).parent)
+
+    def of(dataset, table, metric="AUROC", **fields):
+        return beside_paper(make(f"pang2018.{table}", metric, 0.5, **fields), dataset, known).paper
+
+    def auc(dataset, attack, system, detector, table="table2", **about):
+        return of(dataset, table, attack=attack, system=system, detector=detector, **about or {"network": "substitute"})
+
+    assert auc("mnist", "C&W-hc", "RCE", "K-density") == 0.996 and auc("cifar10", "BIM", "CE", "confidence") == 0.0
+    assert auc("mnist", "C&W-hc", "RCE", "K-density", network="target") is None, "it is of another network"
+    assert auc("digits", "BIM", "CE", "K-density") is None and auc("mnist", "C&W-hc own kappa", "CE", "K-density") is None
+    bandwidths = [auc("mnist", "BIM", "CE", "K-density", "ours.bandwidth", bandwidth=name) for name in BANDWIDTHS]
+    assert bandwidths == [0.9, None, None]
+    white = {"table": "table3", "system": "RCE", "network": "substitute"}
+    assert of("mnist", metric="robust accuracy", starts="sample", **white) == 0.77
+    assert of("mnist", metric="mean distance", starts="sample", **white) == 31.59
+    assert of("mnist", metric="mean distance", starts="C&W example", **white) is None
+    both = {"substitute": "RCE", "system": "CE", "network": "target"}
+    assert (of("cifar10", "table4", **both), of("mnist", "table4", **both)) == (0.908, None)
 
 
 def test_auc_is_that_of_scikit_learn_over_the_pairs(network, classifier, held_out):
@@ -90,7 +105,7 @@ def test_samples_that_were_wrong_are_no_success(network, classifier, held_out, m
     rows = np.concatenate([np.flatnonzero(~right)[:2], np.flatnonzero(right)[:4]])
     x, y = held_out.x[rows], held_out.y[rows]
     monkeypatch.setattr(measure.Network, "attacked", lambda self, count=None: (x, y))
-    found = measure.oblivious(network, "C&W")
+    found = measure.oblivious(network, "Carlini-Wagner")
     assert found["lost"] == 4 and found["rms"] > 1
     # A detector that lets everything pass: the wrong samples would all succeed as they are.
     monkeypatch.setattr(network.models, "white_box", network.models.detectors["confidence"])

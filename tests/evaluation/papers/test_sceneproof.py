@@ -13,7 +13,7 @@ from evaluation.papers.sceneproof import measure, names, protocol, tables
 from evaluation.papers.sceneproof import setting as settings
 from evaluation.papers.sceneproof.figures import attacks_of, kinds_of
 from evaluation.papers.sceneproof.measure import flags, rates
-from evaluation.papers.sceneproof.names import ATTACKS, WORST_CASE
+from evaluation.papers.sceneproof.names import ATTACKS, BRANCH, WORST_CASE
 from evaluation.papers.sceneproof.setting import MASK, Setting
 from evaluation.runner.context import Context
 from evaluation.runner.rows import Results, beside_paper, make, paper_numbers
@@ -143,10 +143,10 @@ def test_pairs_that_pass_one_system_and_not_the_other_are_counted(setting):
     context = types.SimpleNamespace(
         row=lambda table, metric, value, **about: rows.append((value, about["passes"], about["attack"]))
     )
-    passed = {"plain": [0] * 5 + [1, 1, 1, 0, -1], "branch": [1] * 5 + [1, 0, 0, 0, 0], "Det ABC": [1] * 5 + [-1, 1, 0, 1, 1]}
+    passed = {"plain": [0] * 5 + [1, 1, 1, 0, -1], BRANCH: [1] * 5 + [1, 0, 0, 0, 0], "Det ABC": [1] * 5 + [-1, 1, 0, 1, 1]}
     found = {("attacked", "type I", name): {"label": label} for name, label in passed.items()}
     protocol._paired_rows(context, setting.attacked[1], found)
-    assert rows == [(2, "plain", "type I"), (2, "Det ABC", "type I"), (1, "branch", "type I"), (3, "Det ABC", "type I")]
+    assert rows == [(2, "plain", "type I"), (2, "Det ABC", "type I"), (1, BRANCH, "type I"), (3, "Det ABC", "type I")]
 
 
 def test_parts_share_one_setting_in_a_process(setting):
@@ -158,12 +158,12 @@ def test_parts_share_one_setting_in_a_process(setting):
 def test_detectors_reject_as_many_real_pairs_as_was_asked(setting):
     held_out = setting.scenes("held out")
     real = held_out.x[held_out.y == 1]
-    for name in ("branch", "Det A", "Det ABC"):
+    for name in (BRANCH, "Det A", "Det ABC"):
         outcomes = td.evaluate(setting.system(name), real, np.ones(len(real), int))
         # Of 30 the third is the threshold, or the last of three; fewer lie above where several have the same codes.
         falling = np.sort(outcomes.suspicion)[::-1]
         assert len(real) == 30 and outcomes.rejected.sum() <= 2, name
-        if name == "branch" and falling[1] - falling[2] > 1e-4:
+        if name == BRANCH and falling[1] - falling[2] > 1e-4:
             assert outcomes.rejected.sum() == 2
 
 
@@ -233,7 +233,7 @@ def test_rows_of_all_systems_and_attacks_stand_beside_the_papers(setting, tmp_pa
     assert of.one(system="Det ABC", attack=WORST_CASE, epsilon=0.1 * names.FAR).n == 5
     assert of.one(system="Det A", attack="type I transfers, mean", metric="F->T").paper == 0.046
     assert of.one(system="Det A", attack="type I, mean", metric="F->T").paper == 0.06
-    assert of.one(system="branch", attack="type II, mean", metric="T->F").paper == 0.145
+    assert of.one(system=BRANCH, attack="type II, mean", metric="T->F").paper == 0.145
     assert not of.all(system="plain", metric="T->T rejected") and of.all(detector="A or B", pairs="rendered")
     assert context.settings["fitted on scenes"] == 0
     for table in tables.TABLES["sceneproof"].values():

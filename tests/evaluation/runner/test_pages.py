@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import importlib
 import io
 import json
@@ -12,7 +13,8 @@ import subprocess
 
 import pytest
 
-from evaluation.runner import goals, markdown, pages, results
+from evaluation.runner import goals, pages, results
+from evaluation.runner.markdown import number, pivot
 from evaluation.runner.rows import BOUNDED, METRICS, Results, make
 from tfdefense import _cache
 
@@ -68,7 +70,7 @@ def test_only_what_is_between_the_marks_is_made_anew(tmp_path, monkeypatch, foun
 
 
 def test_pivot_lays_rows_out_as_a_table(found):
-    assert markdown.pivot(found.rows, "system", "epsilon") == (
+    assert pivot(found.rows, "system", "epsilon") == (
         "| system | 1 | 2 |\n| --- | --- | --- |\n| a | 0.500 | 0.250 |\n| b | 0.750 | - |"
     )
 
@@ -76,19 +78,21 @@ def test_pivot_lays_rows_out_as_a_table(found):
         return row.value * 2
 
     shown = "| system | half | 1 or 2 |\n| --- | --- | --- |\n| a | 1 | 0.500 |\n| a | 0.5 | 0.250 |\n| b | 1.5 | 0.750 |"
-    assert markdown.pivot(found.rows, ("system", half), lambda row: "1 or 2") == shown
+    assert pivot(found.rows, ("system", half), lambda row: "1 or 2") == shown
     with pytest.raises(ValueError, match="Two rows belong into one cell: .*system a"):
-        markdown.pivot(found.rows, "metric", "system")
+        pivot(found.rows, "metric", "system")
 
 
 def test_number_shows_what_it_is_worth():
     row = make("own", "accuracy", 0.51234, deviation=0.01, paper=0.6, flags=("gradients",))
-    assert markdown.number(row) == "≤ 0.512 ± 0.010 (paper 0.600)"
-    assert markdown.number(make("own", "accuracy", 0.5, interval=(0.4, 0.6))) == "0.500 [0.400, 0.600]"
+    assert number(row) == "≤ 0.512 ± 0.010 (paper 0.600)"
+    bounds = [number(dataclasses.replace(row, flags=(), paper_bound=bound)) for bound in (">=", "~")]
+    assert bounds == ["0.512 ± 0.010 (paper ≥ 0.600)", "0.512 ± 0.010 (paper about 0.600)"]
+    assert number(make("own", "accuracy", 0.5, interval=(0.4, 0.6))) == "0.500 [0.400, 0.600]"
+    assert number(None) == "-" and number(make("own", "seconds", 1234.5)) == "1234"
     minutes = make("own", "minutes", 0.5, flags=("gradients",))
-    assert markdown.number(minutes) == "0.500", "no attack bounds it"
+    assert number(minutes) == "0.500", "no attack bounds it"
     assert set(BOUNDED) < set(METRICS)
-    assert markdown.number(None) == "-" and markdown.number(make("own", "seconds", 1234.5)) == "1234"
 
 
 def test_csv_holds_every_row_and_setting():
