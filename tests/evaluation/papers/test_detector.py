@@ -386,19 +386,3 @@ def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch, drawn):
         monkeypatch.setattr(module, name, lambda *_: pytest.fail("a finished part was measured again"))
     drawn()
     assert run().rows == first.rows
-
-
-def test_dynamic_part_is_left_out_where_the_paper_has_none(path, tmp_path, monkeypatch):
-    monkeypatch.setitem(settings.PLANS, "digits", dataclasses.replace(PLAN, dynamic=None, depths=("conv",), usual=0, deepfool=0))
-    steps, called = ("_detectability_rows", "_depth_rows", "_transfer_rows", "_mixture_rows"), []
-    for module, name in (*((protocol, step) for step in steps), (dynamic, "add_rows")):
-        monkeypatch.setattr(module, name, lambda *_, name=name: called.append(name))
-    monkeypatch.setattr(protocol, "_accuracies", lambda _, setting: dict.fromkeys(setting.adversaries, 0.1))
-    monkeypatch.setattr(protocol, "detectabilities", lambda *_: {})
-    made = context(tmp_path)
-    made.network = lambda recipe, **options: path
-    protocol.run(made)
-    assert called == list(steps)
-    for useless in ({"batches": 3}, {"steps": 2}, {"attacked": 9}, {"benign": False}):
-        with pytest.raises(ValueError, match="On digits nothing is trained against the dynamic adversary"):
-            protocol.run(made, **useless)

@@ -202,3 +202,19 @@ def test_what_differs_in_dynamic_training_is_in_the_settings():
 )
 def test_sizes_are_read_from_six_digits_in_parts_of_255_where_they_are_such(value, text):
     assert tables._size(float(f"{value:.6g}")) == settings.size_text(value) == text
+
+
+def test_dynamic_part_is_left_out_where_the_paper_has_none(tmp_path, monkeypatch):
+    monkeypatch.setitem(settings.PLANS, "digits", dataclasses.replace(PLAN, dynamic=None, depths=("conv",), usual=0, deepfool=0))
+    steps, called = ("_detectability_rows", "_depth_rows", "_transfer_rows", "_mixture_rows"), []
+    for module, name in (*((protocol, step) for step in steps), (dynamic, "add_rows")):
+        monkeypatch.setattr(module, name, lambda *_, name=name: called.append(name))
+    monkeypatch.setattr(protocol, "_accuracies", lambda _, setting: dict.fromkeys(setting.adversaries, 0.1))
+    monkeypatch.setattr(protocol, "detectabilities", lambda *_: {})
+    made = Context("detector", "digits", True, None, None, tmp_path, tmp_path)
+    made.network = lambda recipe, **options: tmp_path / "model.keras"
+    protocol.run(made)
+    assert called == list(steps)
+    for useless in ({"batches": 3}, {"steps": 2}, {"attacked": 9}, {"benign": False}):
+        with pytest.raises(ValueError, match="On digits nothing is trained against the dynamic adversary"):
+            protocol.run(made, **useless)
