@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 TABLE = Path(__file__).with_suffix(".txt")
-SECONDS = 0.4
+SECONDS = 0.3
 _HEAD = f"# Tests of {SECONDS} seconds or more. Written by `make slow-tests`: not to be edited.\n"
 
 
