@@ -71,7 +71,7 @@ def test_error_where_parts_are_handed_out_is_told(tmp_path):
 
 def cube_at(number, mark):
     mark.write_text(str(os.getpid()))
-    return cube(number, 600)
+    return cube(number, 90)
 
 
 def test_processes_end_in_the_middle_of_a_part(tmp_path):
