@@ -352,7 +352,7 @@ def test_page_finds_its_rows_in_the_committed_results(dataset):
     assert None not in measured.values()
     # The README's line and the goals say the same of the same rows.
     line = next(line for line in goals.LINES if line.results == of.name)
-    (left, without), size, noise = line.adaptive(of), line.attacker.removeprefix("PGD, "), line.kind
+    (left, without), size, noise = line.adaptive(of), line.attacker.removeprefix("worst case over attacks, "), line.kind
     about = f"white-box error at {size}, the worst case over attacks, naive less both additions"
     assert left - without == pytest.approx(measured[about])
     error = measured["average error, both additions, the worse form of DeepFool"]

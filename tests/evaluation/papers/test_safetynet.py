@@ -231,7 +231,7 @@ def test_nets_may_stand_on_the_adversarially_trained_network(path, setting, tmp_
 
 def kinds(rows):
     """What rows there are: of which tables and metrics, and which fields they have."""
-    other = {"value", "n", "flags", "note", "settings", "starts", "through", "detector"}
+    other = {"value", "n", "flags", "note", "settings", "starts", "through", "suite", "detector"}
     return {(row.table, row.metric, *sorted((row.plain().keys() | row.settings.keys()) - other)) for row in rows}
 
 
@@ -274,7 +274,9 @@ def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch, drawn):  # 
 
 
 def of(row):
-    return {name: row.get(name) for name in ("table", "metric", "system", "attack", "starts", "norm", "epsilon", "knowledge")}
+    return {
+        name: row.get(name) for name in ("table", "metric", "system", "attack", "starts", "norm", "epsilon", "knowledge", "over")
+    }
 
 
 def test_cost_of_matching_is_measured(path, monkeypatch):  # noqa: F811
