@@ -260,6 +260,8 @@ def test_a_run_that_is_ended_leaves_no_process_behind(tmp_path):
 def _group(leader):
     found = []
     for name in os.listdir("/proc"):
-        with contextlib.suppress(ValueError, ProcessLookupError):
-            found += [int(name)] * (os.getpgid(int(name)) == leader)
+        with contextlib.suppress(ValueError, ProcessLookupError, FileNotFoundError):
+            # One that has ended is listed until somebody asks for its exit code.
+            ended = Path(f"/proc/{int(name)}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+            found += [int(name)] * (os.getpgid(int(name)) == leader and not ended)
     return found
