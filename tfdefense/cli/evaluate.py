@@ -93,8 +93,10 @@ def evaluate(
     curve, json = writable(curve, (".png", ".pdf", ".svg")), writable(json, (".json",))
     loaded, source = load_model(model), None if source is None else load_model(source)
     from tfdefense._progress import estimate
+    from tfdefense.attacks.norms import norm_named
     from tfdefense.reporting.table import Settings, table
 
+    norm_named(norm)  # Before the work and not in the middle of it.
     images = load_data(loaded, data, split, samples, bounds, classes, seed=seed, data_dir=data_dir, download=download)
     bounds = images.bounds
     epsilon = (bounds[1] - bounds[0]) / 10 if epsilon is None else epsilon
