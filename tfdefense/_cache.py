@@ -136,11 +136,6 @@ def _loaded(packages):
     return found
 
 
-def fingerprint(packages=PACKAGES):
-    """One short string for `imported`."""
-    return content(imported(packages))
-
-
 def _on_disk(file):
     path = ROOT / file
     try:

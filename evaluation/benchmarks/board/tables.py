@@ -45,7 +45,7 @@ def _head(results):
         "defense",
         "base",
         "median l2 distance",
-        "95 %",
+        "95 % interval",
         *sizes,
         "accuracy",
         "false positives",
@@ -97,7 +97,7 @@ def comparisons(results):
         about = {"table": "board", "metric": "median distance", "norm": "l2"}
         doubtful = [name for name, (one, base) in zip(names, two, strict=True) if results.one(system=one, base=base, **about).flags]
         lines.append((*of, f"{row.value:.2f}", _interval(row), *names, "; ".join(doubtful)))
-    head = ("best of (bases)", "less the best of (bases)", "difference of median l2 distances", "95 %", "the best", "less")
+    head = ("best of (bases)", "less the best of (bases)", "difference of median l2 distances", "95 % interval", "the best", "less")
     return markdown((*head, "checks failed on"), lines)
 
 

@@ -103,7 +103,9 @@ def _line(defense, results, detector, size, noise):
     attack, noisy = f"dynamic adversary, linf {size_text(size)}, threshold at 5 %", f"sign {size_text(noise)}"
     left = (lambda of: (paper(of), None)), (lambda of: (worst(of), None))
     clean, benign = _rejected(detector), _rejected(detector, noise)
-    return Line(defense, results, attack, left[0], "every search", left[1], "", clean, benign, noisy)
+    return Line(
+        defense, results, attack, left[0], f"worst case over attacks, linf {size_text(size)}", left[1], "", clean, benign, noisy
+    )
 
 
 _STATIC, _DYNAMIC = "detector branch, static", "detector branch, dynamic"

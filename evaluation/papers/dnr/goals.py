@@ -83,7 +83,8 @@ def _line(results, size, benign):
     def both(starts):
         return lambda of: tuple(of(**_FIGURE, starts=starts, epsilon=size, system=system) for system in ("DNR", "no defense"))
 
-    attacks = f"PGD, l2 {size:g}, from the sample", both("sample"), "from all starts, three searches", both("all"), "no defense"
+    worst = f"worst case over attacks, l2 {size:g}, all starts"
+    attacks = f"PGD, l2 {size:g}, from the sample", both("sample"), worst, both("all"), "no defense"
     noise = _number(**_RATE_OF_DNR | {"perturbation": "direction", "epsilon": benign})
     return Line("DNR", results, *attacks, _number(**_RATE_OF_DNR), noise, f"l2 {benign:g}")
 

@@ -101,6 +101,6 @@ def _line(defense, dataset, network, beside=NAIVE):
 
 LINES = [
     _line("dustbin", "mnist", BOTH),
-    _line("dustbin, trained with noise and twice the blends", "mnist", MORE, NAIVE_BENIGN),
+    _line("dustbin, trained with noise and twice the interpolated samples", "mnist", MORE, NAIVE_BENIGN),
     _line("dustbin", "cifar10", BOTH),
 ]
