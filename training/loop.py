@@ -82,7 +82,8 @@ def _compiled(recipe, steps, shape, classes, watched):
     else:
         model, loss = _network(recipe, shape, classes)
     if recipe.attack is not None and not watched:
-        attack = tfdefense.attacks.PGD(**recipe.attack)
+        # Steps of one length, as in the literature on training.
+        attack = tfdefense.attacks.PGD(**{"schedule": "fixed"} | recipe.attack)
         model = tfdefense.AdversarialTraining(model, attack, share=recipe.attack_share, seed=recipe.seed)
     if recipe.decay or recipe.warmup_steps:
         floor = 0.0 if recipe.decay else 1.0

@@ -212,7 +212,7 @@ def test_steps_go_to_the_class_first_and_then_to_the_rejection(form):
 def test_dynamic_adversary_weighs_the_signs_of_both():
     right = np.full((1, 1, 2, 1), 0.25, "float32")
     for sigma in (0.0, 0.25, 0.5, 1.0):
-        attack = A.DynamicAdversary(0.2, sigma=sigma, steps=2, step_size=0.04)
+        attack = A.DynamicAdversary(0.2, sigma=sigma, steps=2, step_size=0.04, schedule="fixed")
         change = (attack(two_pixels, right, np.zeros(1, int)).x_adv - right).ravel()
         np.testing.assert_allclose(change, [2 * 0.04 * (1 - sigma), -2 * 0.04 * sigma], atol=1e-6)
 
@@ -230,9 +230,9 @@ def one_pixel(x):
 @pytest.mark.parametrize(("sigma", "way"), [(0.0, 1), (0.4, 1), (0.49, 1), (0.51, -1), (0.7, -1), (1.0, -1)])
 def test_dynamic_adversary_settles_a_disputed_pixel_by_sigma(sigma, way):
     x = np.full((1, 1, 1, 1), 0.5, "float32")
-    step = A.DynamicAdversary(0.2, sigma=sigma, steps=1)(one_pixel, x, np.zeros(1, int)).x_adv - x
+    step = A.DynamicAdversary(0.2, sigma=sigma, steps=1, step_size=0.05)(one_pixel, x, np.zeros(1, int)).x_adv - x
     np.testing.assert_allclose(step, 0.05 * (1 - 2 * sigma), atol=1e-6)
-    whole = A.DynamicAdversary(0.2, sigma=sigma, steps=400)(one_pixel, x, np.zeros(1, int)).x_adv - x
+    whole = A.DynamicAdversary(0.2, sigma=sigma, steps=400, schedule="fixed")(one_pixel, x, np.zeros(1, int)).x_adv - x
     np.testing.assert_allclose(whole, 0.2 * way, atol=1e-6)
 
 
@@ -249,7 +249,7 @@ def narrow(x):
 @pytest.mark.parametrize(("early_stop", "steps", "end"), [(False, 10, 0.7), (True, 3, 0.6)])
 def test_dynamic_adversary_keeps_the_last_point_or_the_first_that_evades(early_stop, steps, end):
     x = np.full((1, 1, 1, 1), 0.5, "float32")
-    result = A.DynamicAdversary(0.2, sigma=0.0, early_stop=early_stop)(narrow, x, np.zeros(1, int))
+    result = A.DynamicAdversary(0.2, sigma=0.0, early_stop=early_stop, schedule="fixed")(narrow, x, np.zeros(1, int))
     assert (result.success[0], result.steps[0]) == (early_stop, steps)
     np.testing.assert_allclose(result.x_adv, end, atol=1e-6)
 

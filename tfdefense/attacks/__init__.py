@@ -2,10 +2,11 @@
 
 from tfdefense._renamed import renamed_names
 from tfdefense.attacks import suites
-from tfdefense.attacks.base import Attack, AttackResult, Candidates
+from tfdefense.attacks.base import Attack, Candidates
 from tfdefense.attacks.bpda import BPDA, Through  # noqa: F401, the second is an old name
 from tfdefense.attacks.combine import Transfer, WorstCase, WorstCaseResult
 from tfdefense.attacks.objectives import CrossEntropy, Evade, LogSumExp, Margin, MaximumConfidence, Objective, Penalty
+from tfdefense.attacks.result import AttackResult
 from tfdefense.attacks.searches.carlini_wagner import CarliniWagner
 from tfdefense.attacks.searches.deepfool import DeepFool
 from tfdefense.attacks.searches.dynamic import DynamicAdversary

@@ -21,71 +21,9 @@ from tfdefense._validation import AnyModel, Bounds, PathLike, Tensor, check_labe
 from tfdefense.attacks.arguments import check, check_mask, check_only
 from tfdefense.attacks.norms import L1, L2, NORMS, Linf
 from tfdefense.attacks.objectives import CrossEntropy, Evade, Objective
+from tfdefense.attacks.result import ARRAYS, AttackResult
 from tfdefense.attacks.starts import resolve
 from tfdefense.view import View
-
-
-@dataclass(frozen=True)
-class AttackResult:
-    """What an attack found, one entry a sample.
-
-    Attributes:
-        x_adv: The adversarial samples, in the bounds, and in the ball where the attack has one.
-        success: Misclassified and not rejected; targeted: classified as the target.
-        distance: From the clean sample, in `norm`. 0 where the clean sample was misclassified already and left alone.
-        steps: Iterations spent.
-        label: What the model says of `x_adv`; -1 = rejected.
-        zero_gradient: Whether the gradient was all zeros at some step before success.
-        norm: "linf", "l2" or "l1".
-    """
-
-    x_adv: np.ndarray
-    success: np.ndarray
-    distance: np.ndarray
-    steps: np.ndarray
-    label: np.ndarray
-    zero_gradient: np.ndarray
-    norm: str
-
-    def __len__(self):
-        return len(self.x_adv)
-
-    def __repr__(self):
-        mean = f"{self.distance[self.success].mean():.4g}" if self.success.any() else "-"
-        return (
-            f"AttackResult({len(self)} samples: {self.success.mean():.1%} succeeded at mean {self.norm} {mean}, "
-            f"{self.steps.mean():.1f} steps, {self.zero_gradient.mean():.1%} with an all-zero gradient)"
-        )
-
-    def stronger(self, other: AttackResult) -> AttackResult:
-        """Of two results on the same samples the stronger for each: success first, then the smaller distance."""
-        if self.norm != other.norm:
-            raise ValueError(f"Expected results in one norm to compare. Received '{self.norm}' and '{other.norm}'.")
-        return self.with_rows(self.beaten_by(other), other)
-
-    def beaten_by(self, other: AttackResult) -> np.ndarray:
-        return other.success & (~self.success | (other.distance < self.distance))
-
-    def with_rows(self, rows: np.ndarray, other: AttackResult) -> AttackResult:
-        """This result with those rows of the other; the work of both counts."""
-        picked = {}
-        for name in ("x_adv", "success", "distance", "label"):
-            mine, theirs = getattr(self, name), getattr(other, name)
-            picked[name] = np.where(rows.reshape((-1,) + (1,) * (mine.ndim - 1)), theirs, mine)
-        steps, zeros = self.steps + other.steps, self.zero_gradient | other.zero_gradient
-        return AttackResult(**picked, steps=steps, zero_gradient=zeros, norm=self.norm)
-
-    def spread(self, rows: np.ndarray, like: AttackResult) -> AttackResult:
-        """This result on some rows as one on all of `like`; the other rows have no success and cost nothing."""
-        arrays = {}
-        for field in _ARRAYS:
-            array = np.zeros_like(getattr(like, field.name))
-            array[rows] = getattr(self, field.name)
-            arrays[field.name] = array
-        return AttackResult(**arrays, norm=self.norm)
-
-
-_ARRAYS = [field for field in dataclasses.fields(AttackResult) if field.name != "norm"]
 
 
 @dataclass(frozen=True)
@@ -118,20 +56,42 @@ class Batch:
         free = None if self.free is None else self.free[index]
         return dataclasses.replace(self, x=self.x[index], y=self.y[index], target=target, number=self.number[index], free=free)
 
+    def towards(self, target):
+        """This batch with targets of the attack's own choice; any wrong class is a success. None: away from the true class."""
+        return self if target is None else dataclasses.replace(self, target=target)
+
+    @staticmethod
+    def stacked(batches):
+        """Batches on the same samples as one, one after the other."""
+        first = batches[0]
+        if len(batches) == 1:
+            return first
+        arrays = {name: [getattr(batch, name) for batch in batches] for name in ("x", "y", "target", "number", "free")}
+        joined = {name: None if parts[0] is None else np.concatenate(parts) for name, parts in arrays.items()}
+        return dataclasses.replace(first, **joined)
+
     def within(self, x):
         """Points with the clean values where nothing may change."""
         return x if self.free is None else np.where(self.free, x, self.x)
 
     def state(self, start):
-        """What the state of every search holds: where it is, the clean sample, the aim, and what may change."""
+        """What the state of every search holds: where it is, the clean sample, the aim, what counts, and what may change."""
         none = tf.zeros(len(start), tf.bool)
+        wanted = self.target if self.only_target and self.target is not None else np.full(len(start), -1)
         state = {"x": tf.constant(start), "clean": tf.constant(self.x), "aim": self.aim, "zero": none, "done": none}
+        state |= {"y": tf.constant(self.y, tf.int32), "wanted": tf.constant(wanted, tf.int32)}
         return state if self.free is None else state | {"free": tf.constant(self.free)}
 
     @property
     def aim(self):
         """The class that the objective is about, as a tensor: the target, or the true class."""
         return tf.constant(self.y if self.target is None else self.target)
+
+
+def succeeds(label: Tensor, state: dict[str, Tensor]) -> Tensor:
+    """Inside a step, whether each label is what the attack wants of its sample."""
+    wrong = (label != state["y"]) & (label != -1)
+    return tf.where(state["wanted"] >= 0, label == state["wanted"], wrong)
 
 
 @dataclass
@@ -161,6 +121,8 @@ class Attack:
     restarts: int = 1
     seed: int = 0
     default_target: str | None = None
+    # So many of the likeliest wrong classes to aim at in turn, from each start; 0 aims away from the true one.
+    targets: int = 0
     # Whether `perturb` looks at the other samples of the call.
     looks_at_others = False
 
@@ -261,38 +223,53 @@ class Attack:
         rows = np.arange(len(x)) if only is None else np.flatnonzero(only)
 
         def attacked(number):
-            part = self._attack(whole.rows(rows[number * batch_size : (number + 1) * batch_size]), starts, regardless)
-            return {field.name: getattr(part, field.name) for field in _ARRAYS}
+            part = self._attack(whole.rows(rows[number * batch_size : (number + 1) * batch_size]), starts, regardless, batch_size)
+            return {field.name: getattr(part, field.name) for field in ARRAYS}
 
         about = (view.model, view.bounds, self, x, y, target is not None, targets, free, rows, regardless, batch_size, __version__)
         folder = place(cache, *about)
         show = bar(len(rows), batch_size) if progress or is_watched() else None
-        found = batches(folder, attacked, -(-len(rows) // batch_size), show, [field.name for field in _ARRAYS])
+        found = batches(folder, attacked, -(-len(rows) // batch_size), show, [field.name for field in ARRAYS])
         if only is not None:
             found.append(_left_alone(whole.rows(~only), batch_size))
         order = np.argsort(np.concatenate([rows, np.flatnonzero(~only)])) if only is not None else rows
-        arrays = {field.name: np.concatenate([part[field.name] for part in found])[order] for field in _ARRAYS}
+        arrays = {field.name: np.concatenate([part[field.name] for part in found])[order] for field in ARRAYS}
         result = AttackResult(**arrays, norm=self.norm)
         _warn_of_zeros(self, result)
         return result
 
-    def _attack(self, batch, starts, regardless):
+    def _attack(self, batch, starts, regardless, batch_size):
         best = self._judge(batch, Candidates(batch.x, np.zeros(len(batch.x), int), np.zeros(len(batch.x), bool)))
         # What is misclassified without any change is left alone.
         waiting = ~best.success | regardless
-        for turn, start in enumerate(starts):
+        aims = self._aims(batch) if self.targets and batch.target is None else [None]
+        turns, first = [(start, aim) for aim in aims for start in starts], True
+        while turns and waiting.any():
             rows = np.flatnonzero(waiting)
-            if len(rows) == 0:
-                break
-            some = batch.rows(rows)
-            points = start.points(self, some)
-            found = self._judge(some, self.perturb(some, self._inside(some, points))).spread(rows, best)
-            # Of failures the first start's is kept, so that a result always shows an attempt; as of what was misclassified before.
-            better = best.beaten_by(found) | (waiting if turn == 0 else False)
-            best = best.with_rows(better, found)
+            # Few samples go from several starts at once: a small batch costs nearly as much as a full one.
+            together = turns[: max(1, batch_size // len(rows))]
+            turns = turns[len(together) :]
+            each = [batch.rows(rows).towards(None if aim is None else aim[rows]) for _, aim in together]
+            some = Batch.stacked(each)
+            points = np.concatenate([start.points(self, one) for (start, _), one in zip(together, each, strict=True)])
+            whole = self._judge(some, self.perturb(some, self._inside(some, points)))
+            for part in whole.parts(len(rows)):
+                found = part.spread(rows, best)
+                # Of failures the first start's is kept, so that a result always shows an attempt; as of what was misclassified.
+                better = best.beaten_by(found) | (waiting if first else False)
+                if hasattr(self, "epsilon") and not first:
+                    better &= ~best.success
+                best, first = best.with_rows(better, found), False
             if hasattr(self, "epsilon"):
                 waiting &= ~best.success
         return best
+
+    def _aims(self, batch):
+        """The likeliest wrong classes of each sample, one array a rank."""
+        scores = batch.view.run(batch.x)[0].numpy()
+        scores[np.arange(len(scores)), batch.y] = -np.inf
+        order = np.argsort(-scores, -1, kind="stable")[:, : min(self.targets, scores.shape[1] - 1)]
+        return list(order.T.astype("int32"))
 
     def _judge(self, batch, found):
         x_adv = self._inside(batch, found.x)
@@ -351,7 +328,7 @@ def _left_alone(batch, batch_size):
     label = [batch.view.run(batch.x[i : i + batch_size])[2].numpy() for i in range(0, count, batch_size)]
     none, never = np.zeros(count, int), np.zeros(count, bool)
     arrays = (batch.x, never, np.zeros(count), none, np.concatenate([none[:0], *label]), never)
-    return {field.name: array for field, array in zip(_ARRAYS, arrays, strict=True)}
+    return {field.name: array for field, array in zip(ARRAYS, arrays, strict=True)}
 
 
 def _warn_of_zeros(attack, result):

@@ -80,6 +80,7 @@ class BPDA(Attack):
     restarts = property(lambda self: self.attack.restarts)
     seed = property(lambda self: self.attack.seed)
     default_target = property(lambda self: self.attack.default_target)
+    targets = property(lambda self: self.attack.targets)
 
     def objective_on(self, view: View) -> Objective:
         return self.attack.objective_on(view)

@@ -25,4 +25,4 @@ def trainer(recipe, path):
     watched = recipe.watched
     defended = tfdefense.AdversaryDetector(watched["layer"], width=watched.get("width"), seed=recipe.seed).attach(network)
     options = {"share": recipe.attack_share, "benign": tuple(recipe.benign.items()), "seed": recipe.seed}
-    return tfdefense.DetectorTraining(defended, attacks.DynamicAdversary(**recipe.attack), **options)
+    return tfdefense.DetectorTraining(defended, attacks.DynamicAdversary(**{"schedule": "fixed"} | recipe.attack), **options)

@@ -50,7 +50,7 @@ class Fitting:
 
     def _train_branch(self, td, defended, samples):
         # Benign perturbations are labelled clean: a branch that never saw any takes every one of them for an attack.
-        adversary = td.attacks.DynamicAdversary(self.attacked, steps=5)
+        adversary = td.attacks.DynamicAdversary(self.attacked, steps=5, schedule="fixed")
         trainer = td.DetectorTraining(defended, adversary, benign=[("sign", self.attacked), ("gaussian", 0.1)])
         epochs = max(1, self.shown // len(samples.x))
         trainer.compile(self._optimizer(epochs * -(-len(samples.x) // 64)) if self.rate else None)

@@ -36,7 +36,7 @@ def measure(model_path, dataset, data_dir, repeats=5):
         return model, td.AdversaryDetector(layer, width=width, seed=0, threshold=0.0).attach(model)
 
     model, defended = attached()
-    trainer = td.DetectorTraining(defended, td.attacks.DynamicAdversary(EPSILON, steps=STEPS))
+    trainer = td.DetectorTraining(defended, td.attacks.DynamicAdversary(EPSILON, steps=STEPS, schedule="fixed"))
     trainer.compile()
     whole = attached()[1]
     whole.compile(

@@ -34,7 +34,7 @@ def _models(path, dataset):
     reverse = keras.Model(model.inputs[0], td.layers.ReverseLogits()(model.outputs[0]))
     layer, width = WATCHED[dataset]
     defended = td.AdversaryDetector(layer, width=width, seed=0, threshold=0.0).attach(network())
-    detector = td.DetectorTraining(defended, td.attacks.DynamicAdversary(EPSILON, steps=STEPS))
+    detector = td.DetectorTraining(defended, td.attacks.DynamicAdversary(EPSILON, steps=STEPS, schedule="fixed"))
     detector.compile()
     return {
         "stock": _stock(network(), cross_entropy),

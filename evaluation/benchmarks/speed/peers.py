@@ -33,7 +33,9 @@ def tfdefense(model, compiled, classes):
         return run
 
     return {
-        "pgd": build(lambda s: td.attacks.PGD(s["epsilon"], norm="linf", steps=s["steps"], step_size=s["step_size"])),
+        "pgd": build(
+            lambda s: td.attacks.PGD(s["epsilon"], norm="linf", steps=s["steps"], step_size=s["step_size"], schedule="fixed")
+        ),
         "cw": build(lambda s: td.attacks.CarliniWagner(**s)),
         "deepfool": build(lambda s: td.attacks.DeepFool(norm="l2", **s)),
         "jsma": build(lambda s: td.attacks.JSMA(**s), targeted=True),

@@ -56,8 +56,8 @@ def fitting(setting, name, size=None):
     else:
         fitted_on = []
         for one in sizes[: sizes.index(size or plan.dynamic) + 1]:
-            pgd = PGD(one, steps=10, objective=Evade(), random_start=True)
-            fitted_on.append([DynamicAdversary(one, steps=plan.fighting)] + [pgd] * (name == MIXTURE))
+            pgd = PGD(one, steps=10, objective=Evade(), random_start=True, schedule="fixed")
+            fitted_on.append([DynamicAdversary(one, steps=plan.fighting, schedule="fixed")] + [pgd] * (name == MIXTURE))
     return {"fitted_on": fitted_on, "layer": layer, "benign": "benign" in name, "batches": batches}
 
 
@@ -83,7 +83,7 @@ def under_sigma(setting, name, sigma, size=None):
 
     defended = dynamic_detector(setting, name, 0.0, size)
     x, y = setting.test
-    result = DynamicAdversary(size or setting.plan.dynamic, sigma=sigma)(defended, x, y)
+    result = DynamicAdversary(size or setting.plan.dynamic, sigma=sigma, schedule="fixed")(defended, x, y)
     clean, attacked = td.evaluate(defended, x, y), td.evaluate(defended, result, y)
     wrong = successful_pairs(clean, attacked)
     accuracy = attacked.accuracy_before_rejection * setting.samples["test"][2]
@@ -107,7 +107,7 @@ def under_strongest(setting, name, number, sigmas):
     steps, found = setting.budget["steps"], {title: [] for title in ATTACKS}
     evaded = broken = np.zeros(len(x), bool)
     for size in setting.plan.strongest:
-        rows, ends = {}, [DynamicAdversary(size, sigma=one)(half, x, y).x_adv for one in sigmas]
+        rows, ends = {}, [DynamicAdversary(size, sigma=one, schedule="fixed")(half, x, y).x_adv for one in sigmas]
         for title, judge in (("paper", defended), ("half", half)):
             labels = np.array([decide(judge, x_adv).label for x_adv in ends])
             rows[title] = ((labels != y) & (labels != -1)).any(0)

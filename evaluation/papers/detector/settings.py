@@ -147,7 +147,7 @@ def adversaries(plan):
     found = [Adversary("fast", size, FGSM(size)) for size in plan.linf]
     for norm, sizes, step in (("linf", plan.linf, plan.step), ("l2", plan.l2, None)):
         for size in sizes:
-            attack = PGD(size, norm=norm, steps=10, step_size=step or sizes[0], starts="sample")
+            attack = PGD(size, norm=norm, steps=10, step_size=step or sizes[0], starts="sample", schedule="fixed")
             found.append(Adversary(f"iterative {norm}", size, attack))
     found += [Adversary(f"DeepFool {norm}", None, DeepFool(norm)) for norm in ("l2", "linf")]
     return {adversary.name: adversary for adversary in found}

@@ -148,7 +148,7 @@ class Fitted:
                 # SVMs were fitted on features of which none is dropped, and judge such.
                 layer.rate = 0.0
         if self.variant.adversarial:
-            size = {"epsilon": float(self.split.plan.trained), "norm": "l2", "steps": 5, "random_start": True}
+            size = {"epsilon": float(self.split.plan.trained), "norm": "l2", "steps": 5, "random_start": True, "schedule": "fixed"}
             objectives = (MaximumConfidence(), CrossEntropy()) if rejects else (CrossEntropy(),)
             trainer = td.AdversarialTraining(model, [PGD(**size, objective=objective) for objective in objectives], share=0.8)
         x, y = self.training_samples()

@@ -6,11 +6,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfdefense._validation import check_number, range_of
-from tfdefense.attacks.base import Attack, Batch, Candidates
+from tfdefense.attacks.base import Attack, Batch, Candidates, succeeds
 from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.objectives import CrossEntropy, Evade, LogSumExp, Margin, Objective
 from tfdefense.attacks.searches.loop import search
-from tfdefense.attacks.searches.projected import all_zero, succeeds
+from tfdefense.attacks.searches.projected import all_zero
 from tfdefense.view import View
 
 
@@ -126,7 +126,7 @@ def _build_step(view, objective, targeted):
             short = tf.maximum(value + fixed["kappa"], 0)
             if view.judged_elsewhere:
                 # A surrogate's boundary may lie before the real one: on, until the attack on the real model succeeds.
-                short = tf.where(succeeds(label, aim, targeted), short, value + fixed["kappa"])
+                short = tf.where(succeeds(label, state), short, value + fixed["kappa"])
         slope = gradient_or_error(view, tape, short, x, state.get("free"))
         # In units of the bounds, so that c means the same whatever these are.
         change = (x - state["clean"]) / (high - low)
@@ -137,7 +137,7 @@ def _build_step(view, objective, targeted):
         if view.judged_elsewhere:
             # With no confidence asked for, a success on the real model counts, whatever a surrogate says of it.
             confident |= fixed["kappa"] == 0
-        success = succeeds(label, aim, targeted) & confident
+        success = succeeds(label, state) & confident
         closer = success & (distance < state["best_distance"])
         state = dict(state)
         state["best"] = tf.where(tf.reshape(closer, wide), x, state["best"])

@@ -7,12 +7,12 @@ import numpy as np
 import tensorflow as tf
 
 from tfdefense._validation import Tensor, check_number
-from tfdefense.attacks.base import Attack, Batch, Candidates
+from tfdefense.attacks.base import Attack, Batch, Candidates, succeeds
 from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.objectives import CrossEntropy
-from tfdefense.attacks.searches.loop import search
-from tfdefense.attacks.searches.projected import all_zero, steepest, step_along, succeeds
+from tfdefense.attacks.searches.loop import check_schedule, lengths, search
+from tfdefense.attacks.searches.projected import all_zero, steepest, step_along
 from tfdefense.view import View
 
 
@@ -32,9 +32,11 @@ class DynamicAdversary(Attack):
             an attack takes the best of several, `WorstCase([DynamicAdversary(0.2, sigma=s) for s in (0.3, 0.4, 0.45, 0.5)])`.
         norm: "linf", which is the paper's, "l2" or "l1".
         steps: Gradient steps; the last point counts, as in the paper, whatever lies on the way.
-        step_size: Length of a step; by default epsilon / 4, the paper's 0.25 at an epsilon of 1 (of 255).
+        step_size: Length of the first step; by default epsilon, or where all are alike epsilon / 4, the paper's 0.25 at an
+            epsilon of 1 (of 255).
         seed: Of sigma where it is drawn.
         early_stop: Keep the first point that evades in place of the last.
+        schedule: "cosine" for steps that shrink to 0, or "fixed", which is the paper's.
 
     Example:
 
@@ -52,11 +54,13 @@ class DynamicAdversary(Attack):
     step_size: float | None = None
     seed: int = 0
     early_stop: bool = False
+    schedule: str = "cosine"
 
     def __post_init__(self):
         norm_named(self.norm)
         check_number("epsilon", self.epsilon)
         check_number("steps", self.steps, low=1, whole=True)
+        check_schedule(self.schedule)
         if self.step_size is not None:
             check_number("step_size", self.step_size, above=True)
         if self.sigma is not None:
@@ -65,12 +69,14 @@ class DynamicAdversary(Attack):
                 raise ValueError(f"`sigma` must be at most 1, the detector alone. Received: {self.sigma!r}.")
 
     @property
-    def length(self) -> float:
-        return self.epsilon / 4 if self.step_size is None else self.step_size
+    def lengths(self) -> np.ndarray:
+        """The length of each step."""
+        first = self.step_size or (self.epsilon if self.schedule == "cosine" else self.epsilon / 4)
+        return lengths(self.schedule, first, self.steps)
 
     def perturb(self, batch: Batch, start: np.ndarray) -> Candidates:
         view, targeted = batch.view, batch.target is not None
-        epsilon, length = tf.constant(self.epsilon, tf.float32), tf.constant(self.length, tf.float32)
+        epsilon, left = tf.constant(self.epsilon, tf.float32), iter(self.lengths)
         if self.sigma is None:
             sigma = [np.random.default_rng([self.seed, number]).uniform() for number in batch.number]
         else:
@@ -78,18 +84,20 @@ class DynamicAdversary(Attack):
         key = ("dynamic", self.norm, targeted, self.early_stop)
         step = view.function(key, lambda: _build_step(view, self.ball, targeted, self.early_stop))
         state = batch.state(start) | {"sigma": tf.constant(np.asarray(sigma, "float32"))}
-        final, spent = search(lambda state: step(state, epsilon, length), state, self.steps)
+        final, spent = search(lambda state: step(state, epsilon, tf.constant(next(left))), state, self.steps)
         return Candidates(final["x"], spent, final["zero"])
 
     def online(self, view: View) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         """Inside a training step: all steps from the sample, with a sigma of its own for each sample where it is drawn."""
+
+        each = self.lengths
 
         def perturb(x, y, seeds):
             sigma = tf.cast(seeds, tf.float32) / 2.0**31 if self.sigma is None else tf.fill([tf.shape(x)[0]], float(self.sigma))
 
             def descend(index, at):
                 direction, _, _ = _direction(view, self.ball, False, at, y, sigma)
-                return index + 1, step_along(at, x, direction, self.length, self.epsilon, self.ball, view.bounds)
+                return index + 1, step_along(at, x, direction, tf.constant(each)[index], self.epsilon, self.ball, view.bounds)
 
             return tf.while_loop(lambda index, at: index < self.steps, descend, (0, x))[1]
 
@@ -97,7 +105,7 @@ class DynamicAdversary(Attack):
 
 
 def _direction(view, ball, targeted, x, aim, sigma, free=None):
-    """Where the weighted step goes, flat, where the attack has succeeded, and where it has not and there is nothing to follow."""
+    """Where the weighted step goes, flat, what the model says of `x`, and where there is nothing to follow."""
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
         tape.watch(x)
         scores, suspicion, label = view.forward(x)
@@ -110,19 +118,19 @@ def _direction(view, ball, targeted, x, aim, sigma, free=None):
         direction += sigma * steepest(x, gradient, ball, view.bounds)
         zero &= all_zero(gradient) | (sigma[:, 0] == 0)
     del tape
-    success = succeeds(label, aim, targeted)
     # Of the gradients and not of the direction: two that oppose each other at a sigma of one half are not masked.
-    return direction, success, zero & ~success
+    return direction, label, zero
 
 
 def _build_step(view, ball, targeted, early_stop):
     def step(state, epsilon, length):
         x = state["x"]
-        direction, success, stuck = _direction(view, ball, targeted, x, state["aim"], state["sigma"], state.get("free"))
+        direction, label, stuck = _direction(view, ball, targeted, x, state["aim"], state["sigma"], state.get("free"))
+        success = succeeds(label, state)
         moved = step_along(x, state["clean"], direction, length, epsilon, ball, view.bounds)
         state = dict(state)
         state["x"] = tf.where(tf.reshape(success, [-1] + [1] * (len(x.shape) - 1)), x, moved) if early_stop else moved
-        state["zero"] |= stuck
+        state["zero"] |= stuck & ~success
         if early_stop:
             state["done"] = success
         return state

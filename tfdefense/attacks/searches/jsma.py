@@ -10,7 +10,7 @@ from tfdefense.attacks.base import Attack, Batch, Candidates
 from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.objectives import split
 from tfdefense.attacks.searches.loop import search
-from tfdefense.attacks.searches.projected import all_zero, succeeds
+from tfdefense.attacks.searches.projected import all_zero
 
 PAIRS_OF = 10_000  # the pairs of so many values take half a gigabyte
 
@@ -92,7 +92,7 @@ def _build_step(view, up):
         if "free" in state:
             free &= tf.reshape(state["free"], flat)
         first, second, found = _best_pair(gain if up else -gain, loss if up else -loss, free)
-        success = succeeds(label, aim, True)
+        success = label == aim
         chosen = tf.one_hot(first, flat[1], True, False, dtype=tf.bool) | tf.one_hot(second, flat[1], True, False, dtype=tf.bool)
         chosen &= (found & ~success)[:, None]
         state = dict(state)

@@ -3,6 +3,19 @@
 import numpy as np
 import tensorflow as tf
 
+SCHEDULES = ("cosine", "fixed")
+
+
+def check_schedule(schedule):
+    if schedule not in SCHEDULES:
+        raise ValueError(f"`schedule` must be 'cosine' or 'fixed'. Received: {schedule!r}.")
+
+
+def lengths(schedule, first, steps):
+    """How long each step is: from the first length down to 0 along half a cosine, or all alike."""
+    ages = np.arange(steps) / steps if schedule == "cosine" else np.zeros(steps)
+    return (first * (1 + np.cos(np.pi * ages)) / 2).astype("float32")
+
 
 def search(step, state, steps):
     """Runs a compiled step again and again; samples that are done leave the batch.

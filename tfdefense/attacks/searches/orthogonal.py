@@ -6,12 +6,12 @@ import numpy as np
 import tensorflow as tf
 
 from tfdefense._validation import check_number
-from tfdefense.attacks.base import Attack, Batch, Candidates
+from tfdefense.attacks.base import Attack, Batch, Candidates, succeeds
 from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.objectives import margin
-from tfdefense.attacks.searches.loop import search
-from tfdefense.attacks.searches.projected import all_zero, move, succeeds
+from tfdefense.attacks.searches.loop import check_schedule, lengths, search
+from tfdefense.attacks.searches.projected import all_zero, move
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,13 @@ class OrthogonalPGD(Attack):
         epsilon: Size of the ball.
         norm: "linf", "l2" or "l1".
         steps: Gradient steps.
-        step_size: Length of a step; by default 2.5 * epsilon / steps.
+        step_size: Length of the first step; by default epsilon, or 2.5 * epsilon / steps where all are alike.
         form: "selective", or "orthogonal", which is left with little to step on where the two gradients are parallel, as on
             thresholded scores.
         starts: Where to begin, as in `PGD`.
         restarts: Random starts, where `starts` has any.
         seed: Of the random starts.
+        schedule, targets: As of `PGD`.
 
     Reference: Bryniarski et al., 2022, Evading adversarial example detection defenses with orthogonal projected gradient
     descent.
@@ -45,6 +46,8 @@ class OrthogonalPGD(Attack):
     starts: tuple | str | None = None
     restarts: int = 1
     seed: int = 0
+    schedule: str = "cosine"
+    targets: int = 0
 
     def __post_init__(self):
         norm_named(self.norm)
@@ -53,20 +56,22 @@ class OrthogonalPGD(Attack):
         if self.step_size is not None:
             check_number("step_size", self.step_size, above=True)
         check_number("restarts", self.restarts, low=1, whole=True)
+        check_schedule(self.schedule)
+        check_number("targets", self.targets, whole=True)
         if self.form not in ("orthogonal", "selective"):
             raise ValueError(f"`form` must be 'orthogonal' or 'selective'. Received: {self.form!r}.")
 
     def perturb(self, batch: Batch, start: np.ndarray) -> Candidates:
         view, targeted = batch.view, batch.target is not None
-        step_size = 2.5 * self.epsilon / self.steps if self.step_size is None else self.step_size
-        epsilon, length = tf.constant(self.epsilon, tf.float32), tf.constant(step_size, tf.float32)
+        first = self.step_size or (self.epsilon if self.schedule == "cosine" else 2.5 * self.epsilon / self.steps)
+        epsilon, left = tf.constant(self.epsilon, tf.float32), iter(lengths(self.schedule, first, self.steps))
         step = view.function(
             ("orthogonal", self.norm, self.form, targeted),
             lambda: _build_step(view, self.ball, self.form == "orthogonal", targeted),
         )
         state = batch.state(start)
         # A done row's `x` is where it was first seen to succeed.
-        final, spent = search(lambda state: step(state, epsilon, length), state, self.steps)
+        final, spent = search(lambda state: step(state, epsilon, tf.constant(next(left))), state, self.steps)
         return Candidates(final["x"], spent, final["zero"])
 
 
@@ -88,7 +93,7 @@ def _build_step(view, ball, orthogonal, targeted):
                 # One way back for what each sample is after: those above tell that there are two, and are not run.
                 gradient = gradient_or_error(view, tape, turn, x, state.get("free"))
         del tape
-        success = succeeds(label, aim, targeted)
+        success = succeeds(label, state)
         moved = move(x, state["clean"], gradient, length, epsilon, ball, view.bounds)
         state = dict(state)
         state["x"] = tf.where(tf.reshape(success, [-1] + [1] * (len(x.shape) - 1)), x, moved)

@@ -11,11 +11,11 @@ from numpy.typing import ArrayLike
 
 from tfdefense._validation import AnyModel, Bounds, Tensor, check_number
 from tfdefense.attacks.arguments import check
-from tfdefense.attacks.base import Attack, Batch, Candidates
+from tfdefense.attacks.base import Attack, Batch, Candidates, succeeds
 from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.objectives import Objective
-from tfdefense.attacks.searches.loop import search
+from tfdefense.attacks.searches.loop import check_schedule, lengths, search
 from tfdefense.attacks.starts import Random, as_tuple
 from tfdefense.view import View
 
@@ -28,7 +28,7 @@ class PGD(Attack):
         epsilon: Size of the ball, in the units of the pixels.
         norm: "linf", "l2" or "l1".
         steps: Gradient steps.
-        step_size: Length of a step in the norm; by default 2.5 * epsilon / steps.
+        step_size: Length of the first step in the norm; by default epsilon, or 2.5 * epsilon / steps where all are alike.
         random_start: Start from a random point of the ball.
         restarts: How many random starts.
         objective: What to make small; None means `CrossEntropy()`, or `Evade()` on a model that rejects.
@@ -37,6 +37,9 @@ class PGD(Attack):
         early_stop: Leave a sample alone once the attack succeeds. Otherwise all steps are made and the best point counts.
         tolerance: Stop where the objective moves by no more than this in a step. None never does.
         seed: Of the random starts.
+        schedule: "cosine": steps shrink from the first to 0 along half a cosine, which finds far more than steps of one length
+            on models that reject. "fixed": all alike, as in the papers.
+        targets: Aim at so many of the likeliest wrong classes in turn, from each start; 0 aims away from the true class.
 
     Example:
 
@@ -58,8 +61,10 @@ class PGD(Attack):
     early_stop: bool = False
     tolerance: float | None = None
     seed: int = 0
+    schedule: str = "cosine"
+    targets: int = 0
 
-    # How far all steps together reach, in radii, when no step size is given.
+    # How far all steps of one length together reach, in radii, when no step size is given.
     reach = 2.5
 
     def __post_init__(self):
@@ -67,6 +72,8 @@ class PGD(Attack):
         check_number("epsilon", self.epsilon)
         check_number("steps", self.steps, low=1, whole=True)
         check_number("restarts", self.restarts, low=1, whole=True)
+        check_schedule(self.schedule)
+        check_number("targets", self.targets, whole=True)
         if self.step_size is not None:
             check_number("step_size", self.step_size, above=True)
         named = as_tuple(self.starts)
@@ -77,11 +84,18 @@ class PGD(Attack):
         elif self.restarts > 1 and not random:
             raise ValueError(f"`restarts={self.restarts}` needs random starts. Pass `random_start=True`, or 'random' in `starts`.")
 
+    @property
+    def lengths(self) -> np.ndarray:
+        """The length of each step."""
+        alike = self.reach * self.epsilon / self.steps
+        first = self.step_size or (self.epsilon if self.schedule == "cosine" else alike)
+        return lengths(self.schedule, first, self.steps)
+
     def perturb(self, batch: Batch, start: np.ndarray) -> Candidates:
-        step, state, last = self._begin(batch, start)
-        final, spent = search(step, state, self.steps)
+        final, spent = search(self._step(batch), self._begin(batch, start), self.steps)
         # The last point was reached after the last look at the model: one look more.
-        value, success, label = (tensor.numpy() for tensor in last(final["x"], final["aim"]))
+        value, label = self._look_again(batch, final["x"])
+        success = batch.succeeded(label)
         better = (success & ~final["best_success"]) | ((success == final["best_success"]) & (value <= final["best_value"]))
         x = np.where(better.reshape((-1,) + (1,) * (start.ndim - 1)), final["x"], final["best"])
         return Candidates(x, spent, final["zero"], np.where(better, label, final["best_label"]))
@@ -93,40 +107,41 @@ class PGD(Attack):
         parts = []
         for first in range(0, len(x), batch_size):
             rows = np.arange(first, min(first + batch_size, len(x)))
-            step, state, last = self._begin(Batch(view, x[rows], y[rows], None, False, scale, (), rows), x[rows])
-            values = []
+            batch = Batch(view, x[rows], y[rows], None, False, scale, (), rows)
+            step, state, values = self._step(batch), self._begin(batch, x[rows]), []
             for _ in range(self.steps):
                 state = step(state)
                 values.append(state["last_value"].numpy())
-            parts.append(np.stack([*values, last(state["x"], state["aim"])[0].numpy()]))
+            parts.append(np.stack([*values, self._look_again(batch, state["x"])[0]]))
         return np.concatenate(parts, axis=1)
 
-    def _begin(self, batch, start):
-        """The compiled step, the state that it starts from, and a last look at the objective."""
-        view, objective = batch.view, self.objective_on(batch.view)
-        targeted = batch.target is not None
-        step_size = self.reach * self.epsilon / self.steps if self.step_size is None else self.step_size
-        fixed = {name: tf.constant(value, tf.float32) for name, value in (("epsilon", self.epsilon), ("step", step_size))}
-        fixed["scale"] = tf.constant(batch.scale, tf.float32)
-        fixed["tolerance"] = tf.constant(-1.0 if self.tolerance is None else self.tolerance, tf.float32)
+    def _step(self, batch):
+        """The next step, from state to state, each time that it is called."""
+        view, objective, targeted = batch.view, self.objective_on(batch.view), batch.target is not None
+        fixed = {"epsilon": self.epsilon, "scale": batch.scale, "tolerance": -1.0 if self.tolerance is None else self.tolerance}
+        fixed = {name: tf.constant(value, tf.float32) for name, value in fixed.items()}
         key = ("pgd", self.norm, objective, targeted, self.early_stop)
         step = view.function(key, lambda: build_step(view, self.ball, objective, targeted, self.early_stop))
-        last = view.function(("pgd value", objective, targeted), lambda: _build_value(view, objective, targeted))
-        none = tf.zeros(len(start), tf.bool)
-        state = batch.state(start) | {
-            "best": tf.constant(start),
-            "best_value": tf.fill([len(start)], np.float32(np.inf)),
-            "last_value": tf.fill([len(start)], np.float32(np.inf)),
-            "best_label": batch.aim,
-            "best_success": none,
-            "moved": none,
-        }
-        return lambda state: step(state, fixed), state, lambda x, aim: last(x, aim, fixed["scale"])
+        left = iter(self.lengths)
+        return lambda state: step(state, fixed | {"step": tf.constant(next(left))})
+
+    def _begin(self, batch, start):
+        none, far = tf.zeros(len(start), tf.bool), tf.fill([len(start)], np.float32(np.inf))
+        best = {"best": tf.constant(start), "best_value": far, "best_label": batch.aim, "best_success": none}
+        return batch.state(start) | best | {"last_value": far, "moved": none}
+
+    def _look_again(self, batch, x):
+        """The objective at points, and their labels; by a function that is compiled already."""
+        scores, suspicion, label = batch.view.run(x)
+        aim = batch.aim
+        value = self.objective_on(batch.view).value(
+            scores, suspicion, aim, None if batch.target is None else aim, tf.constant(batch.scale, tf.float32)
+        )
+        return value.numpy(), label.numpy()
 
     def online(self, view: View) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         """Inside a training step: all steps, from the sample or, with a random start, from a random point of the ball."""
         objective, targeted = self.objective_on(view), self.default_target is not None
-        length = self.reach * self.epsilon / self.steps if self.step_size is None else self.step_size
         named = as_tuple(self.starts)
         random = len(named) == 1 and (named[0] == "random" or isinstance(named[0], Random))
         if not random and named not in ((), ("sample",)):
@@ -138,14 +153,14 @@ class PGD(Attack):
         def perturb(x, y, seeds):
             scores, suspicion, _ = view.forward(x)
             aim = _least_likely(scores, y) if targeted else y
-            scale = objective.units(scores, suspicion, y)
+            scale, each = objective.units(scores, suspicion, y), tf.constant(self.lengths)
 
             def descend(index, at):
                 with tf.GradientTape(watch_accessed_variables=False) as tape:
                     tape.watch(at)
-                    value, _, _ = look(view, objective, targeted, at, aim, scale)
+                    value, _ = look(view, objective, targeted, at, aim, scale)
                 gradient = gradient_or_error(view, tape, value, at)
-                return index + 1, move(at, x, gradient, length, self.epsilon, self.ball, view.bounds)
+                return index + 1, move(at, x, gradient, each[index], self.epsilon, self.ball, view.bounds)
 
             start = x + _noise(self.ball, x, self.epsilon, seeds) if random else x
             start = tf.clip_by_value(start, *view.bounds)
@@ -171,19 +186,10 @@ def _noise(ball, x, epsilon, seeds):
     return tf.reshape(tf.numpy_function(draw, [seeds], tf.float32), tf.shape(x))
 
 
-def succeeds(label, aim, targeted):
-    return label == aim if targeted else (label != aim) & (label != -1)
-
-
 def look(view, objective, targeted, x, aim, scale):
-    """The objective at `x`, whether the attack succeeds there, and the label."""
+    """The objective at `x`, and the label."""
     scores, suspicion, label = view.forward(x)
-    value = objective.value(scores, suspicion, aim, aim if targeted else None, scale)
-    return value, succeeds(label, aim, targeted), label
-
-
-def _build_value(view, objective, targeted):
-    return lambda x, aim, scale: look(view, objective, targeted, x, aim, scale)
+    return objective.value(scores, suspicion, aim, aim if targeted else None, scale), label
 
 
 def move(x, clean, gradient, step, epsilon, ball, bounds):
@@ -215,7 +221,8 @@ def build_step(view, ball, objective, targeted, early_stop):
         x = state["x"]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(x)
-            value, success, label = look(view, objective, targeted, x, state["aim"], fixed["scale"])
+            value, label = look(view, objective, targeted, x, state["aim"], fixed["scale"])
+        success = succeeds(label, state)
         gradient = gradient_or_error(view, tape, value, x, state.get("free"))
         # Of equals the later: where float32 saturates the objective stands still while the steps go on. The start itself
         # counts only if it succeeds: a failed attack shows where its steps led.
@@ -253,6 +260,7 @@ class FGSM(PGD):
 
     steps: int = 1
     starts: tuple | str | None = ("sample",)
+    schedule: str = "fixed"
     reach = 1.0
 
 
@@ -265,6 +273,7 @@ class BIM(PGD):
 
     steps: int = 10
     starts: tuple | str | None = ("sample",)
+    schedule: str = "fixed"
     reach = 1.0
 
 

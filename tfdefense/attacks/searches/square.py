@@ -64,14 +64,14 @@ class Square(Attack):
 
     def perturb(self, batch: Batch, start: np.ndarray) -> Candidates:
         view, objective, targeted = batch.view, self.objective_on(batch.view), batch.target is not None
-        # As the last look of PGD: the same function serves both.
         ask = view.function(
-            ("pgd value", objective, targeted), lambda: lambda x, aim, scale: look(view, objective, targeted, x, aim, scale)
+            ("square", objective, targeted), lambda: lambda x, aim, scale: look(view, objective, targeted, x, aim, scale)
         )
         scale = tf.constant(batch.scale, tf.float32)
         generators = [np.random.default_rng([self.seed, number]) for number in batch.number]
         best, spent = np.array(start, "float32"), np.zeros(len(start), int)
-        value, success, label = (np.array(tensor) for tensor in ask(tf.constant(best), batch.aim, scale))
+        value, label = (np.array(tensor) for tensor in ask(tf.constant(best), batch.aim, scale))
+        success = batch.succeeded(label)
         for query in range(self.queries):
             rows = np.flatnonzero(~success)
             if len(rows) == 0:
@@ -79,11 +79,12 @@ class Square(Attack):
             tried = np.stack([self._changed(generators[row], best[row], batch.x[row], query, view.bounds) for row in rows])
             tried = self._inside(batch.rows(rows), tried)
             spent[rows] += 1
-            new = [tensor.numpy() for tensor in ask(tf.constant(tried), tf.gather(batch.aim, rows), scale)]
-            better = new[1] | (new[0] < value[rows])
+            new, said = (tensor.numpy() for tensor in ask(tf.constant(tried), tf.gather(batch.aim, rows), scale))
+            done = batch.succeeded(said, rows)
+            better = done | (new < value[rows])
             kept = rows[better]
             best[kept] = tried[better]
-            value[kept], success[kept], label[kept] = (array[better] for array in new)
+            value[kept], success[kept], label[kept] = new[better], done[better], said[better]
         return Candidates(best, spent, np.zeros(len(start), bool), label)
 
     def _changed(self, rng, x, clean, query, bounds):
