@@ -11,7 +11,7 @@ from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.objectives import margin
 from tfdefense.attacks.searches.loop import check_schedule, lengths, search
-from tfdefense.attacks.searches.projected import all_zero, move
+from tfdefense.attacks.searches.projected import all_zero, carried, check_momentum, momentum, move
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class OrthogonalPGD(Attack):
         starts: Where to begin, as in `PGD`.
         restarts: Random starts, where `starts` has any.
         seed: Of the random starts.
-        schedule, targets: As of `PGD`.
+        schedule, targets, momentum: As of `PGD`.
 
     Reference: Bryniarski et al., 2022, Evading adversarial example detection defenses with orthogonal projected gradient
     descent.
@@ -48,6 +48,7 @@ class OrthogonalPGD(Attack):
     seed: int = 0
     schedule: str = "cosine"
     targets: int = 0
+    momentum: float | None = None
 
     def __post_init__(self):
         norm_named(self.norm)
@@ -58,6 +59,7 @@ class OrthogonalPGD(Attack):
         check_number("restarts", self.restarts, low=1, whole=True)
         check_schedule(self.schedule)
         check_number("targets", self.targets, whole=True)
+        check_momentum(self.momentum)
         if self.form not in ("orthogonal", "selective"):
             raise ValueError(f"`form` must be 'orthogonal' or 'selective'. Received: {self.form!r}.")
 
@@ -65,18 +67,19 @@ class OrthogonalPGD(Attack):
         view, targeted = batch.view, batch.target is not None
         first = self.step_size or (self.epsilon if self.schedule == "cosine" else 2.5 * self.epsilon / self.steps)
         epsilon, left = tf.constant(self.epsilon, tf.float32), iter(lengths(self.schedule, first, self.steps))
+        share = tf.constant(momentum(self), tf.float32)
         step = view.function(
             ("orthogonal", self.norm, self.form, targeted),
             lambda: _build_step(view, self.ball, self.form == "orthogonal", targeted),
         )
-        state = batch.state(start)
+        state = batch.state(start) | {"velocity": tf.zeros(start.shape)}
         # A done row's `x` is where it was first seen to succeed.
-        final, spent = search(lambda state: step(state, epsilon, tf.constant(next(left))), state, self.steps)
+        final, spent = search(lambda state: step(state, epsilon, tf.constant(next(left)), share), state, self.steps)
         return Candidates(final["x"], spent, final["zero"])
 
 
 def _build_step(view, ball, orthogonal, targeted):
-    def step(state, epsilon, length):
+    def step(state, epsilon, length, share):
         x, aim = state["x"], state["aim"]
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch(x)
@@ -94,8 +97,10 @@ def _build_step(view, ball, orthogonal, targeted):
                 gradient = gradient_or_error(view, tape, turn, x, state.get("free"))
         del tape
         success = succeeds(label, state)
-        moved = move(x, state["clean"], gradient, length, epsilon, ball, view.bounds)
+        velocity = carried(state["velocity"], gradient, share)
+        moved = move(x, state["clean"], velocity, length, epsilon, ball, view.bounds)
         state = dict(state)
+        state["velocity"] = velocity
         state["x"] = tf.where(tf.reshape(success, [-1] + [1] * (len(x.shape) - 1)), x, moved)
         state["zero"] |= all_zero(gradient) & ~success
         state["done"] = success

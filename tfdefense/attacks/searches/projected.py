@@ -40,6 +40,8 @@ class PGD(Attack):
         schedule: "cosine": steps shrink from the first to 0 along half a cosine, which finds far more than steps of one length
             on models that reject. "fixed": all alike, as in the papers.
         targets: Aim at so many of the likeliest wrong classes in turn, from each start; 0 aims away from the true class.
+        momentum: Share of the way so far that each gradient is added to; by default 0.75, or 0 where all steps are alike. Signs
+            alone jump to and fro where two terms of an objective take turns.
 
     Example:
 
@@ -63,6 +65,7 @@ class PGD(Attack):
     seed: int = 0
     schedule: str = "cosine"
     targets: int = 0
+    momentum: float | None = None
 
     # How far all steps of one length together reach, in radii, when no step size is given.
     reach = 2.5
@@ -74,6 +77,7 @@ class PGD(Attack):
         check_number("restarts", self.restarts, low=1, whole=True)
         check_schedule(self.schedule)
         check_number("targets", self.targets, whole=True)
+        check_momentum(self.momentum)
         if self.step_size is not None:
             check_number("step_size", self.step_size, above=True)
         named = as_tuple(self.starts)
@@ -119,6 +123,7 @@ class PGD(Attack):
         """The next step, from state to state, each time that it is called."""
         view, objective, targeted = batch.view, self.objective_on(batch.view), batch.target is not None
         fixed = {"epsilon": self.epsilon, "scale": batch.scale, "tolerance": -1.0 if self.tolerance is None else self.tolerance}
+        fixed["momentum"] = momentum(self)
         fixed = {name: tf.constant(value, tf.float32) for name, value in fixed.items()}
         key = ("pgd", self.norm, objective, targeted, self.early_stop)
         step = view.function(key, lambda: build_step(view, self.ball, objective, targeted, self.early_stop))
@@ -128,7 +133,7 @@ class PGD(Attack):
     def _begin(self, batch, start):
         none, far = tf.zeros(len(start), tf.bool), tf.fill([len(start)], np.float32(np.inf))
         best = {"best": tf.constant(start), "best_value": far, "best_label": batch.aim, "best_success": none}
-        return batch.state(start) | best | {"last_value": far, "moved": none}
+        return batch.state(start) | best | {"last_value": far, "moved": none, "velocity": tf.zeros_like(best["best"])}
 
     def _look_again(self, batch, x):
         """The objective at points, and their labels; by a function that is compiled already."""
@@ -155,16 +160,16 @@ class PGD(Attack):
             aim = _least_likely(scores, y) if targeted else y
             scale, each = objective.units(scores, suspicion, y), tf.constant(self.lengths)
 
-            def descend(index, at):
+            def descend(index, at, velocity):
                 with tf.GradientTape(watch_accessed_variables=False) as tape:
                     tape.watch(at)
                     value, _ = look(view, objective, targeted, at, aim, scale)
-                gradient = gradient_or_error(view, tape, value, at)
-                return index + 1, move(at, x, gradient, each[index], self.epsilon, self.ball, view.bounds)
+                velocity = carried(velocity, gradient_or_error(view, tape, value, at), momentum(self))
+                return index + 1, move(at, x, velocity, each[index], self.epsilon, self.ball, view.bounds), velocity
 
             start = x + _noise(self.ball, x, self.epsilon, seeds) if random else x
             start = tf.clip_by_value(start, *view.bounds)
-            return tf.while_loop(lambda index, at: index < self.steps, descend, (0, start))[1]
+            return tf.while_loop(lambda index, *_: index < self.steps, descend, (0, start, tf.zeros_like(start)))[1]
 
         return perturb
 
@@ -192,8 +197,29 @@ def look(view, objective, targeted, x, aim, scale):
     return objective.value(scores, suspicion, aim, aim if targeted else None, scale), label
 
 
+def check_momentum(share):
+    if share is not None:
+        check_number("momentum", share)
+        if share >= 1:
+            raise ValueError(f"`momentum` must be below 1. Received: {share!r}.")
+
+
+def momentum(attack):
+    """The share that an attack was given, or that of its schedule."""
+    return (0.75 if attack.schedule == "cosine" else 0.0) if attack.momentum is None else attack.momentum
+
+
+def carried(velocity, gradient, share):
+    """A gradient of mean size 1 added to a share of those before it."""
+    flat = tf.reshape(gradient, [tf.shape(gradient)[0], -1])
+    # By the largest first: the sum of tiny ones vanishes in float32.
+    flat /= tf.maximum(tf.reduce_max(tf.abs(flat), -1, keepdims=True), 1e-30)
+    flat /= tf.maximum(tf.reduce_mean(tf.abs(flat), -1, keepdims=True), 1e-12)
+    return share * velocity + tf.reshape(flat, tf.shape(gradient))
+
+
 def move(x, clean, gradient, step, epsilon, ball, bounds):
-    """One step down the gradient, back into the ball and the bounds."""
+    """One step against a gradient, back into the ball and the bounds."""
     return step_along(x, clean, steepest(x, gradient, ball, bounds), step, epsilon, ball, bounds)
 
 
@@ -238,7 +264,8 @@ def build_step(view, ball, objective, targeted, early_stop):
         state["last_value"] = value
         state["moved"] = tf.ones_like(success)
         state["done"] = settled | success if early_stop else settled
-        state["x"] = move(x, state["clean"], gradient, fixed["step"], fixed["epsilon"], ball, view.bounds)
+        state["velocity"] = carried(state["velocity"], gradient, fixed["momentum"])
+        state["x"] = move(x, state["clean"], state["velocity"], fixed["step"], fixed["epsilon"], ball, view.bounds)
         return state
 
     return step
