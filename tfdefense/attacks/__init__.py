@@ -5,8 +5,9 @@ from tfdefense.attacks import suites
 from tfdefense.attacks.base import Attack, Candidates
 from tfdefense.attacks.bpda import BPDA, Through  # noqa: F401, the second is an old name
 from tfdefense.attacks.combine import Transfer, WorstCase, WorstCaseResult
-from tfdefense.attacks.objectives import CrossEntropy, Evade, LogSumExp, Margin, MaximumConfidence, Objective, Penalty
+from tfdefense.attacks.objectives import CrossEntropy, Evade, LogitRatio, LogSumExp, Margin, MaximumConfidence, Objective, Penalty
 from tfdefense.attacks.result import AttackResult
+from tfdefense.attacks.searches.auto_pgd import APGD
 from tfdefense.attacks.searches.carlini_wagner import CarliniWagner
 from tfdefense.attacks.searches.deepfool import DeepFool
 from tfdefense.attacks.searches.dynamic import DynamicAdversary
@@ -18,6 +19,7 @@ from tfdefense.attacks.searches.square import Square
 from tfdefense.attacks.starts import Interpolated, Random, Sample, Transferred
 
 __all__ = [
+    "APGD",
     "BIM",
     "BPDA",
     "FGSM",
@@ -35,6 +37,7 @@ __all__ = [
     "HopSkipJump",
     "Interpolated",
     "LogSumExp",
+    "LogitRatio",
     "Margin",
     "MaximumConfidence",
     "Objective",

@@ -157,6 +157,41 @@ class MaximumConfidence(Objective):
         return value if suspicion is None else tf.maximum(value, suspicion + tf.maximum(value, 0.0))
 
 
+@dataclass(frozen=True)
+class LogitRatio(Objective):
+    """Difference-of-logits ratio (DLR): the margin divided by the distance from the best score to the third best.
+
+    The scale of the scores makes no difference to it, so that a network that is very sure of itself does not saturate it.
+    With a target the margin is that of the target, and the divisor reaches to the middle of the third and fourth best. With
+    fewer classes it reaches to the lowest there are, and of two scores the margin itself is left.
+
+    On a model that rejects, rejection takes part as one more class, whose score is the threshold, as in `MaximumConfidence`.
+    Untargeted the better of true class and rejection stands for both: two of the three best, they would make it 1 everywhere.
+
+    Reference: Croce and Hein, 2020, Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
+    attacks, section 4.2.
+    """
+
+    def value(self, scores: Tensor, suspicion: Tensor, y: Tensor, target: Tensor, scale: Tensor) -> Tensor:
+        if suspicion is not None:
+            # A suspicion of +inf would leave neither a number nor a slope.
+            rejection = tf.minimum(suspicion, 1e8)[:, None] + tf.reduce_max(scores, -1, keepdims=True)
+            if target is None:
+                own = tf.one_hot(y, scores.shape[-1], True, False, dtype=tf.bool)
+                scores = tf.where(own, tf.maximum(scores, rejection), scores)
+            else:
+                scores = tf.concat([scores, rejection], -1)
+        lead = tf.clip_by_value(margin(scores, y, target), -1e9, 1e9)
+        best = tf.math.top_k(scores, min(3 if target is None else 4, scores.shape[-1]))[0]
+        # Classes that are ruled out, with a score of -inf, are no classes here.
+        last = tf.reduce_sum(tf.cast(tf.math.is_finite(best), tf.int32), -1) - 1
+        best = tf.where(tf.math.is_finite(best), best, 0)
+        low = tf.gather(best, tf.maximum(last, 0), batch_dims=1)
+        if target is not None:
+            low = (low + tf.gather(best, tf.maximum(last - 1, 0), batch_dims=1)) / 2
+        return lead / tf.where(last > 1, tf.maximum(best[:, 0] - low, 1e-12), 1.0)
+
+
 def _spread(values):
     values = tf.boolean_mask(values, tf.math.is_finite(values))
     sums = [tf.cast(tf.size(values), values.dtype), tf.reduce_sum(values), tf.reduce_sum(tf.abs(values))]

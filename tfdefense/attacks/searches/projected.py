@@ -98,7 +98,7 @@ class PGD(Attack):
     def perturb(self, batch: Batch, start: np.ndarray) -> Candidates:
         final, spent = search(self._step(batch), self._begin(batch, start), self.steps)
         # The last point was reached after the last look at the model: one look more.
-        value, label = self._look_again(batch, final["x"])
+        value, label = look_again(batch, self.objective_on(batch.view), final["x"])
         success = batch.succeeded(label)
         better = (success & ~final["best_success"]) | ((success == final["best_success"]) & (value <= final["best_value"]))
         x = np.where(better.reshape((-1,) + (1,) * (start.ndim - 1)), final["x"], final["best"])
@@ -116,7 +116,7 @@ class PGD(Attack):
             for _ in range(self.steps):
                 state = step(state)
                 values.append(state["last_value"].numpy())
-            parts.append(np.stack([*values, self._look_again(batch, state["x"])[0]]))
+            parts.append(np.stack([*values, look_again(batch, self.objective_on(view), state["x"])[0]]))
         return np.concatenate(parts, axis=1)
 
     def _step(self, batch):
@@ -134,15 +134,6 @@ class PGD(Attack):
         none, far = tf.zeros(len(start), tf.bool), tf.fill([len(start)], np.float32(np.inf))
         best = {"best": tf.constant(start), "best_value": far, "best_label": batch.aim, "best_success": none}
         return batch.state(start) | best | {"last_value": far, "moved": none, "velocity": tf.zeros_like(best["best"])}
-
-    def _look_again(self, batch, x):
-        """The objective at points, and their labels; by a function that is compiled already."""
-        scores, suspicion, label = batch.view.run(x)
-        aim = batch.aim
-        value = self.objective_on(batch.view).value(
-            scores, suspicion, aim, None if batch.target is None else aim, tf.constant(batch.scale, tf.float32)
-        )
-        return value.numpy(), label.numpy()
 
     def online(self, view: View) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         """Inside a training step: all steps, from the sample or, with a random start, from a random point of the ball."""
@@ -216,6 +207,13 @@ def carried(velocity, gradient, share):
     flat /= tf.maximum(tf.reduce_max(tf.abs(flat), -1, keepdims=True), 1e-30)
     flat /= tf.maximum(tf.reduce_mean(tf.abs(flat), -1, keepdims=True), 1e-12)
     return share * velocity + tf.reshape(flat, tf.shape(gradient))
+
+
+def look_again(batch, objective, x):
+    """The objective at points, and their labels, as arrays; by a function that is compiled already."""
+    scores, suspicion, label = batch.view.run(x)
+    target, scale = None if batch.target is None else batch.aim, tf.constant(batch.scale, tf.float32)
+    return objective.value(scores, suspicion, batch.aim, target, scale).numpy(), label.numpy()
 
 
 def move(x, clean, gradient, step, epsilon, ball, bounds):
