@@ -1,64 +1,93 @@
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
 from tfdefense._validation import check_number
-from tfdefense.attacks.base import Attack, Batch, Candidates
+from tfdefense.attacks.base import Attack, Batch, Candidates, succeeds
 from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.norms import NORMS, norm_named
-from tfdefense.attacks.objectives import LogSumExp, Margin, Objective
-from tfdefense.attacks.searches.loop import search
+from tfdefense.attacks.objectives import LogSumExp, Objective
+from tfdefense.attacks.searches.loop import lengths, search
 from tfdefense.attacks.searches.projected import all_zero, look, move
 from tfdefense.view import View
-
-OPT = {"min_share": 0.0, "gamma_end": 0.0, "init": True}
 
 
 @dataclass(frozen=True)
 class MinimumNorm(Attack):
+    """Looks for the smallest change of each sample: projected steps in a ball that shrinks on success and grows otherwise.
+
+    One run tells of every size: within each, those samples are broken whose `distance` is no larger, see
+    `td.metrics.WorstCaseCurve.of`. Rejection takes part in the objective; what counts as a success is the label alone.
+
+    Until a sample has first been broken its ball reaches to where the boundary of the linearised model lies. Steps are measured
+    in radii of the sample's own ball, so the unit of the pixels makes no difference.
+
+    Args:
+        norm: "linf", "l2" or "l1".
+        steps: Gradient steps from each start.
+        step_size: Length of the first step in radii of the ball; along half a cosine steps shrink to 0.
+        gamma: By which share a ball shrinks or grows at first; along half a cosine it falls to 0.
+        refine: Looks for a success still nearer on the straight way from the sample, by bisection; each is a forward pass.
+        objective: What to make small; None means `LogSumExp()`, which has a slope towards every wrong class and, on a model
+            that rejects, out of rejection.
+        starts: Where to begin, as in `PGD`. None is the sample, and on a model that rejects "all". The nearest success of all
+            starts counts.
+        restarts: Random starts, where `starts` has any.
+        seed: Of the random starts.
+        targets: Aim at so many of the likeliest wrong classes in turn, from each start; 0 aims away from the true class.
+
+    Example:
+
+    >>> result = MinimumNorm("l2", steps=20)(model, x, y)
+    >>> [float((result.success & (result.distance <= size)).mean()) for size in (0.0, 100.0)]
+    [0.0, 1.0]
+
+    References: Pintor et al., 2021, Fast minimum-norm adversarial attacks through adaptive norm constraints; Rony et al., 2019,
+    Decoupling direction and norm for efficient gradient-based l2 adversarial attacks and defenses.
+    """
+
     norm: str = "l2"
     steps: int = 50
     step_size: float = 1.0
     gamma: float = 0.05
-    refine: int = 0
+    refine: int = 5
     objective: Objective | None = None
     starts: tuple | str | None = None
     restarts: int = 1
     seed: int = 0
+    targets: int = 0
 
     def __post_init__(self):
         norm_named(self.norm)
         check_number("steps", self.steps, low=1, whole=True)
         check_number("step_size", self.step_size, above=True)
         check_number("gamma", self.gamma, above=True)
+        if self.gamma >= 1:
+            raise ValueError(f"`gamma` must be a share below 1. Received: {self.gamma}. Pass `gamma=0.05`.")
+        check_number("refine", self.refine, whole=True)
+        check_number("restarts", self.restarts, low=1, whole=True)
+        check_number("targets", self.targets, whole=True)
 
     def objective_on(self, view: View) -> Objective:
-        return self.objective or (LogSumExp() if view.rejects else Margin())
+        super().objective_on(view)
+        return self.objective or LogSumExp()
 
     def perturb(self, batch: Batch, start: np.ndarray) -> Candidates:
         view, objective, targeted = batch.view, self.objective_on(batch.view), batch.target is not None
         key = ("minimum norm", self.norm, objective, targeted)
         step = view.function(key, lambda: _build_step(view, self.ball, objective, targeted))
         scale = tf.constant(batch.scale, tf.float32)
-        calls = iter(range(self.steps))
-
-        def one(state):
-            # From a full radius to none: long steps find the way, short ones settle at the boundary.
-            index = next(calls)
-            left = (1 + math.cos(math.pi * index / self.steps)) / 2
-            share = OPT["min_share"] + (self.step_size - OPT["min_share"]) * left
-            gamma = OPT["gamma_end"] + (self.gamma - OPT["gamma_end"]) * left
-            return step(state, scale, tf.constant(share, tf.float32), tf.constant(gamma, tf.float32))
-
-        final, spent = search(one, self._first_state(batch, start), self.steps)
-        best = final["best"]
+        sizes = zip(*(lengths("cosine", first, self.steps) for first in (self.step_size, self.gamma)), strict=True)
+        final, spent = search(
+            lambda state: step(state, scale, *map(tf.constant, next(sizes))), self._first_state(batch, start), self.steps
+        )
         found = np.isfinite(final["best_distance"])
-        x = np.where(found.reshape((-1,) + (1,) * (start.ndim - 1)), best, final["x"])
-        return Candidates(x, spent, final["zero"])
+        # Of failures the end of the way, from where the next stage of a surrogate goes on.
+        x = np.where(_wide(found, start), final["best"], final["x"])
+        return Candidates(self._refined(batch, x, found), spent, final["zero"])
 
     def _first_state(self, batch, start):
         low, high = batch.view.bounds
@@ -71,41 +100,46 @@ class MinimumNorm(Attack):
         }
         return batch.state(start) | {name: tf.constant(value) for name, value in arrays.items()}
 
+    def _refined(self, batch, x, found):
+        """The successes moved towards their samples by at most a tenth, as far as each look confirms."""
+        rows = np.flatnonzero(found)
+        some, end = batch.rows(rows), x[rows]
+        low, high = np.full(len(rows), 0.9, "float32"), np.ones(len(rows), "float32")
+        for _ in range(self.refine if len(rows) else 0):
+            middle = (low + high) / 2
+            label = batch.view.run(some.x + _wide(middle, end) * (end - some.x))[2].numpy()
+            success = some.succeeded(label)
+            low, high = np.where(success, low, middle), np.where(success, middle, high)
+        nearer = np.array(x)
+        nearer[rows] = np.where(_wide(high < 1, end), some.x + _wide(high, end) * (end - some.x), end)
+        return nearer
 
-def _length(norm, delta):
-    if norm == "linf":
-        return tf.reduce_max(tf.abs(delta), -1)
-    return tf.norm(delta, axis=-1) if norm == "l2" else tf.reduce_sum(tf.abs(delta), -1)
 
-
-DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
+def _wide(numbers, like):
+    return numbers.reshape((-1,) + (1,) * (like.ndim - 1))
 
 
 def _build_step(view, ball, objective, targeted):
     def step(state, scale, share, gamma):
         x, clean = state["x"], state["clean"]
-        wide = [-1] + [1] * (len(x.shape) - 1)
-        features = int(np.prod(x.shape[1:]))
+        flat = [tf.shape(x)[0], int(np.prod(x.shape[1:]))]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(x)
-            value, success, _ = look(view, objective, targeted, x, state["aim"], scale)
+            value, label = look(view, objective, targeted, x, state["aim"], scale)
         gradient = gradient_or_error(view, tape, value, x, state.get("free"))
-        distance = _length(ball.name, tf.reshape(x - clean, [-1, features]))
+        success, distance = succeeds(label, state), ball.length(tf.reshape(x - clean, flat))
         state = dict(state)
         closer = success & (distance < state["best_distance"])
-        state["best"] = tf.where(tf.reshape(closer, wide), x, state["best"])
+        state["best"] = tf.where(tf.reshape(closer, [-1] + [1] * (len(x.shape) - 1)), x, state["best"])
         best = state["best_distance"] = tf.where(closer, distance, state["best_distance"])
-        slope = _length(DUAL[ball.name], tf.reshape(gradient, [-1, features]))
-        estimate = distance + (tf.abs(value) + 1e-4) / tf.maximum(slope, 1e-20)
+        # The objective may be below 0 before any class has won: its size alone says how far the boundary is.
+        slope = NORMS[ball.dual].length(tf.reshape(gradient, flat))
+        boundary = distance + (tf.abs(value) + 1e-4) / tf.maximum(slope, 1e-20)
         grown = state["epsilon"] * (1 + gamma)
-        # Once it has been across, it goes back there by small steps; until then the linear model says how far it is.
-        epsilon = tf.where(
-            success,
-            tf.minimum(best, state["epsilon"]) * (1 - gamma) if OPT.get("strict") else best * (1 - gamma),
-            tf.where(tf.math.is_finite(best), grown, tf.maximum(grown, estimate)),
-        )
-        epsilon = tf.minimum(epsilon, tf.minimum(best, state["farthest"]))
-        state["epsilon"] = epsilon
+        waiting = tf.where(tf.math.is_finite(best), grown, tf.maximum(grown, boundary))
+        epsilon = tf.where(success, best * (1 - gamma), waiting)
+        # Nothing is won beyond the best success, and nothing lies beyond the bounds.
+        epsilon = state["epsilon"] = tf.minimum(epsilon, tf.minimum(best, state["farthest"]))
         state["zero"] |= all_zero(gradient) & ~success
         state["x"] = move(x, clean, gradient, (share * epsilon)[:, None], epsilon[:, None], ball, view.bounds)
         return state
