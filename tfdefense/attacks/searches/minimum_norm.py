@@ -29,7 +29,8 @@ class MinimumNorm(Attack):
         norm: "linf", "l2" or "l1".
         steps: Gradient steps from each start.
         step_size: Length of the first step in radii of the ball; along half a cosine steps shrink to 0.
-        gamma: By which share a ball shrinks or grows at first; along half a cosine it falls to 0.
+        gamma: By which share a ball shrinks on success and grows otherwise. It stays: one that fell to 0 with the steps would
+            hold balls that start large near their size, as short steps are the first to succeed on models that reject.
         refine: Looks for a success still nearer on the straight way from the sample, by bisection; each is a forward pass.
         objective: What to make small; None means `LogSumExp()`, which has a slope towards every wrong class and, on a model
             that rejects, out of rejection.
@@ -80,10 +81,9 @@ class MinimumNorm(Attack):
         key = ("minimum norm", self.norm, objective, targeted)
         step = view.function(key, lambda: _build_step(view, self.ball, objective, targeted))
         scale = tf.constant(batch.scale, tf.float32)
-        sizes = zip(*(lengths("cosine", first, self.steps) for first in (self.step_size, self.gamma)), strict=True)
-        final, spent = search(
-            lambda state: step(state, scale, *map(tf.constant, next(sizes))), self._first_state(batch, start), self.steps
-        )
+        gamma, shares = tf.constant(self.gamma, tf.float32), iter(lengths("cosine", self.step_size, self.steps))
+        state = self._first_state(batch, start)
+        final, spent = search(lambda state: step(state, scale, tf.constant(next(shares)), gamma), state, self.steps)
         found = np.isfinite(final["best_distance"])
         # Of failures the end of the way, from where the next stage of a surrogate goes on.
         x = np.where(_wide(found, start), final["best"], final["x"])
