@@ -36,7 +36,7 @@ def corner(x):
 def test_search_goes_around_what_is_rejected_to_the_corner_of_both_boundaries(norm, order):
     x = np.full((3, 1, 2, 1), 0.5, "float32")
     x[:, 0, :, 0] = [[0.2, 0.55], [0.1, 0.1], [0.4, 0.9]]
-    result = A.MinimumNorm(norm, starts=("sample",))(corner, x, np.zeros(3, int))
+    result = A.MinimumNorm(norm, starts=("sample",), objective=A.MaximumConfidence())(corner, x, np.zeros(3, int))
     exact = np.linalg.norm([[0.3, 0.3], [0.4, 0.0], [0.1, 0.65]], order, axis=1)
     assert result.success.all()
     assert (result.distance > exact * (1 - 1e-4)).all() and (result.distance < 1.02 * exact).all()

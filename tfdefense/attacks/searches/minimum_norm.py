@@ -9,7 +9,7 @@ from tfdefense._validation import check_number
 from tfdefense.attacks.base import Attack, Batch, Candidates, succeeds
 from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.norms import NORMS, norm_named
-from tfdefense.attacks.objectives import LogSumExp, Objective
+from tfdefense.attacks.objectives import LogSumExp, Margin, Objective
 from tfdefense.attacks.searches.loop import lengths, search
 from tfdefense.attacks.searches.projected import all_zero, look, move
 from tfdefense.view import View
@@ -32,8 +32,9 @@ class MinimumNorm(Attack):
         gamma: By which share a ball shrinks on success and grows otherwise. It stays: one that fell to 0 with the steps would
             hold balls that start large near their size, as short steps are the first to succeed on models that reject.
         refine: Looks for a success still nearer on the straight way from the sample, by bisection; each is a forward pass.
-        objective: What to make small; None means `LogSumExp()`, which has a slope towards every wrong class and, on a model
-            that rejects, out of rejection.
+        objective: What to make small; None means `Margin()`, or on a model that rejects `LogSumExp()`, which leads out of
+            rejection. Where several classes or rejection are about equally near, its slope is a mean of theirs and the nearest
+            point is missed by some percent: `MaximumConfidence()` gets there, and finds less elsewhere.
         starts: Where to begin, as in `PGD`. None is the sample, and on a model that rejects "all". The nearest success of all
             starts counts.
         restarts: Random starts, where `starts` has any.
@@ -74,7 +75,7 @@ class MinimumNorm(Attack):
 
     def objective_on(self, view: View) -> Objective:
         super().objective_on(view)
-        return self.objective or LogSumExp()
+        return self.objective or (LogSumExp() if view.rejects else Margin())
 
     def perturb(self, batch: Batch, start: np.ndarray) -> Candidates:
         view, objective, targeted = batch.view, self.objective_on(batch.view), batch.target is not None
