@@ -41,7 +41,7 @@ SEARCHES = {
     "minimum-norm-l2": A.MinimumNorm(steps=30),
     "minimum-norm-linf": A.MinimumNorm("linf", steps=30),
     "minimum-norm-l1": A.MinimumNorm("l1", steps=30),
-    "minimum-norm-starts": A.MinimumNorm(steps=10, starts="all", targets=2),
+    "minimum-norm-starts": A.MinimumNorm(steps=10, starts="all"),
     "hop-skip-jump-l2": A.HopSkipJump(queries=600),
     "hop-skip-jump-linf": A.HopSkipJump("linf", queries=600),
     "carlini-starts": A.CarliniWagner(steps=30, binary_search_steps=2, starts="all"),

@@ -13,13 +13,14 @@ A = td.attacks
 def test_smallest_distance_is_found_to_half_a_percent(line, norm, dual):
     model, weights, x, y = line
     exact = smallest(weights, x, y, dual)
-    result = A.MinimumNorm(norm)(model, x, y)
+    # The likeliest wrong class is not always the nearest: both are aimed at.
+    result = A.MinimumNorm(norm, targets=2)(model, x, y)
     # Farther away one pixel alone would leave the bounds in l1.
     inside = (exact > 0.01) & (exact < 0.3)
     ratio = result.distance[inside] / exact[inside]
     assert result.success.all() and inside.sum() > 15
     assert ratio.min() > 1 - 1e-3 and ratio.max() < 1.005
-    assert (result.steps == 50).all()
+    assert (result.steps == 100).all()
 
 
 def corner(x):
@@ -58,7 +59,7 @@ def test_every_start_counts_where_the_model_rejects(defended, held_out):
 
 def test_refining_moves_successes_nearer_and_nothing_else(line):
     model, weights, x, y = line
-    rough, fine = (A.MinimumNorm(steps=5, refine=refine)(model, x, y) for refine in (0, 6))
+    rough, fine = (A.MinimumNorm(steps=5, refine=refine, objective=A.LogSumExp())(model, x, y) for refine in (0, 6))
     np.testing.assert_array_equal(rough.success, fine.success)
     assert (fine.distance <= rough.distance).all() and fine.distance.mean() < 0.99 * rough.distance.mean()
     assert (fine.distance >= smallest(weights, x, y, 2) - 1e-6)[fine.success].all()
