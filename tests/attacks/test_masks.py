@@ -72,7 +72,9 @@ def test_l1_budget_goes_to_the_steepest_pixel_that_is_free(two):
     np.testing.assert_allclose(np.abs(change.reshape(20, -1)[:, steepest]), 0.3, atol=1e-5)
 
 
-@pytest.mark.parametrize("attack", [A.DeepFool(), A.CarliniWagner(steps=300, binary_search_steps=8, early_stop=False)], ids=str)
+@pytest.mark.parametrize(
+    "attack", [A.DeepFool(), A.MinimumNorm(), A.CarliniWagner(steps=300, binary_search_steps=8, early_stop=False)], ids=str
+)
 def test_smallest_masked_distance_is_found(line, attack):
     model, weights, x, y = line
     mask = np.arange(4)[:, None, None] < 3

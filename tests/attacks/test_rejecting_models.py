@@ -270,6 +270,7 @@ def test_the_default_attack_is_not_stuck_on_the_plateau_of_rejection(defended, s
 ONLY = [
     A.PGD(0.15, steps=5),
     A.CarliniWagner(steps=20, binary_search_steps=2),
+    A.MinimumNorm(steps=10),
     A.WorstCase([A.FGSM(0.15), A.PGD(0.15, steps=5)], until_success=True),
     A.Transfer(A.PGD(0.3, steps=5, starts=("random",))),
 ]

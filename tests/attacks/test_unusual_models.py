@@ -67,6 +67,7 @@ def test_a_function_that_changes_is_seen_as_it_is(classifier, few):
         A.PGD(0.2, steps=10, objective=A.LogSumExp()),
         A.DeepFool(),
         A.CarliniWagner(steps=30, binary_search_steps=2),
+        A.MinimumNorm(steps=20),
         A.Square(0.3, queries=60),
         A.JSMA(gamma=0.3),
         A.ILCM(0.2),

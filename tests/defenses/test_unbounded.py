@@ -92,6 +92,7 @@ def test_onnx_file_decides_alike(unbounded, features, tmp_path):
         A.OrthogonalPGD(1.5, norm="l2", steps=20),
         A.Square(1.5, norm="l2", queries=200),
         A.DeepFool(),
+        A.MinimumNorm(starts=("base", "interpolated", "sample")),
     ],
     ids=lambda attack: type(attack).__name__,
 )  # fmt: skip

@@ -13,6 +13,7 @@ from tfdefense.attacks.searches.deepfool import DeepFool
 from tfdefense.attacks.searches.dynamic import DynamicAdversary
 from tfdefense.attacks.searches.hop_skip_jump import HopSkipJump
 from tfdefense.attacks.searches.jsma import JSMA
+from tfdefense.attacks.searches.minimum_norm import MinimumNorm
 from tfdefense.attacks.searches.orthogonal import OrthogonalPGD
 from tfdefense.attacks.searches.projected import BIM, FGSM, ILCM, PGD
 from tfdefense.attacks.searches.square import Square
@@ -40,6 +41,7 @@ __all__ = [
     "LogitRatio",
     "Margin",
     "MaximumConfidence",
+    "MinimumNorm",
     "Objective",
     "OrthogonalPGD",
     "Penalty",

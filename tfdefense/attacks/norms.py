@@ -1,6 +1,7 @@
 """Norm balls: how far a perturbation may go, which way is steepest, how to come back inside.
 
-Every function works on a batch of perturbations flattened to (batch, features).
+Every function works on a batch of perturbations flattened to (batch, features). `epsilon` is one number, or a column of one for
+each row. `length` is `distance` inside a step; `dual` names the norm in which a slope is the gain of a step of length 1.
 """
 
 import math
@@ -11,6 +12,7 @@ import tensorflow as tf
 
 class Linf:
     name = "linf"
+    dual = "l1"
 
     def project(self, delta, epsilon):
         return tf.clip_by_value(delta, -epsilon, epsilon)
@@ -24,9 +26,13 @@ class Linf:
     def distance(self, delta):
         return np.abs(delta).max(-1)
 
+    def length(self, delta):
+        return tf.reduce_max(tf.abs(delta), -1)
+
 
 class L2:
     name = "l2"
+    dual = "l2"
 
     def project(self, delta, epsilon):
         length = tf.norm(delta, axis=-1, keepdims=True)
@@ -46,6 +52,9 @@ class L2:
     def distance(self, delta):
         return np.sqrt(np.square(delta).sum(-1))
 
+    def length(self, delta):
+        return tf.norm(delta, axis=-1)
+
 
 class L1:
     """Steps go along the 5 % of free pixels with the steepest slope: one pixel a step is slow, all pixels is not l1.
@@ -54,6 +63,7 @@ class L1:
     """
 
     name = "l1"
+    dual = "linf"
     share = 0.05
 
     def project(self, delta, epsilon):
@@ -81,6 +91,9 @@ class L1:
 
     def distance(self, delta):
         return np.abs(delta).sum(-1)
+
+    def length(self, delta):
+        return tf.reduce_sum(tf.abs(delta), -1)
 
 
 NORMS: dict[str, Linf | L2 | L1] = {norm.name: norm for norm in (Linf(), L2(), L1())}

@@ -15,6 +15,7 @@ ATTACKS = {
     "deepfool": "DeepFool",
     "jsma": "JSMA",
     "cw": "CarliniWagner",
+    "minimum-norm": "MinimumNorm",
     "square": "Square",
     "hop-skip-jump": "HopSkipJump",
 }

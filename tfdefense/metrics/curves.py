@@ -198,6 +198,29 @@ class WorstCaseCurve:
         """Share of samples right or rejected, for each size."""
         return 1 - self.broken.mean(axis=1)
 
+    @classmethod
+    def of(cls, result: Any, sizes: ArrayLike) -> WorstCaseCurve:
+        """The whole curve from one result of an attack for the smallest change, such as `td.attacks.MinimumNorm`.
+
+        Of an attack inside a ball it tells of no size but that of the ball. `worst_case_curve(..., known=curve.broken)` spares
+        other attacks at each size what is broken here.
+
+        Args:
+            result: An `AttackResult`, or what `WorstCase` gives, which names the attacks.
+            sizes: Increasing sizes.
+
+        Example:
+
+        >>> result = td.attacks.MinimumNorm("l2", steps=20)(model, x, y)  # doctest: +SKIP
+        >>> WorstCaseCurve.of(result, [0.5, 1, 2]).robust_accuracy  # doctest: +SKIP
+        array([0.875, 0.5  , 0.   ])
+        """
+        sizes = _sizes(sizes)
+        # As in `td.attacks.WorstCase`: float32 gives 0.10000002 for 0.1.
+        broken = result.success & (result.distance <= sizes[:, None] * (1 + 1e-5) + 1e-7)
+        named = np.where(result.success & (result.distance == 0), "clean", "attack")
+        return cls(sizes, broken, np.where(broken, getattr(result, "found_by", named), ""))
+
 
 def worst_case_curve(
     model: AnyModel,

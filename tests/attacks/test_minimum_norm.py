@@ -1,0 +1,98 @@
+"""The minimum-norm search against known distances, and what one run of it tells of all sizes."""
+
+import numpy as np
+import pytest
+
+import tfdefense as td
+from tests.attacks.conftest import smallest
+
+A = td.attacks
+
+
+@pytest.mark.parametrize(("norm", "dual"), [("l2", 2), ("linf", 1), ("l1", np.inf)])
+def test_smallest_distance_is_found_to_half_a_percent(line, norm, dual):
+    model, weights, x, y = line
+    exact = smallest(weights, x, y, dual)
+    # The likeliest wrong class is not always the nearest: both are aimed at.
+    result = A.MinimumNorm(norm, targets=2)(model, x, y)
+    # Farther away one pixel alone would leave the bounds in l1.
+    inside = (exact > 0.01) & (exact < 0.3)
+    ratio = result.distance[inside] / exact[inside]
+    assert result.success.all() and inside.sum() > 15
+    assert ratio.min() > 1 - 1e-3 and ratio.max() < 1.005
+    assert (result.steps == 100).all()
+
+
+def corner(x):
+    """Class 1 where the first pixel is above 0.5; rejected where the second is above 0.25."""
+    import tensorflow as tf
+
+    first, second = x[:, 0, 0, 0], x[:, 0, 1, 0]
+    suspicion = second - 0.25
+    label = tf.where(suspicion > 0, -1, tf.cast(first > 0.5, tf.int32))
+    return {"scores": tf.stack([0.5 - first, first - 0.5], -1), "suspicion": suspicion, "label": label}
+
+
+@pytest.mark.parametrize(("norm", "order"), [("l2", 2), ("linf", np.inf), ("l1", 1)])
+def test_search_goes_around_what_is_rejected_to_the_corner_of_both_boundaries(norm, order):
+    x = np.full((3, 1, 2, 1), 0.5, "float32")
+    x[:, 0, :, 0] = [[0.2, 0.55], [0.1, 0.1], [0.4, 0.9]]
+    result = A.MinimumNorm(norm, starts=("sample",), objective=A.MaximumConfidence())(corner, x, np.zeros(3, int))
+    exact = np.linalg.norm([[0.3, 0.3], [0.4, 0.0], [0.1, 0.65]], order, axis=1)
+    assert result.success.all()
+    assert (result.distance > exact * (1 - 1e-4)).all() and (result.distance < 1.02 * exact).all()
+
+
+def test_fewer_steps_than_carlini_wagner_lead_closer(classifier, held_out):
+    x, y = held_out.x[:40], held_out.y[:40]
+    found, known = A.MinimumNorm()(classifier, x, y), A.CarliniWagner(steps=100, binary_search_steps=4)(classifier, x, y)
+    assert found.success.all() and found.distance.mean() < known.distance.mean()
+    assert found.steps.max() == 50 < known.steps.mean()
+
+
+def test_every_start_counts_where_the_model_rejects(defended, held_out):
+    x, y = held_out.x[:40], held_out.y[:40]
+    every, one = A.MinimumNorm()(defended, x, y), A.MinimumNorm(starts=("sample",))(defended, x, y)
+    distance, alone = (np.where(result.success, result.distance, np.inf) for result in (every, one))
+    assert every.success.all() and (distance <= alone + 1e-5).all() and (distance < 0.99 * alone).mean() > 0.1
+
+
+def test_refining_moves_successes_nearer_and_nothing_else(line):
+    model, weights, x, y = line
+    rough, fine = (A.MinimumNorm(steps=5, refine=refine, objective=A.LogSumExp())(model, x, y) for refine in (0, 6))
+    np.testing.assert_array_equal(rough.success, fine.success)
+    assert (fine.distance <= rough.distance).all() and fine.distance.mean() < 0.99 * rough.distance.mean()
+    assert (fine.distance >= smallest(weights, x, y, 2) - 1e-6)[fine.success].all()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_each_row_may_have_a_ball_of_its_own(norm):
+    ball, rng = A.norms.NORMS[norm], np.random.default_rng(0)
+    delta, epsilon = rng.normal(size=(6, 16)).astype("float32"), np.array([0.1, 0.5, 1, 2, 5, 50], "float32")
+    together = ball.project(delta, epsilon[:, None]).numpy()
+    alone = [ball.project(delta[i : i + 1], epsilon[i]).numpy()[0] for i in range(6)]
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+    np.testing.assert_allclose(ball.length(delta), ball.distance(delta), rtol=1e-6)
+    np.testing.assert_allclose(ball.distance(together), np.minimum(epsilon, ball.distance(delta)), rtol=1e-5)
+
+
+def test_one_run_gives_the_whole_curve(line):
+    model, weights, x, y = line
+    exact, sizes = smallest(weights, x, y, 2), [0.021, 0.055, 0.09, 0.19]
+    curve = td.metrics.WorstCaseCurve.of(A.MinimumNorm("l2")(model, x, y), sizes)
+    assert not (np.abs(exact[:, None] / sizes - 1) < 0.006).any(), "no sample so near to a size that it may lie on either side"
+    np.testing.assert_allclose(curve.robust_accuracy, [(exact > size).mean() for size in sizes])
+    assert 0 < curve.robust_accuracy[-1] < curve.robust_accuracy[0] < 1
+    assert (curve.found_by[curve.broken] == "attack").all() and (curve.found_by[~curve.broken] == "").all()
+    # What is known is spared at every size.
+    spared = td.metrics.worst_case_curve(model, lambda size: A.FGSM(size, norm="l2"), x, y, sizes, known=curve.broken)
+    assert (spared.broken >= curve.broken).all() and set(spared.found_by[curve.broken]) == {"known"}
+
+
+def test_curve_of_a_worst_case_names_attacks_and_clean_errors(classifier, held_out):
+    x, y = held_out.x[:20], held_out.y[:20].copy()
+    y[0] = (classifier(x[:1]).numpy().argmax() + 1) % 10
+    result = A.WorstCase({"nearest": A.MinimumNorm(steps=20), "deepfool": A.DeepFool()})(classifier, x, y)
+    curve = td.metrics.WorstCaseCurve.of(result, [1e-3, 10.0])
+    assert curve.found_by[0, 0] == "clean" and set(curve.found_by[1, 1:]) <= {"nearest", "deepfool"}
+    assert "nearest" in curve.found_by[1]
