@@ -39,7 +39,12 @@ def _report(dataset, data_dir):
     begun, wall = cpu(), time.perf_counter()
     with counted() as work, mock.patch.object(material, "substitute", substitute):
         report = td.report(model, dataset, quick=True, data_dir=data_dir)
-    found = {"cpu": cpu() - begun, "wall": time.perf_counter() - wall, "training": training[0]}
+    found = {
+        "cpu": cpu() - begun,
+        "wall": time.perf_counter() - wall,
+        "training": training[0],
+        "samples": report.content["about"]["plan"]["samples"],
+    }
     x = td.data.load(dataset, "test", data_dir=data_dir, limit=128).x
     return found | _told(work, x, training[0]) | {"jobs": report.content["times"]["jobs"]}
 
@@ -69,3 +74,12 @@ def _told(work, x, training):
         "rows": rows / calls,
         "functions": [[name, work.calls[name], work.rows[name], work.seconds[name]] for name in names],
     }
+
+
+def add_rows(context, found):
+    for system, one in found.items():
+        about = {"system": system, "of": MODELS[context.dataset], "n": one["samples"]}
+        context.row("speed.report", "time ratio", one["cpu"] / one["floor"], **about)
+        context.row("speed.report", "CPU seconds", one["cpu"], **about)
+        context.row("speed.report", "seconds", one["wall"], **about)
+        context.row("speed.report", "count", one["traces"], **about | {"of": "traces"})
