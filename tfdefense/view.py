@@ -257,10 +257,8 @@ class View:
         return np.full((1, *(side or 32 for side in shape[1:])), middle(self.bounds), "float32")
 
     def _look(self) -> tuple[int, bool, bool]:
-        """How many classes, whether some are rejected, whether scores are probabilities: looked at once that is sure.
-
-        Samples may be broken on purpose: what is no number tells nothing, and others are looked at when they come.
-        """
+        """How many classes, whether some are rejected, whether scores are probabilities: looked at until samples that are no
+        broken ones have told."""
         if self._facts is None:
             import tensorflow as tf
 
@@ -268,7 +266,8 @@ class View:
                 few = self._middle(self.input_shape) if self._few is None else self._few
                 scores, suspicion, _ = self._looked(tf.constant(few))
                 rows = scores.numpy()
-            rows = rows[np.isfinite(rows).all(-1)]
+            # Compiled, a ReLU makes numbers of what is none: samples count as well.
+            rows = rows[np.isfinite(rows).all(-1) & np.isfinite(few).reshape(len(few), -1).all(-1)]
             plain = suspicion is None
             likely = plain and len(rows) > 0 and rows.min() >= 0 and np.allclose(rows.sum(-1), 1, atol=1e-3)
             self._facts, self._sure = (int(scores.shape[-1]), not plain, likely), not plain or len(rows) > 0
