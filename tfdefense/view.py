@@ -89,7 +89,7 @@ class View:
         self._seen = _traced(model)
         self.is_keras = isinstance(model, keras.Model)
         self.has_base = False
-        self.input_shape, declared = None, None
+        self.input_shape, declared, known = None, None, None
         if self.is_keras:
             from tfdefense.contract import bounds_of, is_defended
 
@@ -97,6 +97,8 @@ class View:
             if is_defended(model):
                 # A model of these outputs that was built by hand declares nothing.
                 declared = bounds_of(model)
+                classes = model.output["scores"].shape[-1]
+                known = classes and (int(classes), True, False)
                 self.has_base = declared is not None
             elif model.built:
                 self._call = self._logits_call(model) or self._call
@@ -119,8 +121,8 @@ class View:
             )
         self.bounds = checked_bounds(declared or bounds or (0.0, 1.0))
         self._few: np.ndarray | None = None
-        self._facts: tuple[int, bool, bool] | None = None
-        self._sure = False
+        self._facts: tuple[int, bool, bool] | None = known
+        self._sure = known is not None
 
     @staticmethod
     def _logits_call(model):
@@ -165,18 +167,24 @@ class View:
         import tensorflow as tf
 
         self.expect(x)
-        return self.function("run", lambda: self.forward)(tf.convert_to_tensor(x))
+        return self._decided(*self._looked(tf.convert_to_tensor(x)))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Scores, suspicion (None if nothing is rejected) and label: tensors, inside or outside a compiled function."""
-        import tensorflow as tf
-
         if self._few is None:
             self.expect(x)
-        scores, suspicion, label = self._outputs(x)
+        return self._decided(*self._outputs(x))
+
+    def _decided(self, scores, suspicion, label):
+        import tensorflow as tf
+
         if self.probabilities:
             scores = tf.math.log(tf.maximum(scores, 1e-37))
         return scores, suspicion, tf.argmax(scores, -1, output_type=tf.int32) if label is None else label
+
+    def _looked(self, x):
+        """What the model gives, compiled: one function for all looks at it, the first included."""
+        return self._traced_once("look", lambda: self._outputs, (x,))
 
     def _outputs(self, x):
         """What the model gives, as it is: scores, suspicion and label; of a plain one scores alone."""
@@ -198,27 +206,27 @@ class View:
 
     def function(self, key: Any, build: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
         """The compiled function under `key`, built once for this model and traced once for any batch size."""
+        return lambda *arguments: self._traced_once((key, self.probabilities), build, arguments)
+
+    def _traced_once(self, key, build, arguments):
         import tensorflow as tf
 
         def any_batch(tensor):
             return tf.TensorSpec([None, *tensor.shape[1:]] if len(tensor.shape) else [], tensor.dtype)
 
-        def call(*arguments):
-            signature = tf.nest.map_structure(any_batch, arguments)
-            full_key = (key, self.probabilities, *tf.nest.flatten(signature))
-            if full_key not in self._compiled:
-                # Without autograph an error raised while tracing reaches the user as it is.
-                function = tf.function(build(), autograph=False)
-                try:
-                    self._compiled[full_key] = function.get_concrete_function(*signature)
-                except NotImplementedError as error:
-                    raise ValueError(
-                        "The function given as a model must be written in TensorFlow, which can follow it and its gradient. "
-                        f"Received one that needs values: {str(error).splitlines()[0]}"
-                    ) from None
-            return self._compiled[full_key](*arguments)
-
-        return call
+        # Their structure follows from the key.
+        full_key = (key, *((tensor.dtype, *tensor.shape.as_list()[1:]) for tensor in tf.nest.flatten(arguments)))
+        if full_key not in self._compiled:
+            # Without autograph an error raised while tracing reaches the user as it is.
+            function = tf.function(build(), autograph=False)
+            try:
+                self._compiled[full_key] = function.get_concrete_function(*tf.nest.map_structure(any_batch, arguments))
+            except NotImplementedError as error:
+                raise ValueError(
+                    "The function given as a model must be written in TensorFlow, which can follow it and its gradient. "
+                    f"Received one that needs values: {str(error).splitlines()[0]}"
+                ) from None
+        return self._compiled[full_key](*arguments)
 
     @property
     def classes(self) -> int:
@@ -236,11 +244,12 @@ class View:
         """Keeps a few samples to look at the model with; inside a graph one of that shape, in the middle of the bounds."""
         import tensorflow as tf
 
-        if self._sure or x is None:
+        if x is None or (self._sure and self._few is not None):
             return
         symbolic = tf.is_symbolic_tensor(x)
         self._few = self._middle(x.shape) if symbolic else np.array(x[:16], "float32")
-        self._facts = None
+        if not self._sure:
+            self._facts = None
 
     def _middle(self, shape):
         if shape is None:
@@ -248,18 +257,17 @@ class View:
         return np.full((1, *(side or 32 for side in shape[1:])), middle(self.bounds), "float32")
 
     def _look(self) -> tuple[int, bool, bool]:
-        """How many classes, whether some are rejected, whether scores are probabilities: looked at once that is sure.
-
-        Samples may be broken on purpose: what is no number tells nothing, and others are looked at when they come.
-        """
+        """How many classes, whether some are rejected, whether scores are probabilities: looked at until samples that are no
+        broken ones have told."""
         if self._facts is None:
             import tensorflow as tf
 
             with tf.init_scope():  # The first use may be inside a training step.
                 few = self._middle(self.input_shape) if self._few is None else self._few
-                scores, suspicion, _ = self._outputs(tf.constant(few))
+                scores, suspicion, _ = self._looked(tf.constant(few))
                 rows = scores.numpy()
-            rows = rows[np.isfinite(rows).all(-1)]
+            # Compiled, a ReLU makes numbers of what is none: samples count as well.
+            rows = rows[np.isfinite(rows).all(-1) & np.isfinite(few).reshape(len(few), -1).all(-1)]
             plain = suspicion is None
             likely = plain and len(rows) > 0 and rows.min() >= 0 and np.allclose(rows.sum(-1), 1, atol=1e-3)
             self._facts, self._sure = (int(scores.shape[-1]), not plain, likely), not plain or len(rows) > 0

@@ -129,6 +129,27 @@ def test_defended_model_is_trained_on_its_scores_and_its_callbacks_see_it(defend
     assert 0.05 <= td.evaluate(model, held_out.x[:200], held_out.y[:200]).rejection <= 0.1
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_random_starts_fill_the_ball_and_follow_from_the_seed_of_each_sample(norm):
+    features, count = 5, 4000
+    view = td.view.View.of(linear(np.zeros(features, "float32")))
+    x, y = np.full((count, features), 0.5, "float32"), np.zeros(count, "int32")
+    seeds = np.random.default_rng(0).integers(2**31, size=count, dtype="int32")
+    perturb = tf.function(A.PGD(0.4, norm=norm, steps=1, step_size=1e-9, random_start=True).online(view))
+    points = perturb(tf.constant(x), tf.constant(y), tf.constant(seeds)).numpy() - 0.5
+    # In a ball that is filled evenly the share of it that is nearer to the middle is uniform: a test of Kolmogorov and Smirnov.
+    nearer = np.sort((A.norms.NORMS[norm].distance(points) / 0.4) ** features)
+    assert np.abs(nearer - (np.arange(count) + 0.5) / count).max() < 1.63 / np.sqrt(count)
+    # Alike to all sides: means, correlations of values and of sizes that chance would exceed once in thousands of times.
+    far = 4 / np.sqrt(count)
+    assert np.abs(points.mean(0) / points.std(0)).max() < far
+    assert np.abs(np.corrcoef(points.T) - np.eye(features)).max() < far
+    assert np.ptp(points.std(0)) < 0.1 * points.std()
+    few = np.array([3999, 7, 7])
+    again = perturb(*(tf.constant(array[few]) for array in (x, y, seeds))).numpy() - 0.5
+    np.testing.assert_array_equal(again, points[few])
+
+
 @pytest.mark.parametrize(
     ("attacks", "options", "message"),
     [

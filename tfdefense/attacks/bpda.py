@@ -144,8 +144,8 @@ class _OnSurrogate(View):
         self.real = real
         self.expect(real._few)
 
-    def forward(self, x):
-        scores, suspicion, _ = super().forward(x)
+    def _outputs(self, x):
+        scores, suspicion, _ = super()._outputs(x)
         return scores, suspicion, self.real.forward(x)[2]
 
     def anneal(self, slope, widen):

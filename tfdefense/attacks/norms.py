@@ -2,6 +2,7 @@
 
 Every function works on a batch of perturbations flattened to (batch, features). `epsilon` is one number, or a column of one for
 each row. `length` is `distance` inside a step; `dual` names the norm in which a slope is the gain of a step of length 1.
+`random` draws by NumPy, `point` makes random points inside a graph, from `numbers(features)` uniform numbers each.
 """
 
 import math
@@ -22,6 +23,12 @@ class Linf:
 
     def random(self, rng, shape, epsilon):
         return rng.uniform(-epsilon, epsilon, shape)
+
+    def numbers(self, features):
+        return features
+
+    def point(self, drawn, features, epsilon):
+        return epsilon * (2 * drawn - 1)
 
     def distance(self, delta):
         return np.abs(delta).max(-1)
@@ -48,6 +55,16 @@ class L2:
         direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
         # The power makes the points uniform over the ball's volume.
         return direction * epsilon * rng.uniform(size=(shape[0], 1)) ** (1 / shape[1])
+
+    def numbers(self, features):
+        return 2 * ((features + 1) // 2) + 1
+
+    def point(self, drawn, features, epsilon):
+        # Box-Muller: two uniform numbers make two normal ones.
+        first, second = tf.split(drawn[:, 1:], 2, -1)
+        length, angle = tf.sqrt(-2 * tf.math.log(first)), 2 * math.pi * second
+        normal = tf.concat([length * tf.cos(angle), length * tf.sin(angle)], -1)[:, :features]
+        return epsilon * drawn[:, :1] ** (1 / features) * normal / tf.norm(normal, axis=-1, keepdims=True)
 
     def distance(self, delta):
         return np.sqrt(np.square(delta).sum(-1))
@@ -89,6 +106,14 @@ class L1:
         spacing /= spacing.sum(-1, keepdims=True)
         return epsilon * spacing[:, :-1] * rng.choice([-1, 1], shape)
 
+    def numbers(self, features):
+        return 2 * features + 1
+
+    def point(self, drawn, features, epsilon):
+        spacing = -tf.math.log(drawn[:, features:])
+        share = spacing[:, :-1] / tf.reduce_sum(spacing, -1, keepdims=True)
+        return epsilon * tf.sign(drawn[:, :features] - 0.5) * share
+
     def distance(self, delta):
         return np.abs(delta).sum(-1)
 
@@ -97,6 +122,31 @@ class L1:
 
 
 NORMS: dict[str, Linf | L2 | L1] = {norm.name: norm for norm in (Linf(), L2(), L1())}
+
+
+def uniform(seeds, count):
+    """So many numbers above 0 and below 1 from each seed, an int32: the same ones whatever other seeds there are, and in a graph.
+
+    A counter that begins where the seed says goes through a hash of 32 bits, in integers of 64, which every device has.
+    """
+    begin = _hashed(_low(tf.cast(seeds, tf.int64)))
+    found = _hashed(_low(begin[:, None] + 0x9E3779B9 * tf.range(1, count + 1, dtype=tf.int64)))
+    # 23 bits and a half are what float32 holds on both sides of 1/2, so that none becomes 1.
+    return (tf.cast(tf.bitwise.right_shift(found, tf.constant(9, tf.int64)), tf.float32) + 0.5) / 2.0**23
+
+
+def _hashed(numbers):
+    """Of 32 bits each. Reference: Wellons, 2018, Prospecting for hash functions."""
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)):
+        numbers = tf.bitwise.bitwise_xor(numbers, tf.bitwise.right_shift(numbers, tf.constant(shift, tf.int64)))
+        if factor > 1:
+            numbers = _low(numbers * factor)
+    return numbers
+
+
+def _low(numbers):
+    """Their lowest 32 bits."""
+    return tf.bitwise.bitwise_and(numbers, tf.constant(0xFFFFFFFF, tf.int64))
 
 
 def norm_named(name, allowed=tuple(NORMS)):

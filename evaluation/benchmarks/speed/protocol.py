@@ -21,6 +21,8 @@ from typing import Annotated
 
 import typer
 
+from evaluation.benchmarks.speed import overhead, report
+from evaluation.benchmarks.speed.alone import alone
 from evaluation.runner.networks import ROOT, environment
 from tfdefense._files import write_file
 
@@ -233,3 +235,6 @@ def run(
         finally:
             for library in libraries:
                 library.stop()
+    place = (str(model.resolve()), context.dataset, context.data_dir and os.path.abspath(context.data_dir))
+    overhead.add_rows(context, context.part("overhead", alone, overhead.measure, *place, 1 if context.quick else overhead.TURNS))
+    report.add_rows(context, context.part("report", alone, report.measure, *place[1:], 10 if context.quick else 100))

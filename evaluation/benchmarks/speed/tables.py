@@ -8,7 +8,7 @@ _COLUMNS = ("passes", "wall passes", "iterations", "success rate", "mean distanc
 def attacks(results):
     """A line for each attack and library."""
     lines = {}
-    for row in results.rows:
+    for row in results.all(table="speed.attacks"):
         lines.setdefault((row.attack, row.norm, row.system, row.n), {})[row.metric] = row
     made = [[*key, *(number(found.get(name)) for name in _COLUMNS), _remark(found)] for key, found in lines.items()]
     return markdown(("attack", "norm", "library", "images", *_COLUMNS, "remark"), made)
@@ -18,6 +18,12 @@ def _remark(found):
     return "; ".join(dict.fromkeys(text for row in found.values() for text in (*row.flags, row.note) if text))
 
 
+def overhead(results):
+    """What attacks, training, a report and a suite cost beside their bare forms."""
+    rows = [row for row in results.rows if row.table in ("speed.overhead", "speed.report")]
+    return markdown(("what", "of", "samples", "metric", "value"), [(r.system, r.get("of"), r.n, r.metric, number(r)) for r in rows])
+
+
 def defenses(results):
     fit = pivot(results.all(table="speed.fit"), "system", "clock", names={"cpu": "by CPU time", "wall": "by wall time"})
     others = [row for row in results.rows if row.table != "speed.fit"]
@@ -25,4 +31,4 @@ def defenses(results):
     return f"{fit}\n\n{markdown(('of', 'what', 'on', 'metric', 'value'), lines)}"
 
 
-TABLES = {"speed": {"attacks": attacks}, "speed_defenses": {"defenses": defenses}}
+TABLES = {"speed": {"attacks": attacks, "overhead": overhead}, "speed_defenses": {"defenses": defenses}}

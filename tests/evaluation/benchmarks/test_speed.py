@@ -8,7 +8,10 @@ import tfdefense as td
 from evaluation.benchmarks.speed import detector as speed_detector
 from evaluation.benchmarks.speed import fit as speed_fit
 from evaluation.benchmarks.speed import onednn as speed_onednn
+from evaluation.benchmarks.speed import overhead as speed_overhead
 from evaluation.benchmarks.speed import protocol as speed
+from evaluation.benchmarks.speed import report as speed_report
+from evaluation.benchmarks.speed.counting import counted
 from evaluation.benchmarks.speed.goals import GOALS
 from evaluation.runner import networks
 from evaluation.runner.context import Context
@@ -100,6 +103,47 @@ def test_limits_are_judged(tmp_path, attack, result, broken):
     here = context(tmp_path)
     speed.add_rows(here, attack, {"tfdefense": [GOOD | result], "art": [GOOD | {"passes": 9999.0}]})
     assert not_met(here) == broken
+
+
+def test_what_goes_beyond_the_passes_is_judged(tmp_path):
+    here = context(tmp_path)
+    ratios = {"first attack": 1.51, "Square": 1.1, "Carlini-Wagner": 1.11, "training with a random start": 1.05}
+    speed_overhead.add_rows(here, ratios)
+    work = {"cpu": 59.0, "wall": 301.0, "floor": 30.0, "traces": 16, "samples": 100}
+    speed_report.add_rows(here, {"report": work, "suite": work})
+    assert not_met(here) == [
+        "Carlini-Wagner: passes a step, 32 samples",
+        "the first attack over the first gradient",
+        "quick report: CPU time over its floor",
+        "quick report: traces",
+        "standard suite on 100 samples: seconds",
+    ]
+
+
+def test_attacks_make_the_passes_that_they_must_and_share_what_is_compiled(setting):
+    """Exactly: the model is asked at the sample, then once a step or query; a gradient costs one pass back."""
+    import keras
+
+    model = keras.models.load_model(setting[0])
+    with np.load(setting[1]) as file:
+        x, y = file["x"][:8], file["y"][:8]
+    view = td.view.View.of(model)
+    seen = {}
+    # So small that none succeeds and leaves the batch.
+    for name, attack in {
+        "PGD": td.attacks.PGD(1e-6, steps=3, starts="sample"),
+        "Square": td.attacks.Square(1e-6, queries=20),
+        "Carlini-Wagner": td.attacks.CarliniWagner(steps=4, binary_search_steps=2, initial_c=1e-6, early_stop=False),
+    }.items():
+        with counted() as work:
+            attack(model, x, y)
+        seen[name] = (*work.passes[view], work.traces)
+    # The first sees also what kind of model it is. Square needs no function of its own.
+    assert seen == {
+        "PGD": (8 * (1 + 1 + 3 + 1), 8 * 3, 2),
+        "Square": (8 * (1 + 1 + 20), 0, 0),
+        "Carlini-Wagner": (8 * (1 + 8 + 1), 8 * 8, 1),
+    }
 
 
 @pytest.mark.parametrize("ours, met", [(1.53, True), (1.54, False)])

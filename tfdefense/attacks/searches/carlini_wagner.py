@@ -128,11 +128,12 @@ def _build_step(view, objective, targeted):
                 # A surrogate's boundary may lie before the real one: on, until the attack on the real model succeeds.
                 short = tf.where(succeeds(label, state), short, value + fixed["kappa"])
         slope = gradient_or_error(view, tape, short, x, state.get("free"))
-        # In units of the bounds, so that c means the same whatever these are.
-        change = (x - state["clean"]) / (high - low)
-        distance = tf.reduce_sum(tf.reshape(change, [tf.shape(x)[0], -1]) ** 2, -1)
+        # In units of the bounds, so that c means the same whatever these are. Beside a small model each operation on all pixels
+        # counts: factors are put together, and where Adam has them into its rate.
+        change = x - state["clean"]
+        distance = tf.reduce_sum(tf.square(tf.reshape(change, [tf.shape(x)[0], -1])), -1) / (high - low) ** 2
         loss = distance + state["c"] * short
-        gradient = 2 * change + tf.reshape(state["c"], wide) * slope * (high - low)
+        gradient = (2 / (high - low)) * change + tf.reshape(state["c"] * (high - low), wide) * slope
         confident = value <= -fixed["kappa"]
         if view.judged_elsewhere:
             # With no confidence asked for, a success on the real model counts, whatever a surrogate says of it.
@@ -147,12 +148,13 @@ def _build_step(view, objective, targeted):
         slow = loss > 0.9999 * state["checked_loss"]
         state["done"] = check_progress & slow
         state["checked_loss"] = tf.where(check_progress, loss, state["checked_loss"])
-        mean = 0.9 * state["mean"] + 0.1 * gradient
-        square = 0.999 * state["square"] + 0.001 * gradient**2
-        rate = fixed["learning_rate"] * tf.sqrt(1 - 0.999**index) / (1 - 0.9**index)
+        # Sums in place of means: 10 and 1,000 times as large.
+        mean = 0.9 * state["mean"] + gradient
+        square = 0.999 * state["square"] + tf.square(gradient)
+        rate = 0.1 * fixed["learning_rate"] * tf.sqrt((1 - 0.999**index) / 0.001) / (1 - 0.9**index)
         # Long steps to cross over, short ones to settle on the boundary.
         rate *= 1 - 0.9 * index / fixed["steps"]
-        moved = x - rate * (high - low) * mean / (tf.sqrt(square) + 1e-8)
+        moved = x - rate * (high - low) * mean / (tf.sqrt(square) + 1e-8 / 0.001**0.5)
         state["x"] = tf.clip_by_value(moved, low, high)
         state["mean"], state["square"] = mean, square
         return state

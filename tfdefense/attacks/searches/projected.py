@@ -13,7 +13,7 @@ from tfdefense._validation import AnyModel, Bounds, Tensor, check_number
 from tfdefense.attacks.arguments import check
 from tfdefense.attacks.base import Attack, Batch, Candidates, succeeds
 from tfdefense.attacks.gradients import gradient_or_error
-from tfdefense.attacks.norms import norm_named
+from tfdefense.attacks.norms import norm_named, uniform
 from tfdefense.attacks.objectives import Objective
 from tfdefense.attacks.searches.loop import check_schedule, lengths, search
 from tfdefense.attacks.starts import Random, as_tuple
@@ -172,14 +172,10 @@ def _least_likely(scores, y):
 
 
 def _noise(ball, x, epsilon, seeds):
-    """Random points of the ball, each from its own seed, drawn by NumPy as for every other attack."""
+    """Random points of the ball, each from its own seed."""
     features = int(np.prod(x.shape[1:]))
-
-    def draw(seeds):
-        points = [ball.random(np.random.default_rng(seed), (1, features), epsilon) for seed in seeds]
-        return np.asarray(points, "float32")
-
-    return tf.reshape(tf.numpy_function(draw, [seeds], tf.float32), tf.shape(x))
+    points = ball.point(uniform(seeds, ball.numbers(features)), features, epsilon)
+    return tf.reshape(points, tf.shape(x))
 
 
 def look(view, objective, targeted, x, aim, scale):

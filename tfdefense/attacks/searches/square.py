@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import tensorflow as tf
@@ -9,10 +10,11 @@ from tfdefense._validation import check_number
 from tfdefense.attacks.base import Attack, Batch, Candidates
 from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.objectives import Margin, Objective
-from tfdefense.attacks.searches.projected import look
 from tfdefense.view import View
 
 REDRAWN = 10  # times at most, where a square would change nothing
+# Queries that a sample's random numbers are drawn for together.
+_AHEAD = 32
 # At these shares of all queries the squares get half as large.
 _HALVED = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 
@@ -64,88 +66,127 @@ class Square(Attack):
 
     def perturb(self, batch: Batch, start: np.ndarray) -> Candidates:
         view, objective, targeted = batch.view, self.objective_on(batch.view), batch.target is not None
-        ask = view.function(
-            ("square", objective, targeted), lambda: lambda x, aim, scale: look(view, objective, targeted, x, aim, scale)
-        )
-        scale = tf.constant(batch.scale, tf.float32)
+        aim, scale = batch.y if batch.target is None else batch.target, tf.constant(batch.scale, tf.float32)
+
+        def ask(points, rows):
+            # By the function that every look at the model goes through: one of its own would be compiled for each objective.
+            scores, suspicion, label = view.run(points)
+            wanted, label = tf.constant(aim[rows]), label.numpy()
+            value = objective.value(scores, suspicion, wanted, wanted if targeted else None, scale).numpy()
+            return value, batch.succeeded(label, rows), label
+
         generators = [np.random.default_rng([self.seed, number]) for number in batch.number]
         best, spent = np.array(start, "float32"), np.zeros(len(start), int)
-        value, label = (np.array(tensor) for tensor in ask(tf.constant(best), batch.aim, scale))
-        success = batch.succeeded(label)
+        value, success, label = map(np.array, ask(best, np.arange(len(best))))
         for query in range(self.queries):
             rows = np.flatnonzero(~success)
             if len(rows) == 0:
                 break
-            tried = np.stack([self._changed(generators[row], best[row], batch.x[row], query, view.bounds) for row in rows])
-            tried = self._inside(batch.rows(rows), tried)
+            images, clean = _as_images(best[rows]), _as_images(batch.x[rows])
+            side = self._side(query, images.shape)
+            if query == 0:
+                tried = self._first([generators[row] for row in rows], clean, side)
+            else:
+                place = (query - 1) % _AHEAD
+                if place == 0:
+                    drawn = np.zeros((len(start), _AHEAD, REDRAWN, self._numbers(images)))
+                    for row in rows:
+                        drawn[row] = generators[row].random(drawn.shape[1:])
+                tried = self._next(drawn[rows, place], images, clean, side, view.bounds)
+            tried = self._inside(batch.rows(rows), tried.reshape(len(rows), *start.shape[1:]))
             spent[rows] += 1
-            new, said = (tensor.numpy() for tensor in ask(tf.constant(tried), tf.gather(batch.aim, rows), scale))
-            done = batch.succeeded(said, rows)
-            better = done | (new < value[rows])
+            new = ask(tried, rows)
+            better = new[1] | (new[0] < value[rows])
             kept = rows[better]
             best[kept] = tried[better]
-            value[kept], success[kept], label[kept] = new[better], done[better], said[better]
+            value[kept], success[kept], label[kept] = (array[better] for array in new)
         return Candidates(best, spent, np.zeros(len(start), bool), label)
 
-    def _changed(self, rng, x, clean, query, bounds):
-        shape = x.shape if x.ndim == 3 else (1, x.size, 1)
+    def _side(self, query, shape):
         halvings = sum(query >= mark * self.queries for mark in _HALVED)
-        side = max(1, round(np.sqrt(self.share / 2**halvings * shape[0] * shape[1])))
-        change = self._signs if self.norm == "linf" else self._hills
-        for _ in range(REDRAWN):
-            changed = np.clip(change(rng, x.reshape(shape), clean.reshape(shape), query, side), *bounds).reshape(x.shape)
+        return max(1, round(np.sqrt(self.share / 2**halvings * shape[1] * shape[2])))
+
+    def _first(self, generators, clean, side):
+        """Vertical stripes, or a tiling of hills, in place of whatever the start was."""
+        _, height, width, channels = clean.shape
+        if self.norm == "linf":
+            drawn = np.stack([rng.random((1, width, channels)) for rng in generators])
+            return clean + np.float32(self.epsilon) * _signs(drawn)
+        change = np.empty_like(clean)
+        for top in range(0, height, side):
+            for left in range(0, width, side):
+                window = np.s_[:, top : top + side, left : left + side]
+                drawn = np.stack([rng.random(1 + channels) for rng in generators])
+                change[window] = _hills(drawn, *change[window].shape[1:3])
+        return clean + self.epsilon * change / np.maximum(_length(change), 1e-12)
+
+    def _numbers(self, images):
+        """Uniform numbers for one square: where it is, with what sign; in l2 also where one goes, and which way a hill falls."""
+        return (2 if self.norm == "linf" else 5) + images.shape[-1]
+
+    def _next(self, drawn, images, clean, side, bounds):
+        """All images with one square each changed, from uniform numbers for as many turns as there may be."""
+        change = self._one_sign if self.norm == "linf" else self._moved_hill
+        tried, rows = images.copy(), np.arange(len(images))
+        for turn in range(REDRAWN):
+            changed = tried[rows] = np.clip(change(drawn[rows, turn], images[rows], clean[rows], side), *bounds)
             # The sign that a square has, or one that the bounds take back, is no query worth.
-            if not np.array_equal(changed, x):
+            rows = rows[(changed == images[rows]).all((1, 2, 3))]
+            if len(rows) == 0:
                 break
-        return changed
+        return tried
 
-    def _signs(self, rng, x, clean, query, side):
-        """First vertical stripes, then squares of one sign a channel."""
-        changed, channels = x.copy(), x.shape[-1]
-        if query == 0:
-            window, signs = np.s_[:, :], rng.choice([-1.0, 1.0], (1, x.shape[1], channels))
-        else:
-            window, signs = _window(rng, x, side), rng.choice([-1.0, 1.0], channels)
-        changed[window] = clean[window] + self.epsilon * signs
-        return changed
+    def _one_sign(self, drawn, images, clean, side):
+        window = _windows(drawn, images, side)
+        images[window] = clean[window] + np.float32(self.epsilon) * _signs(drawn[:, None, None, 2:])
+        return images
 
-    def _hills(self, rng, x, clean, query, side):
-        """First a tiling of hills; then one square loses its change, and another gets that length and whatever was left."""
-        change = (x - clean).astype("float64")
-        if query == 0:
-            for top in range(0, x.shape[0], side):
-                for left in range(0, x.shape[1], side):
-                    window = np.s_[top : top + side, left : left + side]
-                    change[window] = _hill(rng, change[window].shape)
-            return clean + self.epsilon * change / np.linalg.norm(change)
-        to, away = _window(rng, x, side), _window(rng, x, side)
-        rest = change.copy()
-        rest[to] = rest[away] = 0.0
-        room = np.sqrt(max(self.epsilon**2 - np.square(rest).sum(), 0.0))
-        before = np.linalg.norm(change[to])
-        grown = _hill(rng, change[to].shape) + (change[to] / before if before > 0 else 0.0)
-        change = rest
-        change[to] = room * grown / max(np.linalg.norm(grown), 1e-12)
+    def _moved_hill(self, drawn, images, clean, side):
+        """One square loses its change, and another gets that length and whatever was left."""
+        change = images - clean
+        to, away = _windows(drawn, images, side), _windows(drawn[:, 2:], images, side)
+        old = change[to]
+        change[to] = change[away] = 0
+        room = np.sqrt(np.maximum(self.epsilon**2 - np.square(_length(change)), 0))
+        before = _length(old)
+        grown = _hills(drawn[:, 4:], *old.shape[1:3]) + old / np.where(before > 0, before, 1)
+        change[to] = room * grown / np.maximum(_length(grown), 1e-12)
         return clean + change
 
 
-def _window(rng, x, side):
-    height, width = x.shape[:2]
+def _as_images(points):
+    return points if points.ndim == 4 else points.reshape(len(points), 1, -1, 1)
+
+
+def _length(images):
+    return np.sqrt(np.einsum("nhwc,nhwc->n", images, images))[:, None, None, None]
+
+
+def _signs(drawn):
+    return np.where(drawn < 0.5, np.float32(-1), np.float32(1))
+
+
+def _windows(drawn, images, side):
+    """The indices of a square in each image, from two uniform numbers each."""
+    count, height, width = images.shape[:3]
     tall, wide = min(side, height), min(side, width)
-    top, left = rng.integers(height - tall + 1), rng.integers(width - wide + 1)
-    return np.s_[top : top + tall, left : left + wide]
+    top, left = ((drawn[:, i, None] * room).astype(int) for i, room in enumerate((height - tall + 1, width - wide + 1)))
+    return np.arange(count)[:, None, None], (top + np.arange(tall))[:, :, None], (left + np.arange(wide))[:, None]
 
 
-def _hill(rng, shape):
-    """Of length 1, highest in the middle, a sign a channel; of two halves the second goes down."""
-    height, width, channels = shape
+def _hills(drawn, height, width):
+    """Of length 1, highest in the middle, a sign a channel; of two halves the second goes down. From 1 + channels numbers each."""
+    shapes = _both_hills(height, width)[(drawn[:, 0] < 0.5).astype(int)]
+    return shapes[..., None] * _signs(drawn[:, None, None, 1:]) / np.float32(np.sqrt(drawn.shape[1] - 1))
+
+
+@lru_cache(maxsize=64)
+def _both_hills(height, width):
+    """The hill whose right half goes down, and that whose lower half does, each of length 1."""
     far = [np.minimum(np.arange(length), np.arange(length)[::-1]) for length in (height, width)]
     ring = np.minimum(far[0][:, None], far[1])
     steps = np.cumsum(1.0 / np.square(np.arange(ring.max() + 1, 0, -1)))
-    hill = steps[ring]
-    if rng.random() < 0.5:
-        hill[height // 2 + height % 2 :] *= -1
-    else:
-        hill[:, width // 2 + width % 2 :] *= -1
-    hill = hill[..., None] * rng.choice([-1.0, 1.0], channels)
-    return hill / np.linalg.norm(hill)
+    both = np.stack([steps[ring]] * 2)
+    both[0, :, width // 2 + width % 2 :] *= -1
+    both[1, height // 2 + height % 2 :] *= -1
+    return (both / np.linalg.norm(both[0])).astype("float32")
