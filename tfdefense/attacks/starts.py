@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfdefense._cache import Recent, content
-from tfdefense._validation import range_of
+from tfdefense._validation import check_number, range_of
 
 if TYPE_CHECKING:
     from tfdefense.attacks.base import Attack, Batch
@@ -60,24 +60,49 @@ class Interpolated:
     def points(self, attack: Attack, batch: Batch) -> np.ndarray:
         batch = batch if self.pool is None else dataclasses.replace(batch, pool=self.pool)
         goal = batch.within(batch.pool[0][_nearest_other(batch)])
-        low, high = np.zeros(len(batch.x), "float32"), np.ones(len(batch.x), "float32")
-        for _ in range(8):
-            middle = (low + high) / 2
-            success = batch.succeeded(batch.view.run(_blend(batch.x, goal, middle))[2].numpy())
-            high, low = np.where(success, middle, high), np.where(success, low, middle)
-        return _blend(batch.x, goal, high)
+        return _first(batch.x, goal, lambda x: batch.succeeded(batch.view.run(x)[2].numpy()))
+
+
+@dataclass(frozen=True, eq=False)
+class Accepted:
+    """An image of another class that the model gives its class and does not reject, moved into the ball.
+
+    Where a search must end up, an accepted image is already; only the ball holds it back. An attack without a ball starts on the
+    way to the image, where the model first gives that way.
+
+    Args:
+        rank: 0 is the nearest such image, 1 the nearest of the second-nearest class, and so on; with a target all are of its class.
+        pool: Where the images are from, a pair of samples and classes; None takes the samples of the call.
+    """
+
+    rank: int = 0
+    pool: tuple | None = None
+
+    def __post_init__(self):
+        check_number("rank", self.rank, low=0, whole=True)
+
+    def points(self, attack: Attack, batch: Batch) -> np.ndarray:
+        batch = batch if self.pool is None else dataclasses.replace(batch, pool=self.pool)
+        flat = [x.reshape(len(x), -1) for x in (batch.x, batch.pool[0])]
+        goal = batch.within(batch.pool[0][accepted_others(batch, distances(*flat), self.rank)])
+        if hasattr(attack, "epsilon"):
+            return goal
+        return _first(batch.x, goal, lambda x: batch.succeeded(batch.view.run(x)[2].numpy()))
 
 
 @dataclass(frozen=True, eq=False)
 class Transferred:
     """The adversarial example that the same attack finds on another model; by default the undefended base.
 
-    An attack that could stop early goes on to the end there: just across that model's boundary its class is in doubt, which
-    is what defenses reject. One that always stops there, such as `OrthogonalPGD`, gives the example at the boundary: neither
-    is always the better start.
+    Args:
+        model: The other model, such as `td.attacks.substitute_network(x_train, y_train)`; None is the undefended base.
+        at_boundary: Start on the straight way to that example, where the other model first gives way. Otherwise at the end of the
+            attack, which goes on to its last step there. Just across the boundary the class is in doubt, which is what defenses
+            reject; far from it a search has further to go back. Neither is always the better start.
     """
 
     model: object = None
+    at_boundary: bool = False
 
     def points(self, attack: Attack, batch: Batch) -> np.ndarray:
         view = batch.view.beside(self.model)
@@ -94,7 +119,11 @@ class Transferred:
             # What `OrthogonalPGD` does with a second gradient makes no difference where there is none.
             plain |= {"form": "selective"}
         plain = {name: value for name, value in plain.items() if name in own}
-        return _from_samples(dataclasses.replace(search, **plain), there)
+        end = _from_samples(dataclasses.replace(search, **plain), there)
+        if not self.at_boundary:
+            return end
+        # Where the attack failed on the other model nothing gives way, and its end is all there is.
+        return _first(batch.x, end, lambda x: there.succeeded(view.run(x)[2].numpy()))
 
 
 # Of undefended models: one search after the other begins there, and would search for it anew.
@@ -125,6 +154,16 @@ def _from_samples(attack, batch):
 STARTS = {"base": Transferred(), "interpolated": Interpolated(), "sample": Sample(), "random": Random()}
 
 
+def _first(x, goal, succeeded):
+    """The first point on the way from each sample to its goal where it succeeds, by bisection; the goal where none was seen."""
+    low, high = np.zeros(len(x), "float32"), np.ones(len(x), "float32")
+    for _ in range(8):
+        middle = (low + high) / 2
+        success = succeeded(_blend(x, goal, middle))
+        high, low = np.where(success, middle, high), np.where(success, low, middle)
+    return _blend(x, goal, high)
+
+
 def _blend(x, goal, share):
     share = share.reshape((-1,) + (1,) * (x.ndim - 1))
     return x + share * (goal - x)
@@ -142,13 +181,69 @@ def _nearest_other(batch):
 
 def nearest_others(batch, count):
     """For each sample the nearest of the pool that are of another class (the target's): their numbers, and which there are."""
-    others_x, others_y = batch.pool
-    a, b = batch.x.reshape(len(batch.x), -1), others_x.reshape(len(others_x), -1)
-    distance = np.square(a).sum(-1)[:, None] + np.square(b).sum(-1)[None] - 2 * a @ b.T
-    allowed = others_y[None] != batch.y[:, None] if batch.target is None else others_y[None] == batch.target[:, None]
-    distance = np.where(allowed, distance, np.inf)
+    distance = distances(batch.x.reshape(len(batch.x), -1), batch.pool[0].reshape(len(batch.pool[0]), -1))
+    distance = np.where(_others(batch), distance, np.inf)
     order = np.argsort(distance, -1, kind="stable")[:, :count]
     return order, np.isfinite(np.take_along_axis(distance, order, -1))
+
+
+def _others(batch):
+    """Which of the pool are of another class than each sample, or of its target's."""
+    own = batch.y if batch.target is None else batch.target
+    return (batch.pool[1][None] == own[:, None]) ^ (batch.target is None)
+
+
+def distances(a, b):
+    """Squared, from each row of one array to each of another."""
+    return np.square(a).sum(-1)[:, None] + np.square(b).sum(-1)[None] - 2 * a @ b.T
+
+
+def accepted_others(batch, distance, rank):
+    """For each sample the number of an image of the pool that is of another class (the target's), and accepted as such.
+
+    Images that are not accepted are taken where there is no other of that class. Ranks go round where they end.
+
+    Args:
+        distance: From each sample to each of the pool.
+        rank: 0 is the nearest; an untargeted rank of 1 the nearest of the second-nearest class, and after all classes the
+            second-nearest of the nearest class.
+    """
+    classes, accepted = batch.pool[1], _labels(batch.view, batch.pool[0]) == batch.pool[1]
+    allowed = _others(batch)
+    if not allowed.any(-1).all():
+        raise ValueError(
+            "The start 'accepted' needs samples of another class (of the target class, when targeted) among those attacked in one "
+            "call. Pass more samples, or other `starts`."
+        )
+    chosen = np.empty(len(batch.x), int)
+    for row, (far, others) in enumerate(zip(distance, allowed, strict=True)):
+        numbers = np.flatnonzero(others & accepted)
+        numbers = np.flatnonzero(others) if len(numbers) == 0 else numbers
+        numbers = numbers[np.argsort(far[numbers], kind="stable")]
+        # How many of its own class come before each.
+        before = np.zeros(len(numbers), int)
+        for name in np.unique(classes[numbers]):
+            same = classes[numbers] == name
+            before[same] = np.arange(same.sum())
+        chosen[row] = numbers[np.argsort(before, kind="stable")[rank % len(numbers)]]
+    return chosen
+
+
+_LABELS = Recent(room=2**24)
+
+
+def _labels(view, x, batch_size=128):
+    """What a model says of a pool of samples: looked at once for the same weights, however many batches ask."""
+
+    def look(new=None):
+        return [np.concatenate([view.run(x[i : i + batch_size])[2].numpy() for i in range(0, len(x), batch_size)])]
+
+    try:
+        name = content(view.model, view.bounds, x)
+    except ValueError:
+        # A function does not tell its weights, and not every layer its settings.
+        return look()[0]
+    return _LABELS.find([name], look)[0]
 
 
 def as_tuple(starts):
