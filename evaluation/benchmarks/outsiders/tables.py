@@ -10,10 +10,10 @@ def outsiders(results):
     lines = []
     for system, norm, size in dict.fromkeys((row.system, row.norm, row.epsilon) for row in rows):
         here = {"system": system, "norm": norm, "epsilon": size}
-        left = results.values("attack", **here, metric="robust accuracy")
-        difference = results.one(**here, metric="accuracy difference")
+        left, worst = results.values("attack", **here), results.one(**here, attack="worst case")
         shares = [left.get(attack) for attack in (*attacks, "card")]
-        lines.append((system, f"{norm} {size:g}", *shares, difference.value, "; ".join(difference.flags)))
+        remark = "; ".join([*worst.flags, *([worst.note] if worst.note else [])])
+        lines.append((system, f"{norm} {size:g}", *shares, worst.value - left["card"], remark))
     return markdown(("model", "size", *(f"after {attack}" for attack in attacks), "card", "outsiders less card", "remark"), lines)
 
 

@@ -48,7 +48,7 @@ class Fixed:
     """A model that gives each pixel's label by its value."""
 
     def predict(self, x, **options):
-        return {"label": np.round(x[:, 0] * 10).astype(int) - 1}
+        return {"label": np.nan_to_num(np.round(x[:, 0] * 10)).astype(int) - 1}
 
 
 @pytest.mark.parametrize(
@@ -116,16 +116,16 @@ def rows(tmp_path, share, claimed, **changes):
 @pytest.mark.parametrize("claimed, beaten", [(0.52, False), (0.53, True), (0.4, False)])
 def test_card_that_claims_more_than_outsiders_leave_is_flagged(tmp_path, claimed, beaten):
     found = rows(tmp_path, 0.5, claimed)
-    row = found.one(metric="accuracy difference")
-    assert row.value == pytest.approx(0.5 - claimed) and row.flags == ((protocol.BEATEN,) if beaten else ())
-    assert found(attack="worst case") == 0.5 and found(attack="card") == claimed
+    row = found.one(attack="worst case")
+    assert row.value == 0.5 and row.flags == ((protocol.BEATEN,) if beaten else ()) and found(attack="card") == claimed
     *_, line = outsiders(found).splitlines()
-    assert line.startswith(f"| {NAME} | l2 0.5 | 0.9 | 0.5 | {claimed} |") and (protocol.BEATEN in line) == beaten
+    remark = protocol.BEATEN if beaten else "-"
+    assert line == f"| {NAME} | l2 0.5 | 0.9 | 0.5 | {claimed} | {0.5 - claimed:.4g} | {remark} |"
 
 
 @pytest.mark.parametrize("changes", [{"versions": {"art": "1"}}, {"errors": {"own script, 0.5": "no result in 1 s"}}])
 def test_number_without_one_of_the_attacks_is_flagged(tmp_path, changes):
-    assert rows(tmp_path, 0.5, 0.5, **changes).one(metric="accuracy difference").flags == (protocol.LEFT_OUT,)
+    assert rows(tmp_path, 0.5, 0.5, **changes).one(attack="worst case").flags == (protocol.LEFT_OUT,)
 
 
 def test_samples_are_the_cards_and_points_outside_of_the_ball_count_for_nothing(tmp_path, monkeypatch):
