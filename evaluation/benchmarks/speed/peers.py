@@ -10,6 +10,8 @@ import math
 
 import numpy as np
 
+from evaluation.runner.peers import for_eagerpy
+
 
 class Counter:
     """Stands in for a method and counts its calls."""
@@ -46,8 +48,7 @@ def foolbox(model, compiled, classes):
     import foolbox as fb
     import tensorflow as tf
 
-    if not hasattr(np, "find_common_type"):  # eagerpy asks for what NumPy 2 removed, which ends foolbox's DeepFool
-        np.find_common_type = lambda arrays, scalars: np.result_type(*arrays, *scalars)
+    for_eagerpy(np)
 
     def build(make):
         def run(settings, x, y, target):
@@ -164,4 +165,3 @@ def cleverhans(model, compiled, classes):
 
 
 ADAPTERS = {"tfdefense": tfdefense, "foolbox": foolbox, "art": art, "cleverhans": cleverhans}
-DISTRIBUTIONS = {"art": "adversarial-robustness-toolbox"}

@@ -7,15 +7,9 @@ process; runs of up to 30 seconds are repeated and the median counts. Compiling 
 few steps on the same shapes. All get the same samples, which the model has right, and the same settings.
 """
 
-import contextlib
-import json
-import os
-import queue
 import statistics
-import subprocess
 import sys
 import tempfile
-import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +18,7 @@ import typer
 from evaluation.benchmarks.speed import overhead, report
 from evaluation.benchmarks.speed.alone import alone
 from evaluation.runner.networks import ROOT, environment
+from evaluation.runner.peers import Library, Python, interpreter
 from tfdefense._files import write_file
 
 DATASETS = ("mnist", "digits")
@@ -50,78 +45,11 @@ WARM = {
 FEWER = {("art", "cw"): 16}
 
 
-class Library:
-    """A worker process of one library; started again when it had to be stopped."""
-
-    def __init__(self, name, python, model, samples, limit):
-        self.name, self.limit = name, limit
-        self.command = [str(python), "-m", "evaluation.benchmarks.speed.worker", name, str(model), str(samples)]
-        self.process = None
-        self.about = self._start()
-
-    def _start(self):
-        # cleverhans calls the optimizers of Keras 2; the model itself is loaded by Keras 3 all the same
-        legacy = {"TF_USE_LEGACY_KERAS": "1"} if self.name == "cleverhans" else {}
-        try:
-            self.process = subprocess.Popen(
-                self.command,
-                cwd=ROOT,
-                env=environment() | legacy,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        except OSError as error:
-            return {"missing": str(error)}
-        self.answers, self.complaints = queue.Queue(), []
-        # a pipe has no time limit of its own, and one that nobody reads stops the library that writes to it
-        out, err = (self.process.stdout, self.answers), (self.process.stderr, self.complaints)
-        self.threads = [threading.Thread(target=self._listen, args=out, daemon=True)]
-        self.threads.append(threading.Thread(target=self._keep_last, args=err, daemon=True))
-        for thread in self.threads:
-            thread.start()
-        return self._answer(300)
-
-    @staticmethod
-    def _listen(stream, answers):
-        for line in stream:
-            answers.put(json.loads(line))
-        answers.put(None)
-
-    @staticmethod
-    def _keep_last(stream, complaints):
-        for line in stream:
-            complaints[:] = [*complaints[-4:], line.rstrip()]
-
-    def _answer(self, limit):
-        try:
-            answer = self.answers.get(timeout=limit)
-        except queue.Empty:
-            self.stop()
-            return {"error": f"no result in {limit} s"}
-        if answer is None:
-            self.stop()
-            self.threads[1].join(timeout=2)  # its last words may arrive after its end
-            return {"error": f"its process ended: {self.complaints[-1] if self.complaints else 'no message'}"}
-        return answer
-
-    def ask(self, attack, settings, samples, warm):
-        if self.process is None:
-            about = self._start()
-            if "missing" in about or "error" in about:
-                return {"error": about.get("missing") or about["error"]}
-        request = {"attack": attack, "settings": settings, "samples": samples, "warm": warm}
-        with contextlib.suppress(OSError):  # it has ended: the answer will tell
-            self.process.stdin.write(json.dumps(request) + "\n")
-            self.process.stdin.flush()
-        return self._answer(self.limit)
-
-    def stop(self):
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
+def start(name, python, model, samples, limit):
+    """A library with the model and its samples."""
+    # cleverhans calls the optimizers of Keras 2; the model itself is loaded by Keras 3 all the same
+    legacy = {"TF_USE_LEGACY_KERAS": "1"} if name == "cleverhans" else {}
+    return Library(name, python, "evaluation.benchmarks.speed.worker", (name, model, samples), limit, legacy)
 
 
 def choose_samples(model_path, dataset, number, data_dir, path):
@@ -154,9 +82,9 @@ def in_turns(libraries, attack, settings, samples, say, repeats=REPEATS):
             if repeat and ("error" in found[name][-1] or found[name][-1]["wall"] > PATIENCE):
                 continue
             number = min(samples, FEWER.get((name, attack), samples))
-            answer = {} if repeat else library.ask(attack, settings | WARM[attack], number, True)
+            answer = {} if repeat else library.ask(attack=attack, settings=settings | WARM[attack], samples=number, warm=True)
             if "error" not in answer:
-                answer = library.ask(attack, settings, number, False)
+                answer = library.ask(attack=attack, settings=settings, samples=number, warm=False)
             found[name].append(answer | {"samples": number})
             say(f"{ATTACKS[attack][0]:14} {name:11} {answer.get('error') or format(answer['passes'], '.1f') + ' passes'}")
     return found
@@ -199,9 +127,7 @@ def add_rows(context, attack, found):
 def run(
     context,
     *,
-    peers_python: Annotated[
-        Path | None, typer.Option(help="Interpreter in which the other libraries are installed; else this one.")
-    ] = None,
+    peers_python: Python = None,
     limit: Annotated[int, typer.Option(help="Seconds that a library may take for one attack.", min=1)] = 420,
 ):
     number = context.samples_or(128, 32)
@@ -211,16 +137,14 @@ def run(
     )
     context.settings["seconds at most"] = limit
     model = context.network(RECIPES[context.dataset])
-    # a virtual environment is known by the name it is called by: a resolved link would leave it
-    python = Path(os.path.abspath(peers_python)) if peers_python else Path(sys.executable)
     with tempfile.TemporaryDirectory() as folder:
         samples = Path(folder) / "samples.npz"
         choose_samples(model, context.dataset, number, context.data_dir, samples)
         libraries = []
         try:
             for name in LIBRARIES:
-                library = Library(name, sys.executable if name == "tfdefense" else python, model, samples, limit)
-                trouble = library.about.get("missing") or library.about.get("error")
+                library = start(name, sys.executable if name == "tfdefense" else interpreter(peers_python), model, samples, limit)
+                trouble = library.trouble
                 if trouble and name == "tfdefense":
                     raise ValueError(f"Expected tfdefense to run its attacks on {model.name}. Received: {trouble}")
                 if trouble:

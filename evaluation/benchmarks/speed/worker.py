@@ -3,12 +3,10 @@
 CPU time is that of the whole process, all threads included: other programs change it less than wall time.
 """
 
-import importlib.metadata
-import importlib.util
-import json
-import os
 import sys
 import time
+
+from evaluation.runner.peers import installed, serve
 
 _PASSES = 8
 
@@ -27,7 +25,7 @@ class Worker:
         import numpy as np
         import tensorflow as tf
 
-        from evaluation.benchmarks.speed.peers import ADAPTERS, DISTRIBUTIONS
+        from evaluation.benchmarks.speed.peers import ADAPTERS
 
         model = keras.models.load_model(model_path, compile=False)
         with np.load(samples_path) as file:
@@ -41,7 +39,7 @@ class Worker:
         if library == "tfdefense":
             from tfdefense import __version__ as version
         else:
-            version = importlib.metadata.version(DISTRIBUTIONS.get(library, library))
+            version = installed(library)
         self.about = {"version": version, "attacks": list(self.attacks)}
 
         @tf.function(jit_compile=False)
@@ -99,30 +97,5 @@ class Worker:
         }
 
 
-def main(library, model_path, samples_path):
-    # libraries print as they please: the answers keep the real output for themselves
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-
-    def say(answer):
-        print(json.dumps(answer), file=answers, flush=True)
-
-    # asked first, so that what is not installed is told before TensorFlow has loaded
-    if importlib.util.find_spec(library) is None:
-        say({"missing": f"no module named {library}"})
-        return
-    try:
-        worker = Worker(library, model_path, samples_path)
-    except ImportError as error:
-        say({"missing": str(error)})
-        return
-    say(worker.about)
-    for line in sys.stdin:
-        try:
-            say(worker.answer(**json.loads(line)))
-        except Exception as error:  # whatever a library raises is its result, not the end of the comparison
-            say({"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:300]})
-
-
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    serve(sys.argv[1], lambda: Worker(*sys.argv[1:]))

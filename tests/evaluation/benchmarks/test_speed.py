@@ -1,4 +1,3 @@
-import json
 import sys
 
 import numpy as np
@@ -160,27 +159,6 @@ def test_result_outside_its_ball_has_a_flag(tmp_path, attack, change):
     assert {(row.system, row.flags) for row in here.rows} == {("art", ("left its ball or the bounds",)), ("foolbox", ())}
 
 
-def test_library_without_an_answer_is_stopped_and_started_again(tmp_path):
-    hello = json.dumps({"version": "1", "attacks": ["pgd"]})
-    library = speed.Library("art", executable(tmp_path / "python", f"echo '{hello}'; exec sleep 60"), "m", "s", 1)
-    assert library.about["version"] == "1"
-    process = library.process
-    assert library.ask("pgd", {}, 4, False) == {"error": "no result in 1 s"}
-    assert process.poll() is not None
-    assert library.ask("pgd", {}, 4, False) == {"error": "no result in 1 s"}, "it was started again"
-    library.stop()
-
-
-def test_library_that_dies_tells_its_last_words(tmp_path):
-    library = speed.Library("art", executable(tmp_path / "python", "echo out of memory >&2; sleep 0.2"), "m", "s", 5)
-    assert library.about == {"error": "its process ended: out of memory"}
-    hello = json.dumps({"version": "1", "attacks": ["pgd"]})
-    library = speed.Library("art", executable(tmp_path / "python", f"echo '{hello}'; echo full >&2"), "m", "s", 5)
-    library.process.wait()
-    assert library.ask("pgd", {}, 4, False) == {"error": "its process ended: full"}
-    assert "missing" in speed.Library("art", tmp_path / "nothing", "m", "s", 5).about
-
-
 def test_network_comes_from_the_training_command(tmp_path, monkeypatch):
     seen = executable(tmp_path / "python", f'echo "$@" > {tmp_path}/seen; echo noise; echo {tmp_path}/model.keras')
     monkeypatch.setattr(networks.sys, "executable", str(seen))
@@ -252,11 +230,11 @@ def test_pass_is_the_gradient_of_the_summed_cross_entropy(setting):
 
 
 def test_worker_answers_in_its_own_process_and_survives_errors(setting):
-    library = speed.Library("tfdefense", sys.executable, *setting, 60)
+    library = speed.start("tfdefense", sys.executable, *setting, 60)
     try:
         assert set(library.about["attacks"]) == {"pgd", "cw", "deepfool", "jsma"}
-        assert library.ask("unknown", {}, 4, False) == {"error": "KeyError: 'unknown'"}
-        answer = library.ask("pgd", speed.SETTINGS["pgd"], 8, False)
+        assert library.ask(attack="unknown", settings={}, samples=4, warm=False) == {"error": "KeyError: 'unknown'"}
+        answer = library.ask(attack="pgd", settings=speed.SETTINGS["pgd"], samples=8, warm=False)
         assert answer.get("success") is not None, answer
         assert answer["largest_linf"] <= 0.2 + 1e-6
     finally:
@@ -264,7 +242,7 @@ def test_worker_answers_in_its_own_process_and_survives_errors(setting):
 
 
 def test_library_that_is_not_installed_is_told(setting):
-    library = speed.Library("no_such_library", sys.executable, *setting, 60)
+    library = speed.start("no_such_library", sys.executable, *setting, 60)
     assert library.about == {"missing": "no module named no_such_library"}
 
 
