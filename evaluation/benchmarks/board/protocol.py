@@ -193,7 +193,7 @@ def run(
         context.settings[f"base, {base}"] = described(networks)
     context.settings.update(
         networks=f"{len(seeds)} of each base, of seeds {', '.join(map(str, seeds))}",
-        suite=f"{attacker.suite} at linf {plan.compared['linf']:.3g} and l2 {plan.compared['l2']:.3g}",
+        suite=f"{attacker.suite} at {' and '.join(f'{norm} {size:.3g}' for norm, size in setup.compared.items())}",
         searches=f"the minimum-norm search of {attacker.steps} steps from every start",
         checks=f"{attacker.checked} samples of each network: {attacker.thorough}, {attacker.longer} times the steps",
         fitted=f"{setup.fitted} samples; detectors on attacks of linf {setup.attacked:.3g}",
@@ -220,7 +220,8 @@ def planned(context, setup):
 
     shape = data.load(context.dataset, "test", data_dir=context.data_dir, limit=10).x.shape[1:]
     asked = {"samples": context.samples_or(500, 16), "clean": 400 if context.quick else 2000, "compared": setup.compared}
-    asked |= {norm: (size, 8 * size) for norm, size in setup.compared.items()}
+    compared = setup.compared
+    asked |= {norm: (compared[norm], 8 * compared[norm]) if norm in compared else () for norm in ("linf", "l2")}
     return plan_for(context.dataset, shape, quick=context.quick, **asked)
 
 
