@@ -21,14 +21,14 @@ class Attacker:
     Args:
         suite, thorough: Names of the suites for all samples and for the check.
         steps: Of the minimum-norm search, from each start.
-        checked: So many samples of each network are searched harder.
+        checked: So many samples of the first network of each base are searched harder; those of others are not.
         longer: So many times the steps a check of the minimum-norm search takes.
     """
 
     suite: str = "standard-1"
     thorough: str = "thorough-1"
     steps: int = 50
-    checked: int = 50
+    checked: int = 100
     longer: int = 4
 
     def attack(self, model, images, plan, ood, max_rejected):
@@ -85,7 +85,7 @@ class _Search:
         from tfdefense import attacks
 
         for norm in self.plan.norms:
-            self.run(attacks.MinimumNorm(norm=norm, steps=self.attacker.steps), f"{NEAREST}, {norm}")
+            self.run(attacks.MinimumNorm(norm, steps=self.attacker.steps, starts="all"), f"{NEAREST}, {norm}")
 
     def suite(self, name, norm, size):
         from tfdefense.attacks import suites
@@ -107,7 +107,9 @@ class _Search:
         """What much more work finds beyond, of a part of the samples: shares of all, and of the median distance."""
         from tfdefense import attacks
 
-        found = {}
+        found: dict = {}
+        if not self.attacker.checked:
+            return found
         for norm in self.plan.norms:
             size = self.plan.compared[norm]
             left = self.left(norm, size)
@@ -117,7 +119,7 @@ class _Search:
         norm = self.plan.norms[-1]
         rows = np.flatnonzero(self.evidence.nearest[norm] > 0)[: self.attacker.checked]
         before = self.evidence.nearest[norm][rows].copy()
-        longer = attacks.MinimumNorm(norm=norm, steps=self.attacker.longer * self.attacker.steps, seed=1)
+        longer = attacks.MinimumNorm(norm, steps=self.attacker.longer * self.attacker.steps, starts="all", seed=1)
         self.run(longer, f"longer {NEAREST}", rows)
         found[f"longer search, {norm}"] = _shorter(before, self.evidence.nearest[norm][rows])
         return found

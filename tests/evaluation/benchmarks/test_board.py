@@ -137,7 +137,7 @@ def test_a_harder_search_that_finds_more_is_told(monkeypatch):
     search.run(moved(0.9), "second", np.arange(10))
     assert evidence.robust_accuracy("l2", 1.0) == 0.75
     monkeypatch.setattr(search, "suite", lambda name, norm, size: moved(0.8 if name == "thorough-1" else 0.95))
-    monkeypatch.setattr(td.attacks, "MinimumNorm", lambda norm, steps, seed: moved(0.6), raising=False)
+    monkeypatch.setattr(td.attacks, "MinimumNorm", lambda norm, steps, starts, seed: moved(0.6), raising=False)
     checks = search.harder()
     # All 20 that were tried of the 30 left; the median of the first 20 falls from 0.8 to 0.6.
     assert checks == {"thorough-1, l2": pytest.approx(0.75), "longer search, l2": pytest.approx(1 - 0.6 / 0.85)}
@@ -210,7 +210,7 @@ def test_where_the_attack_failed_there_is_no_rank(tmp_path):
 def test_a_check_that_failed_on_all_networks_together_marks_the_row(tmp_path):
     some = [0.5, 0.7, 1.1, 1.5]
     little = measured(some, checks={"thorough-1, l2": 0.05}) + measured(some, checks={"thorough-1, l2": -0.02})
-    much = measured(some, checks={"thorough-1, l2": 0.05}) + measured(some, checks={"thorough-1, l2": 0.0})
+    much = measured(some, checks={"thorough-1, l2": 0.05}) + measured(some, checks={"thorough-1, l2": 0.0}) + measured(some)
     assert measure.failed(little) == () and measure.failed(much) == ("thorough-1, l2",)
     assert measure.failed(measured(some, calibrated=False)) == ("rejects clean samples as calibrated",)
     of = rows_of({System("DNR", CLEAN): much, System("K-density", CLEAN): little}, tmp_path)
