@@ -2,7 +2,7 @@
 
 Command: python -m training mnist_wong            (other networks of the board: --seed 1, --seed 2)
 Cost: 4 seconds of CPU time an epoch.
-Expected: not measured yet.
+Expected: test accuracy 0.987 to 0.988 over three seeds.
 
 15,000 training samples stay unseen: on them defenses are fitted and calibrated.
 
@@ -10,7 +10,7 @@ The same network against PGD in l2.
 
 Command: python -m training mnist_wong_pgd
 Cost: 15 seconds of CPU time an epoch.
-Expected: not measured yet.
+Expected: test accuracy 0.982 to 0.985; robust accuracy on 500 test samples 0.68 to 0.70 at l2 2 (PGD, 20 steps, all starts).
 
 Not against FGSM with a random start in linf 0.3, which Wong et al. (2020) use: this network learns to withstand that one step
 alone after two epochs, and nothing else (catastrophic overfitting). And in l2, by whose distance the board is ordered. The rate
