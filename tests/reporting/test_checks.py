@@ -235,7 +235,7 @@ def test_a_threshold_moved_off_is_found(classifier, held_out):
     def calibration():
         run = protocol.Protocol(model, held_out, plan)
         run._without_attack()
-        return checks._calibration(run.findings["clean"], 0.05, True)
+        return checks.calibration(run.findings["clean"], 0.05, True)
 
     assert calibration()["passed"]
     td.calibrate(model, held_out.x, max_rejected=0.15)
@@ -248,8 +248,8 @@ def test_a_threshold_moved_off_is_found(classifier, held_out):
 
 def test_a_threshold_that_was_given_promises_no_least_rate():
     clean = {"rejected": 0.0, "samples": 1000}
-    assert checks._calibration(clean, 0.05, calibrated=False)["passed"]
-    assert not checks._calibration(clean, 0.05, calibrated=True)["passed"]
+    assert checks.calibration(clean, 0.05, calibrated=False)["passed"]
+    assert not checks.calibration(clean, 0.05, calibrated=True)["passed"]
 
 
 def test_an_attack_that_leaves_its_ball_is_found(few):

@@ -28,7 +28,7 @@ def all_checks(findings, plan, max_rejected, rejects, calibrated):
     for norm in plan.norms:
         found += _of_norm(findings, plan, norm)
     if rejects:
-        found.append(_calibration(findings["clean"], max_rejected, calibrated))
+        found.append(calibration(findings["clean"], max_rejected, calibrated))
     dishonest = [entry for entry in findings["attacks"] if not entry["honest"]]
     found.append(
         _check(
@@ -113,7 +113,7 @@ def _more(kind, at, measured, what, text="The search was not long enough to say 
     return _check(kind, at, measured is not None and measured <= MORE, measured, f"success on at most {MORE:.0%} {what}", text)
 
 
-def _calibration(clean, promised, calibrated):
+def calibration(clean, promised, calibrated):
     low, high = _allowed(clean["samples"], promised)
     low = low if calibrated else 0.0
     return _check(

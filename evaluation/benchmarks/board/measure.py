@@ -1,138 +1,141 @@
-"""What the board finds of each system as rows, in the order of their ranks, and comparisons in pairs of samples."""
+"""What the board finds of each system as rows, in the order of their ranks, with intervals over samples and networks."""
 
 import collections
 
 import numpy as np
 
-# What is compared: the best of some systems on some bases, less the best of others.
-SYSTEMS = {
-    "no defense": lambda system: system.make is None,
-    "defenses": lambda system: system.make is not None,
-    "single defenses": lambda system: system.make is not None and not system.combined,
-    "combinations": lambda system: system.combined,
-}
-BASES = {
-    "all": lambda base: True,
-    "adversarially trained": lambda base: base.adversarial,
-    "others": lambda base: not base.adversarial,
-}
-COMPARED = (
-    *((("combinations", bases), ("single defenses", bases)) for bases in BASES),
-    (("defenses", "adversarially trained"), ("no defense", "adversarially trained")),
-    (("defenses", "others"), ("no defense", "others")),
-    (("no defense", "adversarially trained"), ("defenses", "others")),
-)
+from evaluation.benchmarks.board.attacker import MORE
+
 DRAWS = 2000
+# Of the samples may be left without an example at any distance: another class's image is one, if nothing nearer.
+LEFT = 0.1
+
+
+class Draws:
+    """Samples and networks drawn again and again, with replacement: the same for all systems, so that they compare in pairs.
+
+    The samples are the same for all: what makes one hard makes it hard for all. The networks of a seed are the same for systems on
+    one base; those of two bases have nothing in common, and are drawn apart.
+    """
+
+    def __init__(self, bases, seeds, samples, draws=DRAWS):
+        rng = np.random.default_rng(0)
+        self.rows = rng.integers(0, samples, (draws, samples))
+        self.seeds = {base: rng.integers(0, seeds, (draws, seeds)) for base in bases}
+
+    def medians(self, base, distance):
+        """The median distance in each draw; `distance` has a line for each network."""
+        return np.array([_median(distance[np.ix_(s, r)]) for s, r in zip(self.seeds[base], self.rows, strict=True)])
+
+    def robust(self, base, distance, size):
+        return np.array(
+            [_robust(distance[np.ix_(s, r)], size) for s, r in zip(self.seeds[base], self.rows, strict=True)],
+        )
+
+
+def _median(distance):
+    """Of all samples of all networks; an infinite one says that no example is known for half of them."""
+    with np.errstate(invalid="ignore"):
+        return float(np.sort(distance, None)[[(distance.size - 1) // 2, distance.size // 2]].mean())
+
+
+def _robust(distance, size):
+    from tfdefense.attacks.norms import within
+
+    return float(1 - within(distance, size).mean())
+
+
+def _middle(drawn):
+    """Between what 95 of 100 draws lie; None is an end beyond all distances."""
+    # Infinite medians of both have no difference.
+    ends = np.quantile(drawn[~np.isnan(drawn)], (0.025, 0.975), method="inverted_cdf")
+    return tuple(float(end) if np.isfinite(end) else None for end in ends)
+
+
+def distances(measured, norm):
+    """A line for each network: the distances of its samples, infinite where no example is known."""
+    return np.array([[np.inf if value is None else value for value in one["each"][norm]["distance"]] for one in measured])
 
 
 def place(measured):
-    """What the order follows from: the median l2 distance, then the mean robust accuracy over the sizes tried.
-
-    Nothing can hold at the last size: where half stand there the attack has failed, which is no rank before the others.
-    """
-    median = measured["verdict"]["median_perturbation"]["l2"]
-    return (-1.0 if median is None else median, np.mean(measured["curves"]["l2"]["adaptive"]["robust_accuracy"]))
+    """What the order follows from: the median l2 distance. Where no example is known for a half the attack has failed: no rank."""
+    median = _median(distances(measured, "l2"))
+    return median if np.isfinite(median) else -1.0
 
 
-def interval(measured, number):
-    """Where the curve crosses the shares that so few samples cannot tell from a half: about 95 % of the sizes found lie between.
-
-    None is an end beyond the sizes that were tried.
-    """
-    from tfdefense.reporting.checks import perturbation_at
-
-    curve, start = measured["curves"]["l2"]["adaptive"], 1 - measured["clean"]["wrong"]
-    return tuple(
-        perturbation_at(curve["sizes"], curve["robust_accuracy"], start, 0.5 + side * 0.98 / number**0.5) for side in (1, -1)
-    )
-
-
-def add_rows(context, found, number):
-    """`found` has what was measured by pairs of a system and its base."""
-    for (system, base), measured in sorted(found.items(), key=lambda item: place(item[1]), reverse=True):
-        _add_system(context, system.name, base.name, measured, number)
-        context.each[f"{system.name}, {base.name}"] = measured["each"]
-    _add_comparisons(context, found, number)
+def failed(measured):
+    """Checks on the attack that failed, on all networks together that were searched harder."""
+    found = []
+    if any(np.mean(np.isinf(distances(measured, norm))) > LEFT for norm in measured[0]["each"]):
+        found.append("an example for each sample")
+    for name in dict.fromkeys(name for one in measured for name in one["checks"]):
+        if np.mean([one["checks"][name] for one in measured if name in one["checks"]]) > MORE:
+            found.append(name)
+    if not all(one["calibrated"] for one in measured):
+        found.append("rejects clean samples as calibrated")
+    return tuple(found)
 
 
-def _add_system(context, system, base, measured, number):
+def add_rows(context, found, compared, sizes):
+    """`found` has for each system what was measured on each of its networks."""
+    first = next(iter(found.values()))
+    draws = Draws(dict.fromkeys(system.base.name for system in found), len(first), len(first[0]["each"]["l2"]["distance"]))
+    for system, measured in sorted(found.items(), key=lambda item: place(item[1]), reverse=True):
+        _add_system(context, system, measured, draws, compared, sizes)
+        context.each[", ".join(system.key)] = [one["each"] for one in measured]
+    _add_comparisons(context, found, draws)
+
+
+def _add_system(context, system, measured, draws, compared, sizes):
     def row(metric, value, **fields):
-        context.row("board", metric, value, system=system, base=base, **fields)
+        context.row("board", metric, value, system=system.name, base=system.base.name, **fields)
 
-    clean, medians = measured["clean"], measured["verdict"]["median_perturbation"]
-    attack = {"attack": "worst case", "knowledge": "adaptive", "starts": "all", "n": number}
-    first = [name for name in measured["each"]["l2"]["found by"] if name]
-    about = {
-        "found_most_by": collections.Counter(first).most_common(1)[0][0] if first else None,
-        "interval": interval(measured, number),
-        "flags": _failed(measured),
-        "note": "half stand at the largest size, where nothing can: the attack failed" if medians["l2"] is None else "",
-    }
-    row("median distance", medians["l2"], norm="l2", **attack, **about)
-    if "linf" in medians:
-        note = "" if medians["linf"] is not None else "half stand at the largest size"
-        row("median distance", medians["linf"], norm="linf", **attack, note=note)
-    row("accuracy", clean["right"])
-    row("accuracy", clean["before_rejection"], counted="before rejection")
-    row("false-positive rate", clean["rejected"])
-    row("false-positive rate", max(one["rejected"] for one in measured["benign"]), perturbation="worst case")
-    for one in measured["ood"]:
-        row("rejection rate", one["rejected"], ood=one["what"])
-    distance = np.array([np.nan if one is None else one for one in measured["each"]["l2"]["distance"]])
-    row("robust accuracy", float(np.mean(distance != 0)), norm="l2", epsilon=0, **attack)
-    for norm, curves in measured["curves"].items():
-        curve, size = curves["adaptive"], measured["compared"].get(norm)
-        for epsilon, share in zip(curve["sizes"], curve["robust_accuracy"], strict=True):
-            if norm == "l2" or epsilon == size:
-                whitebox = norm == "linf" and (system, base) == ("dustbin", "jointly trained")
-                row("robust accuracy", share, norm=norm, epsilon=epsilon, **attack, row="O9" if whitebox else "")
-        if size is not None:
-            row("rejection rate", curve["rejected"][curve["sizes"].index(size)], norm=norm, epsilon=size, **attack)
+    def mean(share):
+        return float(np.mean([share(one) for one in measured]))
 
-
-def _failed(measured):
-    """Checks on the attack that failed, in one norm or several."""
-    return tuple(dict.fromkeys(check["kind"] for check in measured["checks"] if not check["passed"]))
+    flags, networks = failed(measured), len(measured)
+    attack = {"attack": "worst case", "knowledge": "adaptive", "starts": "all", "n": distances(measured, "l2").size, "flags": flags}
+    for norm in measured[0]["each"]:
+        distance = distances(measured, norm)
+        median, each = _median(distance), [_median(one) for one in distance]
+        first = [name for one in measured for name in one["each"][norm]["found by"] if name]
+        about = {
+            "interval": _middle(draws.medians(system.base.name, distance)),
+            "deviation": float(np.std(each, ddof=1)) if networks > 1 and np.isfinite(each).all() else None,
+            "found_most_by": collections.Counter(first).most_common(1)[0][0] if first else None,
+            "note": "" if np.isfinite(median) else "no example is known for half of the samples: the attack failed",
+        }
+        row("median distance", median if np.isfinite(median) else None, norm=norm, **attack, **about)
+        shown = dict.fromkeys((0, *(sizes if norm == "l2" else ()), *([compared[norm]] if norm in compared else [])))
+        for size in sorted(shown):
+            share = float(np.mean(distance > 0)) if size == 0 else _robust(distance, size)
+            fields = {"compared": True} if size == compared.get(norm) else {}
+            if fields:
+                fields["interval"] = _middle(draws.robust(system.base.name, distance, size))
+            if norm == "linf" and fields and (system.name, system.base.name) == ("dustbin", "jointly trained"):
+                fields["row"] = "O9"
+            row("robust accuracy", share, norm=norm, epsilon=size, **attack, **fields)
+    row("accuracy", mean(lambda one: one["clean"]["right"]))
+    row("accuracy", mean(lambda one: one["clean"]["before_rejection"]), counted="before rejection")
+    row("false-positive rate", mean(lambda one: one["clean"]["rejected"]))
+    row("false-positive rate", mean(lambda one: max(each["rejected"] for each in one["benign"])), perturbation="worst case")
+    for number, one in enumerate(measured[0]["ood"]):
+        row("rejection rate", mean(lambda each, number=number: each["ood"][number]["rejected"]), ood=one["what"])
 
 
-def _add_comparisons(context, found, number):
-    """Whether combinations hold longer than their parts, and defenses longer than training alone."""
-    # Of equals the first by name.
-    ordered = sorted(found, key=lambda key: key[0].name)
-    for better, other in COMPARED:
-        sides = [[key for key in ordered if SYSTEMS[one](key[0]) and BASES[on](key[1])] for one, on in (better, other)]
-        if not all(sides):
+def _add_comparisons(context, found, draws):
+    """How much larger a system's median l2 distance is than that of the one it is compared with."""
+    by_key = {system.key: (system, measured) for system, measured in found.items()}
+    for system, measured in found.items():
+        if system.over not in by_key:
             continue
-        one, over = (max(side, key=lambda key: place(found[key])) for side in sides)
-        mean, low, high = difference(found[one], found[over])
-        # A system on which an attack failed looks the better for it, and is the sooner taken for the best.
-        flags = tuple(dict.fromkeys((*_failed(found[one]), *_failed(found[over]))))
-        about = {"system": one[0].name, "base": one[1].name, "among": better[0], "bases": better[1]}
-        about |= {"over": over[0].name, "over_base": over[1].name, "over_among": other[0], "over_bases": other[1]}
-        about |= {"interval": (low, high), "n": number, "flags": flags}
-        context.row("board.comparison", "distance difference", mean, norm="l2", **about)
-
-
-def difference(one, other):
-    """How much larger the median l2 distance is, and between what it lies in 95 of 100 draws of these samples."""
-    from tfdefense.attacks.norms import within
-    from tfdefense.reporting.checks import perturbation_at
-
-    sizes, distances = one["sizes"], [_distances(measured) for measured in (one, other)]
-
-    def reached(distance):
-        robust = [float(1 - within(distance, size).mean()) for size in sizes]
-        size = perturbation_at(sizes, robust, float((distance > 0).mean()))
-        return sizes[-1] if size is None else size
-
-    def less(rows):
-        return reached(distances[0][rows]) - reached(distances[1][rows])
-
-    # The samples of both are the same: what makes one hard makes it hard for both, and is drawn for both.
-    count, rng = len(distances[0]), np.random.default_rng(0)
-    drawn = [less(rng.integers(0, count, count)) for _ in range(DRAWS)]
-    return less(np.arange(count)), *np.quantile(drawn, (0.025, 0.975)).tolist()
-
-
-def _distances(measured):
-    return np.array([np.inf if value is None else value for value in measured["each"]["l2"]["distance"]])
+        over, other = by_key[system.over]
+        one, two = distances(measured, "l2"), distances(other, "l2")
+        if not (np.isfinite(_median(one)) and np.isfinite(_median(two))):
+            continue
+        with np.errstate(invalid="ignore"):
+            drawn = draws.medians(system.base.name, one) - draws.medians(over.base.name, two)
+        # A system on which an attack failed looks the better for it.
+        about = {"system": system.name, "base": system.base.name, "over": over.name, "over_base": over.base.name, "norm": "l2"}
+        about |= {"interval": _middle(drawn), "n": one.size, "flags": tuple(dict.fromkeys((*failed(measured), *failed(other))))}
+        context.row("board.comparison", "distance difference", _median(one) - _median(two), **about)

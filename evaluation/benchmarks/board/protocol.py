@@ -1,26 +1,27 @@
-"""The board: every defense and combination, on a plain and on an adversarially trained base, against the same attacker.
+"""The board: defenses and combinations on networks trained plainly and against attacks, all against the same attacker.
 
-All share one architecture and its training digits; how each base was trained stands in the settings. Each is calibrated as a
-whole to the same share of rejected clean samples, on samples that no part of it has seen. Against each the same searches run
-from all starts, with the attack that its authors would use, and the worst case over them counts for each sample. The order is
-that of the median l2 distance.
+All systems of a data set share one architecture and its training samples; how each base was trained stands in the settings. Each
+base is trained three times, from other seeds. Each system is calibrated as a whole to the same share of rejected clean samples, on
+samples that no part of it has seen. The order is that of the median l2 distance over the samples and networks.
 """
 
+import dataclasses
 import functools
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
 import typer
 
+from evaluation.benchmarks.board.attacker import Attacker
 from evaluation.benchmarks.board.fitting import Fitting
 from evaluation.benchmarks.board.measure import add_rows
+from evaluation.benchmarks.board.systems import ADVERSARIAL, BOTH, CLEAN, JOINED, entries
 from evaluation.runner import results
 
-DATASETS = ("mnist", "digits")
-MAX_REJECTED, CALIBRATES = 0.05, 2000
+DATASETS = ("mnist", "cifar10", "digits")
+MAX_REJECTED, CALIBRATES, VECTORS = 0.05, 2000, 300
 
 
 @dataclass(frozen=True)
@@ -28,17 +29,21 @@ class Setup:
     """What the protocol does on one data set.
 
     Args:
-        recipes: Of the bases: plain, trained against PGD, with a dustbin and reverse cross-entropy, and that against PGD too.
+        recipes: Of the bases, by their names.
         settings: Of all recipes.
         seen: Training samples that the networks have seen. Of the others the first 2,000 calibrate.
         fitted: So many samples defenses are fitted on.
         unseen: Whether these are others than the networks have seen and than calibrate, as the papers' SVMs want.
         layers, codes, branch: Watched by Deep Neural Rejection, by SafetyNet and by the detector branch.
         attacked: Size in linf of the attacks that detectors are trained on.
-        sizes: In each norm, in place of those of `td.report`: finer where the best are to be told apart.
+        compared: The size in each norm at which the suite goes on, where the best are to be told apart.
+        sizes: In l2, of the curves.
+        left_out: Systems that the data set goes without.
+        seeds: Networks of each base.
+        attacker: How hard is searched.
     """
 
-    recipes: tuple
+    recipes: dict
     settings: dict
     seen: int
     fitted: int
@@ -47,24 +52,56 @@ class Setup:
     codes: tuple
     branch: str
     attacked: float
-    sizes: dict
+    compared: dict
+    sizes: tuple
+    left_out: tuple = ()
+    seeds: int = 3
+    attacker: Attacker = Attacker()
 
 
 SETUPS = {
     "mnist": Setup(
-        recipes=("mnist_dnr", "mnist_dnr_pgd", "mnist_joined", "mnist_joined_pgd"),
+        recipes={
+            CLEAN.name: "mnist_wong",
+            ADVERSARIAL.name: "mnist_wong_pgd",
+            JOINED.name: "mnist_wong_joined",
+            BOTH.name: "mnist_wong_joined_pgd",
+        },
         settings={},
-        seen=30_000,
+        seen=45_000,
         fitted=5_000,
         unseen=True,
-        layers=("dense_1", "dense_2", "logits"),
-        codes=("dense_1", "dense_2"),
-        branch="conv_2",
+        layers=("conv_2", "dense_1", "logits"),
+        codes=("conv_2", "dense_1"),
+        branch="conv_1",
         attacked=0.15,
-        sizes={"linf": (0.1, 0.2, 0.3, 0.5), "l2": (0.5, 1, 1.5, 2, 2.5, 3, 4, 6)},
+        compared={"linf": 0.2, "l2": 2.0},
+        sizes=(0.5, 1, 1.5, 2, 2.5, 3, 4, 6),
+    ),
+    # Codes and a branch on a residual network take hours to fit; the jointly trained bases as long to train.
+    "cifar10": Setup(
+        recipes={CLEAN.name: "cifar10_short", ADVERSARIAL.name: "cifar10_fgsm"},
+        settings={},
+        seen=40_000,
+        fitted=4_000,
+        unseen=True,
+        layers=("stage_3_block_2", "pool", "logits"),
+        codes=("pool",),
+        branch="stage_2_block_2",
+        attacked=4 / 255,
+        compared={"linf": 8 / 255, "l2": 0.5},
+        sizes=(0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 4),
+        left_out=("SafetyNet", "detector branch"),
+        # A step costs twenty times that of the MNIST network.
+        attacker=Attacker("quick-1", "standard-1", steps=30, checked=50),
     ),
     "digits": Setup(
-        recipes=("digits", "digits_pgd", "digits_joined", "digits_joined_pgd"),
+        recipes={
+            CLEAN.name: "digits",
+            ADVERSARIAL.name: "digits_pgd",
+            JOINED.name: "digits_joined",
+            BOTH.name: "digits_joined_pgd",
+        },
         settings={"train_samples": 1100},
         seen=1100,
         fitted=1100,
@@ -73,104 +110,10 @@ SETUPS = {
         codes=("dense_1",),
         branch="conv_1",
         attacked=0.15,
-        sizes={},
+        compared={"linf": 0.1, "l2": 0.5},
+        sizes=(0.25, 0.5, 0.75, 1, 1.5, 3),
     ),
 }
-VECTORS = 300
-
-
-@dataclass(frozen=True)
-class Base:
-    """How a classifier was trained: with a dustbin and reverse cross-entropy, or plainly; against PGD, or on clean samples."""
-
-    name: str
-    joined: bool
-    adversarial: bool
-
-
-BASES = (
-    Base("clean", False, False),
-    Base("adversarially trained", False, True),
-    Base("jointly trained", True, False),
-    Base("jointly and adversarially trained", True, True),
-)
-
-
-@dataclass(frozen=True)
-class System:
-    """A defense on a kind of base; `make(td, setup)` gives it, None leaves the base as it is.
-
-    A joined base without its `dustbin` is a classifier like the others, which was trained in another way. Of several defenses it is
-    `combined`; what is `slow` is measured first.
-    """
-
-    name: str
-    joined: bool
-    make: Callable | None
-    dustbin: bool = False
-    combined: bool = False
-    slow: bool = False
-
-
-def _dnr(td, setup):
-    return td.DeepNeuralRejection(setup.layers)
-
-
-def _codes(td, setup):
-    return td.SafetyNet(setup.codes)
-
-
-def _dustbin(td):
-    return td.DustbinDefense(threshold=None)
-
-
-# Bandwidths of the paper, after cross-entropy and after reverse cross-entropy.
-_SIGMA, _SIGMA_RCE = (1 / 0.26) ** 0.5, (0.1 / 0.26) ** 0.5
-SYSTEMS = (
-    System("no defense", False, None),
-    System("confidence", False, lambda td, setup: td.ThresholdDefense("confidence")),
-    System("NR", False, lambda td, setup: td.NeuralRejection()),
-    System("DNR", False, _dnr),
-    System("K-density", False, lambda td, setup: td.DensityDefense(_SIGMA)),
-    System("SafetyNet", False, _codes, slow=True),
-    System("detector branch", False, lambda td, setup: td.AdversaryDetector(setup.branch, width=16, seed=0), slow=True),
-    # The class is that of the first: SVMs that disagree with the network would else reject nothing for it.
-    System("DNR + confidence", False, lambda td, setup: td.AnyOf(_dnr(td, setup), td.ThresholdDefense()), combined=True),
-    System("DNR + K-density", False, lambda td, setup: td.AnyOf(_dnr(td, setup), td.DensityDefense(_SIGMA)), combined=True),
-    System("DNR + SafetyNet", False, lambda td, setup: td.AnyOf(_dnr(td, setup), _codes(td, setup)), combined=True, slow=True),
-    System("no defense", True, None),
-    System("confidence", True, lambda td, setup: td.ThresholdDefense("confidence")),
-    System("RCE", True, lambda td, setup: td.DensityDefense(_SIGMA_RCE)),
-    System("dustbin", True, lambda td, setup: _dustbin(td), dustbin=True),
-    System(
-        "RCE + dustbin", True, lambda td, setup: td.AnyOf(_dustbin(td), td.DensityDefense(_SIGMA_RCE)), dustbin=True, combined=True
-    ),
-    System("DNR + dustbin", True, lambda td, setup: td.AnyOf(_dnr(td, setup), _dustbin(td)), dustbin=True, combined=True),
-    System(
-        "DNR + RCE + dustbin",
-        True,
-        lambda td, setup: td.AnyOf(_dnr(td, setup), td.DensityDefense(_SIGMA_RCE), _dustbin(td)),
-        dustbin=True,
-        combined=True,
-    ),
-    System(
-        "RCE + dustbin + SafetyNet",
-        True,
-        lambda td, setup: td.AnyOf(_dustbin(td), td.DensityDefense(_SIGMA_RCE), _codes(td, setup)),
-        dustbin=True,
-        combined=True,
-        slow=True,
-    ),
-)
-_QUICK = ("no defense", "confidence", "K-density", "RCE + dustbin")
-
-
-def entries(quick, only):
-    """Pairs of a system and the number of its base."""
-    systems = [s for s in SYSTEMS if (only is None or s.name == only) and (not quick or only is not None or s.name in _QUICK)]
-    if not systems:
-        raise ValueError(f"`--only` must be one of {', '.join(s.name for s in SYSTEMS)}. Received {only!r}.")
-    return [(system, number) for system in systems for number, base in enumerate(BASES) if base.joined == system.joined]
 
 
 class Samples:
@@ -204,92 +147,99 @@ class Samples:
         return self.train.take(np.arange(self.setup.seen, len(self.train.x))[:CALIBRATES])
 
 
-def build(context, setup, system, base, samples):
+def build(context, setup, system, seed, samples):
     """The defended model, calibrated as a whole; the base itself where there is no defense."""
     import keras
 
     import tfdefense as td
     import tfdefense.layers  # the network may end in one of them
 
-    network = keras.models.load_model(context.network(setup.recipes[base], **setup.settings), compile=False)
-    if system.joined and not system.dustbin:
+    network = keras.models.load_model(context.network(setup.recipes[system.base.name], **setup.settings, seed=seed), compile=False)
+    if system.base.joined and not system.defense.dustbin:
         network = keras.Model(network.inputs[0], network.outputs[0][:, :-1], name=network.name)
-    if system.make is None:
+    if system.defense.make is None:
         return network
     fitting = Fitting(setup.attacked, 0 if context.quick else 150_000, 1e-3, VECTORS, max_rejected=MAX_REJECTED)
-    return fitting.fit(system.make(td, setup).attach(network), samples.fitted, samples.held_out, samples.others)
+    return fitting.fit(system.defense.make(td, setup).attach(network), samples.fitted, samples.held_out, samples.others)
 
 
-def measure(context, model, plan):
-    """The protocol of `td.report`, but for the parts that no rank follows from; what was found on each sample with it."""
-    from tfdefense import data
-    from tfdefense.reporting.protocol import Protocol, run
-
-    images = data.load(context.dataset, "test", data_dir=context.data_dir, limit=plan.clean)
-    ood = {name: data.load(name, "test", data_dir=context.data_dir, limit=plan.clean).x for name in plan.ood[:1]}
-    protocol = Protocol(model, images, plan, ood=ood, max_rejected=MAX_REJECTED, suite="board-1")
-    found = run(protocol, without=("oblivious curve", "undefended curve", "page"))
-    kept = ("clean", "curves", "benign", "ood", "attacks", "harder", "only", "left_out", "checks", "verdict")
-    evidence = protocol.evidence
-    names = (*(attacker.name for attacker in protocol.suite.attackers), None)
-    each = {
-        norm: {
-            "distance": [float(value) if np.isfinite(value) else None for value in evidence.nearest[norm]],
-            "found by": [names[number] for number in evidence.finder[norm]],
-        }
-        for norm in plan.norms
-    }
-    return {key: found[key] for key in kept} | {"each": each, "compared": plan.compared, "sizes": plan.l2}
-
-
-def described(path):
-    """A trained network in words, by what it was trained with."""
-    config = json.loads((path.parent / "config.json").read_text())
-    words = [path.parent.name, config["optimizer"], f"{config['epochs']} epochs", config["loss"].replace("_", " ")]
+def described(paths):
+    """The trained networks of one base in words, by what they were trained with."""
+    configs = [json.loads((path.parent / "config.json").read_text()) for path in paths]
+    config = configs[0]
+    words = [config["optimizer"], f"{config['epochs']} epochs", config["loss"].replace("_", " ")]
     words += ["with a dustbin"] if config["dustbin"] else []
-    words += ["against PGD"] if config["attack"] else []
-    return ", ".join([*words, f"test accuracy {config['test_accuracy']}"])
+    if config["attack"]:
+        steps = config["attack"].get("steps", 1)
+        words.append("against FGSM with a random start" if steps == 1 else f"against PGD of {steps} steps")
+    names, accuracies = ", ".join(path.parent.name for path in paths), ", ".join(str(one["test_accuracy"]) for one in configs)
+    return f"{'; '.join(words)}; test accuracy {accuracies}; {names}"
 
 
 def run(
     context,
     *,
     only: Annotated[str | None, typer.Option(help="One system, by its name; on all of its bases.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Gradient steps of a search; those of `td.report`.", min=1)] = None,
+    seeds: Annotated[int | None, typer.Option(help="Networks of each base; 3.", min=1)] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of the minimum-norm search.", min=1)] = None,
 ):
+    if only and context.output.resolve() == results.RESULTS:
+        raise ValueError("`--only` is a part of the board and must not take its place. Name another folder with `--output`.")
+    setup = SETUPS[context.dataset]
+    chosen = entries(setup.recipes, setup.left_out, context.quick, only)
+    seeds = range(seeds or (1 if context.quick else setup.seeds))
+    attacker = setup.attacker
+    if steps:
+        attacker = dataclasses.replace(attacker, steps=steps)
+    plan = planned(context, setup)
+    for base in dict.fromkeys(system.base.name for system in chosen):
+        networks = [context.network(setup.recipes[base], **setup.settings, seed=seed) for seed in seeds]
+        context.settings[f"base, {base}"] = described(networks)
+    context.settings.update(
+        networks=f"{len(seeds)} of each base, of seeds {', '.join(map(str, seeds))}",
+        suite=f"{attacker.suite} at {' and '.join(f'{norm} {size:.3g}' for norm, size in setup.compared.items())}",
+        searches=f"the minimum-norm search of {attacker.steps} steps from every start",
+        checks=f"{attacker.checked} samples of the first network each: {attacker.thorough}; {attacker.longer} times the steps",
+        fitted=f"{setup.fitted} samples; detectors on attacks of linf {setup.attacked:.3g}",
+        calibrated=f"at most {CALIBRATES} held-out samples, {MAX_REJECTED} of them rejected; several thresholds get one rate",
+        machines=f"those of DNR compressed to {VECTORS} vectors",
+        bandwidth="of densities the paper's",
+        samples=plan.samples,
+        interval="of samples and networks drawn together, with replacement",
+    )
+    # What takes longest first: nobody waits for it at the end.
+    chosen = sorted(chosen, key=lambda system: not system.defense.slow)
+    keys = [(system, seed) for system in chosen for seed in seeds]
+    # Harder searches take as long as all others: of the first network.
+    attackers = {seed: attacker if seed == 0 else dataclasses.replace(attacker, checked=0) for seed in seeds}
+    parts = {
+        f"{', '.join(system.key)}, seed {seed}": (measured, context, system, seed, plan, attackers[seed]) for system, seed in keys
+    }
+    by_part = dict(zip(keys, context.parts(parts).values(), strict=True))
+    found = {system: [by_part[system, seed] for seed in seeds] for system in chosen}
+    add_rows(context, found, plan.compared, setup.sizes)
+
+
+def planned(context, setup):
+    """Samples and sizes, as the report's plan has them."""
     from tfdefense import data
     from tfdefense.reporting.plan import plan_for
 
-    if only and context.output.resolve() == results.RESULTS:
-        raise ValueError("`--only` is a part of the board and must not take its place. Name another folder with `--output`.")
-    setup, chosen = SETUPS[context.dataset], entries(context.quick, only)
-    test = data.load(context.dataset, "test", data_dir=context.data_dir, limit=10)
-    asked = {"samples": context.samples_or(200, 16), "steps": steps, "substitute": (0, 0), "clean": 400 if context.quick else 2000}
-    plan = plan_for(context.dataset, test.x.shape[1:], quick=context.quick, **asked | ({} if context.quick else setup.sizes))
-    networks = {base: context.network(setup.recipes[base], **setup.settings) for base in sorted({base for _, base in chosen})}
-    context.settings.update({f"base, {BASES[base].name}": described(networks[base]) for base in networks})
-    context.settings.update(
-        searches=f"{plan.steps} steps, {plan.restarts} random start beside the others; Carlini-Wagner {plan.refine[1]} rounds of "
-        f"{plan.refine[0]} steps; {plan.queries} queries; no transferred attack",
-        sizes=f"linf {', '.join(map(str, plan.linf))}; l2 {', '.join(map(str, plan.l2))}",
-        fitted=f"{setup.fitted} samples; detectors on attacks of linf {setup.attacked}",
-        calibrated=f"at most {CALIBRATES} held-out samples, {MAX_REJECTED} of them rejected; several thresholds get one rate",
-        machines=f"those of NR and DNR compressed to {VECTORS} vectors",
-        bandwidth="of densities the paper's",
-        samples=plan.samples,
-    )
-    # What takes longest first: nobody waits for it at the end.
-    chosen = sorted(chosen, key=lambda entry: not entry[0].slow)
-    parts = {f"{system.name}, {BASES[base].name}": (measured, context, system.name, base, plan) for system, base in chosen}
-    keys = [(system, BASES[base]) for system, base in chosen]
-    found = dict(zip(keys, context.parts(parts).values(), strict=True))
-    add_rows(context, found, plan.samples)
+    shape = data.load(context.dataset, "test", data_dir=context.data_dir, limit=10).x.shape[1:]
+    asked = {"samples": context.samples_or(500, 16), "clean": 400 if context.quick else 2000, "compared": setup.compared}
+    compared = setup.compared
+    asked |= {norm: (compared[norm], 8 * compared[norm]) if norm in compared else () for norm in ("linf", "l2")}
+    return plan_for(context.dataset, shape, quick=context.quick, **asked)
 
 
-def measured(context, name, base, plan):
-    """Builds a system on a base and measures it."""
+def measured(context, system, seed, plan, attacker):
+    """Builds a system on one network of its base and attacks it."""
+    from tfdefense import data
+
     setup = SETUPS[context.dataset]
-    system = next(one for one in SYSTEMS if one.name == name and one.joined == BASES[base].joined)
-    about = f"model {name}, {BASES[base].name}"
-    model = context.model(about, build, context, setup, system, base, Samples(context, setup))
-    return measure(context, model, plan)
+    about = f"model {system.name}, {system.base.name}, seed {seed}"
+    model = context.model(about, build, context, setup, system, seed, Samples(context, setup))
+    images = data.load(context.dataset, "test", data_dir=context.data_dir, limit=plan.clean)
+    name = next(name for name in plan.ood if data.available(name, context.data_dir))
+    ood = {name: data.load(name, "test", data_dir=context.data_dir, limit=plan.clean).x}
+    return attacker.attack(model, images, plan, ood, MAX_REJECTED)

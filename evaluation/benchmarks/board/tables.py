@@ -18,39 +18,37 @@ def ranked(results):
     return [row for row in results.all(table="board", metric="median distance", norm="l2") if row.value is not None]
 
 
-def _distance(row):
+def _bounded(row, text):
     # An attack that has failed a check may have missed what there is to find.
-    return f"{'≤ ' if row.flags else ''}{row.value:.2f}"
+    return f"{'≤ ' if row.flags else ''}{text}"
 
 
-def _interval(row):
-    return " to ".join("beyond" if end is None else f"{end:.2f}" for end in row.interval)
+def _interval(row, text="{:.2f}"):
+    return " to ".join("beyond" if end is None else text.format(end) for end in row.interval)
+
+
+def _over_networks(row):
+    return "-" if row.deviation is None else f"{row.deviation:.2f}"
+
+
+def _compared(results, row):
+    """Robust accuracy at the sizes at which the suite went on."""
+    return results.all(system=row.system, base=row.base, metric="robust accuracy", compared=True)
 
 
 def _line(results, rank, row):
     about = {"system": row.system, "base": row.base}
-    sizes = [one for one in results.all(**about, metric="rejection rate", attack="worst case")]
-    shares = [results(**about, metric="robust accuracy", norm=one.norm, epsilon=one.epsilon) for one in sizes]
-    shares += [results(**about, metric="accuracy", counted=None), results(**about, metric="false-positive rate", perturbation="")]
+    robust = [f"{_bounded(one, percent(one.value))} ({_interval(one, '{:.0%}')})" for one in _compared(results, row)]
+    shares = [results(**about, metric="accuracy", counted=None), results(**about, metric="false-positive rate", perturbation="")]
     shares += [results(**about, metric="false-positive rate", perturbation="worst case")]
-    return [rank, row.system, row.base, _distance(row), _interval(row), *map(percent, shares)]
+    distance = [_bounded(row, f"{row.value:.2f}"), _interval(row), _over_networks(row)]
+    return [rank, row.system, row.base, *distance, *robust, *map(percent, shares)]
 
 
 def _head(results):
-    first = ranked(results)[0]
-    at = results.all(system=first.system, base=first.base, metric="rejection rate", attack="worst case")
-    sizes = [f"robust accuracy, {one.norm} {one.epsilon:g}" for one in at]
-    return [
-        "rank",
-        "defense",
-        "base",
-        "median l2 distance",
-        "95 % interval",
-        *sizes,
-        "accuracy",
-        "false positives",
-        "worst benign perturbation",
-    ]
+    sizes = [f"robust accuracy, {one.norm} {one.epsilon:.3g}" for one in _compared(results, ranked(results)[0])]
+    distance = ["median l2 distance", "95 % interval", "deviation over networks"]
+    return ["rank", "defense", "base", *distance, *sizes, "accuracy", "false positives", "worst benign perturbation"]
 
 
 def leaders(results):
@@ -67,14 +65,14 @@ def board(results):
     rows = ranked(results)
     if not rows:
         return "No system has a rank: the attack failed on all of them."
-    every = [*enumerate(rows, 1), *(("-", row) for row in results.all(metric="median distance", norm="l2") if row.value is None)]
-    lines = []
-    for rank, row in every:
-        found = (
-            _line(results, rank, row) if row.value is not None else [rank, row.system, row.base, "-", _interval(row), *["-"] * 5]
-        )
-        lines.append([*found, row.get("found most by"), "; ".join(row.flags)])
-    return markdown([*_head(results), "found most by", "checks that failed"], lines)
+    head, lines = [*_head(results), "found most by", "checks that failed"], []
+    for rank, row in enumerate(rows, 1):
+        lines.append([*_line(results, rank, row), row.get("found most by"), "; ".join(row.flags) or "-"])
+    for row in results.all(table="board", metric="median distance", norm="l2"):
+        if row.value is None:
+            names = ["-", row.system, row.base]
+            lines.append([*names, *["-"] * (len(head) - len(names) - 1), "; ".join(row.flags)])
+    return markdown(head, lines)
 
 
 def ood(results):
@@ -88,17 +86,12 @@ def ood(results):
 
 
 def comparisons(results):
-    """The best of some systems less the best of others."""
+    """Each system less the one that it is compared with."""
     lines = []
     for row in results.all(table="board.comparison"):
-        two = ((row.system, row.base), (row.get("over"), row.get("over base")))
-        names = [f"{system} ({base})" for system, base in two]
-        of = (f"{row.get('among')} ({row.get('bases')})", f"{row.get('over among')} ({row.get('over bases')})")
-        about = {"table": "board", "metric": "median distance", "norm": "l2"}
-        doubtful = [name for name, (one, base) in zip(names, two, strict=True) if results.one(system=one, base=base, **about).flags]
-        lines.append((*of, f"{row.value:.2f}", _interval(row), *names, "; ".join(doubtful)))
-    head = ("best of (bases)", "less the best of (bases)", "difference of median l2 distances", "95 % interval", "the best", "less")
-    return markdown((*head, "checks failed on"), lines)
+        names = [f"{system} ({base})" for system, base in ((row.system, row.base), (row.get("over"), row.get("over base")))]
+        lines.append((*names, f"{row.value:.2f}", _interval(row), "; ".join(row.flags) or "-"))
+    return markdown(("system", "less", "difference of median l2 distances", "95 % interval", "checks failed on either"), lines)
 
 
 def curve(results):
@@ -110,7 +103,7 @@ def curve(results):
     chosen = list(dict.fromkeys([*names[: CURVES - len(yardsticks)], *yardsticks]))
     lines = []
     for colour, (system, base) in enumerate(chosen):
-        points = results.values("epsilon", system=system, base=base, metric="robust accuracy", norm="l2")
+        points = dict(sorted(results.values("epsilon", system=system, base=base, metric="robust accuracy", norm="l2").items()))
         lines.append({"name": f"{system}, {base}", "x": list(points), "y": list(points.values()), "colour": colour})
     svg = charts.lines(lines, "l2 size of the perturbation", x_max=max(line["x"][-1] for line in lines), ylabel="robust accuracy")
     low = charts.HEIGHT + 8
