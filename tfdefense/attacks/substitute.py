@@ -1,4 +1,4 @@
-"""A network of the attacker's own: its adversarial examples often work on another network, and where a search of that one begins."""
+"""A network of the attacker's own: its adversarial examples often work on another network, and searches may begin there."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ process; runs of up to 30 seconds are repeated and the median counts. Compiling 
 few steps on the same shapes. All get the same samples, which the model has right, and the same settings.
 """
 
+import os
 import statistics
 import sys
 import tempfile
@@ -17,7 +18,6 @@ import typer
 
 from evaluation.benchmarks.speed import overhead, report
 from evaluation.benchmarks.speed.alone import alone
-from evaluation.runner.networks import ROOT, environment
 from evaluation.runner.peers import Library, Python, interpreter
 from tfdefense._files import write_file
 
