@@ -25,7 +25,7 @@ SIZES = {
     "mnist": {"linf": (0.1, 0.2), "l2": (1.0, 2.0)},
     "cifar10": {"linf": (0.01, 0.02), "l2": (0.25, 0.5)},
 }
-SUITE = "zoo-1"
+SUITE = "standard-1"
 LIMIT = 4 * 2**20  # bytes of a file in the repository
 
 

@@ -26,18 +26,18 @@ PINNED = {
     "board-1": (*OBLIVIOUS, *ADAPTIVE, *ASKING),
     "zoo-1": (*SEARCHES, *PLAIN, *SURROGATE),
     "evaluate-1": ("FGSM, oblivious", "PGD, oblivious", "one step", "PGD from the sample", *SEARCHES, *PLAIN, *SURROGATE),
-    "dnr-1": ("paper", "maximum confidence", "log-sum-exp", "selective PGD", "selective PGD, BPDA", "paper, all steps"),
-    "rce-1": ("PGD", "selective PGD", "log-sum-exp"),
-    "dustbin-1": (
+    "dnr-2": ("paper", "maximum confidence", "log-sum-exp", "selective PGD", "selective PGD, BPDA", "paper, all steps"),
+    "rce-2": ("PGD", "selective PGD", "log-sum-exp"),
+    "dustbin-2": (
         *(f"{name}{where}" for name in ("PGD", "log-sum-exp", "selective PGD") for where in (" from the sample", "")),
         "Carlini-Wagner",
     ),
-    "detector-1": (
+    "detector-2": (
         *("selective PGD", "PGD", "log-sum-exp", "maximum confidence", "orthogonal PGD"),
         *(f"dynamic adversary, sigma {sigma}" for sigma in ("0.3", "0.4", "0.43", "0.46", "0.49", "0.5")),
     ),
-    "safetynet-1": ("PGD from the sample", "PGD", "selective PGD", "log-sum-exp", *ASKING, "Carlini-Wagner"),
-    "sceneproof-1": ("margin", "selective PGD", "log-sum-exp", "PGD"),
+    "safetynet-2": ("PGD from the sample", "PGD", "selective PGD", "log-sum-exp", *ASKING, "Carlini-Wagner"),
+    "sceneproof-2": ("margin", "selective PGD", "log-sum-exp", "PGD"),
 }
 REJECTING = {"rejects": True, "smooth": True}
 BALL = {"norm": "l2", "steps": 7}
@@ -66,7 +66,7 @@ def test_names_are_unique_wherever_attacks_are_run_together():
 
 def test_dnr_goes_on_from_the_papers_attack():
     starts = ("base", "interpolated", "sample", "random")
-    found = suites.get("dnr-1").attacks(Situation(epsilon=1.5, **BALL, starts=starts, seed=3, **REJECTING))
+    found = suites.get("dnr-2").attacks(Situation(epsilon=1.5, **BALL, starts=starts, seed=3, **REJECTING))
     everywhere, others = ("sample", "base", "interpolated", "random"), ("base", "interpolated", "random")
     selective = A.OrthogonalPGD(1.5, **BALL, starts=everywhere, seed=2003)
     assert list(found.values()) == [
@@ -77,7 +77,7 @@ def test_dnr_goes_on_from_the_papers_attack():
         A.BPDA(selective),
         A.PGD(1.5, **BALL, **MAXIMUM, starts=("sample",), seed=3),
     ]
-    assert len(suites.get("dnr-1").attacks(Situation(epsilon=1.5, **BALL, starts=starts))) == 4
+    assert len(suites.get("dnr-2").attacks(Situation(epsilon=1.5, **BALL, starts=starts))) == 4
 
 
 def test_zoo_searches_everywhere_to_the_end_and_through_codes():
@@ -94,7 +94,7 @@ def test_zoo_searches_everywhere_to_the_end_and_through_codes():
 
 
 def test_detector_is_under_five_searches_and_six_sigmas():
-    suite = suites.get("detector-1")
+    suite = suites.get("detector-2")
     ball = {"epsilon": 0.2, "steps": 7}
     pgd = [A.PGD(**ball, objective=o, starts="all", early_stop=True) for o in (A.Evade(), A.LogSumExp(), A.MaximumConfidence())]
     forms = [A.OrthogonalPGD(**ball, form=form, starts="all") for form in ("selective", "orthogonal")]
@@ -104,7 +104,7 @@ def test_detector_is_under_five_searches_and_six_sigmas():
 
 
 def test_codes_are_searched_on_their_surrogate_and_by_questions():
-    suite = suites.get("safetynet-1")
+    suite = suites.get("safetynet-2")
     options = {"steps": 7, "queries": 300} | suite.options
     found = suite.attacks(Situation("linf", 0.1, **options, **REJECTING))
     pgd = {"steps": 7, "starts": "all", "restarts": 3}
@@ -121,7 +121,7 @@ def test_codes_are_searched_on_their_surrogate_and_by_questions():
     assert nearest == A.CarliniWagner(steps=14, binary_search_steps=9)
 
 
-@pytest.mark.parametrize(("name", "count"), [("rce-1", 3), ("sceneproof-1", 3), ("dustbin-1", 6)])
+@pytest.mark.parametrize(("name", "count"), [("rce-2", 3), ("sceneproof-2", 3), ("dustbin-2", 6)])
 def test_papers_run_each_of_their_searches_on_what_rejects(name, count):
     suite = suites.get(name)
     situation = Situation("linf", 0.1, 7, rejects=True, **({"starts": ("base", "random")} | suite.options))

@@ -17,10 +17,13 @@ from tfdefense.attacks.searches.minimum_norm import MinimumNorm
 from tfdefense.attacks.searches.orthogonal import OrthogonalPGD
 from tfdefense.attacks.searches.projected import BIM, FGSM, ILCM, PGD
 from tfdefense.attacks.searches.square import Square
-from tfdefense.attacks.starts import Interpolated, Random, Sample, Transferred
+from tfdefense.attacks.starts import Accepted, Interpolated, Random, Sample, Transferred
+from tfdefense.attacks.substitute import substitute_network
+from tfdefense.attacks.suites import get as suite
 
 __all__ = [
     "APGD",
+    "Accepted",
     "BIM",
     "BPDA",
     "FGSM",
@@ -52,6 +55,8 @@ __all__ = [
     "Transferred",
     "WorstCase",
     "WorstCaseResult",
+    "substitute_network",
+    "suite",
     "suites",
 ]
 

@@ -83,7 +83,7 @@ def table(model, images, settings, begin=lambda name, done, total: None):
     attacked = tuple(sorted({size, *(point for point in settings.sizes if point > 0)}))
     own: dict[str, Any] = {norm: attacked}
     plan = Plan(**own, compared={norm: size}, samples=len(images), clean=len(images), steps=settings.steps)
-    options = {"source": settings.source, "seed": settings.seed, "cache": settings.cache, "suite": "evaluate-1"}
+    options = {"source": settings.source, "seed": settings.seed, "cache": settings.cache, "suite": "quick-1"}
     protocol = Protocol(model, images, plan, **options)
     without = {"ood", "checks", "page", "undefended curve"} | (set() if settings.sizes else {"oblivious curve"})
     findings = run(protocol, begin, without=without)

@@ -114,7 +114,7 @@ def strongest(size, steps, without=()):
     """The worst case over all adaptive attacks on a branch, in linf."""
     from tfdefense.attacks.suites import Situation, get
 
-    return get("detector-1").worst_case(Situation("linf", size, steps=steps, rejects=True), without)
+    return get("detector-2").worst_case(Situation("linf", size, steps=steps, rejects=True), without)
 
 
 @dataclass(frozen=True)

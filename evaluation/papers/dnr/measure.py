@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 
 # The paper's attack with its best point, where the paper takes the last one and steps along the bare gradient; then other searches.
-SUITE = "dnr-1"
+SUITE = "dnr-2"
 # Fields of their rows.
 ATTACKS = {
     "paper": {"attack": "PGD", "norm": "l2", "knowledge": "adaptive", "starts": "sample"},

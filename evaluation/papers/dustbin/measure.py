@@ -252,7 +252,7 @@ def measured(study, network):
     }
 
 
-SUITE, CARLINI = "dustbin-1", "Carlini-Wagner"
+SUITE, CARLINI = "dustbin-2", "Carlini-Wagner"
 SEARCHES = ("PGD", "log-sum-exp", "selective PGD")
 
 

@@ -14,7 +14,7 @@ from evaluation.runner.context import Context
 LOSSES = ("ce", "rce")
 SIGMA = {"ce": (1 / 0.26) ** 0.5, "rce": (0.1 / 0.26) ** 0.5}
 EPSILON = {"mnist": 0.2, "cifar10": 0.03, "digits": 0.2}
-SUITE = "rce-1"
+SUITE = "rce-2"
 # Of Carlini-Wagner the paper has one of high confidence; its own kappa asks each network for its own.
 CARLINI = ("Carlini-Wagner", "C&W-hc", "C&W-hc own kappa")
 MEDIAN_OF = 10_000  # training samples

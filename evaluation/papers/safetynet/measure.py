@@ -31,7 +31,7 @@ _SURROGATE, _TRANSFER = "differentiable surrogate", "transfer from "
 # The suite `safetynet-1`, and on a branch the one of its own.
 PAPERS = Search("PGD", "sample", _SURROGATE)
 OPEN = (PAPERS, Search("PGD", "all", _SURROGATE), Search("selective PGD", "all", "BPDA"), Search("log-sum-exp", "all", "BPDA"))
-ON_A_BRANCH = Search("worst case", "all", suite="detector-1")
+ON_A_BRANCH = Search("worst case", "all", suite="detector-2")
 SOURCES = ("another network", "one tuned on its adversarial samples", "one with a branch")
 TRANSFERRED = tuple(Search(f"{_TRANSFER}{source}", knowledge="black box") for source in SOURCES)
 LABELS = Search("HopSkipJump", knowledge="black box")
@@ -132,7 +132,7 @@ def made(setting, guard, search):
     """The attack on a model: through its surrogate where there is one, else on itself."""
     from tfdefense.attacks import suites
 
-    suite = suites.get(search.suite or "safetynet-1")
+    suite = suites.get(search.suite or "safetynet-2")
     options = {name: setting.budget[name] for name in ("steps", "queries")}
     situation = suite.situation(guard, setting.test, search.norm, setting.codes.size, **options)
     if search == ON_A_BRANCH:

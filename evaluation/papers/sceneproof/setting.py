@@ -13,7 +13,7 @@ from tfdefense.attacks import suites
 MASK = (False, False, False, True)  # an attacker may change the depth
 WATCHED_BY_BRANCH = "pool2"
 REJECTED = 0.1  # of held-out real pairs, as many as the paper's detectors reject
-SUITE = "sceneproof-1"
+SUITE = "sceneproof-2"
 SIZES = (1 / 255, 2 / 255, 4 / 255)
 
 

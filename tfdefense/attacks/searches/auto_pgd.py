@@ -81,7 +81,7 @@ class APGD(Attack):
         final, spent = search(lambda state: step(state, fixed, tf.constant(next(windows), tf.float32)), state, self.steps)
         # The last point was reached after the last look at the model: one look more.
         value, label = look_again(batch, objective, final["x"])
-        better = _better(batch.succeeded(label), value, final)[0].numpy()
+        better = np.asarray(_better(batch.succeeded(label), value, final)[0])
         x = np.where(better.reshape((-1,) + (1,) * (start.ndim - 1)), final["x"], final["best"])
         return Candidates(x, spent, final["zero"], np.where(better, label, final["best_label"]))
 

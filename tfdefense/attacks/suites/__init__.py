@@ -2,11 +2,7 @@
 
 Example:
 
->>> suite = suites.get("zoo-1")
->>> situation = suite.situation(defended, (x, y), "linf", 0.1, steps=5)
->>> list(suite.attacks(situation))
-['PGD', 'log-sum-exp', 'maximum confidence', 'selective PGD', 'orthogonal PGD']
->>> result = suite.worst_case(situation)(defended, x, y)
+>>> result = td.attacks.suite("quick-1").attack(0.1, "linf", steps=5)(defended, x, y)
 >>> result.found_by.shape
 (8,)
 """
@@ -21,11 +17,11 @@ from numpy.typing import ArrayLike
 
 from tfdefense._suggest import did_you_mean
 from tfdefense._validation import AnyModel
-from tfdefense.attacks.combine import WorstCase
+from tfdefense.attacks.combine import WorstCase, WorstCaseResult
 from tfdefense.attacks.suites import papers, standard
 from tfdefense.attacks.suites.situation import Attacker, Situation
 
-__all__ = ["Attacker", "Situation", "Suite", "get", "names"]
+__all__ = ["AtSize", "Attacker", "Situation", "Suite", "get", "names"]
 
 
 @dataclass(frozen=True)
@@ -33,9 +29,9 @@ class Suite:
     """A set of attacks with its starts.
 
     Args:
-        name: With its version, such as "board-1".
+        name: With its version, such as "standard-1".
         attackers: In the order in which they are run.
-        options: Of every situation, such as `starts` and `restarts`.
+        options: Of every situation unless told otherwise, such as `steps` and `restarts`.
     """
 
     name: str
@@ -53,23 +49,47 @@ class Suite:
         return {attacker.title: attacker.make(situation) for attacker in self.attackers if attacker.fits(situation)}
 
     def worst_case(self, situation: Situation, without: Sequence[str] = ()) -> WorstCase:
-        """All of these attacks but those named as one: of each sample the first that breaks it within the size counts."""
-        found = {name: attack for name, attack in self.attacks(situation).items() if name not in without}
+        """What the worst case in a situation needs as one attack, a cascade: each attack sees the samples that those before left.
+
+        Of each sample the first that breaks it within the size counts. `without` names attacks to leave out.
+        """
+        fitting = [one for one in self.attackers if (one.search or one.cascade) and one.fits(situation)]
+        found = {one.title: one.make(situation) for one in fitting if one.title not in without}
         return WorstCase(found, until_success=True, within=situation.epsilon)
+
+    def attack(self, epsilon: float, norm: str = "linf", **options: Any) -> AtSize:
+        """The worst case at a size as an attack like any other: `suite.attack(0.1)(model, x, y)`.
+
+        Options are those of `Situation.of`, such as `steps`, `seed`, or a `substitute` network of the attacker's own.
+        """
+        return AtSize(self, epsilon, norm, options)
+
+
+@dataclass(frozen=True)
+class AtSize:
+    """A suite at one size: what it runs follows from the model that it is called with."""
+
+    suite: Suite
+    epsilon: float
+    norm: str = "linf"
+    options: dict = field(default_factory=dict)
+
+    def __call__(self, model: AnyModel, x: ArrayLike, y: ArrayLike, **options: Any) -> WorstCaseResult:
+        situation = self.suite.situation(model, (x, y), self.norm, self.epsilon, **self.options)
+        return self.suite.worst_case(situation)(model, x, y, **options)
 
 
 _ALL = {"starts": "all"}
 _SUITES = (
+    Suite("quick-1", standard.QUICK, {"steps": 30}),
     Suite("standard-1", standard.STANDARD),
-    Suite("board-1", standard.BOARD),
-    Suite("zoo-1", standard.ZOO, _ALL | {"early_stop": False}),
-    Suite("evaluate-1", standard.EVALUATE),
-    Suite("dnr-1", papers.DNR),
-    Suite("rce-1", papers.RCE, _ALL),
-    Suite("dustbin-1", papers.DUSTBIN),
-    Suite("detector-1", papers.DETECTOR, _ALL),
-    Suite("safetynet-1", papers.SAFETYNET, _ALL | {"restarts": 3}),
-    Suite("sceneproof-1", papers.SCENEPROOF, _ALL),
+    Suite("thorough-1", standard.THOROUGH, {"steps": 150, "restarts": 4, "queries": 5000, "targets": 9, "ranks": 5}),
+    Suite("dnr-2", papers.DNR),
+    Suite("rce-2", papers.RCE, _ALL),
+    Suite("dustbin-2", papers.DUSTBIN),
+    Suite("detector-2", papers.DETECTOR, _ALL),
+    Suite("safetynet-2", papers.SAFETYNET, _ALL | {"restarts": 3}),
+    Suite("sceneproof-2", papers.SCENEPROOF, _ALL),
 )
 
 

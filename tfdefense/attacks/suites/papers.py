@@ -34,13 +34,13 @@ def _selective(s):
 
 DNR = (
     # As the paper it stops where a step changes next to nothing. Where kernels are flat that is too soon: the last one goes on.
-    Attacker("paper", ADAPTIVE, lambda s: _confident(s, starts="sample", tolerance=1e-6), authors=True),
+    Attacker("paper", ADAPTIVE, lambda s: _confident(s, starts="sample", tolerance=1e-6, schedule="fixed"), authors=True),
     Attacker("maximum confidence", ADAPTIVE, lambda s: _confident(s, starts=s.other_starts)),
     Attacker("log-sum-exp", ADAPTIVE, lambda s: s.pgd(objective=LogSumExp(), starts=_everywhere(s), seed=s.seed + 1000)),
     Attacker("selective PGD", ADAPTIVE, _selective, where=rejects),
     # Narrow kernels are flat where a sample is far from all support vectors.
     Attacker("selective PGD, BPDA", ADAPTIVE, lambda s: BPDA(_selective(s)), where=_smooth),
-    Attacker("paper, all steps", ADAPTIVE, lambda s: _confident(s, starts=("sample",))),
+    Attacker("paper, all steps", ADAPTIVE, lambda s: _confident(s, starts=("sample",), schedule="fixed")),
 )
 
 # Reverse cross-entropy.
@@ -76,7 +76,7 @@ SIGMAS = (0.3, 0.4, 0.43, 0.46, 0.49, 0.5)
 def _dynamic(sigma):
     # Its steps stay as long as the paper's: where the two disagree on a pixel shorter ones would end short of the ball's edge.
     def make(s):
-        return DynamicAdversary(s.epsilon, sigma=sigma, norm=s.norm, steps=s.steps, early_stop=True)
+        return DynamicAdversary(s.epsilon, sigma=sigma, norm=s.norm, steps=s.steps, early_stop=True, schedule="fixed")
 
     return Attacker(f"dynamic adversary, sigma {sigma:g}", ADAPTIVE, make, authors=True)
 

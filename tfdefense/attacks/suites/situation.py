@@ -16,7 +16,7 @@ from tfdefense.attacks.norms import NORMS
 from tfdefense.attacks.searches.carlini_wagner import CarliniWagner
 from tfdefense.attacks.searches.orthogonal import OrthogonalPGD
 from tfdefense.attacks.searches.projected import PGD
-from tfdefense.attacks.starts import Interpolated, Transferred
+from tfdefense.attacks.starts import Accepted, Interpolated, Transferred
 from tfdefense.view import View
 
 OBLIVIOUS, ADAPTIVE, BLACK_BOX = "oblivious", "adaptive", "black box"
@@ -31,6 +31,8 @@ class Situation:
         steps, restarts: Of a search by gradients, and its random starts.
         queries: Of a black-box attack.
         refine: Iterations and rounds of Carlini-Wagner.
+        targets: So many of the likeliest wrong classes a targeted search aims at.
+        accepted: Starts from accepted images of other classes.
         starts: Where adaptive searches begin.
         early_stop: Whether a search leaves a sample alone once it evades.
         rejects: Whether the model can reject.
@@ -43,7 +45,7 @@ class Situation:
 
     norm: str
     epsilon: float
-    steps: int = 40
+    steps: int = 50
     restarts: int = 1
     queries: int = 500
     refine: tuple = (100, 3)
@@ -57,6 +59,8 @@ class Situation:
     base: bool = False
     source: object = field(default=None, compare=False)
     substitute: object = field(default=None, compare=False)
+    targets: int = 4
+    accepted: tuple = ()
 
     @classmethod
     def of(
@@ -69,6 +73,7 @@ class Situation:
         bounds: Bounds = None,
         starts: tuple | str | None = None,
         source: AnyModel = None,
+        ranks: int = 2,
         **options: Any,
     ) -> Situation:
         """The situation of a model.
@@ -77,15 +82,19 @@ class Situation:
             model: A defended model, a plain classifier, a SavedModel, a function or a `View`.
             samples: Labelled samples, a pair (x, y): the way to another class leads to any of them.
             starts: None is every start that this model has.
-            options: Other fields: `steps`, `restarts`, `queries`, `refine`, `seed`, `early_stop`, `substitute`.
+            ranks: From so many classes an accepted image is a start.
+            options: Other fields: `steps`, `restarts`, `queries`, `refine`, `seed`, `early_stop`, `substitute`, `targets`.
         """
         from tfdefense.attacks.surrogate import can_be_smoothed, has_steps
 
         view, x = View.of(model, bounds), np.asarray(samples[0])
+        pool = (x.astype("float32"), np.asarray(samples[1]))
+        several = len(np.unique(pool[1])) > 1
         return cls(
             norm,
             epsilon,
-            starts=_every_start(view, source, (x.astype("float32"), np.asarray(samples[1]))) if starts is None else starts,
+            starts=_every_start(view, source, pool) if starts is None else starts,
+            accepted=tuple(Accepted(rank, pool) for rank in range(ranks)) if several else (),
             rejects=view.rejects,
             smooth=view.is_keras and can_be_smoothed(view.model),
             coded=view.is_keras and has_steps(view.model),
@@ -103,6 +112,12 @@ class Situation:
     def other_starts(self) -> tuple:
         """All but the sample."""
         return tuple(start for start in self.starts if start != "sample")
+
+    @property
+    def near(self) -> tuple:
+        """Accepted images, the sample, and the example at the boundary of the undefended model."""
+        base = (Transferred(self.source, at_boundary=True),) if self.base else ()
+        return (*self.accepted, "sample", *base)
 
     def pgd(self, **options: Any) -> PGD:
         return PGD(**self.ball | {"starts": self.starts, "early_stop": self.early_stop} | options)
@@ -170,6 +185,7 @@ class Attacker:
         search: Whether the report runs it at every size; the others at the size where all are compared.
         authors: Whether the authors of a defense attacked it so.
         transfers: Whether it needs a substitute network.
+        cascade: Whether the worst case at one size needs it, beside every search.
         passes: Looks at the model for a sample, in steps of a search from one start; for the estimate of time.
     """
 
@@ -181,6 +197,7 @@ class Attacker:
     search: bool = False
     authors: bool = False
     transfers: bool = False
+    cascade: bool = False
     passes: Callable = lambda s: s.steps
 
     @property

@@ -1,16 +1,23 @@
-"""What `td.report` runs: oblivious, adaptive and black-box attacks. One entry an attacker."""
+"""The suites quick-1, standard-1 and thorough-1, which is what `td.report` runs too. One entry an attacker, cheapest first."""
 
 import dataclasses
 
 from tfdefense.attacks.bpda import BPDA, SCHEDULE
 from tfdefense.attacks.combine import Transfer, WorstCase
-from tfdefense.attacks.objectives import LogSumExp, Margin, MaximumConfidence, Penalty
+from tfdefense.attacks.objectives import CrossEntropy, Evade, LogitRatio, LogSumExp, Margin, MaximumConfidence, Penalty
+from tfdefense.attacks.searches.auto_pgd import APGD
 from tfdefense.attacks.searches.deepfool import DeepFool
 from tfdefense.attacks.searches.dynamic import DynamicAdversary
 from tfdefense.attacks.searches.hop_skip_jump import HopSkipJump
+from tfdefense.attacks.searches.minimum_norm import MinimumNorm
 from tfdefense.attacks.searches.projected import FGSM
 from tfdefense.attacks.searches.square import Square
+from tfdefense.attacks.starts import Transferred
 from tfdefense.attacks.suites.situation import ADAPTIVE, BLACK_BOX, OBLIVIOUS, Attacker, made_of, rejects
+
+
+def _plain(situation):
+    return not situation.rejects
 
 
 def _base(situation):
@@ -29,50 +36,70 @@ def _smooth(situation):
     return situation.smooth and not situation.coded
 
 
-def _all_starts(s, stages=None):
+def _of_starts(starts, times=1):
     # On a surrogate it begins anew at each of the three stages.
-    stages = stages or (3 if s.coded else 1)
-    return stages * s.steps * (len(s.starts) + s.restarts - 1)
+    return lambda s: (3 if s.coded else 1) * s.steps * times * starts(s)
+
+
+def _every(s):
+    return len(s.starts) + s.restarts - 1
+
+
+def _all_starts(s, stages=None):
+    return (stages or (3 if s.coded else 1)) * s.steps * _every(s)
 
 
 def _refined(s):
     return s.refine[0] * s.refine[1]
 
 
+def _search(name, make, where=rejects, passes=_all_starts, **options):
+    return Attacker(name, ADAPTIVE, lambda s: s.bpda(make(s)), where=where, search=True, passes=passes, **options)
+
+
+def _substituted(s):
+    return tuple(Transferred(s.substitute, at_boundary) for at_boundary in (False, True))
+
+
 # What looks for samples that are misclassified and not rejected. None is the strongest on every defense.
-SEARCHES = {
-    "PGD": lambda s: s.pgd(),
-    "log-sum-exp": lambda s: s.pgd(objective=LogSumExp()),
-    "maximum confidence": lambda s: s.pgd(objective=MaximumConfidence()),
-    "selective PGD": lambda s: s.orthogonal("selective"),
-    # It stands still where lowering the margin is what raises the suspicion.
-    "orthogonal PGD": lambda s: s.orthogonal("orthogonal"),
-}
-# On a model that rejects nothing the others are all the same.
-_PLAIN_SEARCHES = {name: SEARCHES[name] for name in ("PGD", "log-sum-exp")} | {"margin": lambda s: s.pgd(objective=Margin())}
-
-
-def _searches():
-    for name, make in SEARCHES.items():
-        search = lambda s, make=make: s.bpda(make(s))  # noqa: E731
-        yield Attacker(name, ADAPTIVE, search, where=rejects, search=True, passes=_all_starts)
-    for name, make in _PLAIN_SEARCHES.items():
-        yield Attacker(name, ADAPTIVE, make, where=lambda s: not s.rejects, search=True, passes=_all_starts)
-
-
-_NOT_L1 = ("linf", "l2")
-FIRST, ONE_STEP, TRANSFERRED = "PGD from the sample", "one step", "PGD on a substitute network"
-STANDARD = (
-    Attacker("FGSM", OBLIVIOUS, lambda s: s.oblivious(FGSM(s.epsilon, norm=s.norm)), where=_base, passes=lambda s: 1),
-    # On to the end: just across the boundary of the other model a sample is in doubt, and still right on this one.
-    Attacker("PGD", OBLIVIOUS, lambda s: s.oblivious(s.plain(early_stop=False)), where=_base),
-    Attacker("DeepFool", OBLIVIOUS, lambda s: s.oblivious(DeepFool(s.norm)), _NOT_L1, _base, passes=lambda s: 30),
-    Attacker("Carlini-Wagner", OBLIVIOUS, lambda s: s.oblivious(s.carlini()), ("l2",), _base, passes=_refined),
-    Attacker(ONE_STEP, ADAPTIVE, lambda s: s.bpda(FGSM(s.epsilon, norm=s.norm), SCHEDULE[-1:]), passes=lambda s: 1),
-    Attacker(FIRST, ADAPTIVE, lambda s: s.bpda(s.plain()), passes=lambda s: (len(SCHEDULE) if s.coded else 1) * s.steps),
-    *_searches(),
-    # The searches above take the gradients of discrete codes from their surrogate and keep the real decision in sight (BPDA);
-    # this one sees the surrogate alone. Narrow kernels have a gradient, and their surrogate is a second opinion.
+_LOG_SUM_EXP = _search("log-sum-exp", lambda s: s.pgd(objective=LogSumExp()))
+# Of no size: one run tells of them all, and each success counts where it lies.
+_NEAREST = Attacker(
+    "minimum norm",
+    ADAPTIVE,
+    lambda s: s.bpda(MinimumNorm(s.norm, s.steps, starts=s.starts, seed=s.seed)),
+    cascade=True,
+    passes=_all_starts,
+)
+_CONFIDENT = _search("maximum confidence", lambda s: s.pgd(objective=MaximumConfidence(), starts=s.near))
+_EVADE = _search("PGD", lambda s: s.pgd(objective=Evade()))
+_SELECTIVE = _search("selective PGD", lambda s: s.orthogonal())
+# One class after the other, from an accepted image of it.
+_TARGETED = _search(
+    "targeted log-sum-exp",
+    lambda s: s.pgd(objective=LogSumExp(), starts=s.accepted[:1], targets=s.targets),
+    where=lambda s: s.rejects and s.accepted,
+    passes=_of_starts(lambda s: s.targets),
+)
+_RATIO = _search(
+    "APGD on the ratio of logits",
+    lambda s: APGD(s.epsilon, s.norm, s.steps, LogitRatio(), ("sample",), early_stop=True, seed=s.seed, targets=s.targets),
+    where=lambda s: True,
+    passes=_of_starts(lambda s: s.targets),
+)
+_SUBSTITUTE = _search(
+    "log-sum-exp from a substitute network",
+    lambda s: s.pgd(objective=LogSumExp(), starts=_substituted(s)),
+    where=lambda s: s.substitute is not None,
+    passes=_of_starts(lambda s: 2),
+)
+_PLAIN = (
+    _search("cross-entropy", lambda s: s.pgd(objective=CrossEntropy()), _plain),
+    _search("margin", lambda s: s.pgd(objective=Margin()), _plain),
+)
+# Those above take the gradients of discrete codes from their surrogate and keep the real decision in sight (BPDA); this one sees
+# the surrogate alone. Narrow kernels have a gradient, and their surrogate is a second opinion.
+_SURROGATES = (
     Attacker(
         "PGD, differentiable surrogate",
         ADAPTIVE,
@@ -84,11 +111,27 @@ STANDARD = (
     Attacker(
         "selective PGD, BPDA",
         ADAPTIVE,
-        lambda s: BPDA(s.orthogonal("selective")),
+        lambda s: BPDA(s.orthogonal()),
         where=_smooth,
         search=True,
         passes=lambda s: _all_starts(s, stages=3),
     ),
+)
+# It stands still where lowering the margin is what raises the suspicion.
+_ORTHOGONAL = _search("orthogonal PGD", lambda s: s.orthogonal("orthogonal"))
+SEARCHES = (*_PLAIN, _LOG_SUM_EXP, _NEAREST, _CONFIDENT, _EVADE, _SELECTIVE, *_SURROGATES, _TARGETED, _RATIO, _SUBSTITUTE)
+
+_NOT_L1 = ("linf", "l2")
+FIRST, ONE_STEP, TRANSFERRED = "PGD from the sample", "one step", "PGD on a substitute network"
+STANDARD = (
+    Attacker("FGSM", OBLIVIOUS, lambda s: s.oblivious(FGSM(s.epsilon, norm=s.norm)), where=_base, passes=lambda s: 1),
+    # On to the end: just across the boundary of the other model a sample is in doubt, and still right on this one.
+    Attacker("PGD", OBLIVIOUS, lambda s: s.oblivious(s.plain(early_stop=False)), where=_base),
+    Attacker("DeepFool", OBLIVIOUS, lambda s: s.oblivious(DeepFool(s.norm)), _NOT_L1, _base, passes=lambda s: 30),
+    Attacker("Carlini-Wagner", OBLIVIOUS, lambda s: s.oblivious(s.carlini()), ("l2",), _base, passes=_refined),
+    Attacker(ONE_STEP, ADAPTIVE, lambda s: s.bpda(FGSM(s.epsilon, norm=s.norm), SCHEDULE[-1:]), passes=lambda s: 1),
+    Attacker(FIRST, ADAPTIVE, lambda s: s.bpda(s.plain()), passes=lambda s: (len(SCHEDULE) if s.coded else 1) * s.steps),
+    *SEARCHES,
     Attacker(
         "PGD from the sample, differentiable surrogate",
         ADAPTIVE,
@@ -105,6 +148,7 @@ STANDARD = (
         lambda s: s.plain(objective=MaximumConfidence()),
         where=made_of("RBFSVM"),
         authors=True,
+        cascade=True,
     ),
     Attacker(
         "density: Carlini-Wagner with a penalty",
@@ -113,6 +157,7 @@ STANDARD = (
         ("l2",),
         made_of("KernelDensity"),
         authors=True,
+        cascade=True,
         passes=_refined,
     ),
     Attacker(
@@ -127,6 +172,7 @@ STANDARD = (
         ),
         where=made_of("DetectorBranch"),
         authors=True,
+        cascade=True,
         passes=lambda s: 10 * s.steps,
     ),
     Attacker(
@@ -136,6 +182,7 @@ STANDARD = (
         ("l2",),
         made_of("DetectorSVM", "ClasswiseDetectorSVM"),
         authors=True,
+        cascade=True,
         passes=lambda s: 3 * _refined(s),
     ),
     Attacker(
@@ -151,6 +198,7 @@ STANDARD = (
         BLACK_BOX,
         lambda s: Square(s.epsilon, norm=s.norm, queries=s.queries, seed=s.seed),
         _NOT_L1,
+        cascade=True,
         passes=lambda s: s.queries / 2,
     ),
     # It asks for labels alone, of which a search needs many more than of scores; one look costs less than a step.
@@ -163,14 +211,13 @@ STANDARD = (
     ),
 )
 
-# Without the substitute network: what a rank follows from shall not hang on how well one was trained.
-BOARD = tuple(attacker for attacker in STANDARD if not attacker.transfers)
-# What looks for samples that are misclassified and not rejected, from wherever a search may begin.
-ZOO = tuple(attacker for attacker in STANDARD if attacker.search)
-# The short table of `tfdefense evaluate`.
+# The short table of `tfdefense evaluate`, and a first look.
 _FEW = ("FGSM, oblivious", "PGD, oblivious", FIRST)
-EVALUATE = tuple(
-    dataclasses.replace(attacker, where=lambda s: not s.rejects) if attacker.name == ONE_STEP else attacker
+QUICK = tuple(
+    dataclasses.replace(attacker, where=_plain) if attacker.name == ONE_STEP else attacker
     for attacker in STANDARD
-    if attacker.search or attacker.title in _FEW or attacker.name == ONE_STEP
+    if attacker.title in _FEW
+    or attacker.name == ONE_STEP
+    or attacker in (*_PLAIN, _LOG_SUM_EXP, _NEAREST, _CONFIDENT, *_SURROGATES[:1])
 )
+THOROUGH = (*STANDARD, _ORTHOGONAL)
