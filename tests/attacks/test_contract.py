@@ -136,7 +136,9 @@ def test_another_seed_gives_another_random_start(classifier, held_out):
 
 
 @pytest.mark.parametrize("bounds", [(-0.5, 0.5), (0.0, 255.0)])
-@pytest.mark.parametrize("name", ["pgd-linf", "pgd-l2", "apgd-l2", "deepfool-l2", "carlini", "minimum-norm-l2", "minimum-norm-linf", "jsma"])
+@pytest.mark.parametrize(
+    "name", ["pgd-linf", "pgd-l2", "apgd-l2", "deepfool-l2", "carlini", "minimum-norm-l2", "minimum-norm-linf", "jsma"]
+)
 def test_bounds_of_the_pixels_only_change_the_unit(name, bounds, classifier, held_out):
     import keras
 
@@ -164,7 +166,9 @@ def test_uint8_pixels_are_taken(classifier, held_out):
     assert result.x_adv.max() > 1 and np.abs(result.x_adv - pixels).max() == pytest.approx(51)
 
 
-@pytest.mark.parametrize("name", ["pgd-linf", "pgd-l2", "apgd-l2", "orthogonal", "deepfool-l2", "carlini", "minimum-norm-l2", "jsma"])
+@pytest.mark.parametrize(
+    "name", ["pgd-linf", "pgd-l2", "apgd-l2", "orthogonal", "deepfool-l2", "carlini", "minimum-norm-l2", "jsma"]
+)
 @pytest.mark.parametrize("kind", ["classifier", "defended"])
 def test_targeted_attacks_count_only_the_target(name, kind, request, held_out):
     x, y, classifier = held_out.x[:30], held_out.y[:30], request.getfixturevalue(kind)
