@@ -119,12 +119,18 @@ def test_early_stop_ends_with_the_first_success(classifier, held_out):
     assert early.success.all() and early.steps.max() < 20 and (whole.steps[taken] == 30).all()
 
 
-def test_one_trace_serves_every_batch_size_size_and_checkpoint(two):
-    model, _, x, y = two
-    view = td.view.View(model)
-    for count, epsilon, steps in ((20, 0.1, 30), (7, 0.2, 9)):
-        A.APGD(epsilon, steps=steps)(view, x[:count], y[:count])
-    assert len([key for key in view._compiled if key[0][0] == "apgd"]) == 1
+def test_one_trace_serves_every_batch_size_radius_and_checkpoint():
+    calls = []
+
+    def height(x):
+        calls.append(x)
+        return 0.9 - x
+
+    view = td.view.View(on_a_line(height))
+    A.APGD(0.1, steps=30)(view, *from_points(0.3, 0.4, 0.5))
+    before = len(calls)
+    A.APGD(0.2, steps=9, rho=0.5)(view, *from_points(0.3, 0.4))
+    assert len(calls) == before
 
 
 @pytest.mark.parametrize(
