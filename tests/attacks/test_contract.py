@@ -22,6 +22,9 @@ BALLS = {
     "pgd-logsumexp": lambda e: A.PGD(e, steps=10, objective=A.LogSumExp()),
     "pgd-maximum-confidence": lambda e: A.PGD(e, steps=10, objective=A.MaximumConfidence()),
     "pgd-all-starts": lambda e: A.PGD(e, norm="l2", steps=5, starts="all"),
+    "apgd-linf": lambda e: A.APGD(e, steps=10),
+    "apgd-l2": lambda e: A.APGD(e, norm="l2", steps=10, objective=A.LogitRatio()),
+    "apgd-l1": lambda e: A.APGD(e, norm="l1", steps=10),
     "orthogonal": lambda e: A.OrthogonalPGD(e, steps=10, form="orthogonal"),
     "selective-l2": lambda e: A.OrthogonalPGD(e, norm="l2", steps=10),
     "dynamic": lambda e: A.DynamicAdversary(e, sigma=0.3),
@@ -133,7 +136,9 @@ def test_another_seed_gives_another_random_start(classifier, held_out):
 
 
 @pytest.mark.parametrize("bounds", [(-0.5, 0.5), (0.0, 255.0)])
-@pytest.mark.parametrize("name", ["pgd-linf", "pgd-l2", "deepfool-l2", "carlini", "minimum-norm-l2", "minimum-norm-linf", "jsma"])
+@pytest.mark.parametrize(
+    "name", ["pgd-linf", "pgd-l2", "apgd-l2", "deepfool-l2", "carlini", "minimum-norm-l2", "minimum-norm-linf", "jsma"]
+)
 def test_bounds_of_the_pixels_only_change_the_unit(name, bounds, classifier, held_out):
     import keras
 
@@ -161,7 +166,9 @@ def test_uint8_pixels_are_taken(classifier, held_out):
     assert result.x_adv.max() > 1 and np.abs(result.x_adv - pixels).max() == pytest.approx(51)
 
 
-@pytest.mark.parametrize("name", ["pgd-linf", "pgd-l2", "orthogonal", "deepfool-l2", "carlini", "minimum-norm-l2", "jsma"])
+@pytest.mark.parametrize(
+    "name", ["pgd-linf", "pgd-l2", "apgd-l2", "orthogonal", "deepfool-l2", "carlini", "minimum-norm-l2", "jsma"]
+)
 @pytest.mark.parametrize("kind", ["classifier", "defended"])
 def test_targeted_attacks_count_only_the_target(name, kind, request, held_out):
     x, y, classifier = held_out.x[:30], held_out.y[:30], request.getfixturevalue(kind)

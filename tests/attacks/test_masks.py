@@ -37,13 +37,15 @@ def test_nothing_outside_the_mask_moves(name, request, held_out):
     np.testing.assert_array_equal(label, result.label)
 
 
-@pytest.mark.parametrize("name", ["pgd-linf", "pgd-l2", "deepfool-l2", "carlini", "jsma", "selective-l2"])
+@pytest.mark.parametrize("name", ["pgd-linf", "pgd-l2", "apgd-l2", "deepfool-l2", "carlini", "jsma", "selective-l2"])
 def test_masked_attacks_still_fool_the_model(name, classifier, held_out):
     attack, _ = attack_named(name)
     assert attack(classifier, held_out.x[:30], held_out.y[:30], mask=np.arange(8)[:, None, None] < 6).success.mean() > 0.5
 
 
-@pytest.mark.parametrize("attack", [A.FGSM(0.1), A.BIM(0.1), A.PGD(0.1, steps=7), A.PGD(0.1, random_start=True)], ids=str)
+@pytest.mark.parametrize(
+    "attack", [A.FGSM(0.1), A.BIM(0.1), A.PGD(0.1, steps=7), A.PGD(0.1, random_start=True), A.APGD(0.1, steps=7)], ids=str
+)
 def test_best_masked_step_in_linf_is_the_sign_inside(two, attack):
     model, difference, x, y, mask = two
     wanted = np.where(mask, x - 0.1 * np.sign(difference), x)
@@ -56,7 +58,9 @@ def test_random_squares_end_at_the_best_masked_step(two):
     np.testing.assert_allclose(A.Square(0.1, queries=600)(model, x, y, mask=mask[0]).x_adv, wanted, atol=1e-6)
 
 
-@pytest.mark.parametrize("attack", [A.FGSM(0.5, norm="l2"), A.PGD(0.5, norm="l2", steps=7)], ids=str)
+@pytest.mark.parametrize(
+    "attack", [A.FGSM(0.5, norm="l2"), A.PGD(0.5, norm="l2", steps=7), A.APGD(0.5, norm="l2", steps=7)], ids=str
+)
 def test_best_masked_step_in_l2_spends_all_of_the_ball_inside(two, attack):
     model, difference, x, y, mask = two
     inside = np.where(mask, difference, 0)

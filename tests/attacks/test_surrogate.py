@@ -81,6 +81,7 @@ def test_attack_on_the_hard_model_says_what_is_wrong(safetynet, samples):
 
 SEARCHES = {
     "pgd": A.PGD(0.2, steps=20, starts="sample"),
+    "apgd": A.APGD(0.2, steps=20, starts="sample"),
     "pgd-logsumexp": A.PGD(0.2, steps=20, starts="sample", objective=A.LogSumExp()),
     "orthogonal": A.OrthogonalPGD(0.2, steps=20, starts="sample"),
     "carlini": A.CarliniWagner(steps=40, binary_search_steps=3),

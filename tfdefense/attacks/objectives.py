@@ -167,6 +167,7 @@ class LogitRatio(Objective):
 
     On a model that rejects, rejection takes part as one more class, whose score is the threshold, as in `MaximumConfidence`.
     Untargeted the better of true class and rejection stands for both: two of the three best, they would make it 1 everywhere.
+    It depends on rejection through a maximum alone, so `LogSumExp` finds more on a dustbin.
 
     Reference: Croce and Hein, 2020, Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
     attacks, section 4.2.
@@ -181,11 +182,11 @@ class LogitRatio(Objective):
                 scores = tf.where(own, tf.maximum(scores, rejection), scores)
             else:
                 scores = tf.concat([scores, rejection], -1)
+        # A target that is ruled out lags by infinity.
         lead = tf.clip_by_value(margin(scores, y, target), -1e9, 1e9)
         best = tf.math.top_k(scores, min(3 if target is None else 4, scores.shape[-1]))[0]
         # Classes that are ruled out, with a score of -inf, are no classes here.
         last = tf.reduce_sum(tf.cast(tf.math.is_finite(best), tf.int32), -1) - 1
-        best = tf.where(tf.math.is_finite(best), best, 0)
         low = tf.gather(best, tf.maximum(last, 0), batch_dims=1)
         if target is not None:
             low = (low + tf.gather(best, tf.maximum(last - 1, 0), batch_dims=1)) / 2

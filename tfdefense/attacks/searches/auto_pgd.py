@@ -9,9 +9,10 @@ from tfdefense._validation import check_number
 from tfdefense.attacks.base import Attack, Batch, Candidates, succeeds
 from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.norms import norm_named
-from tfdefense.attacks.objectives import Objective
+from tfdefense.attacks.objectives import LogSumExp, Objective
 from tfdefense.attacks.searches.loop import search
 from tfdefense.attacks.searches.projected import all_zero, look, look_again, steepest, step_along
+from tfdefense.view import View
 
 # The share of each step that is new; the rest is that of the step before.
 MOMENTUM = 0.75
@@ -29,8 +30,8 @@ class APGD(Attack):
         epsilon: Size of the ball.
         norm: "linf", "l2" or "l1". In l1 steps go along the few steepest pixels, as in `PGD`.
         steps: Gradient steps.
-        objective: What to make small; None means `CrossEntropy()`, or `Evade()` on a model that rejects. The authors' own are
-            `CrossEntropy()` and `LogitRatio()`.
+        objective: What to make small; None means `CrossEntropy()`, or `LogSumExp()` on a model that rejects. The authors'
+            own are `CrossEntropy()` and `LogitRatio()`.
         starts: Where to begin, as in `PGD`.
         restarts: Random starts, where `starts` has any.
         early_stop: Leave a sample alone once the attack succeeds. Otherwise all steps are made and the best point counts.
@@ -68,6 +69,9 @@ class APGD(Attack):
         check_number("rho", self.rho)
         if self.rho > 1:
             raise ValueError(f"`rho` is a share of steps, at most 1. Received: {self.rho!r}.")
+
+    def objective_on(self, view: View) -> Objective:
+        return LogSumExp() if self.objective is None and view.rejects else super().objective_on(view)
 
     def perturb(self, batch: Batch, start: np.ndarray) -> Candidates:
         view, objective, targeted = batch.view, self.objective_on(batch.view), batch.target is not None
