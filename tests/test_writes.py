@@ -27,6 +27,7 @@ ALLOWED = {
     ("tfdefense/export.py", "model.save(path)"): "of a defended model, whose `save` is whole",
     ("training/train.py", "os.replace(path, gone)"): "on its way to being removed",
     ("training/checkpoints.py", "tf.summary.create_file_writer"): "a log, to which TensorFlow adds lines",
+    ("evaluation/benchmarks/speed/alone.py", "os.fdopen(os.dup(1)"): "standard output",
     ("evaluation/runner/peers.py", "os.fdopen(os.dup(1)"): "standard output",
     ("tfdefense/data/scenes.py", "Image.fromarray(np.ascontiguousarray(plane)).save(file"): "in memory",
     ("tfdefense/reporting/material.py", "picture.save(buffer"): "in memory",

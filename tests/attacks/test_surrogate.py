@@ -85,7 +85,6 @@ SEARCHES = {
     "pgd-logsumexp": A.PGD(0.2, steps=20, starts="sample", objective=A.LogSumExp()),
     "orthogonal": A.OrthogonalPGD(0.2, steps=20, starts="sample"),
     "carlini": A.CarliniWagner(steps=40, binary_search_steps=3),
-    "minimum-norm": A.MinimumNorm(steps=30, starts="sample"),
 }
 
 
@@ -177,7 +176,7 @@ def test_annealed_carlini_wagner_begins_each_stage_where_the_one_before_ended(st
 
 
 def test_who_attacks_asks_a_layer_whether_it_has_steps(step, safetynet, classifier, held_out):
-    suite = A.suites.get("zoo-1")
+    suite = A.suites.get("safetynet-2")
     samples = held_out.x[:20], held_out.y[:20]
     assert has_steps(safetynet) and has_steps(step)
     svms = td.NeuralRejection("features").attach(classifier)

@@ -126,7 +126,9 @@ def test_probabilities_of_one_class_are_told_how_to_be_two(binary, ones_and_seve
     import tensorflow as tf
 
     *_, x, y = ones_and_sevens
-    with pytest.raises(ValueError, match=r"Received shape \(16, 1\).*`lambda x: tf.concat\(\[1 - model\(x\), model\(x\)\], -1\)`"):
+    with pytest.raises(
+        ValueError, match=r"Received shape \(None, 1\).*`lambda x: tf.concat\(\[1 - model\(x\), model\(x\)\], -1\)`"
+    ):
         td.evaluate(lambda x: binary(x), x, y)
     found = td.evaluate(lambda x: tf.concat([1 - binary(x), binary(x)], -1), x, y)
     assert found.accuracy == td.evaluate(binary, x, y).accuracy

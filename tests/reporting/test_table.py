@@ -64,7 +64,7 @@ def test_a_model_without_a_gradient_is_told_and_no_crash(images):
         return plain(tf.round(2 * x) / 2)
 
     found = table(steps, images, Settings(0.2, steps=2))
-    assert {entry["name"] for entry in found.left_out} >= {"PGD", "one step"}
+    assert {entry["name"] for entry in found.left_out} >= {"margin", "one step"}
     assert dict(found.rows)[WORST].error == td.evaluate(steps, images.x, images.y).error
 
 

@@ -244,7 +244,7 @@ def worst_case_curve(
 
     Example: the samples broken from any start go on from those broken from the sample alone.
 
-    >>> suite = td.attacks.suites.get("zoo-1")
+    >>> suite = td.attacks.suites.get("quick-1")
     >>> def attack_at(size):
     ...     return suite.worst_case(suite.situation(defended, (x, y), "linf", size, steps=5))
     >>> curve = worst_case_curve(defended, attack_at, x, y, [0.1, 0.2])  # doctest: +SKIP

@@ -40,7 +40,7 @@ class Card:
         bounds: Lowest and highest pixel value.
         clean: On clean test samples: `accuracy` (a rejected one is not right), `false_positive_rate` (rejected) and how many, `n`.
         attacked: A dict for each size: the `suite` of attacks of which the worst case counts for each sample, their
-            `steps`, `norm`, `epsilon`, `robust_accuracy` (right or rejected), the share of samples that each attack was first to break
+            `steps`, `norm`, `epsilon`, `robust_accuracy` (right or rejected), the share that each attack was first to break
             (`broken_by`), the mean number of `passes`, and `n`.
         file: The weights beside the card; None for a model that its recipe has to train.
         bytes, sha256: Of that file.

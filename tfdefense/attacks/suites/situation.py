@@ -59,7 +59,7 @@ class Situation:
     base: bool = False
     source: object = field(default=None, compare=False)
     substitute: object = field(default=None, compare=False)
-    targets: int = 4
+    targets: int = 9
     accepted: tuple = ()
 
     @classmethod
@@ -118,6 +118,11 @@ class Situation:
         """Accepted images, the sample, and the example at the boundary of the undefended model."""
         base = (Transferred(self.source, at_boundary=True),) if self.base else ()
         return (*self.accepted, "sample", *base)
+
+    @property
+    def from_sample(self) -> tuple:
+        """The sample, and the way to one of another class where there is any."""
+        return ("sample", *(start for start in self.starts if isinstance(start, Interpolated) or start == "interpolated"))
 
     def pgd(self, **options: Any) -> PGD:
         return PGD(**self.ball | {"starts": self.starts, "early_stop": self.early_stop} | options)

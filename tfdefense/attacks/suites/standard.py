@@ -74,16 +74,22 @@ _NEAREST = Attacker(
 _CONFIDENT = _search("maximum confidence", lambda s: s.pgd(objective=MaximumConfidence(), starts=s.near))
 _EVADE = _search("PGD", lambda s: s.pgd(objective=Evade()))
 _SELECTIVE = _search("selective PGD", lambda s: s.orthogonal())
-# One class after the other, from an accepted image of it.
-_TARGETED = _search(
-    "targeted log-sum-exp",
-    lambda s: s.pgd(objective=LogSumExp(), starts=s.accepted[:1], targets=s.targets),
-    where=lambda s: s.rejects and s.accepted,
-    passes=_of_starts(lambda s: s.targets),
+# Its steps find their own length: the most on narrow kernels.
+_AUTO = _search(
+    "APGD",
+    lambda s: APGD(s.epsilon, s.norm, s.steps, LogSumExp(), s.from_sample, early_stop=True, seed=s.seed),
+    passes=_of_starts(lambda s: len(s.from_sample)),
 )
 _RATIO = _search(
-    "APGD on the ratio of logits",
-    lambda s: APGD(s.epsilon, s.norm, s.steps, LogitRatio(), ("sample",), early_stop=True, seed=s.seed, targets=s.targets),
+    "ratio of logits",
+    lambda s: s.pgd(objective=LogitRatio(), starts=s.from_sample),
+    where=lambda s: True,
+    passes=_of_starts(lambda s: len(s.from_sample)),
+)
+# One class after the other, on the way to samples of it.
+_TARGETED = _search(
+    "targeted ratio of logits",
+    lambda s: s.pgd(objective=LogitRatio(), starts=s.from_sample[-1:], targets=s.targets),
     where=lambda s: True,
     passes=_of_starts(lambda s: s.targets),
 )
@@ -119,7 +125,7 @@ _SURROGATES = (
 )
 # It stands still where lowering the margin is what raises the suspicion.
 _ORTHOGONAL = _search("orthogonal PGD", lambda s: s.orthogonal("orthogonal"))
-SEARCHES = (*_PLAIN, _LOG_SUM_EXP, _NEAREST, _CONFIDENT, _EVADE, _SELECTIVE, *_SURROGATES, _TARGETED, _RATIO, _SUBSTITUTE)
+SEARCHES = (*_PLAIN, _LOG_SUM_EXP, _NEAREST, _CONFIDENT, _AUTO, _RATIO, _EVADE, _SELECTIVE, *_SURROGATES, _TARGETED, _SUBSTITUTE)
 
 _NOT_L1 = ("linf", "l2")
 FIRST, ONE_STEP, TRANSFERRED = "PGD from the sample", "one step", "PGD on a substitute network"
