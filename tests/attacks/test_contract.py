@@ -29,6 +29,8 @@ BALLS = {
     "selective-l2": lambda e: A.OrthogonalPGD(e, norm="l2", steps=10),
     "dynamic": lambda e: A.DynamicAdversary(e, sigma=0.3),
     "dynamic-drawn-l2": lambda e: A.DynamicAdversary(e, norm="l2"),
+    "impersonation": lambda e: A.Impersonation(e, steps=20, goals=2),
+    "impersonation-l2": lambda e: A.Impersonation(e, norm="l2", steps=20),
     "square": lambda e: A.Square(e, queries=100),
     "square-l2": lambda e: A.Square(e, norm="l2", queries=100),
     "strongest": lambda e: A.WorstCase([A.FGSM(e), A.BIM(e)]),

@@ -12,6 +12,7 @@ from tfdefense.attacks.searches.carlini_wagner import CarliniWagner
 from tfdefense.attacks.searches.deepfool import DeepFool
 from tfdefense.attacks.searches.dynamic import DynamicAdversary
 from tfdefense.attacks.searches.hop_skip_jump import HopSkipJump
+from tfdefense.attacks.searches.impersonation import Impersonation
 from tfdefense.attacks.searches.jsma import JSMA
 from tfdefense.attacks.searches.minimum_norm import MinimumNorm
 from tfdefense.attacks.searches.orthogonal import OrthogonalPGD
@@ -30,6 +31,7 @@ __all__ = [
     "ILCM",
     "JSMA",
     "PGD",
+    "Accepted",
     "Attack",
     "AttackResult",
     "CarliniWagner",
@@ -39,6 +41,7 @@ __all__ = [
     "Evade",
     "Candidates",
     "HopSkipJump",
+    "Impersonation",
     "Interpolated",
     "LogSumExp",
     "LogitRatio",

@@ -188,9 +188,15 @@ def nearest_others(batch, count):
 
 
 def _others(batch):
-    """Which of the pool are of another class than each sample, or of its target's."""
-    own = batch.y if batch.target is None else batch.target
-    return (batch.pool[1][None] == own[:, None]) ^ (batch.target is None)
+    """Which of the pool each sample may go towards: those of its target, or of another class than its own.
+
+    A target that an attack chose by itself may have none: any other class will do.
+    """
+    classes, other = batch.pool[1][None], batch.pool[1][None] != batch.y[:, None]
+    if batch.target is None:
+        return other
+    wanted = classes == batch.target[:, None]
+    return wanted if batch.only_target else np.where(wanted.any(-1, keepdims=True), wanted, other)
 
 
 def distances(a, b):

@@ -1,4 +1,4 @@
-"""Benign perturbations, out-of-distribution samples and a substitute network for the protocol, and what the page shows."""
+"""Benign perturbations and out-of-distribution samples for the protocol, and what the page shows."""
 
 import base64
 import io
@@ -50,37 +50,6 @@ def ood(images, given, bounds, seed):
     if differ.any():
         found["two classes blended"] = ((x + x[other]) / 2)[differ].astype("float32")
     return found
-
-
-def substitute(train, setting, classes, seed):
-    """A small network of the attacker's own, trained on the same data. It leaves the caller's random state alone."""
-    import keras
-
-    epochs, samples = setting
-    rng = np.random.default_rng(seed)
-    rows = rng.permutation(len(train.x))[:samples]
-    low, high = train.bounds
-    x, y = (train.x[rows].astype("float32") - low) / (high - low), train.y[rows]
-    image = keras.Input(x.shape[1:])
-    hidden = image
-    if x.ndim == 4:
-        for number, filters in enumerate((16, 32)):
-            hidden = keras.layers.Conv2D(
-                filters, 3, padding="same", activation="relu", kernel_initializer=keras.initializers.HeNormal(seed + number)
-            )(hidden)
-            hidden = keras.layers.MaxPooling2D(2, padding="same")(hidden)
-    hidden = keras.layers.Flatten()(hidden)
-    for number, (units, activation) in enumerate(((64, "relu"), (classes, None)), 2):
-        initializer = keras.initializers.GlorotUniform(seed + number)
-        hidden = keras.layers.Dense(units, activation=activation, kernel_initializer=initializer)(hidden)
-    model = keras.Model(image, hidden, name="substitute")
-    model.compile(keras.optimizers.Adam(2e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    model.optimizer.build(model.trainable_variables)  # or Keras traces the first step twice
-    # Small sets get as many steps: an attacker would train on until it works.
-    epochs *= max(1, round(10_000 / len(x)))
-    model.fit(x, y, epochs=epochs, batch_size=64, shuffle=False, verbose=0)
-    scaled = keras.Input(x.shape[1:])
-    return keras.Model(scaled, model((scaled - low) / (high - low)), name="substitute_of_pixels")
 
 
 def rocs(judged, rejects, points=80):

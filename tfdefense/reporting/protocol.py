@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tfdefense import metrics
-from tfdefense.attacks import BPDA, LogSumExp, Margin, WorstCase, suites
+from tfdefense.attacks import BPDA, LogSumExp, Margin, WorstCase, substitute_network, suites
 from tfdefense.attacks.gradients import NoGradient
 from tfdefense.attacks.norms import within
 from tfdefense.attacks.starts import Interpolated
@@ -143,7 +143,11 @@ class Protocol:
             self.findings["ood"].append({"what": name, "rejected": decided.rejection, "samples": len(x)})
 
     def _train_substitute(self):
-        self.substitute = material.substitute(self.train, self.plan.substitute, self.view.classes, self.seed)
+        epochs, samples = self.plan.substitute
+        # Small sets get as many steps as large ones: an attacker would train on until it works.
+        steps = round(epochs * max(10_000, min(samples, len(self.train.x))) / 64)
+        about = {"classes": self.view.classes, "bounds": self.train.bounds, "seed": self.seed}
+        self.substitute = substitute_network(self.train.x, self.train.y, steps=steps, most=samples, **about)
 
     def _attack(self, number, norm):
         """One attacker on all samples, at the size where all are compared."""
