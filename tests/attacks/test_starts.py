@@ -142,7 +142,7 @@ def test_impersonation_reaches_the_features_and_not_the_image(layers):
     model, x, y = coded()
     attack = A.Impersonation(2.0, norm="l2", steps=150, layers=layers, early_stop=False)
     result = attack(model, x, y)
-    code = keras.Function(model.inputs, model.get_layer("code").output)
+    code = keras.Function(model.inputs[0], model.get_layer("code").output)
     found, every = code(result.x_adv).numpy(), code(x).numpy()
     far = np.where(y[:, None] != y[None], np.linalg.norm(every[:, None] - every[None], axis=-1), np.inf)
     nearest = far.argmin(1)
@@ -160,7 +160,7 @@ def test_impersonation_goes_on_to_other_images_until_one_works():
 
 def test_impersonation_looks_at_what_the_defense_looks_at(classifier, dustbin, held_out, tmp_path):
     x = held_out.x[:5]
-    inner = keras.Function(classifier.inputs, [classifier.get_layer(name).output for name in ("conv", "features", "scores")])
+    inner = keras.Function(classifier.inputs[0], [classifier.get_layer(name).output for name in ("conv", "features", "scores")])
     conv, features, scores = (part.numpy().reshape(5, -1) for part in inner(x))
     cases = {
         "detector": (td.AdversaryDetector("conv", width=4).attach(classifier), [scores, conv]),
