@@ -208,7 +208,7 @@ def attacked(samples, model, norm, sizes, number, steps):
         found = suite(SUITE).attack(size, norm, **options)(model, images.x, images.y, after=found)
         finders, counts = np.unique(found.found_by[found.success], return_counts=True)
         broken = {finder: count / len(images.x) for finder, count in zip(finders.tolist(), counts.tolist(), strict=True)}
-        rows.append({"robust": float(1 - found.success.mean()), "broken_by": broken, "passes": float(found.steps.mean())})
+        rows.append({"robust": float((~found.success).mean()), "broken_by": broken, "passes": float(found.steps.mean())})
     return {"sizes": rows, "steps": options.get("steps", 50)}
 
 
