@@ -70,7 +70,7 @@ def evaluate(
 ):
     """Judge a model: clean samples, benign perturbations, oblivious and adaptive attacks."""
     if report is None:
-        others = {"quick": quick or None, "thorough": thorough or None, "max-rejected": max_rejected}
+        others: dict[str, Any] = {"quick": quick or None, "thorough": thorough or None, "max-rejected": max_rejected}
         others |= {"linf-sizes": linf_sizes, "l2-sizes": l2_sizes}
         home = "a report. Add --report FOLDER"
     else:
