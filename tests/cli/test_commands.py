@@ -309,6 +309,7 @@ MISTAKES = {
     "table and report": ([*EVALUATE, "--report", "{t}/r", "--epsilon", "1"], "--epsilon belongs to the short table"),
     "rate of a table": ([*EVALUATE, "--max-rejected", "0.1"], "--max-rejected belongs to a report. Add --report"),
     "quick table": ([*EVALUATE, "--quick"], "--quick belongs to a report. Add --report"),
+    "thorough table": ([*EVALUATE, "--thorough"], "--thorough belongs to a report. Add --report"),
     "sizes of a report": ([*EVALUATE, "--report", "{t}/r", "--l2-sizes", "1;2"], "--l2-sizes must be numbers with commas"),
     "report in a file": ([*EVALUATE, "--report", "{t}/broken.keras"], "is a file. Expected a folder"),
     "suffix": ([*EVALUATE, "--json", "{t}/x.txt"], "ends in .json"),
