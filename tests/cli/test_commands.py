@@ -182,7 +182,7 @@ def test_attack_goes_through_a_surrogate_or_by_labels_alone(classifier, digits, 
     np.testing.assert_allclose(td.data.load(tmp_path / "adv.npz", "all").x, expected.x_adv, atol=1e-5)
     assert "Did you mean `smooth`" in fails(*arguments, "--epsilon", 0.2, "--surrogate", "smoothed")
     told = run("evaluate", tmp_path / "coded.keras", "--data", "digits", "--samples", 8, "--epsilon", 0.2, "--steps", 2).output
-    searches = ("selective PGD", "orthogonal PGD", "log-sum-exp", "PGD, differentiable surrogate")
+    searches = ("maximum confidence", "log-sum-exp", "PGD, differentiable surrogate")
     assert all(f"adaptive: {name}" in told for name in searches)
 
 
@@ -254,7 +254,7 @@ def test_evaluate_writes_a_report_and_says_what_it_found(files, tmp_path):
 
 def test_evaluate_takes_plain_and_saved_models(files):
     plain = run("evaluate", files / "plain.keras", "--data", "digits", "--samples", 20, "--steps", 3).stdout
-    assert "log-sum-exp" in plain and "adaptive" not in plain and " - " in plain
+    assert "cross-entropy" in plain and "adaptive" not in plain and " - " in plain
     saved = run("evaluate", files / "saved", "--data", "digits", "--samples", 20, "--steps", 3, "--norm", "l2").stdout
     assert "adaptive: PGD from the sample" in saved and "oblivious" not in saved and "l2 0.1" in saved
 
@@ -309,6 +309,7 @@ MISTAKES = {
     "table and report": ([*EVALUATE, "--report", "{t}/r", "--epsilon", "1"], "--epsilon belongs to the short table"),
     "rate of a table": ([*EVALUATE, "--max-rejected", "0.1"], "--max-rejected belongs to a report. Add --report"),
     "quick table": ([*EVALUATE, "--quick"], "--quick belongs to a report. Add --report"),
+    "thorough table": ([*EVALUATE, "--thorough"], "--thorough belongs to a report. Add --report"),
     "sizes of a report": ([*EVALUATE, "--report", "{t}/r", "--l2-sizes", "1;2"], "--l2-sizes must be numbers with commas"),
     "report in a file": ([*EVALUATE, "--report", "{t}/broken.keras"], "is a file. Expected a folder"),
     "suffix": ([*EVALUATE, "--json", "{t}/x.txt"], "ends in .json"),

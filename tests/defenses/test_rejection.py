@@ -310,7 +310,7 @@ def test_paper_attack_stays_in_its_ball_and_gets_through(norm, epsilon, targeted
 def test_paper_attack_is_stronger_than_evade_from_the_sample(dnr, held_out):
     x, y = held_out.x[200:260], held_out.y[200:260]
     rates = {
-        type(objective).__name__: td.attacks.PGD(1.2, norm="l2", steps=25, objective=objective, starts="sample")(
+        type(objective).__name__: td.attacks.PGD(1.2, norm="l2", steps=25, objective=objective, starts="sample", schedule="fixed")(
             dnr, x, y
         ).success.mean()
         for objective in (MaximumConfidence(), Evade(raw=True))

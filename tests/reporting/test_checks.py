@@ -7,11 +7,12 @@ import pytest
 import tensorflow as tf
 
 import tfdefense as td
-from tfdefense.attacks import AttackResult, suites
+from tfdefense.attacks import AttackResult, Margin, suites
 from tfdefense.attacks.suites import Attacker, Situation, Suite, standard
 from tfdefense.data import Images
-from tfdefense.reporting import checks, protocol
+from tfdefense.reporting import checks, harder, protocol
 from tfdefense.reporting.plan import Plan
+from tfdefense.view import View
 
 PLAN = Plan(
     linf=(0.3, 0.9),
@@ -55,7 +56,7 @@ def few(monkeypatch):
     """A protocol that has no more than these attackers: what they miss is known, and no other one finds it."""
 
     def choose(*more):
-        names = {standard.FIRST, standard.ONE_STEP, "PGD", *more}
+        names = {standard.FIRST, standard.ONE_STEP, "margin", *more}
         known = Suite("standard-1", tuple(attacker for attacker in standard.STANDARD if attacker.name in names))
         monkeypatch.setattr(suites, "_SUITES", (known,))
         return known
@@ -72,7 +73,7 @@ def honest():
 
 def test_nothing_is_red_where_gradients_tell_the_truth(honest):
     assert failed(honest) == set()
-    assert len(honest["checks"]) == 9
+    assert len(honest["checks"]) == 11
     entry = next(entry for entry in honest["attacks"] if entry["name"] == standard.FIRST)
     assert entry["wrong"] == 1.0 and entry["zero_gradient"] == 0.0
 
@@ -140,11 +141,17 @@ def test_discrete_codes_are_searched_through_their_stand_in(classifier, digits, 
     found = found_on(coded, held_out.x[200:300], held_out.y[200:300], short)
     assert not found["left_out"], "a search that sees nothing was tried"
     aware = {entry["name"]: entry for entry in found["attacks"] if entry["knowledge"] == "adaptive"}
-    seeing = {*standard.SEARCHES, "PGD, differentiable surrogate", standard.FIRST, standard.ONE_STEP}
+    situation = protocol.Protocol(coded, held_out.take(slice(200, 212)), dataclasses.replace(short, clean=12)).situation(
+        "linf", 0.3
+    )
+    seeing = {attacker.name for attacker in standard.SEARCHES if attacker.fits(situation)} | {standard.FIRST, standard.ONE_STEP}
     assert {name for name, entry in aware.items() if entry["sighted"]} == seeing
     assert not any(name.startswith("gradients are there") for name in found["verdict"]["failed"])
-    harder = protocol.Protocol(coded, held_out.take(slice(200, 212)), dataclasses.replace(short, clean=12)).situation("linf", 0.3)
-    assert harder.bpda(harder.pgd(steps=7)) == td.attacks.BPDA(harder.pgd(steps=7))
+    finder = np.array([], int)
+    trials = [
+        one for attacks in harder.trials(suites.get("standard-1"), View.of(coded), situation, finder).values() for one in attacks
+    ]
+    assert trials and all(isinstance(trial, td.attacks.BPDA) for trial in trials)
 
 
 @pytest.mark.parametrize("by_class", [False, True])
@@ -198,20 +205,43 @@ def test_a_model_that_nothing_brings_down_is_no_result(few):
     assert "checks on the attack failed" in found["verdict"]["notes"][0]
 
 
+def only(make, *others):
+    """A suite with one search."""
+    return Suite("only", (Attacker("search", "adaptive", make, search=True), *others))
+
+
+def margin_from_sample(s):
+    return s.plain(objective=Margin())
+
+
 def test_too_few_steps_are_found(few):
     # Fooled in a narrow band of the mean alone: two steps go across the whole ball and over it, eight come to lie in it.
-    lead = two_classes(lambda x: tf.abs(tf.reduce_mean(x, -1) - 0.1) - 0.01)
+    lead = two_classes(lambda x: tf.abs(tf.reduce_mean(x, -1) - 0.1) - 0.02)
     plan = dataclasses.replace(PLAN, steps=2)
     found = found_on(lead, np.zeros((24, 8)), np.zeros(24, int), plan)
-    assert "four times the steps" in failed(found)
+    assert harder.STEPS in failed(found)
+
+
+def rare(x):
+    """A narrow band that no gradient leads to: a random point lies there or not."""
+    # Scores of 1 and 0 would be taken for probabilities.
+    return tf.where((x[:, 0] > 0.68) & (x[:, 0] < 0.76), -2.0, 2.0) + 0 * x[:, 0]
+
+
+RARE = dataclasses.replace(PLAN, linf=(0.3, 0.31))
 
 
 def test_too_few_starts_are_found(few):
-    # A narrow band that no gradient leads to: a random point lies there or not.
-    # Scores of 1 and 0 would be taken for probabilities.
-    lead = two_classes(lambda x: tf.where((x[:, 0] > 0.68) & (x[:, 0] < 0.76), -2.0, 2.0) + 0 * x[:, 0])
-    found = found_on(lead, points(np.full(24, 0.5)), np.zeros(24, int), dataclasses.replace(PLAN, linf=(0.3, 0.31)))
-    assert "three times the random starts" in failed(found)
+    found = found_on(two_classes(rare), points(np.full(24, 0.5)), np.zeros(24, int), RARE)
+    assert harder.RESTARTS in failed(found)
+
+
+def test_a_thorough_report_goes_on_until_nothing_more_is_found(few):
+    once, on = (found_on(two_classes(rare), points(np.full(24, 0.5)), np.zeros(24, int), RARE, thorough=t) for t in (False, True))
+    before, after = (found["curves"]["linf"]["adaptive"]["robust_accuracy"][0] for found in (once, on))
+    assert before > 0.2 and after == 0.0
+    assert once["harder"][0]["rounds"] == 1 and on["harder"][0]["rounds"] > 2
+    assert harder.RESTARTS not in failed(on)
 
 
 def bumpy(x):
@@ -221,10 +251,68 @@ def bumpy(x):
     return tf.where(at < 0.15, hill, 0.15 - 2 * (at - 0.15))
 
 
-def test_small_steps_that_get_stuck_are_found(few):
-    plan = dataclasses.replace(PLAN, steps=10)
-    found = found_on(two_classes(bumpy), points(np.zeros(24)), np.zeros(24, int), plan)
-    assert {"many steps before one", "first start before others"} <= failed(found)
+def test_small_steps_that_get_stuck_are_found():
+    def small(s):
+        return s.plain(objective=Margin(), schedule="fixed")
+
+    plan, lead = dataclasses.replace(PLAN, steps=10), two_classes(bumpy)
+    found = found_on(lead, points(np.zeros(24)), np.zeros(24, int), plan, suite=only(small))
+    assert {harder.STEP_SIZE, harder.STEPS} <= failed(found)
+    # What was found counts.
+    assert found["curves"]["linf"]["adaptive"]["robust_accuracy"][0] == pytest.approx(0.5)
+    one_step = next(attacker for attacker in standard.STANDARD if attacker.name == standard.ONE_STEP)
+    found = found_on(lead, points(np.zeros(24)), np.zeros(24, int), plan, suite=only(small, one_step))
+    assert "many steps before one" in failed(found)
+
+
+def leaped_over(x):
+    """A hollow half a radius away: a first step of one radius leads over it, to where the lead falls all the way to the edge."""
+    at = x[:, 0]
+    beyond = tf.where(at < 0.5, 0.1 - 0.1 * (at - 0.22), 0.5 - at)
+    return tf.where(at < 0.22, tf.abs(at - 0.15) - 0.002, beyond)
+
+
+def test_a_first_step_that_is_too_long_is_found():
+    found = found_on(two_classes(leaped_over), points(np.zeros(24)), np.zeros(24, int), suite=only(margin_from_sample))
+    assert harder.STEP_SIZE in failed(found) and harder.STEPS not in failed(found)
+
+
+@dataclasses.dataclass(frozen=True)
+class Saturated(Margin):
+    """Flat in float32 where the lead is large, whatever it aims at."""
+
+    def value(self, scores, suspicion, y, target, scale):
+        return tf.tanh(100 * super().value(scores, suspicion, y, target, scale))
+
+
+def test_an_objective_that_sees_nothing_is_found():
+    first = np.where(np.arange(24) % 2, 0.46, 0.22)
+    suite = only(lambda s: s.plain(objective=Saturated()))
+    found = found_on(two_classes(lambda x: 0.5 - x[:, 0]), points(first), np.zeros(24, int), suite=suite)
+    assert harder.OBJECTIVE in failed(found) and harder.STEPS not in failed(found)
+
+
+def behind(x):
+    """A spot to which nothing leads from a sample, and where an image of another class comes to lie in the ball."""
+    at, beside = x[:, 0], x[:, 1]
+    spot = (at > 0.25) & (beside > 0.58) & (beside < 0.62)
+    return tf.where(spot | (at > 0.6), -1.0, 1.0) * (2.0 + at)
+
+
+def test_a_start_that_is_missing_is_found():
+    """The suite knows the two nearest images of the other class; the way begins at the third."""
+    x = np.full((24, 2), (0.0, 0.5))
+    x[-3:] = (0.9, 0.5), (0.9, 0.45), (0.9, 0.6)
+    suite = only(lambda s: s.pgd(objective=Margin(), starts=("sample", *s.accepted)))
+    found = found_on(two_classes(behind), x, (x[:, 0] > 0.5).astype(int), suite=suite)
+    assert harder.START in failed(found) and harder.STEPS not in failed(found)
+
+
+def test_a_gain_of_over_two_points_is_red(honest):
+    for gain, red in ((0.019, False), (0.021, True), (None, True)):
+        row = honest["harder"][0] | {"gains": {harder.STEPS: gain}}
+        found = checks.all_checks(honest | {"harder": [row]}, PLAN, 0.05, False, True)
+        assert (harder.STEPS in failed({"checks": found})) == red
 
 
 def test_a_threshold_moved_off_is_found(classifier, held_out):

@@ -71,7 +71,7 @@ def test_everything_that_the_protocol_promises_is_there(report):
     content = report.content
     found = {(entry["knowledge"], entry["name"]) for entry in content["attacks"]}
     oblivious = {("oblivious", name) for name in ("FGSM", "PGD", "DeepFool", "Carlini-Wagner")}
-    adaptive = {("adaptive", name) for name in ("PGD", "selective PGD", "orthogonal PGD", "log-sum-exp")}
+    adaptive = {("adaptive", name) for name in ("PGD", "selective PGD", "log-sum-exp", "minimum norm")}
     assert oblivious | adaptive | {("black box", "PGD on a substitute network"), ("black box", "HopSkipJump")} <= found
     for name in ("adaptive", "oblivious", "undefended"):
         assert content["curves"]["l2"][name]["sizes"] == [1.0, 3.0] and len(content["curves"]["l2"][name]["robust_accuracy"]) == 2

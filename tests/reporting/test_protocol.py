@@ -155,7 +155,8 @@ def test_training_data_may_be_a_pair(samples):
 
 
 def test_another_seed_takes_other_samples(found, samples):
-    other = td.report(ring, samples, **SMALL | {"linf": (0.05, 0.2), "l2": (), "steps": 1, "queries": 1}, seed=5)
+    other = td.report(ring, samples, **SMALL | {"linf": (0.05, 0.2), "l2": (), "steps": 1, "queries": 1}, seed=5, thorough=True)
+    assert other.content["about"]["thorough"] and not found[0].content["about"]["thorough"]
     assert other.content["map"]["groups"][0]["points"] != found[0].content["map"]["groups"][0]["points"]
 
 

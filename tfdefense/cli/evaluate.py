@@ -49,6 +49,9 @@ def evaluate(
         typer.Option(metavar="FOLDER", help="Run the whole protocol and write its page there, index.html, and its numbers."),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A report for a first look, in a minute or two.")] = False,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="A report whose checks search on, twice as hard each time, until they find no more.")
+    ] = False,
     linf_sizes: Annotated[
         str | None, typer.Option(help="Sizes of the report in linf, in shares of the range of the pixels, such as 0.05,0.1,0.5.")
     ] = None,
@@ -67,7 +70,8 @@ def evaluate(
 ):
     """Judge a model: clean samples, benign perturbations, oblivious and adaptive attacks."""
     if report is None:
-        others = {"quick": quick or None, "linf-sizes": linf_sizes, "l2-sizes": l2_sizes, "max-rejected": max_rejected}
+        others: dict[str, Any] = {"quick": quick or None, "thorough": thorough or None, "max-rejected": max_rejected}
+        others |= {"linf-sizes": linf_sizes, "l2-sizes": l2_sizes}
         home = "a report. Add --report FOLDER"
     else:
         others = {"epsilon": epsilon, "norm": norm, "curve": curve, "sizes": sizes, "json": json}
@@ -85,7 +89,7 @@ def evaluate(
             "download": download,
             "cache": cache,
         }
-        options |= {"quick": quick, "classes": class_list(classes)}
+        options |= {"quick": quick, "thorough": thorough, "classes": class_list(classes)}
         options["max_rejected"] = 0.05 if max_rejected is None else max_rejected
         _write_report(model, data, report, source, settings, **options)
         return

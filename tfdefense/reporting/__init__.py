@@ -80,6 +80,7 @@ def report(
     name: str | None = None,
     suite: str | Suite = "standard-1",
     cache: PathLike | None = None,
+    thorough: bool = False,
     **settings: Any,
 ) -> Report:
     """Evaluates a model by the fixed protocol: benign perturbations, out-of-distribution images, oblivious, adaptive and
@@ -104,6 +105,8 @@ def report(
         name: Of the model, for the page.
         suite: The attacks: a suite of `td.attacks.suites`, or its name.
         cache: A directory for finished batches of the attacks: a report that was stopped goes on, and several processes share one.
+        thorough: Whether searches of the checks that find over 2 points more go on, twice as hard each time (up to 32 times), until
+            they find no more: slow where a suite was too weak.
         settings: `samples`, `steps`, `restarts`, sizes `linf` and `l2` in units of the range of the pixels, and other fields
             of `td.reporting.plan.Plan`.
 
@@ -153,6 +156,7 @@ def report(
         seed=seed,
         suite=suite,
         cache=cache,
+        thorough=thorough,
     )
     times = []
     with estimate(progress) as begin:
@@ -251,6 +255,7 @@ def _about(view, images, protocol, known, split, quick, name):
         "shape": list(images.x.shape[1:]),
         "bounds": list(view.bounds),
         "quick": quick,
+        "thorough": protocol.thorough,
         "seed": protocol.seed,
         "suite": protocol.suite.name,
         "max_rejected": protocol.max_rejected,

@@ -4,9 +4,10 @@ import numpy as np
 
 from tfdefense import conformal
 
-# Shares of the samples. Small ones of chance are forgiven: a check in red stands for a doubt that is worth a person's time.
+# Shares of the samples. A search that finds more than `MORE` beyond all others makes a number an upper bound.
 LEFT = 0.1
-MORE = 0.05
+MORE = 0.02
+LITTLE = 0.05
 PROGRESS = 0.9
 
 
@@ -67,8 +68,7 @@ def _of_norm(findings, plan, norm):
             f"robust accuracy of at most {LEFT:.0%}",
             "No model is robust at that size: an attack that finds little there is too weak.",
         ),
-        _more("four times the steps", hard, harder["more steps"], "by them alone"),
-        _more("three times the random starts", hard, harder["more restarts"], "by them alone"),
+        *(_more(name, hard, gain, "beyond all others") for name, gain in harder["gains"].items()),
         _more(
             "white box before black box",
             at,
@@ -81,21 +81,14 @@ def _of_norm(findings, plan, norm):
             at,
             only["one step"],
             "by one step alone",
-            "Small steps get stuck where a large one goes on: the gradients are of use only far away.",
-        ),
-        _more(
-            "first start before others",
-            at,
-            only["other starts"],
-            "from other starts alone",
-            "From the sample itself the search gets stuck; who attacked only from there saw a stronger model than there is.",
+            "Many steps get stuck where a single one goes on: the gradients are of use only far away.",
         ),
         _check(
             "gradients are there",
             at,
-            zero <= MORE,
+            zero <= LITTLE,
             zero,
-            f"at most {MORE:.0%} of the samples with none",
+            f"at most {LITTLE:.0%} of the samples with none",
             "Where the gradient is all zeros the search stands still, and that is no strength.",
         ),
         _check(
@@ -109,7 +102,7 @@ def _of_norm(findings, plan, norm):
     ]
 
 
-def _more(kind, at, measured, what, text="The search was not long enough to say where the model falls."):
+def _more(kind, at, measured, what, text="The searches did not find all there is: robust accuracy is an upper bound."):
     return _check(kind, at, measured is not None and measured <= MORE, measured, f"success on at most {MORE:.0%} {what}", text)
 
 

@@ -11,15 +11,18 @@ from typing import Any
 import numpy as np
 
 from tfdefense import metrics
-from tfdefense.attacks import BPDA, LogSumExp, Margin, WorstCase, substitute_network, suites
+from tfdefense.attacks import BPDA, Margin, WorstCase, substitute_network, suites
 from tfdefense.attacks.gradients import NoGradient
 from tfdefense.attacks.norms import within
 from tfdefense.attacks.starts import Interpolated
 from tfdefense.attacks.suites import standard
 from tfdefense.attacks.suites.situation import ADAPTIVE, OBLIVIOUS
-from tfdefense.reporting import checks, material
+from tfdefense.reporting import checks, harder, material
 from tfdefense.reporting.evidence import Evidence
 from tfdefense.view import View
+
+# So often at most harder searches are made twice as hard.
+ROUNDS = 5
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Protocol:
         max_rejected: What the model was calibrated to.
         suite: The attacks: a suite of `td.attacks.suites`, or its name.
         cache: A directory for finished batches of the attacks, or None.
+        thorough: Whether harder searches that find more go on, twice as hard each time, until they find no more.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class Protocol:
         seed=0,
         suite="standard-1",
         cache=None,
+        thorough=False,
     ):
         self.model, self.plan, self.seed, self.source, self.max_rejected = model, plan, seed, source, max_rejected
         self.images, self.train, self.ood = images, train, ood or {}
@@ -69,7 +74,7 @@ class Protocol:
         self.x, self.y = attacked.x.astype("float32"), attacked.y
         self.view.expect(self.x)
         self.base = self._base()
-        self.substitute, self.cache = None, cache
+        self.substitute, self.cache, self.thorough = None, cache, thorough
         self.findings: dict[str, Any] = {"attacks": [], "curves": {}, "benign": [], "ood": [], "checks": [], "left_out": []}
         self.outcomes = {}
         # Whether each sample was rejected after the last search, for a norm and a size.
@@ -116,7 +121,8 @@ class Protocol:
                     yield Job(f"{name} curve", f"curve, {name}, {norm}", cost, work)
         for norm in plan.norms:
             situation = self.situation(norm, 1.0)
-            cost = count * plan.steps * (4 * len(situation.starts) + 3 * plan.restarts) / 2
+            several = len(situation.from_sample)
+            cost = count * plan.steps * (6 * several + 3 * plan.restarts + 2 * harder.FEW) / 2
             yield Job("checks", f"checks, {norm}", cost, functools.partial(self._harder, norm))
         yield Job("curves", "curves", 0, self._close_curves)
         yield Job("checks", "verdict", 0, self._conclude)
@@ -250,36 +256,28 @@ class Protocol:
             self.findings["curves"][norm][name]["start"] = float(1 - wrong.mean())
 
     def _harder(self, norm):
-        """Whether much more work finds much more, at the size where robust accuracy is about a half; and how the steps go."""
+        """Whether other searches find more, at the size where robust accuracy is about a half; and how the steps go."""
         robust = {size: self.evidence.robust_accuracy(norm, size) for size in self.plan.sizes(norm)}
         # Where next to none are left there is nothing to find: the check would pass whatever the search is worth.
-        left = [size for size in robust if robust[size] > checks.MORE] or list(robust)
+        left = [size for size in robust if robust[size] > checks.LITTLE] or list(robust)
         size = min(left, key=lambda s: abs(robust[s] - 0.5))
         plan, situation = self.plan, self.situation(norm, size)
-        rows = np.flatnonzero(~self.evidence.succeeded(norm, size))[: max(10, plan.samples // 2)]
-        more = {
-            "more steps": situation.bpda(situation.pgd(steps=4 * plan.steps)),
-            "more restarts": situation.bpda(
-                situation.pgd(starts=("random",), restarts=3 * plan.restarts, seed=self.seed + 1, objective=LogSumExp())
-            ),
-        }
-        found = {
-            "norm": norm,
-            "size": size,
-            "tried": len(rows),
-            "samples": len(self.x),
-            "waiting": self.evidence.robust_accuracy(norm, size),
-        }
-        for name, attack in more.items():
-            result = None
-            if len(rows):
-                result = self._run(attack, {"name": name, "knowledge": ADAPTIVE, "norm": norm, "size": size}, rows)
-            evades = np.zeros(0, bool)
-            if result is not None:
-                evades = self.judged(result.x_adv[rows], True, self.y[rows]).wrong
-                self.evidence.add(result.x_adv[rows], evades, rows=rows)
-            # Those tried stand for all that were still waiting. Of none there is nothing to find; without a result no word on it.
-            found[name] = float(evades.mean() * found["waiting"]) if len(evades) else None if len(rows) else 0.0
+        finder = self.evidence.finder[norm][self.evidence.succeeded(norm, size)]
+        found = {"norm": norm, "size": size, "samples": len(self.x), "gains": {}}
+        going, rounds = None, 0
+        while going is None or (self.thorough and going and rounds < ROUNDS):
+            rows = np.flatnonzero(~self.evidence.succeeded(norm, size))
+            if not self.thorough:
+                rows = rows[: max(10, plan.samples // 2)]
+            found.setdefault("tried", len(rows))
+            waiting = self.evidence.robust_accuracy(norm, size)
+            found.setdefault("waiting", waiting)
+            for name, attacks in harder.trials(self.suite, self.view, situation, finder, 2**rounds).items():
+                if going is None or name in going:
+                    found["gains"][name] = self._gain(name, attacks, norm, size, rows, waiting)
+            going = [name for name, gain in found["gains"].items() if gain is not None and gain > checks.MORE]
+            rounds += 1
+        found["rounds"] = rounds
         some = np.flatnonzero(self.own_right)[:64]
         try:
             attack = situation.bpda(situation.plain(epsilon=plan.compared[norm], early_stop=False))
@@ -288,6 +286,21 @@ class Protocol:
         except NoGradient:
             found |= {"path": [], "progress": 0.0}
         self.findings.setdefault("harder", []).append(found)
+
+    def _gain(self, name, attacks, norm, size, rows, waiting):
+        """Which share of all samples attacks break, of those that were waiting; None where none of them could be run."""
+        evades, ran = np.zeros(len(rows), bool), len(rows) == 0
+        for attack in attacks:
+            still = np.flatnonzero(~evades)
+            entry = {"name": name, "knowledge": ADAPTIVE, "norm": norm, "size": size}
+            result = self._run(attack, entry, rows[still]) if len(still) else None
+            if result is not None:
+                ran = True
+                x_adv = result.x_adv[rows[still]]
+                evades[still] = self.judged(x_adv, True, self.y[rows[still]]).wrong
+                self.evidence.add(x_adv, evades[still], rows=rows[still])
+        # Those tried stand for all that were still waiting. Of none there is nothing to find; without a result no word on it.
+        return float(evades.mean() * waiting) if ran and len(rows) else 0.0 if ran else None
 
     def _close_curves(self):
         for norm, curves in self.findings["curves"].items():
@@ -319,11 +332,11 @@ class Protocol:
             def union(keep, wrong=wrong, none=none):
                 return np.any([none, *(found for key, found in wrong.items() if keep(key))], axis=0)
 
-            white, first = union(lambda key: key[0] == ADAPTIVE), union(lambda key: key[1] == standard.FIRST)
+            white = union(lambda key: key[0] == ADAPTIVE)
+            several = union(lambda key: key[0] == ADAPTIVE and key[1] != standard.ONE_STEP)
             groups = {
                 "black box": union(lambda key: key[0] != ADAPTIVE) & ~white,
-                "one step": union(lambda key: key[1] == standard.ONE_STEP) & ~first,
-                "other starts": union(lambda key: key[:2] == (ADAPTIVE, "PGD")) & ~first,
+                "one step": union(lambda key: key[1] == standard.ONE_STEP) & ~several,
             }
             found.append({"norm": norm, "size": self.plan.compared[norm]} | {k: float(v.mean()) for k, v in groups.items()})
         return found

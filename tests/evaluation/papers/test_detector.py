@@ -263,7 +263,7 @@ def test_sigma_counts_over_successful_samples_alone(setting, monkeypatch):
     found = dynamic.under_sigma(setting, "static", 0.0)
     defended = dynamic.dynamic_detector(setting, "static", 0.0)
     x, y = setting.test
-    changed = td.attacks.DynamicAdversary(0.2, sigma=0.0)(defended, x, y).x_adv
+    changed = td.attacks.DynamicAdversary(0.2, sigma=0.0, schedule="fixed")(defended, x, y).x_adv
     out = td.view.decide(defended, changed)
     fooled = out.scores.argmax(-1) != y
     assert found["successful"] == fooled.sum() > 30
@@ -301,7 +301,7 @@ def test_worst_case_is_more_than_each_of_its_parts(setting, monkeypatch):
         whole = settings.strongest(size, 4)(defended, x, y)
         np.testing.assert_array_equal(found["strongest"][number], whole.success | found["paper"][number])
         for judge, title in ((defended, "paper"), (half, "half")):
-            each = [td.attacks.DynamicAdversary(size, sigma=one)(judge, x, y).success for one in sigmas]
+            each = [td.attacks.DynamicAdversary(size, sigma=one, schedule="fixed")(judge, x, y).success for one in sigmas]
             np.testing.assert_array_equal(found[title][number], np.any(each, axis=0))
     assert 0 < found["strongest"][0].sum() < found["strongest"][1].sum(), "the sizes must be worth comparing"
     np.testing.assert_array_equal(found["strongest"][1], found["strongest"][2])
