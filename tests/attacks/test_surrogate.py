@@ -199,7 +199,7 @@ def test_who_attacks_asks_a_layer_whether_it_has_steps(step, safetynet, classifi
     assert len(found) > 4 and all(isinstance(attack, A.BPDA) for attack in found.values())
     assert [attack.exact_forward for attack in found.values()].count(False) == 1
     beside = suite.attacks(suite.situation(svms, samples, "linf", 0.1))
-    assert sum(isinstance(attack, A.BPDA) for attack in beside.values()) == 1
+    assert not any(isinstance(attack, A.BPDA) for attack in beside.values())
 
 
 def test_any_layer_that_offers_it_is_smoothed_inside_submodels_too(classifier, digits, held_out):
