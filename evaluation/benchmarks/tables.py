@@ -29,8 +29,10 @@ def zoo(results):
     lines = []
     for system in dict.fromkeys(row.system for row in results.rows):
         clean = [results(system=system, metric=metric) for metric in ("accuracy", "false-positive rate")]
-        lines.append((system, *clean, *(results(system=system, norm=norm, epsilon=size) for norm, size in sizes)))
+        robust = [results.one(system=system, norm=norm, epsilon=size) for norm, size in sizes]
+        lines.append((system, *clean, *(row.value for row in robust), robust[0].get("suite"), robust[0].n))
     head = ("model", "accuracy", "false-positive rate", *(f"robust accuracy, {norm} {size:g}" for norm, size in sizes))
+    head += ("suite", "attacked samples")
     return markdown(head, lines)
 
 

@@ -262,9 +262,9 @@ def run(
         known = ", ".join(name for name, entry in ENTRIES.items() if entry.dataset == context.dataset)
         raise ValueError(f"`--only` must be one of {known} on {context.dataset}. Received {only!r}.")
     number, steps = context.samples_or(500, 20), steps or (5 if context.quick else None)
-    context.settings.update(suite=SUITE, samples=number)
     directory = context.output / "zoo" if context.quick else zoo.CARDS
     if measure:
+        context.settings.update(suite=SUITE, samples=number)
         # No parts of the cache: a card is written anew whatever an earlier run has written.
         run_parts({name: (make_card, context, name, number, steps, directory, fit) for name in entries}, context.executor)
     for name in ENTRIES:

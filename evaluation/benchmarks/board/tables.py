@@ -27,6 +27,10 @@ def _interval(row, text="{:.2f}"):
     return " to ".join("beyond" if end is None else text.format(end) for end in row.interval)
 
 
+def _doubt(row):
+    return f" ({_interval(row, '{:.0%}')})" if row.interval else ""
+
+
 def _over_networks(row):
     return "-" if row.deviation is None else f"{row.deviation:.2f}"
 
@@ -38,7 +42,7 @@ def _compared(results, row):
 
 def _line(results, rank, row):
     about = {"system": row.system, "base": row.base}
-    robust = [f"{_bounded(one, percent(one.value))} ({_interval(one, '{:.0%}')})" for one in _compared(results, row)]
+    robust = [_bounded(one, percent(one.value)) + _doubt(one) for one in _compared(results, row)]
     shares = [results(**about, metric="accuracy", counted=None), results(**about, metric="false-positive rate", perturbation="")]
     shares += [results(**about, metric="false-positive rate", perturbation="worst case")]
     distance = [_bounded(row, f"{row.value:.2f}"), _interval(row), _over_networks(row)]

@@ -1,5 +1,6 @@
 """What attacks and defenses may cost."""
 
+from evaluation.benchmarks.speed.report import MODELS
 from evaluation.runner.goals import Goal
 
 
@@ -29,6 +30,14 @@ def _throughput(system, clock):
     return lambda of: of(table="speed.fit", system=system, clock=clock)
 
 
+def _overhead(system):
+    return lambda of: of(table="speed.overhead", system=system)
+
+
+def _report(system, metric, of):
+    return lambda results: results(table="speed.report", system=system, metric=metric, of=of)
+
+
 GOALS = {
     ("speed", "mnist"): [
         Goal("PGD: passes", _ours("passes", "PGD"), most=42),
@@ -43,6 +52,16 @@ GOALS = {
         Goal("DeepFool: mean l2", _ours("mean distance", "DeepFool"), most=1.95),
         *_beside_foolbox("DeepFool"),
         Goal("JSMA: passes", _ours("passes", "JSMA"), most=150),
+    ],
+    ("speed_overhead", "mnist"): [
+        Goal("Square: passes forward a query, 32 samples", _overhead("Square"), most=1.1),
+        Goal("Carlini-Wagner: passes a step, 32 samples", _overhead("Carlini-Wagner"), most=1.1),
+        Goal("training with a random start over a loop by hand", _overhead("training with a random start"), most=1.05),
+        Goal("the first attack over the first gradient", _overhead("first attack"), most=1.5),
+        Goal("quick report: CPU time over its floor", _report("report", "time ratio", MODELS["mnist"]), most=1.5),
+        Goal("quick report: CPU seconds", _report("report", "CPU seconds", MODELS["mnist"]), most=60),
+        Goal("quick report: traces", _report("report", "count", "traces"), most=15),
+        Goal("standard suite on 100 samples: seconds", _report("suite", "seconds", MODELS["mnist"]), most=300),
     ],
     ("speed_defenses", "mnist"): [
         *(

@@ -1,7 +1,17 @@
-"""For `speed`: what attacks and training with them cost beyond the passes that they must make, each beside its bare form."""
+"""What attacks, training with them, a quick report and a suite cost beyond the passes that they must make.
 
+Each stands beside its bare form, in a process of its own.
+"""
+
+import os
 import statistics
 import time
+
+from evaluation.benchmarks.speed import report
+from evaluation.benchmarks.speed.alone import alone
+from evaluation.benchmarks.speed.protocol import RECIPES
+
+DATASETS = ("mnist", "digits")
 
 BATCH, SMALL, TURNS = 128, 32, 7
 # Of the random start: the ball and the steps of Madry et al. at a length that keeps a turn short.
@@ -153,3 +163,10 @@ def add_rows(context, found):
     for name, ratio in found.items():
         size = SMALL if name in ("Square", "Carlini-Wagner") else BATCH
         context.row("speed.overhead", "time ratio", ratio, system=name, of=bare[name], n=size)
+
+
+def run(context):
+    model = context.network(RECIPES[context.dataset])
+    place = (str(model.resolve()), context.dataset, context.data_dir and os.path.abspath(context.data_dir))
+    add_rows(context, context.part("overhead", alone, measure, *place, 1 if context.quick else TURNS))
+    report.add_rows(context, context.part("report", alone, report.measure, *place[1:], 10 if context.quick else 100))

@@ -7,7 +7,6 @@ process; runs of up to 30 seconds are repeated and the median counts. Compiling 
 few steps on the same shapes. All get the same samples, which the model has right, and the same settings.
 """
 
-import os
 import statistics
 import sys
 import tempfile
@@ -16,8 +15,6 @@ from typing import Annotated
 
 import typer
 
-from evaluation.benchmarks.speed import overhead, report
-from evaluation.benchmarks.speed.alone import alone
 from evaluation.runner.peers import Library, Python, interpreter
 from tfdefense._files import write_file
 
@@ -159,6 +156,3 @@ def run(
         finally:
             for library in libraries:
                 library.stop()
-    place = (str(model.resolve()), context.dataset, context.data_dir and os.path.abspath(context.data_dir))
-    overhead.add_rows(context, context.part("overhead", alone, overhead.measure, *place, 1 if context.quick else overhead.TURNS))
-    report.add_rows(context, context.part("report", alone, report.measure, *place[1:], 10 if context.quick else 100))

@@ -1,4 +1,4 @@
-"""For `speed`: what a quick report and a suite cost beside their floor, in a process of its own.
+"""For `speed_overhead`: what a quick report and a suite cost beside their floor, in a process of its own.
 
 The floor is what the passes that were made would cost in full batches, and the training of the network to transfer from.
 """
@@ -52,14 +52,14 @@ def _report(dataset, data_dir):
 def _suite(dataset, data_dir, samples):
     import tfdefense as td
     from evaluation.benchmarks.speed.counting import counted
-    from tfdefense.attacks import suites
+    from tfdefense.attacks import suite
 
     test = td.data.load(dataset, "test", data_dir=data_dir, limit=samples)
     model = td.zoo.load(MODELS[dataset])
     begun, wall = cpu(), time.perf_counter()
     with counted() as work:
-        suite = suites.get(SUITE)
-        suite.worst_case(suite.situation(model, (test.x, test.y), *SIZES[dataset]))(model, test.x, test.y)
+        norm, size = SIZES[dataset]
+        suite(SUITE).attack(size, norm)(model, test.x, test.y)
     return {"cpu": cpu() - begun, "wall": time.perf_counter() - wall, "samples": len(test.x)} | _told(work, test.x, 0.0)
 
 

@@ -7,7 +7,9 @@ import tfdefense as td
 from evaluation.benchmarks.speed import detector as speed_detector
 from evaluation.benchmarks.speed import fit as speed_fit
 from evaluation.benchmarks.speed import onednn as speed_onednn
+from evaluation.benchmarks.speed import overhead as speed_overhead
 from evaluation.benchmarks.speed import protocol as speed
+from evaluation.benchmarks.speed import report as speed_report
 from evaluation.benchmarks.speed.counting import counted
 from evaluation.benchmarks.speed.goals import GOALS
 from evaluation.runner import networks
@@ -100,6 +102,21 @@ def test_limits_are_judged(tmp_path, attack, result, broken):
     here = context(tmp_path)
     speed.add_rows(here, attack, {"tfdefense": [GOOD | result], "art": [GOOD | {"passes": 9999.0}]})
     assert not_met(here) == broken
+
+
+def test_what_goes_beyond_the_passes_is_judged(tmp_path):
+    here = context(tmp_path, protocol="speed_overhead")
+    ratios = {"first attack": 1.51, "Square": 1.1, "Carlini-Wagner": 1.11, "training with a random start": 1.05}
+    speed_overhead.add_rows(here, ratios)
+    work = {"cpu": 59.0, "wall": 301.0, "floor": 30.0, "traces": 16, "samples": 100}
+    speed_report.add_rows(here, {"report": work, "suite": work})
+    assert not_met(here) == [
+        "Carlini-Wagner: passes a step, 32 samples",
+        "the first attack over the first gradient",
+        "quick report: CPU time over its floor",
+        "quick report: traces",
+        "standard suite on 100 samples: seconds",
+    ]
 
 
 def test_attacks_make_the_passes_that_they_must_and_share_what_is_compiled(setting):

@@ -8,10 +8,9 @@ import tensorflow as tf
 from tfdefense._validation import check_number
 from tfdefense.attacks.base import Attack, Batch, Candidates, succeeds
 from tfdefense.attacks.gradients import gradient_or_error
-from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.objectives import LogSumExp, Objective
-from tfdefense.attacks.searches.loop import search
-from tfdefense.attacks.searches.projected import all_zero, look, look_again, steepest, step_along
+from tfdefense.attacks.searches.loop import check_search, search
+from tfdefense.attacks.searches.projected import all_zero, look, look_again, no_worse, steepest, step_along, with_best
 from tfdefense.view import View
 
 # The share of each step that is new; the rest is that of the step before.
@@ -61,11 +60,7 @@ class APGD(Attack):
     targets: int = 0
 
     def __post_init__(self):
-        norm_named(self.norm)
-        check_number("epsilon", self.epsilon)
-        check_number("steps", self.steps, low=1, whole=True)
-        check_number("restarts", self.restarts, low=1, whole=True)
-        check_number("targets", self.targets, whole=True)
+        check_search(self)
         check_number("rho", self.rho)
         if self.rho > 1:
             raise ValueError(f"`rho` is a share of steps, at most 1. Received: {self.rho!r}.")
@@ -85,7 +80,7 @@ class APGD(Attack):
         final, spent = search(lambda state: step(state, fixed, tf.constant(next(windows), tf.float32)), state, self.steps)
         # The last point was reached after the last look at the model: one look more.
         value, label = look_again(batch, objective, final["x"])
-        better = np.asarray(_better(batch.succeeded(label), value, final)[0])
+        better = np.asarray(no_worse(batch.succeeded(label), value, final))
         x = np.where(better.reshape((-1,) + (1,) * (start.ndim - 1)), final["x"], final["best"])
         return Candidates(x, spent, final["zero"], np.where(better, label, final["best_label"]))
 
@@ -124,13 +119,6 @@ def _wide(rows, x):
     return tf.reshape(rows, [-1] + [1] * (len(x.shape) - 1))
 
 
-def _better(success, value, state):
-    """Where a point is no worse than the best so far, and where it is better; a success comes first, then the lower value."""
-    first, level = success & ~state["best_success"], success == state["best_success"]
-    # Of equals the later: where float32 saturates the objective stands still while the steps go on.
-    return first | level & (value <= state["best_value"]), first | level & (value < state["best_value"])
-
-
 def _build_step(view, ball, objective, targeted, early_stop):
     def step(state, fixed, window):
         x = state["x"]
@@ -139,13 +127,10 @@ def _build_step(view, ball, objective, targeted, early_stop):
             value, label = look(view, objective, targeted, x, state["aim"], fixed["scale"])
         success = succeeds(label, state)
         gradient = gradient_or_error(view, tape, value, x, state.get("free"))
-        state = dict(state)
-        no_worse, better = _better(success, value, state)
-        state["best"] = tf.where(_wide(no_worse, x), x, state["best"])
-        state["best_gradient"] = tf.where(_wide(no_worse, x), gradient, state["best_gradient"])
-        state["best_value"] = tf.where(no_worse, value, state["best_value"])
-        state["best_label"] = tf.where(no_worse, label, state["best_label"])
-        state["best_success"] |= success
+        kept = no_worse(success, value, state)
+        better = kept & ((success != state["best_success"]) | (value < state["best_value"]))
+        state = with_best(state, kept, value, label, success)
+        state["best_gradient"] = tf.where(_wide(kept, x), gradient, state["best_gradient"])
         state["zero"] |= all_zero(gradient) & ~success
         if early_stop:
             state["done"] = success

@@ -9,9 +9,8 @@ import tensorflow as tf
 from tfdefense._validation import Tensor, check_number
 from tfdefense.attacks.base import Attack, Batch, Candidates, succeeds
 from tfdefense.attacks.gradients import gradient_or_error
-from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.objectives import CrossEntropy
-from tfdefense.attacks.searches.loop import check_schedule, lengths, search
+from tfdefense.attacks.searches.loop import check_search, lengths_of, search
 from tfdefense.attacks.searches.projected import all_zero, steepest, step_along
 from tfdefense.view import View
 
@@ -57,12 +56,7 @@ class DynamicAdversary(Attack):
     schedule: str = "cosine"
 
     def __post_init__(self):
-        norm_named(self.norm)
-        check_number("epsilon", self.epsilon)
-        check_number("steps", self.steps, low=1, whole=True)
-        check_schedule(self.schedule)
-        if self.step_size is not None:
-            check_number("step_size", self.step_size, above=True)
+        check_search(self)
         if self.sigma is not None:
             check_number("sigma", self.sigma)
             if self.sigma > 1:
@@ -71,8 +65,7 @@ class DynamicAdversary(Attack):
     @property
     def lengths(self) -> np.ndarray:
         """The length of each step."""
-        first = self.step_size or (self.epsilon if self.schedule == "cosine" else self.epsilon / 4)
-        return lengths(self.schedule, first, self.steps)
+        return lengths_of(self, self.epsilon / 4)
 
     def perturb(self, batch: Batch, start: np.ndarray) -> Candidates:
         view, targeted = batch.view, batch.target is not None
@@ -89,7 +82,6 @@ class DynamicAdversary(Attack):
 
     def online(self, view: View) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         """Inside a training step: all steps from the sample, with a sigma of its own for each sample where it is drawn."""
-
         each = self.lengths
 
         def perturb(x, y, seeds):

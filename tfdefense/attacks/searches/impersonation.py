@@ -10,8 +10,7 @@ import tensorflow as tf
 from tfdefense._validation import Tensor, check_number
 from tfdefense.attacks.base import Attack, Batch, Candidates, succeeds
 from tfdefense.attacks.gradients import gradient_or_error
-from tfdefense.attacks.norms import norm_named
-from tfdefense.attacks.searches.loop import check_schedule, lengths, search
+from tfdefense.attacks.searches.loop import check_search, lengths_of, search
 from tfdefense.attacks.searches.projected import all_zero, move
 from tfdefense.attacks.starts import accepted_others, distances
 from tfdefense.view import View
@@ -61,14 +60,8 @@ class Impersonation(Attack):
     looks_at_others = True
 
     def __post_init__(self):
-        norm_named(self.norm)
-        check_number("epsilon", self.epsilon)
-        check_number("steps", self.steps, low=1, whole=True)
+        check_search(self)
         check_number("goals", self.goals, low=1, whole=True)
-        check_number("targets", self.targets, whole=True)
-        check_schedule(self.schedule)
-        if self.step_size is not None:
-            check_number("step_size", self.step_size, above=True)
         if self.layers is not None:
             object.__setattr__(self, "layers", (self.layers,) if isinstance(self.layers, str) else tuple(self.layers))
 
@@ -115,7 +108,7 @@ class Impersonation(Attack):
         return state
 
     def _step(self, batch):
-        view, left = batch.view, iter(lengths(self.schedule, self.step_size or self.epsilon, self.steps))
+        view, left = batch.view, iter(lengths_of(self, self.epsilon))
         epsilon = tf.constant(self.epsilon, tf.float32)
         key = ("impersonation", self.norm, self.layers, self.early_stop)
         step = view.function(key, lambda: _build_step(view, self.ball, self.layers, self.early_stop))

@@ -1,20 +1,50 @@
 """The loop of every search that goes in steps."""
 
+import dataclasses
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
+
+from tfdefense._validation import check_number
+from tfdefense.attacks.norms import norm_named
 
 SCHEDULES = ("cosine", "fixed")
 
 
-def check_schedule(schedule):
-    if schedule not in SCHEDULES:
-        raise ValueError(f"`schedule` must be 'cosine' or 'fixed'. Received: {schedule!r}.")
+def check_search(attack):
+    """Checks the settings that searches in steps have in common, those of them that this one has."""
+    norm_named(attack.norm)
+    has = {field.name for field in dataclasses.fields(attack)}
+    limits: dict[str, Any] = {
+        "epsilon": {},
+        "steps": {"low": 1, "whole": True},
+        "restarts": {"low": 1, "whole": True},
+        "targets": {"whole": True},
+    }
+    for name, limit in limits.items():
+        if name in has:
+            check_number(name, getattr(attack, name), **limit)
+    if "schedule" in has and attack.schedule not in SCHEDULES:
+        raise ValueError(f"`schedule` must be 'cosine' or 'fixed'. Received: {attack.schedule!r}.")
+    if getattr(attack, "step_size", None) is not None:
+        check_number("step_size", attack.step_size, above=True)
+    if getattr(attack, "momentum", None) is not None:
+        check_number("momentum", attack.momentum)
+        if attack.momentum >= 1:
+            raise ValueError(f"`momentum` must be below 1. Received: {attack.momentum!r}.")
 
 
 def lengths(schedule, first, steps):
     """How long each step is: from the first length down to 0 along half a cosine, or all alike."""
     ages = np.arange(steps) / steps if schedule == "cosine" else np.zeros(steps)
     return (first * (1 + np.cos(np.pi * ages)) / 2).astype("float32")
+
+
+def lengths_of(attack, alike):
+    """How long each step of an attack in a ball is; `alike` is the length where all are alike and none was given."""
+    first = attack.step_size or (attack.epsilon if attack.schedule == "cosine" else alike)
+    return lengths(attack.schedule, first, attack.steps)
 
 
 def search(step, state, steps):

@@ -8,9 +8,9 @@ import tensorflow as tf
 from tfdefense._validation import check_number
 from tfdefense.attacks.base import Attack, Batch, Candidates, succeeds
 from tfdefense.attacks.gradients import gradient_or_error
-from tfdefense.attacks.norms import NORMS, norm_named
+from tfdefense.attacks.norms import NORMS
 from tfdefense.attacks.objectives import LogSumExp, Margin, Objective
-from tfdefense.attacks.searches.loop import lengths, search
+from tfdefense.attacks.searches.loop import check_search, lengths, search
 from tfdefense.attacks.searches.projected import all_zero, look, move
 from tfdefense.view import View
 
@@ -63,15 +63,11 @@ class MinimumNorm(Attack):
     targets: int = 0
 
     def __post_init__(self):
-        norm_named(self.norm)
-        check_number("steps", self.steps, low=1, whole=True)
-        check_number("step_size", self.step_size, above=True)
+        check_search(self)
         check_number("gamma", self.gamma, above=True)
         if self.gamma >= 1:
             raise ValueError(f"`gamma` must be a share below 1. Received: {self.gamma}. Pass `gamma=0.05`.")
         check_number("refine", self.refine, whole=True)
-        check_number("restarts", self.restarts, low=1, whole=True)
-        check_number("targets", self.targets, whole=True)
 
     def objective_on(self, view: View) -> Objective:
         super().objective_on(view)

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from tfdefense._validation import check_number
 from tfdefense.attacks.base import Attack, Batch, Candidates, succeeds
 from tfdefense.attacks.gradients import gradient_or_error
-from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.objectives import margin
-from tfdefense.attacks.searches.loop import check_schedule, lengths, search
-from tfdefense.attacks.searches.projected import all_zero, carried, check_momentum, momentum, move
+from tfdefense.attacks.searches.loop import check_search, lengths_of, search
+from tfdefense.attacks.searches.projected import all_zero, carried, momentum, move
 
 
 @dataclass(frozen=True)
@@ -51,22 +49,13 @@ class OrthogonalPGD(Attack):
     momentum: float | None = None
 
     def __post_init__(self):
-        norm_named(self.norm)
-        check_number("epsilon", self.epsilon)
-        check_number("steps", self.steps, low=1, whole=True)
-        if self.step_size is not None:
-            check_number("step_size", self.step_size, above=True)
-        check_number("restarts", self.restarts, low=1, whole=True)
-        check_schedule(self.schedule)
-        check_number("targets", self.targets, whole=True)
-        check_momentum(self.momentum)
+        check_search(self)
         if self.form not in ("orthogonal", "selective"):
             raise ValueError(f"`form` must be 'orthogonal' or 'selective'. Received: {self.form!r}.")
 
     def perturb(self, batch: Batch, start: np.ndarray) -> Candidates:
         view, targeted = batch.view, batch.target is not None
-        first = self.step_size or (self.epsilon if self.schedule == "cosine" else 2.5 * self.epsilon / self.steps)
-        epsilon, left = tf.constant(self.epsilon, tf.float32), iter(lengths(self.schedule, first, self.steps))
+        epsilon, left = tf.constant(self.epsilon, tf.float32), iter(lengths_of(self, 2.5 * self.epsilon / self.steps))
         share = tf.constant(momentum(self), tf.float32)
         step = view.function(
             ("orthogonal", self.norm, self.form, targeted),

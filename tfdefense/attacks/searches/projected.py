@@ -9,13 +9,13 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
-from tfdefense._validation import AnyModel, Bounds, Tensor, check_number
+from tfdefense._validation import AnyModel, Bounds, Tensor
 from tfdefense.attacks.arguments import check
 from tfdefense.attacks.base import Attack, Batch, Candidates, succeeds
 from tfdefense.attacks.gradients import gradient_or_error
-from tfdefense.attacks.norms import norm_named, uniform
+from tfdefense.attacks.norms import uniform
 from tfdefense.attacks.objectives import Objective
-from tfdefense.attacks.searches.loop import check_schedule, lengths, search
+from tfdefense.attacks.searches.loop import check_search, lengths_of, search
 from tfdefense.attacks.starts import Random, as_tuple
 from tfdefense.view import View
 
@@ -71,15 +71,7 @@ class PGD(Attack):
     reach = 2.5
 
     def __post_init__(self):
-        norm_named(self.norm)
-        check_number("epsilon", self.epsilon)
-        check_number("steps", self.steps, low=1, whole=True)
-        check_number("restarts", self.restarts, low=1, whole=True)
-        check_schedule(self.schedule)
-        check_number("targets", self.targets, whole=True)
-        check_momentum(self.momentum)
-        if self.step_size is not None:
-            check_number("step_size", self.step_size, above=True)
+        check_search(self)
         named = as_tuple(self.starts)
         random = named == ("all",) or any(one == "random" or isinstance(one, Random) for one in named)
         if self.random_start and not random:
@@ -91,16 +83,14 @@ class PGD(Attack):
     @property
     def lengths(self) -> np.ndarray:
         """The length of each step."""
-        alike = self.reach * self.epsilon / self.steps
-        first = self.step_size or (self.epsilon if self.schedule == "cosine" else alike)
-        return lengths(self.schedule, first, self.steps)
+        return lengths_of(self, self.reach * self.epsilon / self.steps)
 
     def perturb(self, batch: Batch, start: np.ndarray) -> Candidates:
         final, spent = search(self._step(batch), self._begin(batch, start), self.steps)
         # The last point was reached after the last look at the model: one look more.
         value, label = look_again(batch, self.objective_on(batch.view), final["x"])
         success = batch.succeeded(label)
-        better = (success & ~final["best_success"]) | ((success == final["best_success"]) & (value <= final["best_value"]))
+        better = np.asarray(no_worse(success, value, final))
         x = np.where(better.reshape((-1,) + (1,) * (start.ndim - 1)), final["x"], final["best"])
         return Candidates(x, spent, final["zero"], np.where(better, label, final["best_label"]))
 
@@ -184,13 +174,6 @@ def look(view, objective, targeted, x, aim, scale):
     return objective.value(scores, suspicion, aim, aim if targeted else None, scale), label
 
 
-def check_momentum(share):
-    if share is not None:
-        check_number("momentum", share)
-        if share >= 1:
-            raise ValueError(f"`momentum` must be below 1. Received: {share!r}.")
-
-
 def momentum(attack):
     """The share that an attack was given, or that of its schedule."""
     return (0.75 if attack.schedule == "cosine" else 0.0) if attack.momentum is None else attack.momentum
@@ -203,6 +186,25 @@ def carried(velocity, gradient, share):
     flat /= tf.maximum(tf.reduce_max(tf.abs(flat), -1, keepdims=True), 1e-30)
     flat /= tf.maximum(tf.reduce_mean(tf.abs(flat), -1, keepdims=True), 1e-12)
     return share * velocity + tf.reshape(flat, tf.shape(gradient))
+
+
+def no_worse(success, value, state):
+    """Where a point is no worse than the best so far; a success comes first, then the lower value.
+
+    Of equals the later: where float32 saturates the objective stands still while the steps go on.
+    """
+    return (success & ~state["best_success"]) | ((success == state["best_success"]) & (value <= state["best_value"]))
+
+
+def with_best(state, better, value, label, success):
+    """A state in which the point it is at is the best where it is better."""
+    x = state["x"]
+    return state | {
+        "best": tf.where(tf.reshape(better, [-1] + [1] * (len(x.shape) - 1)), x, state["best"]),
+        "best_value": tf.where(better, value, state["best_value"]),
+        "best_label": tf.where(better, label, state["best_label"]),
+        "best_success": state["best_success"] | success,
+    }
 
 
 def look_again(batch, objective, x):
@@ -244,15 +246,9 @@ def build_step(view, ball, objective, targeted, early_stop):
             value, label = look(view, objective, targeted, x, state["aim"], fixed["scale"])
         success = succeeds(label, state)
         gradient = gradient_or_error(view, tape, value, x, state.get("free"))
-        # Of equals the later: where float32 saturates the objective stands still while the steps go on. The start itself
-        # counts only if it succeeds: a failed attack shows where its steps led.
-        no_worse = (success == state["best_success"]) & (value <= state["best_value"]) & state["moved"]
-        better = (success & ~state["best_success"]) | no_worse
-        state = dict(state)
-        state["best"] = tf.where(tf.reshape(better, [-1] + [1] * (len(x.shape) - 1)), x, state["best"])
-        state["best_value"] = tf.where(better, value, state["best_value"])
-        state["best_label"] = tf.where(better, label, state["best_label"])
-        state["best_success"] |= success
+        # The start itself counts only if it succeeds: a failed attack shows where its steps led.
+        better = no_worse(success, value, state) & (success | state["moved"])
+        state = with_best(state, better, value, label, success)
         state["zero"] |= all_zero(gradient) & ~success
         settled = tf.abs(value - state["last_value"]) <= fixed["tolerance"]
         state["last_value"] = value

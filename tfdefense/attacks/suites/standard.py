@@ -36,9 +36,9 @@ def _smooth(situation):
     return situation.smooth and not situation.coded
 
 
-def _of_starts(starts, times=1):
+def _of_starts(starts):
     # On a surrogate it begins anew at each of the three stages.
-    return lambda s: (3 if s.coded else 1) * s.steps * times * starts(s)
+    return lambda s: (3 if s.coded else 1) * s.steps * starts(s)
 
 
 def _every(s):
