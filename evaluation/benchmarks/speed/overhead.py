@@ -125,7 +125,7 @@ def _training(model, train):
 
     x, y = train.x[: 6 * BATCH], train.y[: 6 * BATCH].astype("int32")
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    attack = td.attacks.PGD(EPSILON, steps=STEPS, random_start=True)
+    attack = td.attacks.PGD(EPSILON, steps=STEPS, random_start=True, momentum=0.0)
     trainer = td.AdversarialTraining(model, attack)
     trainer.compile("adam", loss)
     other, optimizer, lengths = keras.models.clone_model(model), keras.optimizers.Adam(), [float(one) for one in attack.lengths]

@@ -139,13 +139,14 @@ class PGD(Attack):
         def perturb(x, y, seeds):
             scores, suspicion, _ = view.forward(x)
             aim = _least_likely(scores, y) if targeted else y
-            scale, each = objective.units(scores, suspicion, y), tf.constant(self.lengths)
+            scale, each, share = objective.units(scores, suspicion, y), tf.constant(self.lengths), momentum(self)
 
             def descend(index, at, velocity):
                 with tf.GradientTape(watch_accessed_variables=False) as tape:
                     tape.watch(at)
                     value, _ = look(view, objective, targeted, at, aim, scale)
-                velocity = carried(velocity, gradient_or_error(view, tape, value, at), momentum(self))
+                gradient = gradient_or_error(view, tape, value, at)
+                velocity = carried(velocity, gradient, share) if share else gradient
                 return index + 1, move(at, x, velocity, each[index], self.epsilon, self.ball, view.bounds), velocity
 
             start = x + _noise(self.ball, x, self.epsilon, seeds) if random else x
