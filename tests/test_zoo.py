@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import tfdefense as td
+from evaluation.benchmarks.zoo import unpacked
 from tfdefense import zoo
 
 NAMES = zoo.list()
@@ -57,6 +58,8 @@ def test_card_says_what_was_measured(name):
         else:
             assert row["suite"] in td.attacks.suites.names() and row["passes"] > 0
             assert sum(row["broken_by"].values()) + row["robust_accuracy"] == pytest.approx(1)
+            if "withstood" in row:
+                assert unpacked(row["withstood"], row["n"]).mean() == pytest.approx(row["robust_accuracy"])
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("digits")])

@@ -208,8 +208,19 @@ def attacked(samples, model, norm, sizes, number, steps):
         found = suite(SUITE).attack(size, norm, **options)(model, images.x, images.y, after=found)
         finders, counts = np.unique(found.found_by[found.success], return_counts=True)
         broken = {finder: count / len(images.x) for finder, count in zip(finders.tolist(), counts.tolist(), strict=True)}
-        rows.append({"robust": float((~found.success).mean()), "broken_by": broken, "passes": float(found.steps.mean())})
+        shares = {"robust_accuracy": float((~found.success).mean()), "broken_by": broken, "passes": float(found.steps.mean())}
+        rows.append(shares | {"withstood": packed(~found.success), "n": len(images.x)})
     return {"sizes": rows, "steps": options.get("steps", 50)}
+
+
+def packed(each):
+    """A yes or no of each sample as a text of a bit each, the first sample first."""
+    return np.packbits(each).tobytes().hex()
+
+
+def unpacked(text, number):
+    """The first ones of what `packed` wrote."""
+    return np.unpackbits(np.frombuffer(bytes.fromhex(text), "uint8"))[:number].astype(bool)
 
 
 def fitted(context, name, entry, model, measured, directory):
@@ -284,11 +295,8 @@ def make_card(context, name, number, steps, directory, fit):
     for norm, sizes in SIZES[context.dataset].items():
         given = (lambda: (_train(context, entry), samples()[2]), model, norm, sizes, number, steps)
         found = context.part(f"{name}, {norm}", attacked, *given)
-        about = {"suite": SUITE, "steps": found["steps"], "norm": norm, "n": number}
-        for size, at in zip(sizes, found["sizes"], strict=True):
-            rows.append(
-                about | {"epsilon": size, "robust_accuracy": at["robust"], "broken_by": at["broken_by"], "passes": at["passes"]}
-            )
+        about = {"suite": SUITE, "steps": found["steps"], "norm": norm}
+        rows += [about | {"epsilon": size} | at for size, at in zip(sizes, found["sizes"], strict=True)]
     measured = {"clean": context.part(f"{name}, clean", clean, model, samples()[2]), "attacked": rows}
     measured |= {"commit": context.commit, "versions": results.versions()}
     # The card last, so that it never speaks of weights that are not there.

@@ -41,7 +41,7 @@ class Card:
         clean: On clean test samples: `accuracy` (a rejected one is not right), `false_positive_rate` (rejected) and how many, `n`.
         attacked: A dict for each size: the `suite` of attacks of which the worst case counts for each sample, their
             `steps`, `norm`, `epsilon`, `robust_accuracy` (right or rejected), the share that each attack was first to break
-            (`broken_by`), the mean number of `passes`, and `n`.
+            (`broken_by`), the mean number of `passes`, how many samples, `n`, and which of them `withstood`, a bit each in hex.
         file: The weights beside the card; None for a model that its recipe has to train.
         bytes, sha256: Of that file.
         licence: Of the weights.

@@ -9,6 +9,7 @@ from evaluation.benchmarks.outsiders import own, protocol, starts
 from evaluation.benchmarks.outsiders.logits import Logits
 from evaluation.benchmarks.outsiders.tables import outsiders
 from evaluation.benchmarks.outsiders.worker import shortened
+from evaluation.benchmarks.zoo import packed
 from evaluation.runner import command, results
 from evaluation.runner.context import Context
 from evaluation.runner.rows import Results
@@ -106,7 +107,9 @@ def test_starts_are_of_other_classes_the_nearest_first():
 def rows(tmp_path, share, claimed, **changes):
     context = Context("outsiders", "digits", False, None, None, tmp_path, tmp_path)
     card = zoo.card(NAME)
-    card.attacked[:] = [{"suite": "s", "steps": 5, "norm": "l2", "epsilon": 0.5, "robust_accuracy": claimed, "n": 500}]
+    # The card has more samples: of the others all withstood, which must not count.
+    withstood = packed(np.append(np.arange(100) < 100 * claimed, np.ones(397, bool)))
+    card.attacked[:] = [{"suite": "s", "steps": 5, "norm": "l2", "epsilon": 0.5, "withstood": withstood, "n": 497}]
     found = {"left": {"0.5": {"foolbox PGD": 0.9, "own script": share}}, "errors": {}, "surrogate": False}
     found |= {"versions": {"foolbox": "1", "art": "1"}} | changes
     protocol.add_rows(context, card, "l2", 100, found)
