@@ -127,3 +127,13 @@ def test_threshold_passes_over_gaps_that_rounding_crosses():
     assert float(layer.value) == pytest.approx((2.0002 + 4.0) / 2)
     layer.calibrate(np.concatenate([spread, [2.0, 2.1, 2.2, 4.0]]), 0.04)
     assert float(layer.value) == pytest.approx(2.05)
+
+
+def test_threshold_rejects_where_no_gap_is_wide_enough():
+    """Scores that saturate: all gaps of the last hundred are narrower than rounding may be, and yet most of them are rejected."""
+    layer, top = td.layers.Threshold(), 2.0 + 1e-4 * np.arange(101)
+    top[20:] += 5e-4  # the widest gap among the first half
+    score = np.concatenate([np.linspace(0.0, 1.0, 1900), top])
+    layer.calibrate(score, 0.05)
+    assert float(layer.value) == pytest.approx((top[19] + top[20]) / 2, abs=1e-6)
+    assert 0.02 < np.mean(np.asarray(layer(score)) > 0) <= 0.05

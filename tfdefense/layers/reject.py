@@ -80,7 +80,8 @@ class Threshold(keras.layers.Layer):
     def calibrate(self, score: Tensor, max_rejected: float = 0.05, confidence: float | None = None) -> None:
         """Sets the threshold from clean samples, so that fresh ones are rejected as rarely as `td.calibrate` promises.
 
-        It keeps `ROUNDING` away from each of them, so that what else is in a batch changes no decision.
+        It keeps `ROUNDING` away from each of them, so that what else is in a batch changes no decision; where they lie too close
+        for that, as far as half of the promised rejections allow.
         """
         score = ops.convert_to_numpy(score).astype("float32")
         if score.size == 0:
@@ -104,13 +105,19 @@ class Threshold(keras.layers.Layer):
 def _in_gap(score, place):
     """A threshold that accepts the sorted `score[place]`, in the middle of the first gap from there that rounding can't cross.
 
-    Samples nearer to each other would fall to either side of it, each time anew.
+    Samples nearer to each other would fall to either side of it, each time anew. Where many lie close together, the first
+    such gap may be behind them all, and nothing would be rejected: half of those above are given up at most, or a few, and the
+    widest gap among these is taken.
     """
     finite = score[score < np.inf].astype("float64")
     lower, upper = np.percentile(finite, [25, 75])
     finite = finite[place:]
-    wide = np.maximum(2 * ROUNDING * (upper - lower), RESOLUTION * np.maximum(1.0, np.abs(finite)))
-    first = int(np.argmax(np.append(np.diff(finite) > wide[:-1], True)))
+    precise = RESOLUTION * np.maximum(1.0, np.abs(finite))
+    wide = np.maximum(2 * ROUNDING * (upper - lower), precise)
+    gaps = np.append(np.diff(finite), np.inf)
+    first, half = int(np.argmax(gaps > wide)), max(10, len(finite) // 2)
+    if first > half and (gaps[:half] > precise[:half]).any():
+        first = int(np.argmax(gaps[:half]))
     above = finite[first + 1] if first + 1 < len(finite) else finite[first] + 2 * wide[first]
     return float((finite[first] + above) / 2)
 
