@@ -25,6 +25,7 @@ METRICS = {
     "median distance": "median size of the smallest perturbation that succeeds",
     "mean distance": "mean size of the perturbations that succeed",
     "distance difference": "how much larger one system's distance is than another's",
+    "no farther": "share of samples whose nearest example is no farther than another attack's, or by 2 % at most",
     "distance ratio": "one system's distance over another's",
     "mean error": "mean absolute error, in the unit of its setting",
     "F->T": "share of forged pairs taken for true",

@@ -5,6 +5,7 @@ import pytest
 
 import tfdefense as td
 from tests.attacks.conftest import smallest
+from tests.attacks.hard import make
 
 A = td.attacks
 
@@ -20,7 +21,7 @@ def test_smallest_distance_is_found_to_half_a_percent(line, norm, dual):
     ratio = result.distance[inside] / exact[inside]
     assert result.success.all() and inside.sum() > 15
     assert ratio.min() > 1 - 1e-3 and ratio.max() < 1.005
-    assert (result.steps == 100).all()
+    assert (result.steps == (2 + 5) * 50).all()
 
 
 def corner(x):
@@ -45,7 +46,7 @@ def test_search_goes_around_what_is_rejected_to_the_corner_of_both_boundaries(no
 
 def test_fewer_steps_than_carlini_wagner_lead_closer(classifier, held_out):
     x, y = held_out.x[:40], held_out.y[:40]
-    found, known = A.MinimumNorm()(classifier, x, y), A.CarliniWagner(steps=100, binary_search_steps=4)(classifier, x, y)
+    found, known = A.MinimumNorm(rounds=0)(classifier, x, y), A.CarliniWagner(steps=100, binary_search_steps=4)(classifier, x, y)
     assert found.success.all() and found.distance.mean() < known.distance.mean()
     assert found.steps.max() == 50 < known.steps.mean()
 
@@ -76,7 +77,7 @@ def test_a_start_on_the_other_side_finds_what_the_slope_at_the_sample_leads_away
 
 def test_refining_moves_successes_nearer_and_nothing_else(line):
     model, weights, x, y = line
-    rough, fine = (A.MinimumNorm(steps=5, refine=refine, objective=A.LogSumExp())(model, x, y) for refine in (0, 6))
+    rough, fine = (A.MinimumNorm(steps=5, refine=refine, rounds=0, objective=A.LogSumExp())(model, x, y) for refine in (0, 6))
     np.testing.assert_array_equal(rough.success, fine.success)
     assert (fine.distance <= rough.distance).all() and fine.distance.mean() < 0.99 * rough.distance.mean()
     assert (fine.distance >= smallest(weights, x, y, 2) - 1e-6)[fine.success].all()
@@ -113,3 +114,28 @@ def test_curve_of_a_worst_case_names_attacks_and_clean_errors(classifier, held_o
     curve = td.metrics.WorstCaseCurve.of(result, [1e-3, 10.0])
     assert curve.found_by[0, 0] == "clean" and set(curve.found_by[1, 1:]) <= {"nearest", "deepfool"}
     assert "nearest" in curve.found_by[1]
+
+
+def test_rounds_go_on_in_smaller_balls(held_out):
+    model, x, y = td.load(make.DUSTBIN), held_out.x[200:240], held_out.y[200:240]
+    first, more = (A.MinimumNorm(steps=20, rounds=rounds)(model, x, y) for rounds in (0, 5))
+    assert (more.distance <= first.distance)[first.success].all() and more.success.sum() >= first.success.sum()
+    both = first.success & more.success
+    # They find what the first search is far from: most samples' nearest is near by then.
+    ratio = more.distance[both] / first.distance[both]
+    assert (ratio < 0.95).sum() >= 2
+    moved = first.success & (first.distance > 0)
+    np.testing.assert_array_equal(more.steps - first.steps, np.where(moved, 100, 0))
+
+
+def test_rounds_go_along_a_surrogate_too(classifier, digits, held_out):
+    coded = td.SafetyNet(["features"]).attach(classifier)
+    x_adv = A.FGSM(0.2)(classifier, digits.x[:200], digits.y[:200]).x_adv
+    td.adapt(coded, digits.x[:200], digits.y[:200], adversarial=x_adv, calibration=held_out.x, max_rejected=0.05)
+    x, y = held_out.x[:20], held_out.y[:20]
+    first, more = (A.BPDA(A.MinimumNorm("linf", steps=10, rounds=rounds))(coded, x, y) for rounds in (0, 3))
+    moved = first.success & (first.distance > 0)
+    np.testing.assert_array_equal(more.steps - first.steps, np.where(moved, 30, 0))
+    assert moved.any() and (more.distance <= first.distance)[first.success].all()
+    label = np.asarray(coded(more.x_adv)["label"])
+    assert ((label != y) & (label != -1))[more.success].all(), "the real model decides"

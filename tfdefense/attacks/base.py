@@ -141,6 +141,10 @@ class Attack:
         """From the points `start`, returns `Candidates` for the batch. The only method that an attack must write."""
         raise NotImplementedError
 
+    def finish(self, batch: Batch, best: AttackResult) -> AttackResult:
+        """What an attack still does with the best of all starts: nothing."""
+        return best
+
     def online(self, view: View) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         """`perturb(x, y, seeds)` for use inside a training step: tensors to a tensor. Here the attack itself, out of the graph."""
         if tf.distribute.get_strategy().num_replicas_in_sync > 1:
@@ -262,7 +266,7 @@ class Attack:
                 best, first = best.with_rows(better, found), False
             if hasattr(self, "epsilon"):
                 waiting &= ~best.success
-        return best
+        return self.finish(batch, best)
 
     def _aims(self, batch):
         """The likeliest wrong classes of each sample, one array a rank."""

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from tfdefense._validation import AnyModel, Tensor
 from tfdefense.attacks.base import Attack, Batch, Candidates
 from tfdefense.attacks.objectives import Objective
+from tfdefense.attacks.result import AttackResult
 from tfdefense.view import View
 
 # From a smooth landscape that leads far to one that is nearly the real one: pairs of slope and width.
@@ -108,6 +109,11 @@ class BPDA(Attack):
             if hasattr(self, "epsilon"):
                 waiting &= ~best.success
         return Candidates(best.x_adv, best.steps, best.zero_gradient, best.label)
+
+    def finish(self, batch: Batch, best: AttackResult) -> AttackResult:
+        surrogate = _on_surrogate(batch.view, self.exact_forward)
+        surrogate.anneal(*self.schedule[-1])
+        return self.attack.finish(replace(batch, view=surrogate), best)
 
     def path(self, model: AnyModel, x: ArrayLike, y: ArrayLike, **options: Any) -> np.ndarray:
         """What the attack's own `path` gives, along the gradients of the last and hardest stage of the surrogate."""

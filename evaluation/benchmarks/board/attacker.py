@@ -25,8 +25,8 @@ class Attacker:
         longer: So many times the steps a check of the minimum-norm search takes.
     """
 
-    suite: str = "standard-1"
-    thorough: str = "thorough-1"
+    suite: str = "quick-1"
+    thorough: str = "standard-1"
     steps: int = 50
     checked: int = 100
     longer: int = 4
@@ -82,10 +82,15 @@ class _Search:
         return self.names.index(name)
 
     def nearest(self):
+        for norm in self.plan.norms:
+            self.run(self.search(norm, self.attacker.steps), f"{NEAREST}, {norm}")
+
+    def search(self, norm, steps, **options):
+        """The minimum-norm search, along the gradients of the surrogate where the model has none."""
         from tfdefense import attacks
 
-        for norm in self.plan.norms:
-            self.run(attacks.MinimumNorm(norm, steps=self.attacker.steps, starts="all"), f"{NEAREST}, {norm}")
+        situation = attacks.suites.Situation.of(self.protocol.view, (self.protocol.images.x, self.protocol.images.y), norm, 0.0)
+        return situation.bpda(attacks.MinimumNorm(norm, steps=steps, starts=situation.starts, **options))
 
     def suite(self, name, norm, size):
         from tfdefense.attacks import suites
@@ -105,8 +110,6 @@ class _Search:
 
     def harder(self):
         """What much more work finds beyond, of a part of the samples: shares of all, and of the median distance."""
-        from tfdefense import attacks
-
         found: dict = {}
         if not self.attacker.checked:
             return found
@@ -119,8 +122,7 @@ class _Search:
         norm = self.plan.norms[-1]
         rows = np.flatnonzero(self.evidence.nearest[norm] > 0)[: self.attacker.checked]
         before = self.evidence.nearest[norm][rows].copy()
-        longer = attacks.MinimumNorm(norm, steps=self.attacker.longer * self.attacker.steps, starts="all", seed=1)
-        self.run(longer, f"longer {NEAREST}", rows)
+        self.run(self.search(norm, self.attacker.longer * self.attacker.steps, seed=1), f"longer {NEAREST}", rows)
         found[f"longer search, {norm}"] = _shorter(before, self.evidence.nearest[norm][rows])
         return found
 

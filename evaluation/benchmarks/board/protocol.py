@@ -93,7 +93,7 @@ SETUPS = {
         sizes=(0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 4),
         left_out=("SafetyNet", "detector branch"),
         # A step costs twenty times that of the MNIST network.
-        attacker=Attacker("quick-1", "standard-1", steps=30, checked=50),
+        attacker=Attacker(steps=30, checked=50),
     ),
     "digits": Setup(
         recipes={

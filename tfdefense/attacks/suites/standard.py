@@ -67,7 +67,7 @@ _LOG_SUM_EXP = _search("log-sum-exp", lambda s: s.pgd(objective=LogSumExp()))
 _NEAREST = Attacker(
     "minimum norm",
     ADAPTIVE,
-    lambda s: s.bpda(MinimumNorm(s.norm, s.steps, starts=s.starts, seed=s.seed)),
+    lambda s: s.bpda(MinimumNorm(s.norm, s.steps, starts=s.starts, seed=s.seed, rounds=0)),
     cascade=True,
     passes=_all_starts,
 )
