@@ -52,14 +52,9 @@ def test_card_says_what_was_measured(name):
     assert 0.5 < card.clean["accuracy"] <= 1 and 0 <= card.clean["false_positive_rate"] < 0.2
     for row in card.attacked:
         assert {"suite", "steps", "norm", "epsilon", "robust_accuracy", "n"} < set(row)
-        if row["suite"] == "zoo-1":
-            # Of a suite that is gone, which named its attacks alone.
-            assert row["attacks"]
-        else:
-            assert row["suite"] in td.attacks.suites.names() and row["passes"] > 0
-            assert sum(row["broken_by"].values()) + row["robust_accuracy"] == pytest.approx(1)
-            if "withstood" in row:
-                assert unpacked(row["withstood"], row["n"]).mean() == pytest.approx(row["robust_accuracy"])
+        assert row["suite"] in td.attacks.suites.names() and row["passes"] > 0
+        assert sum(row["broken_by"].values()) + row["robust_accuracy"] == pytest.approx(1)
+        assert unpacked(row["withstood"], row["n"]).mean() == pytest.approx(row["robust_accuracy"])
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("digits")])
