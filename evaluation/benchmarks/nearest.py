@@ -26,11 +26,14 @@ def compared(context, name, norm, number):
     first = FIRST[context.dataset]
     *_, test = divided(context, ENTRIES[name])
     images, model, found = test.take(slice(first, first + number)), zoo.load(name), None
-    nearest = attacks.MinimumNorm(norm, starts="all")(model, images.x, images.y)
+    samples = (images.x, images.y)
+    # Along the gradients of the surrogate where the model has none.
+    situation = attacks.suites.Situation.of(model, samples, norm, 0.0)
+    nearest = situation.bpda(attacks.MinimumNorm(norm, starts=situation.starts))(model, *samples)
     suite, distance, passes = attacks.suite(SUITE), np.full(len(images.x), np.inf), np.zeros(len(images.x))
     for size in plan_for(context.dataset, images.x.shape[1:], quick=context.quick).sizes(norm):
-        situation = suite.situation(model, (images.x, images.y), norm, size)
-        found = suite.worst_case(situation, without=("minimum norm",))(model, images.x, images.y, after=found)
+        situation = suite.situation(model, samples, norm, size)
+        found = suite.worst_case(situation, without=("minimum norm",))(model, *samples, after=found)
         distance = np.minimum(distance, np.where(found.success, found.distance, np.inf))
         passes += found.steps
     own = np.where(nearest.success, nearest.distance, np.inf)
