@@ -210,3 +210,17 @@ def test_worst_case_goes_on_from_an_earlier_result(ruler):
     found = A.WorstCase({"long": Moves(0.65)}, until_success=True)(ruler, x, y, after=first)
     assert found.found_by.tolist() == ["before", "long", "long"] and found.steps.tolist() == [1, 2, 2]
     np.testing.assert_array_equal(found.x_adv[0], first.x_adv[0])
+
+
+def test_a_suite_trains_a_substitute_of_what_it_is_given(defended, digits, held_out):
+    x, y = held_out.x[:8], held_out.y[:8]
+    suite, about = suites.get("standard-1"), {"norm": "linf", "epsilon": 0.05}
+    data = digits.x[:500], digits.y[:500]
+    trained, distilled = (suite.situation(defended, (x, y), **about, substitute=one).substitute for one in (data, "distilled"))
+    assert (trained.name, distilled.name) == ("substitute", "distilled")
+    assert (trained(held_out.x).numpy().argmax(-1) == held_out.y).mean() > 0.9
+    known = trained.get_weights()
+    again = suite.situation(defended, (x, y), **about, substitute=data).substitute.get_weights()
+    assert all(np.array_equal(one, other) for one, other in zip(known, again, strict=True)), "the seed decides"
+    with pytest.raises(ValueError, match="`substitute` must be a model, two arrays .* or 'distilled'. Received: 'mine'"):
+        suite.situation(defended, (x, y), **about, substitute="mine")

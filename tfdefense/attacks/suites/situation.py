@@ -17,6 +17,7 @@ from tfdefense.attacks.searches.carlini_wagner import CarliniWagner
 from tfdefense.attacks.searches.orthogonal import OrthogonalPGD
 from tfdefense.attacks.searches.projected import PGD
 from tfdefense.attacks.starts import Accepted, Interpolated, Transferred
+from tfdefense.attacks.substitute import substitute_network
 from tfdefense.view import View
 
 OBLIVIOUS, ADAPTIVE, BLACK_BOX = "oblivious", "adaptive", "black box"
@@ -83,11 +84,15 @@ class Situation:
             samples: Labelled samples, a pair (x, y): the way to another class leads to any of them.
             starts: None is every start that this model has.
             ranks: From so many classes an accepted image is a start.
-            options: Other fields: `steps`, `restarts`, `queries`, `refine`, `seed`, `early_stop`, `substitute`, `targets`.
+            options: Other fields: `steps`, `restarts`, `queries`, `refine`, `seed`, `early_stop`, `targets`, and `substitute`, a
+                network of the attacker's own. Two arrays in its place, samples and classes, train one, "distilled" trains one on
+                what the model says of `samples`. Whoever goes from size to size makes it once, by `substitute_network`.
         """
         from tfdefense.attacks.surrogate import can_be_smoothed, has_steps
 
         view, x = View.of(model, bounds), np.asarray(samples[0])
+        if "substitute" in options:
+            options["substitute"] = _substitute(options["substitute"], view, x, options.get("seed", 0))
         pool = (x.astype("float32"), np.asarray(samples[1]))
         several = len(np.unique(pool[1])) > 1
         return cls(
@@ -152,6 +157,17 @@ def layer_kinds(model):
     for layer in getattr(model, "layers", ()):
         found |= {type(layer).__name__} | layer_kinds(layer)
     return found
+
+
+def _substitute(given, view, x, seed):
+    if isinstance(given, str) and given != "distilled":
+        raise ValueError(f"`substitute` must be a model, two arrays of samples and classes, or 'distilled'. Received: {given!r}.")
+    if isinstance(given, str):
+        return substitute_network(x, teacher=view, bounds=view.bounds, seed=seed)
+    if isinstance(given, tuple | list):
+        view.expect(x)
+        return substitute_network(*given, classes=view.classes, bounds=view.bounds, seed=seed)
+    return given
 
 
 def _every_start(view, source, pool):
