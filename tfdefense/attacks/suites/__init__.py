@@ -63,7 +63,7 @@ class Suite:
     def attack(self, epsilon: float, norm: str = "linf", **options: Any) -> AtSize:
         """The worst case at a size as an attack like any other: `suite.attack(0.1)(model, x, y)`.
 
-        Options are those of `Situation.of`, such as `steps`, `seed`, or a `substitute` network of the attacker's own: the model, two
+        Options are those of `Situation.of`, such as `steps`, `seed`, or a `substitute` network of the attacker: the model, two
         arrays to train it on, or "distilled".
         """
         return AtSize(self, epsilon, norm, options)
