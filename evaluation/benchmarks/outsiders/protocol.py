@@ -16,7 +16,7 @@ from evaluation.benchmarks.zoo import ENTRIES, SIZES, divided, unpacked
 from evaluation.runner.peers import Library, Python, interpreter
 from tfdefense._files import write_file
 
-DATASETS = ("digits", "mnist", "cifar10")
+DATASETS = ("digits", "mnist", "cifar10", "notmnist")
 TABLE = "outsiders"
 # By how much the outsiders' share may lie below the card's.
 ALLOWED = 0.02
