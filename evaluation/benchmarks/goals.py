@@ -13,7 +13,7 @@ GOALS = {
         goal
         for name in REPORTED
         for goal in (
-            Goal(f"{name}: minutes of a full report", _minutes(name, "full"), most=15),
+            Goal(f"{name}: minutes of a full report", _minutes(name, "full"), most=10),
             Goal(f"{name}: minutes of a quick report", _minutes(name, "quick"), most=2),
             Goal(f"{name}: {DIFFER}", lambda of, name=name: of(system=name, of=DIFFER), most=0),
         )
