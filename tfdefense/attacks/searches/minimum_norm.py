@@ -96,30 +96,24 @@ class MinimumNorm(Attack):
 
     def _closer(self, batch, end, radius):
         """From successes, annealed steps in balls that they lie outside of: the nearest success in each, or the end of the way."""
-        view, objective, targeted = batch.view, self.objective_on(batch.view), batch.target is not None
-        key = ("closer", self.norm, objective, targeted)
-        step = view.function(key, lambda: _build_round(view, self.ball, objective, targeted))
         flat = self.ball.project(tf.constant((end - batch.x).reshape(len(end), -1)), tf.constant(radius[:, None], tf.float32))
-        start = np.clip(batch.x + flat.numpy().reshape(end.shape), *view.bounds).astype("float32")
+        start = np.clip(batch.x + flat.numpy().reshape(end.shape), *batch.view.bounds).astype("float32")
         state = self._first_state(batch, start) | {"epsilon": tf.constant(radius, tf.float32), "velocity": tf.zeros(start.shape)}
-        scale, shares = tf.constant(batch.scale, tf.float32), iter(lengths("cosine", 1.0, self.steps))
-        final, spent = search(lambda state: step(state, scale, tf.constant(next(shares))), state, self.steps)
-        found = np.isfinite(final["best_distance"])
-        # The last point was reached after the last look at the model; the judge looks at it.
-        x = np.where(_wide(found, start), final["best"], final["x"])
-        return Candidates(self._refined(batch, x, found), spent, final["zero"])
+        return self._walk(batch, _build_round, state, 1.0)
 
     def perturb(self, batch: Batch, start: np.ndarray) -> Candidates:
+        return self._walk(batch, _build_step, self._first_state(batch, start), self.step_size, tf.constant(self.gamma, tf.float32))
+
+    def _walk(self, batch, build, state, first, *more):
+        """All steps of one kind, the first so many radii long; the nearest success of each sample on the way, refined."""
         view, objective, targeted = batch.view, self.objective_on(batch.view), batch.target is not None
-        key = ("minimum norm", self.norm, objective, targeted)
-        step = view.function(key, lambda: _build_step(view, self.ball, objective, targeted))
-        scale = tf.constant(batch.scale, tf.float32)
-        gamma, shares = tf.constant(self.gamma, tf.float32), iter(lengths("cosine", self.step_size, self.steps))
-        state = self._first_state(batch, start)
-        final, spent = search(lambda state: step(state, scale, tf.constant(next(shares)), gamma), state, self.steps)
+        key = ("minimum norm", build.__name__, self.norm, objective, targeted)
+        step = view.function(key, lambda: build(view, self.ball, objective, targeted))
+        scale, shares = tf.constant(batch.scale, tf.float32), iter(lengths("cosine", first, self.steps))
+        final, spent = search(lambda state: step(state, scale, tf.constant(next(shares)), *more), state, self.steps)
         found = np.isfinite(final["best_distance"])
         # Of failures the end of the way, from where the next stage of a surrogate goes on.
-        x = np.where(_wide(found, start), final["best"], final["x"])
+        x = np.where(_wide(found, final["x"]), final["best"], final["x"])
         return Candidates(self._refined(batch, x, found), spent, final["zero"])
 
     def _first_state(self, batch, start):
