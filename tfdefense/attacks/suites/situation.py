@@ -160,13 +160,14 @@ def layer_kinds(model):
 
 
 def _substitute(given, view, x, seed):
-    if isinstance(given, str) and given != "distilled":
-        raise ValueError(f"`substitute` must be a model, two arrays of samples and classes, or 'distilled'. Received: {given!r}.")
-    if isinstance(given, str):
-        return substitute_network(x, teacher=view, bounds=view.bounds, seed=seed)
-    if isinstance(given, tuple | list):
+    about: dict[str, Any] = {"bounds": view.bounds, "seed": seed}
+    if isinstance(given, tuple | list) and len(given) == 2:
         view.expect(x)
-        return substitute_network(*given, classes=view.classes, bounds=view.bounds, seed=seed)
+        return substitute_network(given[0], given[1], view.classes, **about)
+    if isinstance(given, str) and given == "distilled":
+        return substitute_network(x, teacher=view, **about)
+    if isinstance(given, str | tuple | list):
+        raise ValueError(f"`substitute` must be a model, two arrays of samples and classes, or 'distilled'. Received: {given!r}.")
     return given
 
 
