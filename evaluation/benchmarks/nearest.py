@@ -10,7 +10,6 @@ import numpy as np
 import typer
 
 from evaluation.benchmarks.zoo import ENTRIES, SUITE, divided
-from evaluation.runner.markdown import markdown
 
 DATASETS = ("digits", "mnist", "cifar10")
 # Cards attack the first samples.
@@ -30,14 +29,15 @@ def compared(context, name, norm, number):
     # Along the gradients of the surrogate where the model has none.
     situation = attacks.suites.Situation.of(model, samples, norm, 0.0)
     nearest = situation.bpda(attacks.MinimumNorm(norm, starts=situation.starts))(model, *samples)
-    suite, distance, passes = attacks.suite(SUITE), np.full(len(images.x), np.inf), np.zeros(len(images.x))
+    suite, distance = attacks.suite(SUITE), np.full(len(images.x), np.inf)
     for size in plan_for(context.dataset, images.x.shape[1:], quick=context.quick).sizes(norm):
         situation = suite.situation(model, samples, norm, size)
         found = suite.worst_case(situation, without=("minimum norm",))(model, *samples, after=found)
         distance = np.minimum(distance, np.where(found.success, found.distance, np.inf))
-        passes += found.steps
     own = np.where(nearest.success, nearest.distance, np.inf)
-    return {"nearest": _plain(own), "sweep": _plain(distance), "passes": [float(nearest.steps.mean()), float(passes.mean())]}
+    # The steps of all sizes: each result goes on from that of the size before.
+    passes = [float(result.steps.mean()) for result in (nearest, found)]
+    return {"nearest": _plain(own), "sweep": _plain(distance), "passes": passes}
 
 
 def _plain(distance):
@@ -67,18 +67,3 @@ def add_rows(context, name, norm, found):
         middle = float(np.median(distance))
         context.row("nearest", "median distance", middle if np.isfinite(middle) else None, **about | {"attack": attack})
         context.row("nearest", "iterations", passes, **about | {"attack": attack})
-
-
-def shares(results):
-    """A line for each model and norm: on which share one run is no farther, both medians, and the passes."""
-    lines = []
-    for row in results.all(metric="no farther"):
-        here = {"system": row.system, "norm": row.norm}
-        each = {metric: results.values("attack", **here, metric=metric) for metric in ("median distance", "iterations")}
-        medians, passes = ([each[metric].get(one) for one in ("minimum norm", "sweep")] for metric in each)
-        lines.append((row.system, row.norm, row.n, row.value, *medians, *passes, passes[0] / passes[1]))
-    head = ("model", "norm", "n", "share no farther than the sweep + 2 %", "median distance, one run", "median distance, sweep")
-    return markdown((*head, "passes, one run", "passes, sweep", "share of its passes"), lines)
-
-
-TABLES = {"nearest": {"shares": shares}}

@@ -21,7 +21,7 @@ def test_smallest_distance_is_found_to_half_a_percent(line, norm, dual):
     ratio = result.distance[inside] / exact[inside]
     assert result.success.all() and inside.sum() > 15
     assert ratio.min() > 1 - 1e-3 and ratio.max() < 1.005
-    assert (result.steps == (2 + 5) * 50).all()
+    assert (result.steps == (2 + 6) * 50).all()
 
 
 def corner(x):
@@ -53,7 +53,7 @@ def test_fewer_steps_than_carlini_wagner_lead_closer(classifier, held_out):
 
 def test_every_start_counts_where_the_model_rejects(defended, held_out):
     x, y = held_out.x[:40], held_out.y[:40]
-    every, one = A.MinimumNorm()(defended, x, y), A.MinimumNorm(starts=("sample",))(defended, x, y)
+    every, one = (A.MinimumNorm(starts=starts, rounds=0)(defended, x, y) for starts in (None, ("sample",)))
     distance, alone = (np.where(result.success, result.distance, np.inf) for result in (every, one))
     assert every.success.all() and (distance <= alone + 1e-5).all() and (distance < alone - 1e-5).any()
 

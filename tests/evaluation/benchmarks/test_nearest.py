@@ -3,6 +3,7 @@ import json
 import pytest
 
 from evaluation.benchmarks import nearest as protocol
+from evaluation.benchmarks import tables
 from evaluation.runner import command, results
 from evaluation.runner.context import Context
 from evaluation.runner.rows import Results
@@ -17,7 +18,7 @@ def test_share_counts_samples_that_are_no_farther_and_leaves_clean_errors_out(tm
     share = rows.one(metric="no farther")
     assert share.value == pytest.approx(3 / 5) and share.n == 5
     assert rows(metric="median distance", attack="minimum norm") == 1.03
-    *_, line = protocol.shares(rows).splitlines()
+    *_, line = tables.nearest(rows).splitlines()
     assert line.endswith("| 10 | 40 | 0.25 |")
 
 

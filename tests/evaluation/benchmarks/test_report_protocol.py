@@ -52,4 +52,4 @@ def test_its_goals_name_its_rows(tmp_path):
         report._add_row(context, "DNR", kind, took)
     found = Results({"rows": [row.plain() for row in context.rows]})
     table = goals.table(GOALS["report", "mnist"], found)
-    assert "| DNR: minutes of a full report | 16 | at most 15 | **no**" in table and "quick report | 16 | at most 2 |" in table
+    assert "| DNR: minutes of a full report | 16 | at most 10 | **no**" in table and "quick report | 16 | at most 2 |" in table

@@ -9,14 +9,15 @@ from tfdefense._validation import check_number
 from tfdefense.attacks.base import Attack, Batch, Candidates, succeeds
 from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.norms import NORMS
-from tfdefense.attacks.objectives import LogSumExp, Margin, Objective
+from tfdefense.attacks.objectives import LogSumExp, Margin, MaximumConfidence, Objective
 from tfdefense.attacks.result import AttackResult
 from tfdefense.attacks.searches.loop import check_search, lengths, search
 from tfdefense.attacks.searches.projected import all_zero, carried, look, move
 from tfdefense.view import View
 
-# Of a round beyond the first search: how much smaller its ball is, and the momentum of its steps.
-SHRINK, MOMENTUM = 0.1, 0.75
+# Of a round beyond the first search: how much smaller its ball is at first and at most, how that grows where a success was found,
+# and the momentum of the steps.
+SHRINK, LARGEST, GROWTH, MOMENTUM = 0.3, 0.4, 1.5, 0.75
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,9 @@ class MinimumNorm(Attack):
         step_size: Length of the first step in radii of the ball; along half a cosine steps shrink to 0.
         gamma: By which share a ball shrinks on success and grows otherwise. It stays: one that fell to 0 with the steps would
             hold balls that start large near their size, as short steps are the first to succeed on models that reject.
-        rounds: How often to go on from the nearest success of all starts: as many steps again, with momentum, in a ball that is a
-            tenth smaller than its distance; half as much where a round finds nothing. Three bring most of what is missed.
+        rounds: How often to go on from the nearest success of all starts: as many steps again, with momentum, in a ball that is
+            smaller than its distance, by 30 % at first, then more where a success was found and half as much where none was.
+            Their objective is `MaximumConfidence()` on a model that rejects, unless one is given.
         refine: Looks for a success still nearer on the straight way from the sample, by bisection; each is a forward pass.
         objective: What to make small; None means `Margin()`, or on a model that rejects `LogSumExp()`, which leads out of
             rejection. Where several classes or rejection are about equally near, its slope is a mean of theirs and the nearest
@@ -61,7 +63,7 @@ class MinimumNorm(Attack):
     steps: int = 50
     step_size: float = 1.0
     gamma: float = 0.05
-    rounds: int = 5
+    rounds: int = 6
     refine: int = 5
     objective: Objective | None = None
     starts: tuple | str | None = None
@@ -91,7 +93,7 @@ class MinimumNorm(Attack):
             some, radius = batch.rows(rows), (1 - shrink[rows]) * best.distance[rows]
             found = self._judge(some, self._closer(some, best.x_adv[rows], radius)).spread(rows, best)
             nearer = best.beaten_by(found)
-            best, shrink = best.with_rows(nearer, found), np.where(nearer, shrink, shrink / 2)
+            best, shrink = best.with_rows(nearer, found), np.where(nearer, np.minimum(shrink * GROWTH, LARGEST), shrink / 2)
         return best
 
     def _closer(self, batch, end, radius):
@@ -99,14 +101,17 @@ class MinimumNorm(Attack):
         flat = self.ball.project(tf.constant((end - batch.x).reshape(len(end), -1)), tf.constant(radius[:, None], tf.float32))
         start = np.clip(batch.x + flat.numpy().reshape(end.shape), *batch.view.bounds).astype("float32")
         state = self._first_state(batch, start) | {"epsilon": tf.constant(radius, tf.float32), "velocity": tf.zeros(start.shape)}
-        return self._walk(batch, _build_round, state, 1.0)
+        # Both objectives are without units: what was measured for one holds for the other.
+        objective = self.objective or (MaximumConfidence() if batch.view.rejects else Margin())
+        return self._walk(batch, _build_round, objective, state, 1.0)
 
     def perturb(self, batch: Batch, start: np.ndarray) -> Candidates:
-        return self._walk(batch, _build_step, self._first_state(batch, start), self.step_size, tf.constant(self.gamma, tf.float32))
+        gamma = tf.constant(self.gamma, tf.float32)
+        return self._walk(batch, _build_step, self.objective_on(batch.view), self._first_state(batch, start), self.step_size, gamma)
 
-    def _walk(self, batch, build, state, first, *more):
+    def _walk(self, batch, build, objective, state, first, *more):
         """All steps of one kind, the first so many radii long; the nearest success of each sample on the way, refined."""
-        view, objective, targeted = batch.view, self.objective_on(batch.view), batch.target is not None
+        view, targeted = batch.view, batch.target is not None
         key = ("minimum norm", build.__name__, self.norm, objective, targeted)
         step = view.function(key, lambda: build(view, self.ball, objective, targeted))
         scale, shares = tf.constant(batch.scale, tf.float32), iter(lengths("cosine", first, self.steps))
