@@ -4,6 +4,7 @@ import pytest
 
 from evaluation.benchmarks import nearest as protocol
 from evaluation.benchmarks import tables
+from evaluation.benchmarks.goals import GOALS
 from evaluation.runner import command, results
 from evaluation.runner.context import Context
 from evaluation.runner.rows import Results
@@ -20,6 +21,8 @@ def test_share_counts_samples_that_are_no_farther_and_leaves_clean_errors_out(tm
     assert rows(metric="median distance", attack="minimum norm") == 1.03
     *_, line = tables.nearest(rows).splitlines()
     assert line.endswith("| 10 | 40 | 0.25 |")
+    linf, l2, iterations = (goal.measured(rows) for goal in GOALS["nearest", "mnist"])
+    assert linf is None and (l2, iterations) == (pytest.approx(0.6), 0.25)
 
 
 def test_one_run_is_compared_with_the_suite(tmp_path, monkeypatch):
