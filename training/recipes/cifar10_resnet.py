@@ -20,7 +20,7 @@ CIFAR-10 on ResNet-14, trained against FGSM with a random start: the cheapest ba
 
 Command: python -m training cifar10_fgsm            (other networks of the board: --seed 1, --seed 2)
 Cost: 2 minutes of CPU time an epoch.
-Expected: not measured yet.
+Expected: test accuracy 0.615 with seed 0; the others not measured yet.
 
 8/255 and a step of 1.25 of that are those of Wong et al. (2020), whose rate also rises and then falls to 0 within 15 epochs. All
 else is that of `cifar10_resnet_ce`. 10,000 training samples stay unseen: on them defenses are fitted and calibrated.

@@ -20,13 +20,13 @@ The same network with a dustbin, trained with reverse cross-entropy, as `mnist_j
 
 Command: python -m training mnist_wong_joined
 Cost: 6 seconds of CPU time an epoch, and `mnist_wong` before, which gives the features.
-Expected: not measured yet.
+Expected: test accuracy 0.984 to 0.986 over three seeds, the dustbin counted as wrong.
 
 `mnist_wong_joined`, trained against PGD as `mnist_wong_pgd` is.
 
 Command: python -m training mnist_wong_joined_pgd
 Cost: 20 seconds of CPU time an epoch.
-Expected: not measured yet.
+Expected: test accuracy 0.978 over three seeds, the dustbin counted as wrong.
 """
 
 import dataclasses
