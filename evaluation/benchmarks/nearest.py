@@ -1,6 +1,6 @@
 """Whether one minimum-norm run finds as near an example of each sample as a suite does that goes from size to size.
 
-The models are the zoo's, the samples such as no card has attacked, the sizes the report's. The suite runs without its own
+The models are the zoo's, the samples such as no card has attacked (of digits there are no others), the sizes the report's. The suite runs without its own
 minimum-norm search; what it finds at one size counts at each larger one. Its distance is that of the nearest example found.
 """
 
@@ -18,7 +18,7 @@ NO_FARTHER = 1.02
 
 
 def compared(context, name, norm, number):
-    """Of both searches each sample's distance, None where nothing was found, and the passes."""
+    """Of both searches each sample's distance, None where nothing was found, and the iterations."""
     from tfdefense import attacks, zoo
     from tfdefense.reporting.plan import plan_for
 
@@ -36,8 +36,8 @@ def compared(context, name, norm, number):
         distance = np.minimum(distance, np.where(found.success, found.distance, np.inf))
     own = np.where(nearest.success, nearest.distance, np.inf)
     # The steps of all sizes: each result goes on from that of the size before.
-    passes = [float(result.steps.mean()) for result in (nearest, found)]
-    return {"nearest": _plain(own), "sweep": _plain(distance), "passes": passes}
+    iterations = [float(result.steps.mean()) for result in (nearest, found)]
+    return {"nearest": _plain(own), "sweep": _plain(distance), "iterations": iterations}
 
 
 def _plain(distance):
@@ -63,7 +63,7 @@ def add_rows(context, name, norm, found):
     about = {"system": name, "norm": norm, "n": len(own), "attack": "minimum norm"}
     no_farther = np.isfinite(own) & (own <= NO_FARTHER * sweep) | np.isinf(sweep)
     context.row("nearest", "no farther", float(no_farther.mean()), **about)
-    for attack, distance, passes in (("minimum norm", own, found["passes"][0]), ("sweep", sweep, found["passes"][1])):
+    for attack, distance, iterations in zip(("minimum norm", "sweep"), (own, sweep), found["iterations"], strict=True):
         middle = float(np.median(distance))
         context.row("nearest", "median distance", middle if np.isfinite(middle) else None, **about | {"attack": attack})
-        context.row("nearest", "iterations", passes, **about | {"attack": attack})
+        context.row("nearest", "iterations", iterations, **about | {"attack": attack})

@@ -37,15 +37,15 @@ def zoo(results):
 
 
 def nearest(results):
-    """A line for each model and norm: on which share one run is no farther, both medians, and the passes."""
+    """A line for each model and norm: on which share one run is no farther, both medians, and the iterations."""
     lines = []
     for row in results.all(metric="no farther"):
         here = {"system": row.system, "norm": row.norm}
         each = {metric: results.values("attack", **here, metric=metric) for metric in ("median distance", "iterations")}
-        medians, passes = ([each[metric].get(one) for one in ("minimum norm", "sweep")] for metric in each)
-        lines.append((row.system, row.norm, row.n, row.value, *medians, *passes, passes[0] / passes[1]))
+        medians, iterations = ([each[metric].get(one) for one in ("minimum norm", "sweep")] for metric in each)
+        lines.append((row.system, row.norm, row.n, row.value, *medians, *iterations, iterations[0] / iterations[1]))
     head = ("model", "norm", "n", "share no farther than the sweep + 2 %", "median distance, one run", "median distance, sweep")
-    return markdown((*head, "passes, one run", "passes, sweep", "share of its passes"), lines)
+    return markdown((*head, "iterations, one run", "iterations, sweep", "share of its iterations"), lines)
 
 
 TABLES = {

@@ -77,6 +77,7 @@ _COMPRESSED = Fitting(vectors=300)
 _RCE_SIGMA = (0.1 / 0.26) ** 0.5
 _SVMS = "Deep Neural Rejection on the last three layers, SVMs compressed to 300 vectors"
 _DENSITY = "K-density in the last hidden layer, on a network trained with reverse cross-entropy"
+_BRANCH = "a detector branch, trained against the dynamic adversary, benign perturbations labelled clean"
 _DIGITS = {"dataset": "digits", "seen": 1_100, "settings": {"train_samples": 1_100}}
 _DIGITS_DNR = Entry(
     **_DIGITS,
@@ -126,7 +127,7 @@ ENTRIES = {
     "mnist_cnn.detector": Entry(
         dataset="mnist",
         summary="MNIST, rejecting by a detector branch",
-        defense="a detector branch, trained against the dynamic adversary, benign perturbations labelled clean",
+        defense=_BRANCH,
         recipe="mnist_dnr",
         make=_attach("AdversaryDetector", "conv_2", width=16, seed=0),
         seen=30_000,
@@ -163,7 +164,7 @@ ENTRIES = {
     "notmnist_cnn.detector": Entry(
         **_LETTERS,
         summary="letters of NotMNIST, rejecting by a detector branch",
-        defense="a detector branch, trained against the dynamic adversary, benign perturbations labelled clean",
+        defense=_BRANCH,
         make=_attach("AdversaryDetector", "conv_1", width=16, seed=0),
         fitted=4_000,
         fitting=Fitting(attacked=0.1, shown=60_000),

@@ -13,7 +13,7 @@ from evaluation.runner.rows import Results
 def test_share_counts_samples_that_are_no_farther_and_leaves_clean_errors_out(tmp_path):
     context = Context("nearest", "digits", False, None, None, tmp_path, tmp_path)
     # No farther, just so, farther, found by the sweep alone, by neither; and one that was wrong already.
-    found = {"nearest": [0.9, 1.02, 1.03, None, None, 0.0], "sweep": [1.0, 1.0, 1.0, 2.0, None, 0.0], "passes": [10.0, 40.0]}
+    found = {"nearest": [0.9, 1.02, 1.03, None, None, 0.0], "sweep": [1.0, 1.0, 1.0, 2.0, None, 0.0], "iterations": [10.0, 40.0]}
     protocol.add_rows(context, "model", "l2", found)
     rows = Results({"rows": [row.plain() for row in context.rows]})
     share = rows.one(metric="no farther")
