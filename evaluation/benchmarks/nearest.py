@@ -1,7 +1,8 @@
 """Whether one minimum-norm run finds as near an example of each sample as a suite does that goes from size to size.
 
-The models are the zoo's, the samples such as no card has attacked (of digits there are no others), the sizes the report's. The suite runs without its own
-minimum-norm search; what it finds at one size counts at each larger one. Its distance is that of the nearest example found.
+The models are the zoo's, the sizes the report's. No card has attacked the samples, but for digits, where there are no others. The
+suite runs without its own minimum-norm search; what it finds at one size counts at each larger one. Its distance is that of the
+nearest example found.
 """
 
 from typing import Annotated

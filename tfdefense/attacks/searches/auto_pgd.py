@@ -7,10 +7,9 @@ import tensorflow as tf
 
 from tfdefense._validation import check_number
 from tfdefense.attacks.base import Attack, Batch, Candidates, succeeds
-from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.objectives import LogSumExp, Objective
 from tfdefense.attacks.searches.loop import check_search, search
-from tfdefense.attacks.searches.projected import all_zero, look, look_again, no_worse, steepest, step_along, with_best
+from tfdefense.attacks.searches.projected import all_zero, look_again, no_worse, slope, steepest, step_along, with_best
 from tfdefense.view import View
 
 # The share of each step that is new; the rest is that of the step before.
@@ -122,11 +121,8 @@ def _wide(rows, x):
 def _build_step(view, ball, objective, targeted, early_stop):
     def step(state, fixed, window):
         x = state["x"]
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(x)
-            value, label = look(view, objective, targeted, x, state["aim"], fixed["scale"])
+        value, label, gradient = slope(view, objective, targeted, x, state["aim"], fixed["scale"], state.get("free"))
         success = succeeds(label, state)
-        gradient = gradient_or_error(view, tape, value, x, state.get("free"))
         kept = no_worse(success, value, state)
         better = kept & ((success != state["best_success"]) | (value < state["best_value"]))
         state = with_best(state, kept, value, label, success)

@@ -7,12 +7,11 @@ import tensorflow as tf
 
 from tfdefense._validation import check_number
 from tfdefense.attacks.base import Attack, Batch, Candidates, succeeds
-from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.norms import NORMS
 from tfdefense.attacks.objectives import LogSumExp, Margin, MaximumConfidence, Objective
 from tfdefense.attacks.result import AttackResult
 from tfdefense.attacks.searches.loop import check_search, lengths, search
-from tfdefense.attacks.searches.projected import all_zero, carried, look, move
+from tfdefense.attacks.searches.projected import all_zero, carried, move, slope
 from tfdefense.view import View
 
 # Of a round beyond the first search: how much smaller its ball is at first and at most, how that grows where a success was found,
@@ -155,16 +154,13 @@ def _build_step(view, ball, objective, targeted):
     def step(state, scale, share, gamma):
         x, clean = state["x"], state["clean"]
         flat = [tf.shape(x)[0], int(np.prod(x.shape[1:]))]
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(x)
-            value, label = look(view, objective, targeted, x, state["aim"], scale)
-        gradient = gradient_or_error(view, tape, value, x, state.get("free"))
+        value, label, gradient = slope(view, objective, targeted, x, state["aim"], scale, state.get("free"))
         success = succeeds(label, state)
         state, distance = _with_nearest(state, success, ball)
         best = state["best_distance"]
         # The objective may be below 0 before any class has won: its size alone says how far the boundary is.
-        slope = NORMS[ball.dual].length(tf.reshape(gradient, flat))
-        boundary = distance + (tf.abs(value) + 1e-4) / tf.maximum(slope, 1e-20)
+        steepness = NORMS[ball.dual].length(tf.reshape(gradient, flat))
+        boundary = distance + (tf.abs(value) + 1e-4) / tf.maximum(steepness, 1e-20)
         grown = state["epsilon"] * (1 + gamma)
         waiting = tf.where(tf.math.is_finite(best), grown, tf.maximum(grown, boundary))
         epsilon = tf.where(success, best * (1 - gamma), waiting)
@@ -182,10 +178,7 @@ def _build_round(view, ball, objective, targeted):
 
     def step(state, scale, share):
         x = state["x"]
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(x)
-            value, label = look(view, objective, targeted, x, state["aim"], scale)
-        gradient = gradient_or_error(view, tape, value, x, state.get("free"))
+        _, label, gradient = slope(view, objective, targeted, x, state["aim"], scale, state.get("free"))
         success = succeeds(label, state)
         state, _ = _with_nearest(state, success, ball)
         state["zero"] |= all_zero(gradient) & ~success

@@ -142,10 +142,7 @@ class PGD(Attack):
             scale, each, share = objective.units(scores, suspicion, y), tf.constant(self.lengths), momentum(self)
 
             def descend(index, at, velocity):
-                with tf.GradientTape(watch_accessed_variables=False) as tape:
-                    tape.watch(at)
-                    value, _ = look(view, objective, targeted, at, aim, scale)
-                gradient = gradient_or_error(view, tape, value, at)
+                _, _, gradient = slope(view, objective, targeted, at, aim, scale)
                 velocity = carried(velocity, gradient, share) if share else gradient
                 return index + 1, move(at, x, velocity, each[index], self.epsilon, self.ball, view.bounds), velocity
 
@@ -173,6 +170,14 @@ def look(view, objective, targeted, x, aim, scale):
     """The objective at `x`, and the label."""
     scores, suspicion, label = view.forward(x)
     return objective.value(scores, suspicion, aim, aim if targeted else None, scale), label
+
+
+def slope(view, objective, targeted, x, aim, scale, free=None):
+    """The objective at `x`, the label, and the gradient."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(x)
+        value, label = look(view, objective, targeted, x, aim, scale)
+    return value, label, gradient_or_error(view, tape, value, x, free)
 
 
 def momentum(attack):
@@ -242,11 +247,8 @@ def all_zero(gradient):
 def build_step(view, ball, objective, targeted, early_stop):
     def step(state, fixed):
         x = state["x"]
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(x)
-            value, label = look(view, objective, targeted, x, state["aim"], fixed["scale"])
+        value, label, gradient = slope(view, objective, targeted, x, state["aim"], fixed["scale"], state.get("free"))
         success = succeeds(label, state)
-        gradient = gradient_or_error(view, tape, value, x, state.get("free"))
         # The start itself counts only if it succeeds: a failed attack shows where its steps led.
         better = no_worse(success, value, state) & (success | state["moved"])
         state = with_best(state, better, value, label, success)
