@@ -251,10 +251,17 @@ def test_a_run_that_is_ended_leaves_no_process_behind(tmp_path):
             assert told[-1], "".join(told)
         run.terminate()
         code = run.wait(60)
-    left = _group(run.pid)
+    left = {process: _command(process) for process in _group(run.pid)}
     for process in left:
-        os.kill(process, signal.SIGKILL)
-    assert (code, left) == (128 + signal.SIGTERM, [])
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    assert (code, left) == (128 + signal.SIGTERM, {})
+
+
+def _command(process):
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/cmdline").read_text().replace("\0", " ")
+    return "ended since"
 
 
 def _group(leader):
