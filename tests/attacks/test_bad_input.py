@@ -86,6 +86,8 @@ def test_a_batch_of_one(classifier, defended, batch):
         (lambda: A.PGD(0.1, norm="l3"), "`norm` must be one of 'linf', 'l2', 'l1'. Received: 'l3'"),
         (lambda: A.PGD(0.1, restarts=3), "Pass `random_start=True`"),
         (lambda: A.PGD(0.1, step_size=0.0), "`step_size` must be a number above 0"),
+        (lambda: A.GradientDescent(1.0, step_size=None), "`step_size` must be a number: what the gradient is multiplied by"),
+        (lambda: A.GradientDescent(1.0, keep="first"), "`keep` must be 'best' or 'last'. Received: 'first'"),
         (lambda: A.DeepFool("l1"), "`norm` must be one of 'l2', 'linf'"),
         (lambda: A.JSMA(gamma=1.5), "at most 1"),
         (lambda: A.Square(0.1, share=1.5), "at most 1"),

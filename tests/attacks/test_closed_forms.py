@@ -55,6 +55,45 @@ def test_l2_steps_follow_the_gradient(two, attack):
     np.testing.assert_allclose(attack(model, x, y).x_adv, wanted, atol=1e-5)
 
 
+def test_bare_steps_are_as_long_as_the_gradient(two):
+    model, difference, x, y = two
+    short = A.GradientDescent(3.0, step_size=0.01, steps=3, objective=A.Margin())(model, x, y)
+    np.testing.assert_allclose(short.x_adv, x - 0.03 * difference, atol=1e-6)
+    # Each is projected: what is longer than the ball ends at its edge.
+    long = A.GradientDescent(0.5, step_size=10.0, steps=3, objective=A.Margin())(model, x, y)
+    np.testing.assert_allclose(long.x_adv, x - 0.5 * difference / np.linalg.norm(difference), atol=1e-5)
+    carried = A.GradientDescent(3.0, step_size=0.01, steps=2, momentum=0.5, objective=A.Margin())(model, x, y)
+    np.testing.assert_allclose(carried.x_adv, x - 0.025 * difference, atol=1e-6)
+
+
+def test_the_paper_gives_back_the_last_point_and_the_best_is_another():
+    """The wrong class leads between 0.45 and 0.566: the second step goes too far."""
+
+    def model(x):
+        lead = x - 0.45 - 4 * keras.ops.relu(x - 0.55)
+        return keras.ops.concatenate([keras.ops.zeros_like(x), lead], -1)
+
+    x, y = np.full((1, 1), 0.4, "float32"), np.zeros(1, int)
+    options = {"step_size": 0.1, "steps": 2, "objective": A.Margin()}
+    best, last = (A.GradientDescent(1.0, keep=keep, **options)(model, x, y) for keep in ("best", "last"))
+    np.testing.assert_allclose([best.x_adv.item(), last.x_adv.item()], [0.5, 0.6], atol=1e-6)
+    assert best.success.all() and not last.success.any()
+
+
+def test_bare_steps_end_where_the_objective_stands_still():
+    """One step ends in the flat part; the next look finds that nothing has changed and stays."""
+
+    def model(x):
+        lead = keras.ops.minimum(x, 0.5) - 0.9
+        return keras.ops.concatenate([keras.ops.zeros_like(x), lead], -1)
+
+    x, y = np.full((1, 1), 0.45, "float32"), np.zeros(1, int)
+    attack = A.GradientDescent(1.0, step_size=0.1, steps=50, tolerance=1e-6, keep="last", objective=A.Margin())
+    with pytest.warns(UserWarning, match="all zeros"):
+        found = attack(model, x, y)
+    assert found.steps.item() == 3 and np.isclose(found.x_adv.item(), 0.55)
+
+
 def test_steps_end_at_the_bounds(two):
     model, difference, x, y = two
     np.testing.assert_allclose(A.PGD(3.0, steps=4)(model, x, y).x_adv, np.where(difference > 0, 0.0, 1.0) * np.ones_like(x))

@@ -25,6 +25,8 @@ BALLS = {
     "apgd-linf": lambda e: A.APGD(e, steps=10),
     "apgd-l2": lambda e: A.APGD(e, norm="l2", steps=10, objective=A.LogitRatio()),
     "apgd-l1": lambda e: A.APGD(e, norm="l1", steps=10),
+    "gradient-descent": lambda e: A.GradientDescent(e, steps=10, step_size=10.0, objective=A.Margin()),
+    "gradient-descent-last": lambda e: A.GradientDescent(e, norm="linf", steps=10, objective=A.Margin(), keep="last"),
     "orthogonal": lambda e: A.OrthogonalPGD(e, steps=10, form="orthogonal"),
     "selective-l2": lambda e: A.OrthogonalPGD(e, norm="l2", steps=10),
     "dynamic": lambda e: A.DynamicAdversary(e, sigma=0.3),

@@ -11,6 +11,7 @@ from tfdefense.attacks.searches.auto_pgd import APGD
 from tfdefense.attacks.searches.carlini_wagner import CarliniWagner
 from tfdefense.attacks.searches.deepfool import DeepFool
 from tfdefense.attacks.searches.dynamic import DynamicAdversary
+from tfdefense.attacks.searches.gradient_descent import GradientDescent
 from tfdefense.attacks.searches.hop_skip_jump import HopSkipJump
 from tfdefense.attacks.searches.impersonation import Impersonation
 from tfdefense.attacks.searches.jsma import JSMA
@@ -39,6 +40,7 @@ __all__ = [
     "DynamicAdversary",
     "Evade",
     "Candidates",
+    "GradientDescent",
     "HopSkipJump",
     "Impersonation",
     "Interpolated",

@@ -90,9 +90,13 @@ class PGD(Attack):
         # The last point was reached after the last look at the model: one look more.
         value, label = look_again(batch, self.objective_on(batch.view), final["x"])
         success = batch.succeeded(label)
-        better = np.asarray(no_worse(success, value, final))
+        better = self._ends_at(success, value, final)
         x = np.where(better.reshape((-1,) + (1,) * (start.ndim - 1)), final["x"], final["best"])
         return Candidates(x, spent, final["zero"], np.where(better, label, final["best_label"]))
+
+    def _ends_at(self, success, value, final):
+        """Where the last point is given back, not the best one before it."""
+        return np.asarray(no_worse(success, value, final))
 
     def path(self, model: AnyModel, x: ArrayLike, y: ArrayLike, *, bounds: Bounds = None, batch_size: int = 128) -> np.ndarray:
         """The objective at every step from the clean samples, shape (steps + 1, samples): an attack that works brings it down."""
@@ -115,10 +119,13 @@ class PGD(Attack):
         fixed = {"epsilon": self.epsilon, "scale": batch.scale, "tolerance": -1.0 if self.tolerance is None else self.tolerance}
         fixed["momentum"] = momentum(self)
         fixed = {name: tf.constant(value, tf.float32) for name, value in fixed.items()}
-        key = ("pgd", self.norm, objective, targeted, self.early_stop)
-        step = view.function(key, lambda: build_step(view, self.ball, objective, targeted, self.early_stop))
-        left = iter(self.lengths)
+        step, left = self._stepper(view, objective, targeted), iter(self.lengths)
         return lambda state: step(state, fixed | {"step": tf.constant(next(left))})
+
+    def _stepper(self, view, objective, targeted):
+        """The compiled step."""
+        key = ("pgd", self.norm, objective, targeted, self.early_stop)
+        return view.function(key, lambda: build_step(view, self.ball, objective, targeted, self.early_stop))
 
     def _begin(self, batch, start):
         none, far = tf.zeros(len(start), tf.bool), tf.fill([len(start)], np.float32(np.inf))
