@@ -28,7 +28,6 @@ PINNED = {
     "quick-1": (*OBLIVIOUS[:2], *BEGIN, *FIRST, SURROGATE[0]),
     "standard-1": STANDARD,
     "thorough-1": (*STANDARD, "orthogonal PGD"),
-    "dnr-2": ("paper", "maximum confidence", "log-sum-exp", "selective PGD", "selective PGD, BPDA", "paper, all steps"),
     "rce-2": ("PGD", "selective PGD", "log-sum-exp"),
     "dustbin-2": (
         *(f"{name}{where}" for name in ("PGD", "log-sum-exp", "selective PGD") for where in (" from the sample", "")),
@@ -64,22 +63,6 @@ def test_names_are_unique_wherever_attacks_are_run_together():
                 situation = Situation(norm, 0.1, rejects=rejects, base=True, substitute="another")
                 fitting = [one.title for one in suites.get(name).attackers if one.fits(situation)]
                 assert len(fitting) == len(set(fitting)), (name, norm, rejects)
-
-
-def test_dnr_goes_on_from_the_papers_attack():
-    starts = ("base", "interpolated", "sample", "random")
-    found = suites.get("dnr-2").attacks(Situation(epsilon=1.5, **BALL, starts=starts, seed=3, **REJECTING))
-    everywhere, others = ("sample", "base", "interpolated", "random"), ("base", "interpolated", "random")
-    selective = A.OrthogonalPGD(1.5, **BALL, starts=everywhere, seed=2003)
-    assert list(found.values()) == [
-        A.PGD(1.5, **BALL, **MAXIMUM, starts="sample", seed=3, tolerance=1e-6, schedule="fixed"),
-        A.PGD(1.5, **BALL, **MAXIMUM, starts=others, seed=3),
-        A.PGD(1.5, **BALL, objective=A.LogSumExp(), early_stop=True, starts=everywhere, seed=1003),
-        selective,
-        A.BPDA(selective),
-        A.PGD(1.5, **BALL, **MAXIMUM, starts=("sample",), seed=3, schedule="fixed"),
-    ]
-    assert len(suites.get("dnr-2").attacks(Situation(epsilon=1.5, **BALL, starts=starts))) == 4
 
 
 def test_the_worst_case_is_a_cascade_of_searches_without_what_others_find():

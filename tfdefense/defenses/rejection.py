@@ -42,6 +42,7 @@ class NeuralRejection(_RBFDefense):
         layer: Name of the layer; None is the output layer, before its softmax.
         C, gamma: See `td.layers.RBFSVM`.
         search: Cross-validate C and gamma: True, or a grid as a dict.
+        search_samples: How many samples that looks at, 2,000 unless told otherwise; None is all of them.
         folds: Folds of that.
         trainable: Whether `fit` tunes the SVMs after `td.adapt`.
         max_memory: Bytes that the kernel, or the features, may take in `td.adapt`.
@@ -64,15 +65,15 @@ class NeuralRejection(_RBFDefense):
         C: float = 1.0,
         gamma: float | str = "scale",
         search: Search = None,
+        search_samples: int | None = 2000,
         folds: int = 5,
         trainable: bool = False,
         max_memory: float = 2e9,
         threshold: float | None = None,
     ):
         layers = () if layer is None else (layer,)
-        super().__init__(
-            layers, threshold, C=C, gamma=gamma, search=search, folds=folds, trainable=trainable, max_memory=max_memory
-        )
+        options = {"C": C, "gamma": gamma, "search": search, "search_samples": search_samples, "folds": folds}
+        super().__init__(layers, threshold, **options, trainable=trainable, max_memory=max_memory)
 
     def connect(self, logits: Tensor, taps: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         name = self.layers[0] if self.layers else None
@@ -94,6 +95,7 @@ class DeepNeuralRejection(_RBFDefense):
         layers: Names of layers; the output layer is watched before its softmax.
         C, gamma: Of all SVMs, see `td.layers.RBFSVM`; "scale" is each layer's own.
         search: Cross-validate C and gamma of each layer: True, or a grid as a dict.
+        search_samples: How many samples that looks at, 2,000 unless told otherwise; None is all of them.
         folds: Folds of every cross-validation.
         trainable: Whether `fit` tunes the SVMs after `td.adapt`.
         max_memory: Bytes that a kernel, or the features of a layer, may take in `td.adapt`.
@@ -116,6 +118,7 @@ class DeepNeuralRejection(_RBFDefense):
         C: float = 1.0,
         gamma: float | str = "scale",
         search: Search = None,
+        search_samples: int | None = 2000,
         folds: int = 5,
         trainable: bool = False,
         max_memory: float = 2e9,
@@ -125,9 +128,8 @@ class DeepNeuralRejection(_RBFDefense):
             raise ValueError(f'`layers` must be one or more names of layers, such as ["dense_1", "logits"]. Received: {layers!r}.')
         if len(set(layers)) < len(layers):
             raise ValueError(f"Expected each layer once. Received: {', '.join(map(str, layers))}.")
-        super().__init__(
-            layers, threshold, C=C, gamma=gamma, search=search, folds=folds, trainable=trainable, max_memory=max_memory
-        )
+        options = {"C": C, "gamma": gamma, "search": search, "search_samples": search_samples, "folds": folds}
+        super().__init__(layers, threshold, **options, trainable=trainable, max_memory=max_memory)
 
     def connect(self, logits: Tensor, taps: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         classes = logits.shape[-1]

@@ -16,7 +16,6 @@ from tfdefense.layers.finite import unless_finite
 
 GRID = {"C": (0.1, 1.0, 10.0), "gamma": ("0.25*scale", "scale", "4*scale")}
 _USUAL_SAMPLES = 10_000
-_SEARCHED_SAMPLES = 2_000
 
 
 @keras.saving.register_keras_serializable(package="tfdefense")
@@ -35,6 +34,7 @@ class RBFSVM(AdaptableLayer):
         cross_validated: Whether `adapt` returns the scores of each sample by SVMs fitted without it: what an
             SVM stacked on top must learn from.
         search: Cross-validate C and gamma: True, or a dict such as `{"C": [1, 10], "gamma": ["scale"]}`.
+        search_samples: Of more samples than this the search looks at so many, as many of each class as there are; None at all.
         max_memory: Bytes that the kernel, or the features of the samples, may take in `adapt`.
         vectors: Number of support vectors; `adapt` and loading set it.
 
@@ -64,6 +64,7 @@ class RBFSVM(AdaptableLayer):
         search: Search = None,
         max_memory: float = 2e9,
         vectors: int | None = None,
+        search_samples: int | None = 2000,
         **kwargs: Any,
     ):
         kwargs.setdefault("dtype", "float32")
@@ -72,6 +73,9 @@ class RBFSVM(AdaptableLayer):
         _check_count("classes", classes, 2)
         _check_count("folds", folds, 2)
         self.search = _checked_grid(search)
+        if search_samples is not None:
+            _check_count("search_samples", search_samples, 2 * folds)
+        self.search_samples = search_samples
         _check_C(C)
         _check_gamma(gamma)
         self.classes = classes
@@ -211,16 +215,15 @@ class RBFSVM(AdaptableLayer):
     def _searched(self, features, labels):
         from sklearn.model_selection import train_test_split
 
-        if len(features) > _SEARCHED_SAMPLES:
+        most = self.search_samples
+        if most is not None and len(features) > most:
             if self.needs_adversarial:
                 # Evenly from each kind: clean / adversarial pairs stay together.
-                kinds, share = [np.flatnonzero(labels == kind) for kind in range(self.classes)], _SEARCHED_SAMPLES / len(labels)
+                kinds, share = [np.flatnonzero(labels == kind) for kind in range(self.classes)], most / len(labels)
                 rows = np.concatenate([own[np.linspace(0, len(own) - 1, round(share * len(own))).astype(int)] for own in kinds])
                 features, labels = features[rows], labels[rows]
             else:
-                features, _, labels, _ = train_test_split(
-                    features, labels, train_size=_SEARCHED_SAMPLES, stratify=labels, random_state=0
-                )
+                features, _, labels, _ = train_test_split(features, labels, train_size=most, stratify=labels, random_state=0)
             self._check_folds(labels)
         return svm_fits.choose(features, labels, self.classes, self.search, self.folds, self.needs_adversarial)
 
@@ -293,7 +296,7 @@ class RBFSVM(AdaptableLayer):
             )
 
     def get_config(self):
-        own = ("classes", "C", "gamma", "folds", "cross_validated", "search", "max_memory", "vectors")
+        own = ("classes", "C", "gamma", "folds", "cross_validated", "search", "max_memory", "vectors", "search_samples")
         return {**super().get_config(), **{name: getattr(self, name) for name in own}}
 
 

@@ -18,7 +18,7 @@ def draw(context, models, curves, sizes, steps):
     for system, fitted in models.items():
         x, y = (array[:8] for array in fitted.split.data()["attacked"])
         for size in sizes:
-            where = situation(fitted, size, steps, early_stop=False)
+            where = situation(fitted, size, steps=steps, early_stop=False)
             result = where.pgd(objective=MaximumConfidence(), starts=("sample", *where.other_starts))(fitted.model(), x, y)
             path = folder / f"examples-{system.replace(' ', '_')}-{size:g}.png"
             plots.examples(x, result.x_adv, y, result.label, path)

@@ -9,6 +9,7 @@ import numpy as np
 from evaluation.papers.dnr.settings import LAYERS, Plan
 
 CLEAN, ROBUST = "clean", "adversarially trained"
+TUNED = 50
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,17 @@ class Split:
         rng = np.random.default_rng(self.seed)
         rows = self.plan.unseen + rng.permutation(len(train.x) - self.plan.unseen)
         fitted, calibrated = rows[: self.fitted], rows[self.fitted : self.fitted + self.plan.calibrated]
+        # For the attacker, whose step sizes must not be chosen by the samples that count.
+        tuned = rows[self.fitted + self.plan.calibrated :][:TUNED]
+        if not len(tuned):
+            tuned = calibrated[-TUNED:]
         tested = rng.permutation(len(test.x))
         if self.number > len(tested):
             raise ValueError(f"`--samples` must be at most {len(tested)} on {self.context.dataset}. Received {self.number}.")
         return {
             "fitted": (train.x[fitted], train.y[fitted]),
             "calibration": train.x[calibrated],
+            "tuning": (train.x[tuned], train.y[tuned]),
             "attacked": (test.x[tested[: self.number]], test.y[tested[: self.number]]),
             "clean": (test.x[tested], test.y[tested]),
         }
@@ -44,7 +50,7 @@ class Split:
 
     @functools.cache  # noqa: B019
     def network(self, recipe):
-        return self.context.network(recipe)
+        return self.context.network(recipe, **(dict(self.plan.network) if recipe == self.plan.recipe else {}))
 
     def load(self, base):
         import keras
@@ -114,7 +120,7 @@ class Fitted:
             td.calibrate(defended, self.split.data()["calibration"], max_rejected=self.split.plan.max_rejected)
             return defended
         if variant.vectors:
-            whole = replace(self, variant=Variant(variant.system, variant.base)).fresh()
+            whole = replace(self, variant=replace(variant, vectors=0, tune="", adversarial=False)).fresh()
             model = td.compress(whole, variant.vectors, self.split.data()["fitted"][0], **self.split.threshold())
         else:
             model = self.split.load(variant.base) if variant.system == "no defense" else self.fit()[0]
@@ -125,7 +131,7 @@ class Fitted:
         import tfdefense as td
 
         variant, split = self.variant, self.split
-        options = {"gamma": variant.gamma, "search": variant.search or None}
+        options = {"gamma": variant.gamma, "search": variant.search or None, "search_samples": split.plan.searched}
         layers = LAYERS[split.context.dataset][variant.layers] if variant.layers else split.plan.layers
         defense = td.NeuralRejection(**options) if variant.system == "NR" else td.DeepNeuralRejection(layers, **options)
         defended = defense.attach(split.load(variant.base))

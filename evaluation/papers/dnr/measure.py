@@ -1,34 +1,51 @@
 """What is measured of a model: under the paper's attack, in the worst case over all searches, and without an attack."""
 
 import dataclasses
+import functools
 import time
 import warnings
 
 import numpy as np
 
-# The paper's attack with its best point, where the paper takes the last one and steps along the bare gradient; then other searches.
-SUITE = "dnr-2"
-# Fields of their rows.
+SUITE = "standard-1"
+_DESCENT = {"attack": "gradient descent", "norm": "l2", "knowledge": "adaptive", "starts": "sample"}
+# Fields of their rows. The paper's algorithm 1 gives back its last point; the best one that it passed is the stronger attack.
 ATTACKS = {
-    "paper": {"attack": "PGD", "norm": "l2", "knowledge": "adaptive", "starts": "sample"},
+    "printed": _DESCENT | {"kept": "last point"},
+    "best": _DESCENT | {"kept": "best point"},
     "worst_case": {"attack": "worst case", "norm": "l2", "knowledge": "adaptive", "starts": "all"},
 }
+PRINTED = ATTACKS["printed"]
+# The stronger of the paper's two. Older results have one alone, with steps of equal length.
+PAPERS = (None, ATTACKS["best"]["kept"])
+# The paper names no step size. At each size of the perturbation that which does best on other samples counts.
+STEP_SIZES = (0.03, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+TOLERANCE = 1e-6
 BENIGN_SAMPLES = 2000
 
 
-def situation(fitted, size, steps, more_starts=(), **options):
+def situation(fitted, size, more_starts=(), **options):
     """What an attacker has: the way to another class leads to any of the samples that the SVMs were fitted on."""
     from tfdefense.attacks import suites
 
     samples = fitted.split.data()["fitted"]
-    found = suites.get(SUITE).situation(fitted.model(), samples, "l2", size, steps=steps, **options)
+    found = suites.get(SUITE).situation(fitted.model(), samples, "l2", size, **options)
     return dataclasses.replace(found, starts=(*found.starts, *more_starts))
 
 
-def measure(fitted, sizes, steps, benign_size):
+def descent(kind, size, step_size, steps):
+    """Algorithm 1 of the paper at a step size."""
+    from tfdefense.attacks import GradientDescent, MaximumConfidence
+
+    # Once a sample is taken a best point can only stay one: the rest of the way is spared.
+    about = {"keep": "last"} if kind == "printed" else {"early_stop": True}
+    return GradientDescent(size, steps=steps, step_size=step_size, objective=MaximumConfidence(), tolerance=TOLERANCE, **about)
+
+
+def measure(fitted, sizes, steps, benign_size, number):
     """All that a run measures of one model: a part of it."""
     clean = measure_clean(fitted.model(), *fitted.split.data()["clean"], benign_size)
-    return {"clean": clean, "curves": measure_curves(fitted, sizes, steps)}
+    return {"clean": clean, "curves": measure_curves(fitted, sizes, steps, number)}
 
 
 def measure_clean(model, x, y, size):
@@ -45,54 +62,98 @@ def measure_clean(model, x, y, size):
     return {"accuracy": outcomes.accuracy, "rejection": outcomes.rejection, "samples": len(outcomes), "benign": benign}
 
 
-def measure_curves(fitted, sizes, steps):
-    """Accuracy and rejection at each size under both attacks, and the largest share of samples without any gradient.
+def measure_curves(fitted, sizes, steps, number):
+    """Of each attack: shares at each size, the step sizes, and the largest share of samples without any gradient.
 
-    The worst case goes on from what the paper's attack has left. A share without a gradient stands beside the number of samples
-    that were attacked.
+    The worst case is over the first `number` samples and goes on from what the paper's attack has left of them. A share without a
+    gradient stands beside the number of samples that were attacked.
     """
-    from tfdefense.attacks import suites
     from tfdefense.metrics import security_curve
 
-    split, more_starts = fitted.split, fitted.more_starts()
-    suite, by_paper, zeros = suites.get(SUITE), {}, {kind: [] for kind in ATTACKS}
+    split, found = fitted.split, {}
+    x, y = split.data()["attacked"]
+    search, by_paper = _Search(fitted, steps), {}
+    above = [size for size in sizes if size]
+    for kind in ATTACKS:
+        lengths = search.step_sizes(kind, above) if kind != "worst_case" else {}
 
-    def searched(kind, size, search, model, x, y, only):
-        split.context.say(f"split {split.seed}: {fitted.variant.name}, {ATTACKS[kind]['attack']}, l2 {size:g}")
+        def factory(size, seed, kind=kind, lengths=lengths):
+            if kind == "worst_case":
+                return lambda model, x, y, only=None: search.worst_case(size, by_paper[size], x, y, only)
+
+            def run(model, x, y):
+                result = search.run(kind, size, descent(kind, size, lengths[size], steps), x, y)
+                by_paper[size] = by_paper[size].stronger(result) if size in by_paper else result
+                return result
+
+            return run
+
+        # The paper's attack is shown as it is; only the worst case may keep what was found at a smaller size.
+        worst = kind == "worst_case"
+        samples = (x[:number], y[:number]) if worst else (x, y)
+        curve = security_curve(fitted.model(), factory, *samples, sizes, seeds=(split.seed,), cumulative=worst)
+        shares = {each: getattr(curve, each).tolist() for each in ("accuracies", "rejections", "errors")}
+        zeros = max(search.zeros[kind], default=(0.0, 0))
+        found[kind] = {**shares, "zero_gradient": zeros, "step_sizes": list(lengths.values()), "n": len(samples[0])}
+    return found
+
+
+def measure_distance(fitted, number):
+    """The distance of the nearest example known of each sample, None where there is none."""
+    from tfdefense.attacks import MinimumNorm
+
+    x, y = (array[:number] for array in fitted.split.data()["attacked"])
+    # All starts: what it finds from the sample alone is farther.
+    result = MinimumNorm(steps=100, starts="all", seed=fitted.split.seed)(fitted.model(), x, y)
+    return [float(size) if success else None for size, success in zip(result.distance, result.success, strict=True)]
+
+
+class _Search:
+    """Attacks on one model; remembers how many samples had no gradient, which is a row of the results and no warning."""
+
+    def __init__(self, fitted, steps):
+        self.fitted, self.steps = fitted, steps
+        self.zeros = {kind: [] for kind in ATTACKS}
+
+    def run(self, kind, size, attack, x, y, only=None):
+        split = self.fitted.split
+        split.context.say(f"split {split.seed}: {self.fitted.variant.name}, {kind}, l2 {size:g}")
+        only = np.ones(len(x), bool) if only is None else only
         with warnings.catch_warnings():
-            # Its share is a row of the results.
             warnings.filterwarnings("ignore", message=".*gradient was all zeros")
-            found = search(model, x, y, only=only)
+            found = attack(self.fitted.model(), x, y, only=only)
         if only.any():
-            zeros[kind].append((float(found.zero_gradient[only].mean()), int(only.sum())))
+            self.zeros[kind].append((float(found.zero_gradient[only].mean()), int(only.sum())))
         return found
 
-    def paper(size, seed):
-        attack = suite.attacks(situation(fitted, size, steps, seed=seed))["paper"]
+    def step_sizes(self, kind, sizes):
+        """For each size the step size that leaves least of samples that nothing else looks at; of equals the shortest."""
+        x, y = self.fitted.split.data()["tuning"]
+        chosen = {}
+        for size in sizes:
+            left = {}
+            for step_size in STEP_SIZES:
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", message=".*gradient was all zeros")
+                    left[step_size] = (~descent(kind, size, step_size, self.steps)(self.fitted.model(), x, y).success).sum()
+            chosen[size] = min(left, key=left.get)
+        return chosen
 
-        def run(model, x, y):
-            by_paper[size] = searched("paper", size, attack, model, x, y, np.ones(len(x), bool))
-            return by_paper[size]
+    def worst_case(self, size, by_paper, x, y, only):
+        from tfdefense.attacks import suites
 
-        return run
+        before = by_paper.parts(len(x))[0]
+        where = situation(self.fitted, size, self.fitted.more_starts(), seed=self.fitted.split.seed, substitute=self.substitute)
+        waiting = ~before.success & (True if only is None else only)
+        return before.stronger(self.run("worst_case", size, suites.get(SUITE).worst_case(where), x, y, waiting))
 
-    def worst_case(size, seed):
-        others = suite.worst_case(situation(fitted, size, steps, more_starts, seed=seed), without=("paper",))
+    @functools.cached_property
+    def substitute(self):
+        """A network of the attacker's own."""
+        from tfdefense.attacks import substitute_network
 
-        def run(model, x, y, only=None):
-            waiting = ~by_paper[size].success & (True if only is None else only)
-            return by_paper[size].stronger(searched("worst_case", size, others, model, x, y, waiting))
-
-        return run
-
-    found = {}
-    for kind, factory in (("paper", paper), ("worst_case", worst_case)):
-        # The paper's attack is shown as it is; only the worst case may keep what was found at a smaller size.
-        options = {"seeds": (split.seed,), "cumulative": kind == "worst_case"}
-        curve = security_curve(fitted.model(), factory, *split.data()["attacked"], sizes, **options)
-        shares = {each: getattr(curve, each).tolist() for each in ("accuracies", "rejections", "errors")}
-        found[kind] = {**shares, "zero_gradient": max(zeros[kind], default=(0.0, 0))}
-    return found
+        x, y = self.fitted.split.data()["fitted"]
+        return substitute_network(x, y, int(y.max()) + 1, seed=self.fitted.split.seed)
 
 
 def measure_speed(fitted, compressed, repeats=7):

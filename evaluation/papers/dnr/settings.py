@@ -15,10 +15,13 @@ class Plan:
         calibrated: Held-out samples that set the threshold.
         sizes: l2 sizes of the perturbation; a quick run takes every second one.
         ordered: Sizes from which to which the paper has DNR above NR above the plain network.
+        rejecting: Sizes from which to which NR of the paper rejects more than DNR, where it says so.
         shown: l2 sizes of the adversarial examples that are drawn.
         compared: l2 size of the benign perturbation, and at which DNR with few support vectors is compared with all of them.
         trained_sizes: As `sizes`, for `dnr_trained`.
         trained: l2 size of the attacks in training.
+        network: Settings of the recipe that are the paper's and not its own.
+        searched: So many samples C and gamma are cross-validated on.
     """
 
     recipe: str
@@ -34,6 +37,9 @@ class Plan:
     robust: str = ""
     trained_sizes: tuple = ()
     trained: float = 0.0
+    network: tuple = ()
+    rejecting: tuple = ()
+    searched: int = 2_000
 
 
 PLANS = {
@@ -46,11 +52,13 @@ PLANS = {
         max_rejected=0.05,
         sizes=(0, 0.5, 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8),
         ordered=(1.5, 4),
+        rejecting=(1, 3),
         shown=(5, 7),
         compared=2,
         robust="mnist_dnr_pgd",
         trained_sizes=(0, 1.5, 2, 3, 8),
         trained=2,
+        network=(("epochs", 50),),
     ),
     "cifar10": Plan(
         recipe="cifar10_dnr",
@@ -63,6 +71,7 @@ PLANS = {
         ordered=(0.2, 1),
         shown=(5, 10),
         compared=0.3,
+        network=(("epochs", 75),),
     ),
     "digits": Plan(
         recipe="digits",

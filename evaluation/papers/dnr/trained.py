@@ -11,7 +11,7 @@ import typer
 
 from evaluation.papers.dnr import rows
 from evaluation.papers.dnr.fit import ROBUST, Fitted, Split, Variant
-from evaluation.papers.dnr.measure import SUITE, measure
+from evaluation.papers.dnr.measure import STEP_SIZES, SUITE, measure
 from evaluation.papers.dnr.settings import PLANS
 
 DATASETS = ("mnist", "digits")
@@ -68,18 +68,19 @@ def run(
         calibrated=plan.calibrated,
         max_rejected=plan.max_rejected,
         attacked_size=plan.trained,
+        step_sizes=f"the best of {', '.join(f'{one:g}' for one in STEP_SIZES)} on other samples, at each size",
         suite=SUITE,
         splits=f"one; the standard error of a share near a half is {0.5 / number**0.5:.3f}",
     )
     # What takes long comes first: no process is left with it alone.
     ordered = sorted(VARIANTS, key=lambda variant: not variant.tune)
-    parts = {variant.name: (measure, Fitted(variant, split, epochs), sizes, steps, plan.trained) for variant in ordered}
+    parts = {variant.name: (measure, Fitted(variant, split, epochs), sizes, steps, plan.trained, number) for variant in ordered}
     found, drawn = context.parts(parts), {}
     for variant in VARIANTS:
         one = found[variant.name]
         rows.add_clean(context, rows.VARIANTS, "N3", [one["clean"]], **variant.fields)
-        curves, zeros = rows.joined([one["curves"]], sizes)
-        rows.add_curves(context, rows.VARIANTS, "N8", curves, zeros, number, clean_rejection=False, **variant.fields)
+        curves = rows.joined([one["curves"]], sizes)
+        rows.add_curves(context, rows.VARIANTS, "N8", curves, [one["curves"]], clean_rejection=False, **variant.fields)
         drawn[variant] = curves["worst_case"]
     folder = context.output / f"dnr_trained-{dataset}"
     folder.mkdir(parents=True, exist_ok=True)

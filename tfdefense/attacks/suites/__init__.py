@@ -88,7 +88,6 @@ _SUITES = (
     Suite("quick-1", standard.QUICK, {"steps": 30}),
     Suite("standard-1", standard.STANDARD),
     Suite("thorough-1", standard.THOROUGH, {"steps": 150, "restarts": 4, "queries": 5000, "ranks": 5}),
-    Suite("dnr-2", papers.DNR),
     Suite("rce-2", papers.RCE, _ALL),
     Suite("dustbin-2", papers.DUSTBIN),
     Suite("detector-2", papers.DETECTOR, _ALL),

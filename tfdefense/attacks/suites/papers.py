@@ -10,38 +10,13 @@ from tfdefense.attacks.searches.square import Square
 from tfdefense.attacks.suites.situation import ADAPTIVE, BLACK_BOX, Attacker, rejects
 
 
-def _smooth(situation):
-    return situation.rejects and situation.smooth
-
-
 def _on_surrogate(situation, search):
     return BPDA(search, exact_forward=False) if situation.smooth else search
-
-
-# DNR: the paper's objective from the sample, then from other starts, then other searches from all of them.
-def _confident(s, **options):
-    return s.pgd(objective=MaximumConfidence(), **options)
 
 
 def _everywhere(s):
     return "sample", *s.other_starts
 
-
-def _selective(s):
-    # Seeds apart: each search draws other random starts.
-    return s.orthogonal(starts=_everywhere(s), seed=s.seed + 2000)
-
-
-DNR = (
-    # As the paper it stops where a step changes next to nothing. Where kernels are flat that is too soon: the last one goes on.
-    Attacker("paper", ADAPTIVE, lambda s: _confident(s, starts="sample", tolerance=1e-6, schedule="fixed"), authors=True),
-    Attacker("maximum confidence", ADAPTIVE, lambda s: _confident(s, starts=s.other_starts)),
-    Attacker("log-sum-exp", ADAPTIVE, lambda s: s.pgd(objective=LogSumExp(), starts=_everywhere(s), seed=s.seed + 1000)),
-    Attacker("selective PGD", ADAPTIVE, _selective, where=rejects),
-    # Narrow kernels are flat where a sample is far from all support vectors.
-    Attacker("selective PGD, BPDA", ADAPTIVE, lambda s: BPDA(_selective(s)), where=_smooth),
-    Attacker("paper, all steps", ADAPTIVE, lambda s: _confident(s, starts=("sample",), schedule="fixed")),
-)
 
 # Reverse cross-entropy.
 RCE = (
