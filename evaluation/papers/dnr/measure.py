@@ -98,13 +98,13 @@ def measure_curves(fitted, sizes, steps, number):
     return found
 
 
-def measure_distance(fitted, number):
+def measure_distance(fitted, steps, number):
     """The distance of the nearest example known of each sample, None where there is none."""
     from tfdefense.attacks import MinimumNorm
 
     x, y = (array[:number] for array in fitted.split.data()["attacked"])
     # All starts: what it finds from the sample alone is farther.
-    result = MinimumNorm(steps=100, starts="all", seed=fitted.split.seed)(fitted.model(), x, y)
+    result = MinimumNorm(steps=steps, starts="all", seed=fitted.split.seed)(fitted.model(), x, y)
     return [float(size) if success else None for size, success in zip(result.distance, result.success, strict=True)]
 
 

@@ -70,7 +70,7 @@ def run(
     parts |= {
         f"split {at.seed}, {system}": (measure, one, sizes, steps, plan.compared, few) for (at, system), one in models.items()
     }
-    parts |= {f"split {at.seed}, {system}, distance": (measure_distance, one, few) for (at, system), one in models.items()}
+    parts |= {f"split {at.seed}, {system}, distance": (measure_distance, one, steps, few) for (at, system), one in models.items()}
     found, curves = context.parts(parts), {}
     for system in SYSTEMS:
         runs = [found[f"split {split.seed}, {system}"] for split in every]
