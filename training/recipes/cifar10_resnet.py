@@ -24,14 +24,22 @@ Expected: not measured yet.
 
 Lambda is 0.1, as in `mnist_resnet_ls`. All else is that of `cifar10_resnet_ce`.
 
-CIFAR-10 on ResNet-20 by the paper's schedule, with cross-entropy or reverse cross-entropy: the networks of `rce_paper`.
+CIFAR-10 on ResNet-20 by the paper's schedule, with cross-entropy: for `rce_paper`.
 
-Command: python -m training cifar10_resnet_ce_sgd, python -m training cifar10_resnet_rce_sgd       (the paper's: --depth 32)
-Cost: about 0.26 CPU seconds a step, 6.5 CPU hours each; 11 at depth 32, 19 at depth 56. Interrupted runs resume.
-Expected: not measured yet; the paper has 0.929 and 0.930 with ResNet-32.
+Command: python -m training cifar10_resnet_ce_sgd            (the paper's: --depth 32)
+Cost: 6.5 hours of CPU time; 11 at depth 32, 19 at depth 56.
+Expected: not measured yet; the paper has 0.929 with ResNet-32.
 
 90,000 steps of SGD with momentum, a rate of 0.1 that falls to a tenth after 40,000, 60,000 and 80,000, and L2, as in
 `mnist_resnet_ce_sgd`. 231 epochs are 90,090 steps.
+
+CIFAR-10 on ResNet-20 by the paper's schedule, with reverse cross-entropy: for `rce_paper`.
+
+Command: python -m training cifar10_resnet_rce_sgd            (the paper's: --depth 32)
+Cost: that of `cifar10_resnet_ce_sgd`.
+Expected: not measured yet; the paper has 0.930 with ResNet-32.
+
+Every setting is that of `cifar10_resnet_ce_sgd` but the loss.
 
 CIFAR-10 on ResNet-14, trained against FGSM with a random start: the cheapest base that withstands small perturbations.
 

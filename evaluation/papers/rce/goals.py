@@ -79,19 +79,35 @@ _CONFIDENCE = [
     )
     for attack, least in (("FGSM", 0.9), ("BIM", 0.85))
 ]
+
+
+def _later(goal):
+    """Of what results have since they name the weights; of older ones it is not measured, and no row has lost its name."""
+
+    def value(of):
+        if "weights" not in of.settings:
+            raise TypeError(f"{of.name} is older than the row of: {goal.what}")
+        return goal.value(of)
+
+    return goal._replace(value=value)
+
+
 _AIMS = [
     *(_of(f"K-density under {a}, random target, RCE", attack=a, target=RANDOM, system="RCE", **_AIMED) for a in CARLINI[:2]),
     _of("K-density under JSMA, single pixels, RCE", attack="JSMA", target=LEAST, system="RCE", **_AIMED),
     *map(_distortion, CARLINI[:2]),
     _ratio("C&W example", ", random target", target=RANDOM),
 ]
-_NEW = [
-    *_CONFIDENCE,
+_LATER = [
     *(each._replace(least=0.95) for each in _AIMS[:3]),
     *(each._replace(least=1.1) for each in _AIMS[3:5]),
     _AIMS[5],
     Goal("K-density, RCE less label smoothing, least of the four", _smoothing),
     *(_apart(attack, target=None) for attack in _KNOWN),
+]
+_NEW = [
+    *_CONFIDENCE,
+    *map(_later, _LATER),
 ]
 _BETTER = _ratio("better of both")
 _GAIN = {attack: _less(f"K-density under {attack}", attack=attack, **_DENSITY) for attack in _UNTARGETED}

@@ -10,6 +10,7 @@ import pytest
 from evaluation.papers.rce import measure, reproduce, spread
 from evaluation.papers.rce import protocol as rce
 from evaluation.papers.rce.bandwidth import BANDWIDTHS
+from evaluation.papers.rce.goals import _LATER as LATER
 from evaluation.papers.rce.goals import GOALS
 from evaluation.papers.rce.tables import TABLES
 from evaluation.runner import results
@@ -262,8 +263,26 @@ def test_goals_find_their_numbers(name):
     found = Results.load(results.RESULTS / f"{name}.json")
     missing = [goal.what for goal in GOALS[tuple(name.split("-"))] if goal.measured(found) is None]
     # Newer code measures these; results that have fingerprints of the weights have them all.
-    later = ("random target", "single pixels", "label smoothing", "uniform noise")
     if "weights" not in found.settings:
-        missing = [what for what in missing if not any(word in what for word in later)]
+        missing = [what for what in missing if what not in [goal.what for goal in LATER]]
     # The narrow kernel rejects all that C&W-wb finds.
     assert len(missing) == (name == "rce_bandwidth-mnist"), missing
+
+
+def test_networks_of_the_papers_schedule(path, tmp_path, monkeypatch):
+    """Which networks it takes; what is measured on them is what `rce` measures."""
+    from evaluation.papers.rce import paper
+
+    taken = []
+    monkeypatch.setattr(rce, "paper", lambda context, networks, targets, smoothed: taken.extend([networks, targets, smoothed]))
+    monkeypatch.setattr(rce, "ours", lambda context, networks: taken.append(networks))
+    asked = []
+    monkeypatch.setattr(Context, "network", lambda self, recipe, **options: asked.append((recipe, options)) or path)
+    context = Context("rce_paper", "digits", False, 40, None, tmp_path, tmp_path / "parts", commit="abc")
+    paper.run(context, seeds=2)
+    networks, targets, smoothed, first = taken
+    assert [each.trained_as for each in networks[:2]] == ["CE_sgd, depth 8", "CE_sgd, depth 8, seed 1"]
+    assert (len(networks), len(targets), smoothed) == (4, 4, ()) and first == [networks[0], networks[2]]
+    assert [each.path for each in (networks[3], targets[3])] == [path, path]
+    assert asked == [("digits_resnet_rce_sgd", {"depth": 8, "seed": 1}), ("digits_resnet_rce", {"depth": 8, "seed": 1})]
+    assert paper.DEPTHS["mnist"] == 32 and set(TABLES["rce_paper"]) <= set(TABLES["rce"])
