@@ -100,7 +100,8 @@ class Network:
         return features.reshape(len(x), -1), scores
 
 
-@functools.cache
+# Networks of five seeds, with all that is compiled for them, would not stay in memory together.
+@functools.lru_cache(6)
 def models_of(network):
     """The classifier alone, with each detector, and with K-density as C&W-wb attacks it: rejecting at eta."""
     density, white_box = _cached(network, _density), _cached(network, _at_eta)
