@@ -89,15 +89,18 @@ def test_auc_is_that_of_scikit_learn_over_the_pairs(network, classifier, held_ou
         assert 0.5 < spread.over(two, 80, spread.auc)["value"] <= 1
 
 
-def test_targets_are_wrong_classes_and_the_same_for_every_network(network):
+def test_targets_are_wrong_classes_and_the_same_for_every_network(network, classifier, held_out, monkeypatch):
     _, y = network.attacked()
     targets = measure.random_targets(y)
     assert np.all(targets != y) and set(targets) == set(range(10))
     np.testing.assert_array_equal(targets, measure.random_targets(y))
-    # The network has not all samples right, and those that it has keep their targets.
+    # The network has the first two wrong, and the others keep their targets.
+    right = classifier(held_out.x).numpy().argmax(-1) == held_out.y
+    chosen = np.concatenate([np.flatnonzero(~right)[:2], np.flatnonzero(right)[:4]])
+    monkeypatch.setattr(measure.Network, "attacked", lambda self, count=None: (held_out.x[chosen], held_out.y[chosen]))
     found = measure.oblivious(network, "Carlini-Wagner, random")
-    x, y, rows = network.right(6)
-    aim = measure.random_targets(network.attacked(6)[1])[rows]
+    x, y, rows = network.right()
+    aim = measure.random_targets(held_out.y[chosen])[2:]
     result = measure.search(True)(network.models.base, x, y, aim)
     np.testing.assert_array_equal(result.label[result.success], aim[result.success])
     assert found["lost"] == rows[result.success].tolist() and len(found["rms"]) == result.success.sum() > 2

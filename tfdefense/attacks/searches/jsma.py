@@ -117,7 +117,8 @@ def _build_step(view, up, pixels):
 
 def _best_pixel(gain, loss, free):
     """The free pixel with the largest (gain of the target) * (loss of the rest), where both are of use."""
-    saliency = tf.where(free & (gain > 0) & (loss < 0), gain * -loss, -1.0)
+    # Positive only where the rest loses, too.
+    saliency = tf.where(free & (gain > 0), gain * -loss, -1.0)
     best = tf.argmax(saliency, -1, output_type=tf.int32)
     return best, tf.reduce_max(saliency, -1) > 0
 
