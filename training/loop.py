@@ -75,7 +75,7 @@ def _compiled(recipe, steps, shape, classes, watched):
     optimizer = getattr(keras.optimizers, recipe.optimizer, None)
     if not isinstance(optimizer, type):
         raise ValueError(f"`optimizer` must be a class of keras.optimizers, such as SGD or AdamW. Received {recipe.optimizer!r}.")
-    if (recipe.decay or recipe.warmup_steps) and "learning_rate" not in options:
+    if (recipe.decay or recipe.warmup_steps or recipe.drops) and "learning_rate" not in options:
         raise ValueError(f"A schedule needs a `learning_rate`. Received none for {recipe.optimizer}. Pass one, such as 0.1.")
     if watched:
         model, loss = branch.trainer(recipe, watched), None
@@ -89,6 +89,8 @@ def _compiled(recipe, steps, shape, classes, watched):
         floor = 0.0 if recipe.decay else 1.0
         rate = RisingCosine(options["learning_rate"], recipe.epochs * steps, alpha=floor, warmup_steps=recipe.warmup_steps)
         options["learning_rate"] = rate
+    if recipe.drops:
+        options["learning_rate"] = _falling(recipe, options["learning_rate"], steps)
     model.compile(
         optimizer(**options),
         loss=loss,
@@ -99,6 +101,19 @@ def _compiled(recipe, steps, shape, classes, watched):
     # Keras traces the first step a second time where the first trace made the optimizer's variables.
     model.optimizer.build(model.trainable_variables)
     return model
+
+
+def _falling(recipe, rate, steps):
+    """The rate in steps: a tenth after each drop."""
+    shares = list(recipe.drops)
+    if recipe.decay or recipe.warmup_steps or shares != sorted(set(shares)) or not all(0 < share < 1 for share in shares):
+        raise ValueError(
+            "`drops` must be shares of the run that rise between 0 and 1, such as (0.5, 0.75), without `decay` and "
+            f"`warmup_steps`. Received {recipe.drops!r}, decay {recipe.decay} and {recipe.warmup_steps} warm-up steps."
+        )
+    # Keras counts from 0 and keeps a value through its boundary.
+    ends = [round(share * recipe.epochs * steps) - 1 for share in shares]
+    return keras.optimizers.schedules.PiecewiseConstantDecay(ends, [rate * 0.1**i for i in range(len(ends) + 1)])
 
 
 def _measure(recipe):

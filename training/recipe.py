@@ -23,6 +23,7 @@ class Recipe:
         optimizer: Name of a class in `keras.optimizers`, with its arguments in `optimizer_options`.
         warmup_steps: Steps in which the learning rate rises from 0; large rates diverge without.
         decay: Let the learning rate fall to 0 over the run, as half a cosine.
+        drops: Shares of the run after which the learning rate falls to a tenth, in place of `decay`.
         loss: One of `training.loop.LOSSES`, with its arguments in `loss_options`.
         augment: Mirror images and move them by up to 4 pixels, anew in each epoch.
         train_samples: Only so many training samples, the first ones; the rest stay unseen for what comes after. None: all.
@@ -64,6 +65,7 @@ class Recipe:
     predictor: str | None = None
     watched: dict | None = None
     mixed_precision: bool = False
+    drops: tuple = ()
 
     @renamed_keywords(harmless="benign")
     def changed(self, **settings):
@@ -135,7 +137,7 @@ def parameters(name):
 
 
 _LATER = ("decay", "loss", "loss_options", "augment", "train_samples", "attack", "attack_share", "dustbin", "benign")
-_LATER += ("task", "predictor", "watched", "mixed_precision")
+_LATER += ("task", "predictor", "watched", "mixed_precision", "drops")
 # Settings whose name in the key is an earlier one: networks trained before keep their place.
 _IN_KEY = {"benign": "harmless"}
 _OPTIONS = {"set": {"limit", "seed"}, "interpolated": {"alpha", "per_class", "limit", "seed", "settings"}}

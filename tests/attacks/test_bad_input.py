@@ -96,6 +96,7 @@ def test_a_batch_of_one(classifier, defended, batch):
         (lambda: A.HopSkipJump("l1"), "`norm` must be one of 'l2', 'linf'"),
         (lambda: A.HopSkipJump(queries=200), "`queries` must be a whole number of at least 250"),
         (lambda: A.HopSkipJump(points=1), "`points` must be a whole number of at least 2"),
+        (lambda: A.JSMA(pixels=3), "`pixels` must be 2, for pairs, or 1, for single pixels. Received: 3"),
         (lambda: A.JSMA(theta=0), "`theta` must be a number above 0"),
         (lambda: A.CarliniWagner(kappa=-1), "`kappa` must be"),
         (lambda: A.MinimumNorm("l0"), "`norm` must be one of 'linf', 'l2', 'l1'"),

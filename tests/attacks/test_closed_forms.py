@@ -205,6 +205,20 @@ def test_jsma_takes_the_pair_with_the_largest_product():
     assert set(np.flatnonzero(more.x_adv)) >= {0, 1, 2}
 
 
+def test_jsma_of_single_pixels_takes_the_one_with_the_largest_product():
+    # Products: 4*1, 3*1, 1*9 and so on; pixel 3 lifts both classes and pixel 4 harms both: neither is of use.
+    gain, loss = np.zeros(16, "float32"), np.zeros(16, "float32")
+    gain[:5], loss[:5] = (4, 3, 1, 50, -9), (1, 1, 9, -50, -9)
+    model, x = linear(np.stack([-loss, gain], -1), np.array([1000.0, 0.0])), np.zeros((1, 4, 4, 1), "float32")
+    for allowed, taken in ((1, [2]), (2, [0, 2]), (3, [0, 1, 2]), (5, [0, 1, 2])):
+        result = A.JSMA(gamma=allowed / 16, pixels=1)(model, x, np.zeros(1, int), np.ones(1, int))
+        np.testing.assert_array_equal(np.flatnonzero(result.x_adv), taken)
+    half = A.JSMA(theta=0.5, gamma=1 / 16, pixels=1)(model, x, np.zeros(1, int), np.ones(1, int))
+    assert half.x_adv.reshape(-1)[2] == 1.0, "twice the same pixel"
+    dark = A.JSMA(theta=-1.0, gamma=1 / 16, pixels=1)(model, x + 1, np.zeros(1, int), np.ones(1, int))
+    np.testing.assert_array_equal(np.flatnonzero(dark.x_adv == 0), [4])
+
+
 def test_jsma_darkens_with_a_negative_theta():
     gain = np.zeros(16, "float32")
     gain[:2] = (-3, -2)

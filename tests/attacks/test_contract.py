@@ -44,6 +44,7 @@ SEARCHES = {
     "deepfool-l2": A.DeepFool(),
     "deepfool-linf": A.DeepFool("linf"),
     "jsma": A.JSMA(gamma=0.5),
+    "jsma-single": A.JSMA(gamma=0.5, pixels=1),
     "carlini": A.CarliniWagner(steps=60, binary_search_steps=3),
     "minimum-norm-l2": A.MinimumNorm(steps=30),
     "minimum-norm-linf": A.MinimumNorm("linf", steps=30),

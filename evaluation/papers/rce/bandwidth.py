@@ -12,9 +12,11 @@ import functools
 import numpy as np
 
 import tfdefense as td
-from evaluation.papers.rce import measure
+from evaluation.papers.rce import measure, reproduce
 from evaluation.papers.rce import protocol as rce
 from evaluation.papers.rce.protocol import Depth, Epochs, Few
+from evaluation.papers.rce.reproduce import NONE, each, identify, networks_of
+from evaluation.runner.rows import Results
 
 DATASETS = ("mnist", "cifar10", "digits")
 # Squared bandwidths over the paper's.
@@ -69,14 +71,16 @@ def attacked(network, name, sigmas):
 
 
 def run(context, *, depth: Depth = None, epochs: Epochs = None, cw_samples: Few = None):
-    training = rce.setup(context, depth, epochs, cw_samples)
+    training = rce.setup(context, depth, epochs, cw_samples, seeds=1)
     context.settings["samples to choose on"] = context.settings["samples"]
-    networks, narrow = rce.pair(context, training, bandwidth=BANDWIDTHS[0]), []
+    networks, narrow = networks_of(context, training, bandwidth=BANDWIDTHS[0]), []
+    identify(context, networks)
+    _the_same(context)
     context.settings["factors of sigma^2"] = FACTORS
     context.settings["thresholds"] = f"5 % of {len(networks[0].data.calibration)} held-out samples"
-    for _, network, sigmas in rce.each(context, networks, {"bandwidths": (chosen,)}):
+    for _, network, sigmas in each(context, networks, {"bandwidths": (chosen,)}):
         narrow.append(dataclasses.replace(network, about=network.about | {"bandwidth": LIKELIEST}, sigma=sigmas[LIKELIEST]))
-        found = rce.each(context, [network], {attack: (attacked, attack, sigmas) for attack in ATTACKS})
+        found = each(context, [network], {attack: (attacked, attack, sigmas) for attack in ATTACKS})
         for name in BANDWIDTHS:
             about = network.about | {"detector": "K-density", "bandwidth": name}
             factor = sigmas[name] ** 2 / network.sigma**2
@@ -84,12 +88,14 @@ def run(context, *, depth: Depth = None, epochs: Epochs = None, cw_samples: Few 
             more = {"row": "R2", "n": len(network.data.held_out), "note": note}
             context.row("pang2018.ours.bandwidth", "squared bandwidth", sigmas[name] ** 2, **about, **more)
             for attack, _, one in found:
-                more = {"row": "R5", "n": one["pairs"], "note": "" if one["pairs"] else rce.NONE}
-                context.row("pang2018.ours.bandwidth", "AUROC", one[name], **about, **rce.oblivious(context, attack), **more)
+                more = {"row": "R5", "n": one["pairs"], "note": "" if one["pairs"] else NONE}
+                context.row(
+                    "pang2018.ours.bandwidth", "AUROC", one[name], **about, **reproduce.oblivious_fields(context, attack), **more
+                )
     # The narrow kernel under attackers who know it, and under benign perturbations.
     rce.benign_rows(context, narrow, ("false-positive rate",))
     rce.adaptive_rows(context, narrow, "l2", rce.ADAPTIVE[context.dataset]["l2"], ("all",))
-    rce.white_box_rows(context, narrow)
+    reproduce.white_box_rows(context, narrow)
     _longer(context, networks, max(2, context.settings["C&W samples"] // 5))
 
 
@@ -99,12 +105,26 @@ def _longer(context, networks, count):
     searches = {"usual": search, LONGER: dataclasses.replace(search, steps=10 * search.steps, early_stop=False)}
     parts = {length: (measure.white_box, "base", made, count) for length, made in searches.items()}
     about, found = {"starts": "C&W example"}, {}
-    for length, network, one in rce.each(context, networks, parts):
+    for length, network, one in each(context, networks, parts):
         found[network.system, length] = one
-        rce.failing_row(context, one, **rce.WHITE_BOX | network.about | about, search=length)
+        reproduce.failing_row(context, [network], [one], **about, search=length)
     for network in networks:
         # By how much the usual length is too long a way, where both get there.
-        both = {length: found[network.system, length] for length in searches}
-        rce.ratio_row(context, both, **network.about, over="usual", search=LONGER, **about)
-    both = {network.system: found[network.system, LONGER] for network in networks}
-    rce.ratio_row(context, both, **networks[1].about, over="CE", search=LONGER, **about)
+        both = [found[network.system, length] for length in searches]
+        reproduce.ratio_row(context, [both], **network.about, over="usual", search=LONGER, **about)
+    both = [found[network.system, LONGER] for network in networks]
+    reproduce.ratio_row(context, [both], **networks[1].about, over="CE", search=LONGER, **about)
+
+
+def _the_same(context):
+    """The networks are those of `rce`: keys of recipes stay where a network is trained anew, and results would not compare."""
+    path = context.output / f"rce-{context.dataset}.json"
+    if context.quick or not path.exists():
+        return
+    known = Results.load(path).settings.get("weights", {})
+    for name, weights in context.settings["weights"].items():
+        if known.get(name, weights) != weights:
+            raise ValueError(
+                f"`rce_bandwidth` measures the networks of `rce`. Expected {name} with the weights {known[name]} of {path.name}. "
+                f"Received {weights}: it was trained anew. Run `python -m evaluation rce --dataset {context.dataset}` first."
+            )

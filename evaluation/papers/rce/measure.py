@@ -10,13 +10,20 @@ import numpy as np
 import tfdefense as td
 from evaluation.runner.benign import perturbed
 from evaluation.runner.context import Context
+from tfdefense import _cache
 
 LOSSES = ("ce", "rce")
-SIGMA = {"ce": (1 / 0.26) ** 0.5, "rce": (0.1 / 0.26) ** 0.5}
+SYSTEMS = {"ce": "CE", "rce": "RCE", "ls": "label smoothing"}
+# The paper has none for label smoothing: it is cross-entropy with other targets.
+SIGMA = {"ce": (1 / 0.26) ** 0.5, "rce": (0.1 / 0.26) ** 0.5, "ls": (1 / 0.26) ** 0.5}
 EPSILON = {"mnist": 0.2, "cifar10": 0.03, "digits": 0.2}
 SUITE = "rce-2"
 # Of Carlini-Wagner the paper has one of high confidence; its own kappa asks each network for its own.
 CARLINI = ("Carlini-Wagner", "C&W-hc", "C&W-hc own kappa")
+# The paper's text does not say at which class its attacks aim. The authors' code draws one for Carlini-Wagner, and takes the least
+# likely and single pixels for JSMA.
+RANDOM, LEAST = "random", "least likely"
+JSMAS = ("JSMA", f"JSMA, {LEAST}")
 MEDIAN_OF = 10_000  # training samples
 BENIGN = (("sign", 0.1), ("gaussian", 0.1), ("dim", 0.3), ("shift", 1))
 
@@ -42,17 +49,27 @@ class Network:
     loss: str
     training: tuple
     sigma: float
+    schedule: str = ""
 
     def __str__(self):
-        return ", ".join([self.system, *(f"{name} {value}" for name, value in self.training), f"sigma {self.sigma:.6g}"])
+        return f"{self.trained_as}, sigma {self.sigma:.6g}"
+
+    @property
+    def trained_as(self):
+        """The network without what is fitted on it."""
+        return ", ".join([self.system + self.schedule, *(f"{name} {value}" for name, value in self.training)])
 
     @property
     def system(self):
-        return self.loss.upper()
+        return SYSTEMS[self.loss]
+
+    @property
+    def seed(self):
+        return dict(self.training).get("seed", 0)
 
     @property
     def path(self):
-        return self.context.network(f"{self.context.dataset}_resnet_{self.loss}", **dict(self.training))
+        return self.context.network(f"{self.context.dataset}_resnet_{self.loss}{self.schedule}", **dict(self.training))
 
     @property
     def data(self):
@@ -69,10 +86,10 @@ class Network:
         return self.data.attacked.x[:count], self.data.attacked.y[:count]
 
     def right(self, count=None):
-        """Samples that the network has right: an attack can succeed on these alone."""
+        """Samples that the network has right: an attack can succeed on these alone. Their numbers come last."""
         x, y = self.attacked(count)
-        rows = td.evaluate(self.models.base, x, y).label == y
-        return x[rows], y[rows]
+        rows = np.flatnonzero(td.evaluate(self.models.base, x, y).label == y)
+        return x[rows], y[rows], rows
 
     def outputs(self, x):
         """Features in the last hidden layer, and scores."""
@@ -83,7 +100,8 @@ class Network:
         return features.reshape(len(x), -1), scores
 
 
-@functools.cache
+# Networks of five seeds, with all that is compiled for them, would not stay in memory together.
+@functools.lru_cache(6)
 def models_of(network):
     """The classifier alone, with each detector, and with K-density as C&W-wb attacks it: rejecting at eta."""
     density, white_box = _cached(network, _density), _cached(network, _at_eta)
@@ -112,24 +130,41 @@ def _at_eta(network):
     return model
 
 
+def trained(network):
+    """A part that trains the network, where it is not there; what it is comes from `fingerprint`, which looks each time."""
+    return bool(network.path)
+
+
+def fingerprint(network):
+    """Of architecture and weights: the key of a recipe stays the same where it is trained anew, and the weights do not."""
+    import keras
+
+    return _cache.content(keras.models.load_model(network.path, compile=False))
+
+
 def recorded(network):
     """Test error and seconds of a training, as it has recorded them."""
     found = json.loads((network.path.parent / "config.json").read_text())
     return {"error": 1 - found["test_accuracy"], "seconds": found.get("seconds")}
 
 
-def error(network):
-    return 1 - td.evaluate(network.models.base, network.data.test.x, network.data.test.y).accuracy
+def errors(network):
+    """Which test samples are wrong."""
+    return (td.evaluate(network.models.base, network.data.test.x, network.data.test.y).label != network.data.test.y).tolist()
 
 
-def aucs(network, clean_x, x_adv, y):
-    """AUROC of each detector over the samples that were right and are wrong now, and how many these are."""
+def scored(network, rows, y, **samples):
+    """Each detector's scores of the samples that were right and are wrong now, and their numbers.
+
+    `samples` are the same ones "clean", "attacked", and in any other form; `rows` their numbers.
+    """
     found = {}
     for name, model in network.models.detectors.items():
-        clean, attacked = td.evaluate(model, clean_x, y), td.evaluate(model, x_adv, y, adversarial=True)
-        pairs = td.metrics.successful_pairs(clean, attacked)
-        found["pairs"] = int(pairs.sum())
-        found[name] = td.metrics.auc(clean.suspicion[pairs], attacked.suspicion[pairs]) if pairs.any() else None
+        outcomes = {kind: td.evaluate(model, x, y, adversarial=kind != "clean") for kind, x in samples.items()}
+        pairs = td.metrics.successful_pairs(outcomes["clean"], outcomes["attacked"])
+        found["rows"] = rows[pairs].tolist()
+        for kind, one in outcomes.items():
+            found.setdefault(kind, {})[name] = one.suspicion[pairs].tolist()
     return found
 
 
@@ -146,8 +181,16 @@ def search(quick, **options):
     return td.attacks.CarliniWagner(**length, **options)
 
 
+def random_targets(y, classes=10):
+    """A wrong class for each sample, the same in every run and for every network."""
+    return (y + np.random.default_rng(0).integers(1, classes, len(y))) % classes
+
+
 def oblivious_attack(network, name):
-    """An attack on the classifier alone, on how many samples, and what is to be said of it."""
+    """An attack on the classifier alone, on how many samples, and what is to be said of it; a name is ATTACK or ATTACK, TARGET."""
+    name, _, target = name.partition(", ")
+    if name == "JSMA" and target:
+        return td.attacks.JSMA(pixels=1), None, "single pixels, saliency of the logits; "
     if name == "JSMA":
         return td.attacks.JSMA(), None, "towards the likeliest wrong class; pairs of pixels, saliency of the logits; "
     if name not in CARLINI:
@@ -162,32 +205,55 @@ def oblivious_attack(network, name):
     return search(network.context.quick, **kappa), network.context.settings["C&W samples"], about
 
 
+def aimed_at(name, y):
+    """The `target` of a call of the attack."""
+    target = name.partition(", ")[2]
+    return {RANDOM: random_targets(y), LEAST: "least_likely", "": None}[target]
+
+
 def oblivious(network, name):
-    """An attack on the network without its detectors: success, distortion, AUROCs."""
+    """An attack on the network without its detectors: success, distortion, scores of clean, attacked and noisy samples."""
     attack, count, about = oblivious_attack(network, name)
-    x, y = network.right(count)
-    result = attack(network.models.base, x, y)
-    measured = td.metrics.distortion(x, result)
-    lost = {"lost": int(measured.success.sum()), "rms": measured.mean_rms if measured.success.any() else None}
-    return lost | aucs(network, x, result.x_adv, y) | {"note": f"{about}{measured.success_rate:.3f} succeed"}
+    x, y, rows = network.right(count)
+    # Targets are drawn for all samples, so that a sample has the same one for every network.
+    target = aimed_at(name, network.attacked(count)[1])
+    result = attack(network.models.base, x, y, target[rows] if isinstance(target, np.ndarray) else target)
+    lengths = td.metrics.distortion(x, result).rms[result.success]
+    lost = {"lost": rows[result.success].tolist(), "rms": lengths.tolist()}
+    found = scored(network, rows, y, clean=x, attacked=result.x_adv, noisy=noisy(x, EPSILON[network.context.dataset]))
+    return lost | found | {"note": f"{about}{result.success.mean():.3f} succeed"}
+
+
+def noisy(x, size):
+    """Uniform noise of up to this size, as the authors' code has it."""
+    return np.clip(x + np.random.default_rng(0).uniform(-size, size, x.shape), 0, 1).astype("float32")
 
 
 def accuracy_curve(network, name, sizes, count):
-    def make(size, seed):
-        return td.attacks.JSMA(theta=size) if name == "JSMA" else getattr(td.attacks, name)(size)
-
+    """Which samples are right under the attack of each size."""
     x, y = network.attacked(count)
-    return td.metrics.security_curve(network.models.base, make, x, y, sizes, cumulative=False).accuracy.tolist()
+
+    def attacked(size):
+        if not size:
+            return x
+        kind, _, target = name.partition(", ")
+        jsma = {"theta": size} | ({"pixels": 1} if target else {})
+        attack = td.attacks.JSMA(**jsma) if kind == "JSMA" else getattr(td.attacks, kind)(size)
+        return attack(network.models.base, x, y, aimed_at(name, y)).x_adv
+
+    return [(td.evaluate(network.models.base, attacked(size), y).label == y).tolist() for size in sizes]
 
 
-def white_box(network, start, cw, count):
-    """C&W-wb; a sample that is wrong already is no success. The examples are returned: the transfer and the figure need them.
+def white_box(network, start, cw, count, target=""):
+    """C&W-wb, without a target or towards random ones; a sample that is wrong already is no success.
 
-    Where it fails, a search from the C&W example leaves that example, one from the sample the sample itself.
+    The examples are returned: the transfer and the figure need them. Where it fails, a search from the C&W example leaves that
+    example, one from the sample the sample itself.
     """
     x, y = network.attacked(count)
     attack = dataclasses.replace(cw, objective=td.attacks.Penalty(), starts=(start,))
-    result, right = attack(network.models.white_box, x, y), td.evaluate(network.models.base, x, y).label == y
+    aim = random_targets(y) if target == RANDOM else None
+    result, right = attack(network.models.white_box, x, y, aim), td.evaluate(network.models.base, x, y).label == y
     return {
         "right": right.tolist(),
         "success": (result.success & right).tolist(),
@@ -197,22 +263,10 @@ def white_box(network, start, cw, count):
     }
 
 
-def failing(found):
-    """The share of samples on which `white_box` did not succeed, of those that were right, and how many these are."""
-    right, success = np.array(found["right"]), np.array(found["success"])
-    return float(1 - success[right].mean()), int(right.sum())
-
-
-def mean_distance(found):
-    """Over the samples on which `white_box` succeeded, and how many these are."""
-    lengths = np.array(found["rms"])[np.array(found["success"])]
-    return float(lengths.mean()) if len(lengths) else None, len(lengths)
-
-
 def above_eta(network):
     """A training sample counts itself in its density, so that eta may be out of reach for honest new samples too."""
-    x, y = network.right(network.context.settings["C&W samples"])
-    return float((td.evaluate(network.models.white_box, x, y).suspicion > 0).mean()), len(x)
+    x, y, rows = network.right(network.context.settings["C&W-wb samples"])
+    return {"rows": rows.tolist(), "above": (td.evaluate(network.models.white_box, x, y).suspicion > 0).tolist()}
 
 
 def better(first, second):
@@ -222,15 +276,9 @@ def better(first, second):
     return {name: [(second if row else first)[name][i] for i, row in enumerate(rows)] for name in first}
 
 
-def both_lose(found):
-    """Mean distortion of each of two results over the samples that both lose, and how many these are."""
-    lost = np.logical_and(*(np.array(one["success"]) for one in found))
-    return [float(np.array(one["rms"])[lost].mean()) if lost.any() else None for one in found], int(lost.sum())
-
-
 def transfer(network, x_adv):
     x, y = network.attacked(len(x_adv))
-    return aucs(network, x, np.array(x_adv, "float32"), y)
+    return scored(network, np.arange(len(x)), y, clean=x, attacked=np.array(x_adv, "float32"))
 
 
 def adaptive(network, norm, sizes, starts, steps):
@@ -247,7 +295,7 @@ def adaptive(network, norm, sizes, starts, steps):
 
 def capping(network, points):
     """What storing only so many points does: the median change of the log density, and the AUROC under BIM beside that of all."""
-    (x, y), train = network.right(), network.data.train
+    (x, y, _), train = network.right(), network.data.train
     both = np.concatenate([x, td.attacks.BIM(EPSILON[network.context.dataset])(network.models.base, x, y).x_adv])
     (stored, _), (probes, scores) = network.outputs(train.x), network.outputs(both)
     layer = td.layers.KernelDensity(network.sigma, max_points=points)

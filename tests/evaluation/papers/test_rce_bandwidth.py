@@ -1,10 +1,12 @@
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 
 import tfdefense as td
 from evaluation.papers.rce import bandwidth as protocol
-from evaluation.papers.rce import measure
-from evaluation.papers.rce import protocol as rce
+from evaluation.papers.rce import measure, reproduce
 from evaluation.papers.rce.tables import TABLES
 from evaluation.runner import command, results
 from evaluation.runner.context import Context
@@ -36,7 +38,7 @@ def network(path, tmp_path_factory):
     context = Context("rce_bandwidth", "digits", True, None, None, place, place, commit="abc")
     context.network = lambda recipe, **options: path
     context.settings.update({"samples": 40, "C&W samples": 4, "samples to choose on": 100})
-    return rce.pair(context, {"depth": 8})[0]
+    return reproduce.networks_of(context, {"depth": 8})[0]
 
 
 def test_score_is_that_of_a_defense_with_this_bandwidth(network, path, digits, held_out):
@@ -81,8 +83,9 @@ def test_whole_protocol(path, tmp_path, monkeypatch):
     common = {"dataset": "digits", "quick": True, "samples": 40, "data_dir": None, "output": None}
     found = Results.load(command.execute("rce_bandwidth", protocol, **common, depth=None, epochs=None, cw_samples=4))
     shown = Results.load(results.RESULTS / "rce_bandwidth-mnist.json")
+    assert TABLES["rce_bandwidth"]["weights"](found).count("not known") == 2, "there is no result of `rce` on these digits"
     for name, table in TABLES["rce_bandwidth"].items():
-        assert table(found).splitlines()[0] == table(shown).splitlines()[0], name
+        assert name == "weights" or table(found).splitlines()[0] == table(shown).splitlines()[0], name
     kinds = [{(row.table, row.metric, *sorted(row.settings)) for row in one.rows} for one in (found, shown)]
     assert kinds[0] == kinds[1]
     assert len(found.all(table="pang2018.ours.bandwidth", metric="AUROC")) == 2 * 5 * 3
@@ -92,3 +95,18 @@ def test_whole_protocol(path, tmp_path, monkeypatch):
     robust = found.values("epsilon", metric="robust accuracy", system="CE", starts="all")
     assert 1 > robust[0.5] > robust[1.0]
     assert found(system="CE", metric="rejection rate", epsilon=0.5) <= robust[0.5]
+
+
+def test_other_weights_than_those_of_rce_are_refused(network, path, tmp_path):
+    context = dataclasses.replace(network.context, quick=False, output=tmp_path, settings={"depth": 8})
+    context.network = lambda recipe, **options: path
+    reproduce.identify(context, [dataclasses.replace(network, context=context)])
+    own = context.settings["weights"]
+    assert list(own) == ["CE, depth 8"]
+    content = {"settings": {"weights": own | {"RCE, depth 8": "of another run"}}, "rows": []}
+    (tmp_path / "rce-digits.json").write_text(json.dumps(content))
+    protocol._the_same(context)
+    content["settings"]["weights"]["CE, depth 8"] = "older"
+    (tmp_path / "rce-digits.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="Expected CE, depth 8 with the weights older of rce-digits.json. Received .*trained anew"):
+        protocol._the_same(context)

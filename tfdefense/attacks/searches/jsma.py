@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,14 +18,16 @@ PAIRS_OF = 10_000  # the pairs of so many values take half a gigabyte
 
 @dataclass(frozen=True)
 class JSMA(Attack):
-    """Changes the pair of pixels that lifts the target's score most while it lowers the others', again and again.
+    """Changes the pixels that lift the target's score most while they lower the others', again and again.
 
-    Without a target it goes for the likeliest wrong class. The distance is l2; few pixels change. Saliency is
-    taken of the scores, two pixels a step; others take it of probabilities, or one pixel.
+    Without a target it goes for the likeliest wrong class. The distance is l2; few pixels change. Saliency is taken of the
+    scores, of pairs of pixels or of single ones; others take it of probabilities.
 
     Args:
         theta: What a chosen pixel gains in one step, as a share of the bounds' range; negative darkens.
         gamma: Share of the pixels that may be changed.
+        pixels: How many change in a step: 2 for the best of all pairs, as in the reference; 1 for the best single pixel, which
+            costs far less, and stops where no pixel alone is of use.
         starts: Where to begin, as in `PGD`.
         seed: Of random starts.
 
@@ -32,6 +35,9 @@ class JSMA(Attack):
 
     >>> result = JSMA(gamma=0.1)(model, x, y)
     >>> bool(((result.x_adv != x).reshape(len(x), -1).mean(-1) <= 0.1).all())
+    True
+    >>> single = JSMA(gamma=0.1, pixels=1)(model, x, y, "least_likely")
+    >>> bool(((single.x_adv != x).reshape(len(x), -1).mean(-1) <= 0.1).all())
     True
 
     Reference: Papernot et al., 2016, The limitations of deep learning in adversarial settings.
@@ -41,6 +47,7 @@ class JSMA(Attack):
     gamma: float = 0.1
     starts: tuple | str = ("sample",)
     seed: int = 0
+    pixels: int = 2
 
     default_target = "most_likely"
 
@@ -49,14 +56,16 @@ class JSMA(Attack):
         check_number("gamma", self.gamma, above=True)
         if self.gamma > 1:
             raise ValueError(f"`gamma` must be a share of the pixels, at most 1. Received: {self.gamma!r}.")
+        if self.pixels not in (1, 2) or isinstance(self.pixels, bool):
+            raise ValueError(f"`pixels` must be 2, for pairs, or 1, for single pixels. Received: {self.pixels!r}.")
 
     def perturb(self, batch: Batch, start: np.ndarray) -> Candidates:
         view, up = batch.view, self.theta > 0
         low, high = range_of(view.bounds, "JSMA")
         features = int(np.prod(start.shape[1:]))
-        # As many single steps of two pixels as the changed pixels and their way to the bounds allow.
-        steps = int(np.ceil(features * self.gamma / 2 + 1e-9)) * int(np.ceil(1 / abs(self.theta)))
-        step = view.function(("jsma", up), lambda: _build_step(view, up))
+        # As many steps as the changed pixels and their way to the bounds allow.
+        steps = int(np.ceil(features * self.gamma / self.pixels + 1e-9)) * int(np.ceil(1 / abs(self.theta)))
+        step = view.function(("jsma", up, self.pixels), lambda: _build_step(view, up, self.pixels))
         # What a start has changed already counts.
         changed = (start != batch.x).reshape(len(start), features)
         allowed = int(features * self.gamma + 1e-9)
@@ -72,7 +81,7 @@ class JSMA(Attack):
         return Candidates(final["x"], np.minimum(spent, steps), final["zero"])
 
 
-def _build_step(view, up):
+def _build_step(view, up, pixels):
     low, high = view.bounds
 
     def step(state, theta, allowed):
@@ -87,13 +96,14 @@ def _build_step(view, up):
         loss = tf.reshape(gradient_or_error(view, tape, rest, x, state.get("free")), flat)
         del tape
         at = tf.reshape(x, flat)
-        budget_left = tf.reduce_sum(tf.cast(state["changed"], tf.int32), -1) + 2 <= allowed
+        budget_left = tf.reduce_sum(tf.cast(state["changed"], tf.int32), -1) + pixels <= allowed
         free = (at < high if up else at > low) & (state["changed"] | budget_left[:, None])
         if "free" in state:
             free &= tf.reshape(state["free"], flat)
-        first, second, found = _best_pair(gain if up else -gain, loss if up else -loss, free)
+        best = _best_pair if pixels == 2 else _best_pixel
+        *numbers, found = best(gain if up else -gain, loss if up else -loss, free)
         success = label == aim
-        chosen = tf.one_hot(first, flat[1], True, False, dtype=tf.bool) | tf.one_hot(second, flat[1], True, False, dtype=tf.bool)
+        chosen = functools.reduce(tf.logical_or, (tf.one_hot(number, flat[1], True, False, dtype=tf.bool) for number in numbers))
         chosen &= (found & ~success)[:, None]
         state = dict(state)
         state["x"] = tf.reshape(tf.clip_by_value(at + theta * tf.cast(chosen, at.dtype), low, high), tf.shape(x))
@@ -105,13 +115,21 @@ def _build_step(view, up):
     return step
 
 
+def _best_pixel(gain, loss, free):
+    """The free pixel with the largest (gain of the target) * (loss of the rest), where both are of use."""
+    # Positive only where the rest loses, too.
+    saliency = tf.where(free & (gain > 0), gain * -loss, -1.0)
+    best = tf.argmax(saliency, -1, output_type=tf.int32)
+    return best, tf.reduce_max(saliency, -1) > 0
+
+
 def _best_pair(gain, loss, free):
     """The free pair of pixels with the largest (gain of the target) * (loss of the rest), where both are of use."""
     features = gain.shape[-1]
     if features > PAIRS_OF:
         raise ValueError(
             f"JSMA weighs all pairs of values that may change. Expected samples of at most {PAIRS_OF:,} values. Received "
-            f"{features:,}, {features**2:.1e} pairs for each step. Take another attack, such as `td.attacks.CarliniWagner()`."
+            f"{features:,}, {features**2:.1e} pairs for each step. Take single ones: `JSMA(pixels=1)`."
         )
     upper = tf.linalg.band_part(tf.ones((features, features), tf.bool), 0, -1) & ~tf.eye(features, dtype=tf.bool)
 
