@@ -1,4 +1,4 @@
-"""The light CIFAR-10 network on 40,000 samples, as Deep Neural Rejection trains it (PAPERS.md, row N6), narrower and shorter.
+"""The light CIFAR-10 network on 40,000 samples, as Deep Neural Rejection trains it (paper row N6), narrower and shorter.
 
 Command: python -m training cifar10_dnr          (the paper's length: --epochs 75)
 Cost: a quarter of a minute to a minute and a half an epoch on 2 free CPU cores.

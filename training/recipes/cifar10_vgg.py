@@ -1,4 +1,4 @@
-"""CIFAR-10 on a narrow VGG16: the naive network of out-distribution learning (PAPERS.md, row O8).
+"""CIFAR-10 on a narrow VGG16: the naive network of out-distribution learning (paper row O8).
 
 Command: python -m training cifar10_vgg            (the network that attacks are crafted on: --seed 1)
 Cost: 40 seconds to 4 minutes an epoch on one or two CPU cores, by their pace.
@@ -7,7 +7,7 @@ Expected: test accuracy 0.854, after 8 epochs 0.745; the paper has 0.905 with fo
 Sixteen filters in the first block where VGG16 has 64. 45,000 samples: the other 5,000 training samples stay unseen, and
 what is chosen is judged on them.
 
-CIFAR-10 on a narrow VGG16 with a dustbin class, trained on CIFAR-100 (PAPERS.md, row O1).
+CIFAR-10 on a narrow VGG16 with a dustbin class, trained on CIFAR-100 (paper row O1).
 
 Command: python -m training cifar10_vgg_out
 Cost: 45 seconds to 4.5 minutes an epoch on one or two CPU cores, by their pace.
@@ -16,7 +16,7 @@ Expected: 0.839 and 0.580 of the out-of-distribution images rejected, 0.737 and 
 5,250 images of 75 classes of CIFAR-100 where the paper has 15,000: those of its test set, whose other 2,250 are held back
 for testing. With CIFAR-100's training images: --dustbin '[{"set": "cifar100_out", "limit": 15000}]'.
 
-CIFAR-10 on a narrow VGG16 with a dustbin class, trained on CIFAR-100 and samples between the classes (PAPERS.md, row O2).
+CIFAR-10 on a narrow VGG16 with a dustbin class, trained on CIFAR-100 and samples between the classes (paper row O2).
 
 Command: python -m training cifar10_vgg_interpolated
 Cost: 1 to 6 minutes an epoch on one or two CPU cores, by their pace, and `cifar10_vgg` before, which gives the features.

@@ -1,4 +1,4 @@
-"""A detector branch on the second convolution of `mnist_carlini`, trained against the dynamic adversary (PAPERS.md, row M7).
+"""A detector branch on the second convolution of `mnist_carlini`, trained against the dynamic adversary (paper row M7).
 
 Command: python -m training mnist_detector
 Cost: 19 minutes of CPU time, all cores together, after those of `mnist_carlini`.

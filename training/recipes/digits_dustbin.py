@@ -1,4 +1,4 @@
-"""scikit-learn's 8x8 digits on a small network with a dustbin class, trained on drawn letters (PAPERS.md, row O1).
+"""scikit-learn's 8x8 digits on a small network with a dustbin class, trained on drawn letters (paper row O1).
 
 Command: python -m training digits_out
 Cost: about 15 seconds on 2 CPU cores, nothing to download.
@@ -6,7 +6,7 @@ Expected: test accuracy above 0.96, over 0.97 of the letters in other fonts reje
 
 1,200 samples; the other 200 training samples stay unseen, and what is chosen is judged on them.
 
-scikit-learn's 8x8 digits on a small network with a dustbin class: letters and samples between the classes (PAPERS.md, row O2).
+scikit-learn's 8x8 digits on a small network with a dustbin class: letters and samples between the classes (paper row O2).
 
 Command: python -m training digits_interpolated
 Cost: about 30 seconds on 2 CPU cores with `digits`, which gives the features; nothing to download.
@@ -15,7 +15,7 @@ other fonts rejected.
 
 1,200 samples; the other 200 training samples stay unseen, and what is chosen is judged on them.
 
-The digits network with a dustbin, trained with reverse cross-entropy: one network for three defenses (PAPERS.md, row O9).
+The digits network with a dustbin, trained with reverse cross-entropy: one network for three defenses (paper row O9).
 
 Command: python -m training digits_joined
 Cost: about 20 seconds on 2 CPU cores, nothing to download.

@@ -1,4 +1,4 @@
-"""scikit-learn's 8x8 digits on a residual network with cross-entropy (PAPERS.md, row R8).
+"""scikit-learn's 8x8 digits on a residual network with cross-entropy (paper row R8).
 
 Command: python -m training digits_resnet_ce            (other depths: --depth 20)
 Cost: about 20 seconds on 2 CPU cores, nothing to download.
@@ -8,7 +8,7 @@ The settings are those of `digits_resnet_rce` but for the loss. Adam, where the 
 cross-entropy is classes - 1 times smaller, so that with SGD one learning rate for both is not the same training. Adam's
 step does not depend on the size of the gradient. Weight decay is apart from the loss (AdamW) for the same reason.
 
-scikit-learn's 8x8 digits on a residual network with reverse cross-entropy (PAPERS.md, row R8).
+scikit-learn's 8x8 digits on a residual network with reverse cross-entropy (paper row R8).
 
 Command: python -m training digits_resnet_rce            (other depths: --depth 20)
 Cost: about 20 seconds on 2 CPU cores, nothing to download.

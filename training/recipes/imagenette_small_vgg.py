@@ -1,4 +1,4 @@
-"""Ten classes of ImageNet, 96x96 pixels, on a small network in the fashion of VGG (PAPERS.md, row M9).
+"""Ten classes of ImageNet, 96x96 pixels, on a small network in the fashion of VGG (paper row M9).
 
 Command: python -m training imagenette_small_vgg
 Cost: 6 seconds an epoch, 7 minutes in all on 2 fast CPU cores.

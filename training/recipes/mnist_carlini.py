@@ -1,4 +1,4 @@
-"""MNIST on the Carlini CNN, as Deep Neural Rejection trains it (PAPERS.md, row N6), with fewer epochs.
+"""MNIST on the Carlini CNN, as Deep Neural Rejection trains it (paper row N6), with fewer epochs.
 
 Command: python -m training mnist_carlini            (the paper's length: --epochs 50)
 Cost: about 1 minute an epoch on 2 free CPU cores.
@@ -7,7 +7,7 @@ Expected: test accuracy 0.992 after 5 epochs.
 Learning rate 0.1 with momentum 0.9, batch 128 and dropout 0.5 are the paper's; the rise over the first steps is not:
 without it this rate can leave the network at chance for good.
 
-The Carlini CNN on 30,000 samples of MNIST, the network that Deep Neural Rejection defends (PAPERS.md, row N6).
+The Carlini CNN on 30,000 samples of MNIST, the network that Deep Neural Rejection defends (paper row N6).
 
 Command: python -m training mnist_dnr            (the paper's length: --epochs 50)
 Cost: about half a minute an epoch on 2 free CPU cores.

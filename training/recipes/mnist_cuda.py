@@ -1,4 +1,4 @@
-"""MNIST on cuda-convnet: the naive network of out-distribution learning (PAPERS.md, row O8).
+"""MNIST on cuda-convnet: the naive network of out-distribution learning (paper row O8).
 
 Command: python -m training mnist_cuda            (the network that attacks are crafted on: --seed 1)
 Cost: about 1 minute an epoch on 2 free CPU cores.
@@ -6,7 +6,7 @@ Expected: test accuracy 0.994; the paper has 0.995.
 
 50,000 samples, as in the paper. The other 10,000 training samples stay unseen: what is chosen is judged on them.
 
-MNIST on cuda-convnet with a dustbin class, trained on letters (PAPERS.md, row O1).
+MNIST on cuda-convnet with a dustbin class, trained on letters (paper row O1).
 
 Command: python -m training mnist_cuda_out
 Cost: about 1.2 minutes an epoch on 2 free CPU cores.
@@ -15,7 +15,7 @@ Expected: test accuracy 0.993 and all held-back letters rejected; the paper has 
 7,000 letters of NotMNIST where the paper has 10,000: its other 3,000 here are held back for testing. All else is that of
 `mnist_cuda`. Without NotMNIST's file: --dustbin '[{"set": "letters"}]' takes drawn ones.
 
-MNIST on cuda-convnet with a dustbin class, trained on letters and on samples between the classes (PAPERS.md, row O2).
+MNIST on cuda-convnet with a dustbin class, trained on letters and on samples between the classes (paper row O2).
 
 Command: python -m training mnist_cuda_interpolated
 Cost: about 1.4 minutes an epoch on 2 free CPU cores, and `mnist_cuda` before, which gives the features.

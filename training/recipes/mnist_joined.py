@@ -1,4 +1,4 @@
-"""The Carlini CNN with a dustbin, trained with reverse cross-entropy: one network for three defenses (PAPERS.md, row O9).
+"""The Carlini CNN with a dustbin, trained with reverse cross-entropy: one network for three defenses (paper row O9).
 
 Command: python -m training mnist_joined
 Cost: 20 s an epoch on 2 free CPU cores, and `mnist_dnr` before, which gives the features.

@@ -1,4 +1,4 @@
-"""MNIST on a residual network with cross-entropy (PAPERS.md, row R8).
+"""MNIST on a residual network with cross-entropy (paper row R8).
 
 Command: python -m training mnist_resnet_ce            (other depths: --depth 20)
 Cost: about 2.5 minutes an epoch at depth 14, 6.5 at depth 20, on 2 CPU cores.
@@ -8,7 +8,7 @@ The settings are those of `mnist_resnet_rce` but for the loss. Adam, where the p
 cross-entropy is classes - 1 times smaller, so that with SGD one learning rate for both is not the same training. Adam's
 step does not depend on the size of the gradient. Weight decay is apart from the loss (AdamW) for the same reason.
 
-MNIST on a residual network with reverse cross-entropy (PAPERS.md, row R8).
+MNIST on a residual network with reverse cross-entropy (paper row R8).
 
 Command: python -m training mnist_resnet_rce            (other depths: --depth 20)
 Cost: about 2.5 minutes an epoch at depth 14, 6.5 at depth 20, on 2 CPU cores.

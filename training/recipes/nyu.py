@@ -1,4 +1,4 @@
-"""Depth guessed from a picture, NYU Depth V2 at 96x128: what forges depth maps for SceneProof (PAPERS.md, row S8).
+"""Depth guessed from a picture, NYU Depth V2 at 96x128: what forges depth maps for SceneProof (paper row S8).
 
 Command: python -m training nyu_depth
 Cost: about 20 minutes on 2 CPU cores. The set cannot be downloaded.
@@ -6,7 +6,7 @@ Expected: a mean absolute error of 0.089, that is 0.9 m, on held-out scenes. The
 
 325 scenes: from the other training scenes the classifier learns what guessed depth looks like where it was not learned by heart.
 
-Real or forged? Pictures with depth, NYU Depth V2 at 96x128, on a narrow VGG of four channels (PAPERS.md, row S8).
+Real or forged? Pictures with depth, NYU Depth V2 at 96x128, on a narrow VGG of four channels (paper row S8).
 
 Command: python -m training nyu_scene              (the network that attacks are transferred from: --seed 1)
 Cost: about 12 CPU minutes, and first `nyu_depth`. The set cannot be downloaded.

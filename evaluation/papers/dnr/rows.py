@@ -79,7 +79,7 @@ def add_curves(context, table, row, curves, found, clean_rejection=True, **field
 def add_distance(context, found, **fields):
     """The median distance of the nearest examples: its mean over splits; of samples without one it is beyond all others."""
     medians = [float(np.median([np.inf if one is None else one for one in run])) for run in found]
-    about = {"attack": "minimum norm", "norm": "l2", "knowledge": "adaptive", "starts": "all", "row": "N7", "n": len(found[0])}
+    about = {"attack": "minimum norm", "norm": "l2", "knowledge": "adaptive", "starts": "all", "row": "N5", "n": len(found[0])}
     if not np.isfinite(medians).all():
         note = "no example is known for half of the samples of a split: the attack failed"
         context.row(DISTANCE, "median distance", None, **fields, **about, note=note)

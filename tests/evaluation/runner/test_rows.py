@@ -1,6 +1,7 @@
 """A row says what it is a number of, is refused when it can't, and is found again by its fields."""
 
 import json
+import re
 
 import pytest
 
@@ -82,3 +83,11 @@ def test_every_row_of_the_papers_has_a_number_or_a_reason():
 
 def test_metrics_say_what_they_are():
     assert all(about and not about.endswith(".") for about in rows.METRICS.values())
+
+
+def test_each_row_of_the_papers_stands_on_its_page_once():
+    page = (results.ROOT / "docs" / "paper_rows.md").read_text()
+    assert re.findall(r"^\| ([A-Z]\d) \|", page, re.MULTILINE) == list(ROWS)
+    recipes = "".join(path.read_text() for path in sorted((results.ROOT / "training" / "recipes").glob("*.py")))
+    named = re.findall(r"paper row (\w+)", recipes)
+    assert len(named) > 20 and set(named) <= set(ROWS)
