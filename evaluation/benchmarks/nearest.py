@@ -46,6 +46,7 @@ def _plain(distance):
 
 
 def run(context, *, only: Annotated[str | None, typer.Option(help="One model, by its name.")] = None):
+    context.refuse_a_part(only)
     names = [name for name, entry in ENTRIES.items() if entry.dataset == context.dataset and only in (None, name)]
     if not names:
         raise ValueError(f"`--only` must be a model of the zoo for {context.dataset}. Received {only!r}.")

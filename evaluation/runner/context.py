@@ -82,6 +82,14 @@ class Context:
         """The number of samples: as asked for, else that of a quick or a full run."""
         return self.samples or (quick if self.quick else full)
 
+    def refuse_a_part(self, only):
+        """`--only` of a protocol measures a part, which must not be taken for the whole."""
+        if only and self.output.resolve() == results.RESULTS:
+            raise ValueError(
+                f"`--only` is a part of `{self.protocol}` and must not take the place of the whole. Name another folder with "
+                "`--output`."
+            )
+
     def say(self, text):
         print(text, file=sys.stderr, flush=True)
 

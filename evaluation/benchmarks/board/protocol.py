@@ -18,7 +18,6 @@ from evaluation.benchmarks.board.attacker import Attacker
 from evaluation.benchmarks.board.fitting import Fitting
 from evaluation.benchmarks.board.measure import add_rows
 from evaluation.benchmarks.board.systems import ADVERSARIAL, BOTH, CLEAN, JOINED, entries
-from evaluation.runner import results
 
 DATASETS = ("mnist", "cifar10", "digits")
 MAX_REJECTED, CALIBRATES, VECTORS = 0.05, 2000, 300
@@ -183,8 +182,7 @@ def run(
     seeds: Annotated[int | None, typer.Option(help="Networks of each base; 3.", min=1)] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of the minimum-norm search.", min=1)] = None,
 ):
-    if only and context.output.resolve() == results.RESULTS:
-        raise ValueError("`--only` is a part of the board and must not take its place. Name another folder with `--output`.")
+    context.refuse_a_part(only)
     setup = SETUPS[context.dataset]
     chosen = entries(setup.recipes, setup.left_out, context.quick, only)
     seeds = range(seeds or (1 if context.quick else setup.seeds))

@@ -90,6 +90,7 @@ def run(
 ):
     from tfdefense import zoo
 
+    context.refuse_a_part(only)
     names = [name for name in zoo.list() if zoo.card(name).data == context.dataset and only in (None, name)]
     if not names:
         raise ValueError(f"`--only` must be a model of the zoo for {context.dataset}. Received {only!r}.")

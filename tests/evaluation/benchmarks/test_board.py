@@ -1,17 +1,21 @@
 import dataclasses
 import json
+import types
 
 import keras
 import numpy as np
 import pytest
 
 import tfdefense as td
+from evaluation.benchmarks import nearest
 from evaluation.benchmarks.board import attacker, measure, systems, tables
 from evaluation.benchmarks.board import protocol as board
 from evaluation.benchmarks.board.systems import ADVERSARIAL, BASES, BOTH, CLEAN, JOINED, System
+from evaluation.benchmarks.outsiders import protocol as outsiders
 from evaluation.runner import command, results
 from evaluation.runner.context import Context
 from evaluation.runner.rows import Results
+from tfdefense.view import View
 
 SETUP = dataclasses.replace(board.SETUPS["digits"], layers=("features", "scores"), codes=("features",), branch="conv", fitted=300)
 SHORT = attacker.Attacker(steps=5, checked=3, longer=2)
@@ -150,6 +154,17 @@ def attacker_evidence(x):
     return Evidence(x, np.zeros(len(x), bool), ("l2",))
 
 
+def test_codes_are_searched_along_their_surrogate(classifier, digits, held_out):
+    guarded = td.SafetyNet(["conv_1"]).attach(classifier)
+    x_adv = td.attacks.BIM(0.25)(classifier, digits.x[:400], digits.y[:400]).x_adv
+    td.adapt(guarded, digits.x[:400], digits.y[:400], adversarial=x_adv, calibration=held_out.x[:200], max_rejected=0.05)
+    images = held_out.take(np.arange(200, 220))
+    protocol = types.SimpleNamespace(view=View.of(guarded), images=images, plan=None, evidence=None)
+    search = attacker._Search(SHORT, protocol).search("l2", 20)
+    assert isinstance(search, td.attacks.BPDA) and "sample" in search.attack.starts and search.attack.steps == 20
+    assert search(guarded, images.x, images.y).success.all()
+
+
 def test_entries_are_systems_whose_base_the_data_set_has():
     for name, setup in board.SETUPS.items():
         found = systems.entries(setup.recipes, setup.left_out, False, None)
@@ -164,10 +179,15 @@ def test_entries_are_systems_whose_base_the_data_set_has():
         systems.entries(recipes, (), False, "DRN")
 
 
-def test_a_part_of_the_board_does_not_take_its_place(places):
-    options = {"dataset": "digits", "quick": False, "samples": 10, "data_dir": None, "output": None, "steps": 2, "seeds": None}
-    with pytest.raises(ValueError, match="`--only` is a part of the board .* another folder with `--output`"):
-        command.execute("board", board, **options, only="DNR")
+def test_a_part_does_not_take_the_place_of_the_whole(places):
+    options = {"dataset": "digits", "quick": False, "samples": 10, "data_dir": None, "output": None}
+    for name, protocol, own in (
+        ("board", board, {"steps": 2, "seeds": None, "only": "DNR"}),
+        ("nearest", nearest, {"only": "digits_cnn.dnr"}),
+        ("outsiders", outsiders, {"only": "digits_cnn.dnr", "peers_python": None, "limit": 1}),
+    ):
+        with pytest.raises(ValueError, match=f"`--only` is a part of `{name}` .* another folder with `--output`"):
+            command.execute(name, protocol, **options, **own)
 
 
 def measured(*distances, checks=None, calibrated=True, rejected=0.05):
