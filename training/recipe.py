@@ -37,8 +37,8 @@ class Recipe:
         predictor: Name of the recipe that guesses depth for forged pairs. It is trained no longer than this one, and on no more
             than half of its scenes.
         watched: Train a detector branch, and nothing else: `{"recipe": name, "layer": name}` are the network that it sits on and
-            where, `width` its first feature maps, `depth` its convolutions, `settings` what is changed in that recipe. `attack` are then arguments of
-            `td.attacks.DynamicAdversary`, and half of the clean samples get one of `benign`.
+            where, `width` its first feature maps, `depth` its convolutions, `settings` what is changed in that recipe. `attack` are
+            then arguments of `td.attacks.DynamicAdversary`, and half of the clean samples get one of `benign`.
         mixed_precision: Compute in 16 bits, with weights in 32.
     """
 

@@ -3,8 +3,12 @@
 import dataclasses
 import math
 
+import evaluation.runner.results as files
+from evaluation.papers.detector.settings import UNMEASURED
+from evaluation.papers.unmeasured import unmeasured
 from evaluation.runner.benign import size_text
-from evaluation.runner.markdown import pivot
+from evaluation.runner.markdown import markdown, pivot
+from evaluation.runner.rows import Results
 
 
 def _size(value):
@@ -91,5 +95,62 @@ def training(results):
     )
 
 
+def topology(results):
+    """The branch of figure 1 beside that of earlier versions."""
+
+    def measured(row):
+        if row.metric == "count":
+            return row.get("counted")
+        least = "least over sigma" if row.get("statistic") == "minimum" else ""
+        return ", ".join(filter(None, (row.metric, row.detector, row.get("adversary"), least)))
+
+    rows = _read(results, "ours.topology")
+    return pivot(rows, measured, "convolutions") if rows else _unmeasured(results, "topology")
+
+
+def regularized(results):
+    """The classifier as it was, trained on, and trained on through its detector."""
+    rows = _read(results, "ours.regularized")
+    return pivot(rows, "base", "adversary") if rows else _unmeasured(results, "regularized")
+
+
+def weights(results):
+    """Whether the network is that of SafetyNet's page, which has a recipe of the same name."""
+    other = _beside("safetynet", results)
+    if other is None:
+        return "Of SafetyNet there are no results."
+    own, theirs = results.settings["network"], other.settings["network"]
+    clean = results(table="metzen2017.fig2", metric="accuracy", attack=""), other(table="lu2017.ours.networks", base="clean")
+    same = "yes" if own == theirs and clean[0] == clean[1] else "no"
+    if same == "yes" and ", weights " not in own:
+        # All test samples: two networks seldom have as many right.
+        same = "perhaps: the results are older than the weights' names, and as many clean samples are right"
+    lines = [("this page", own, clean[0]), ("SafetyNet", theirs, clean[1])]
+    return markdown(("page", "network", "clean accuracy"), lines) + f"\n\nThe same weights: {same}."
+
+
+def as_in_the_paper(results):
+    """Figure 5, at 1/255 alone: from the results of the protocol `detector_figure5`, which takes much longer than this one."""
+    other = _beside("detector_figure5", results)
+    if other is None:
+        return _unmeasured(results, "as_in_the_paper")
+    return "\n\n".join(build(other) for build in _FIGURE5)
+
+
+def _beside(protocol, results):
+    """Another protocol's results on the same set, or None."""
+    path = files.RESULTS / f"{protocol}-{results.about['dataset']}.json"
+    return Results.load(path) if path.exists() else None
+
+
+def _unmeasured(results, table):
+    return unmeasured(*UNMEASURED[table][results.about["dataset"]])
+
+
 _ALL = (detectability, depth, sizes, transfer, one_branch, dynamic, least, adaptive, benign, training)
-TABLES = {"detector": {build.__name__: build for build in _ALL}}
+_ALL += (topology, regularized, weights, as_in_the_paper)
+_FIGURE5 = (dynamic, least, benign, training)
+TABLES = {
+    "detector": {build.__name__: build for build in _ALL},
+    "detector_figure5": {build.__name__: build for build in _FIGURE5},
+}
