@@ -13,10 +13,16 @@ from tfdefense.data import tfds_folder
 _NO_BUILDER = ("imagenette_small", "nyu_depth_v2_small")
 
 LIKE_CIFAR10 = ("vehicles_1", "vehicles_2", "medium_mammals", "small_mammals", "large_carnivores")
+# Of those 25 the classes that no class of CIFAR-10 holds: neither cars and trucks, nor cats and dogs and their kind.
+YET_NOT_CIFAR10 = ("bear", "bicycle", "hamster", "lawn_mower", "motorcycle", "mouse", "porcupine", "possum", "rabbit", "raccoon")
+YET_NOT_CIFAR10 += ("rocket", "shrew", "skunk", "squirrel")
 
 
-def read(name, *, split, data_dir, download, test="test", without=()):
-    """Reads a set in the format of TensorFlow Datasets; `test` is what the set itself calls its test split."""
+def read(name, *, split, data_dir, download, test="test", without=(), only=()):
+    """Reads a set in the format of TensorFlow Datasets; `test` is what the set itself calls its test split.
+
+    `without` are coarse classes that are left out, `only` the classes that alone are read.
+    """
     wanted = test if split == "test" else split
     here, splits = _folder_with(name, wanted, data_dir)
     if here is None and download and name not in _NO_BUILDER:
@@ -33,11 +39,18 @@ def read(name, *, split, data_dir, download, test="test", without=()):
     if without:
         if "coarse_label" not in arrays or not set(without) <= set(coarse):
             raise ValueError(f"{here} must have a coarse_label with the classes {', '.join(without)}, which are left out.")
-        # Fine labels have gaps once classes are left out, and a gap is a class that no sample belongs to.
-        kept = ~np.isin(arrays["coarse_label"], [coarse.index(name) for name in without])
-        old, y = np.unique(y[kept], return_inverse=True)
-        x, classes = x[kept], tuple(classes[label] for label in old)
+        x, y, classes = _some(x, y, classes, ~np.isin(arrays["coarse_label"], [coarse.index(name) for name in without]))
+    if only:
+        if not set(only) <= set(classes):
+            raise ValueError(f"{here} must have the classes {', '.join(only)}. Received: {', '.join(classes)}.")
+        x, y, classes = _some(x, y, classes, np.isin(y, [classes.index(name) for name in only]))
     return x, y, classes
+
+
+def _some(x, y, classes, kept):
+    """Labels have gaps once classes are left out, and a gap is a class that no sample belongs to."""
+    old, y = np.unique(y[kept], return_inverse=True)
+    return x[kept], y, tuple(classes[label] for label in old)
 
 
 def read_divided(name, *, split, data_dir, download, part="test", **options):

@@ -3,12 +3,10 @@
 import dataclasses
 import math
 
-import evaluation.runner.results as files
 from evaluation.papers.detector.settings import UNMEASURED
-from evaluation.papers.unmeasured import unmeasured
+from evaluation.papers.unmeasured import beside, rows_of, unmeasured
 from evaluation.runner.benign import size_text
 from evaluation.runner.markdown import markdown, pivot
-from evaluation.runner.rows import Results
 
 
 def _size(value):
@@ -116,7 +114,7 @@ def regularized(results):
 
 def weights(results):
     """Whether the network is that of SafetyNet's page, which has a recipe of the same name."""
-    other = _beside("safetynet", results)
+    other = beside("safetynet", results)
     if other is None:
         return "Of SafetyNet there are no results."
     own, theirs = results.settings["network"], other.settings["network"]
@@ -131,16 +129,10 @@ def weights(results):
 
 def as_in_the_paper(results):
     """Figure 5, at 1/255 alone: from the results of the protocol `detector_figure5`, which takes much longer than this one."""
-    other = _beside("detector_figure5", results)
+    other = beside("detector_figure5", results)
     if other is None:
         return _unmeasured(results, "as_in_the_paper")
-    return "\n\n".join(build(other) for build in _FIGURE5)
-
-
-def _beside(protocol, results):
-    """Another protocol's results on the same set, or None."""
-    path = files.RESULTS / f"{protocol}-{results.about['dataset']}.json"
-    return Results.load(path) if path.exists() else None
+    return "\n\n".join([*(build(other) for build in _FIGURE5), rows_of(other)])
 
 
 def _unmeasured(results, table):
