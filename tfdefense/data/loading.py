@@ -13,7 +13,7 @@ import numpy as np
 
 from tfdefense._suggest import did_you_mean
 from tfdefense._validation import PathLike, are_numbers, checked_names
-from tfdefense.data import crops, embedded, own, prepared
+from tfdefense.data import embedded, own, prepared
 from tfdefense.data.images import Images, balanced_order
 
 
@@ -31,7 +31,7 @@ def _prepared(name, about, **options):
 
 
 def _crops(name, about, **options):
-    return _Set(about, functools.partial(crops.read, name, **options), functools.partial(prepared.find, name))
+    return _Set(about, functools.partial(prepared.read_crops, name, **options), functools.partial(prepared.find, name))
 
 
 _SETS = {
@@ -81,7 +81,7 @@ _SETS = {
         "Crops of ImageNet's pictures, 32x32 colour, 3,600 / 1,200; of `imagenette_small` without its dogs and trucks",
         each=3,
         test="validation",
-        without=crops.LIKE_CIFAR10,
+        without=prepared.DOGS_AND_TRUCKS,
     ),
     "imagenette_small": _prepared("imagenette_small", "Ten classes of ImageNet, 96x96 colour, 1,500 / 500", test="validation"),
     "nyu_depth_v2_small": _prepared(

@@ -16,6 +16,9 @@ LIKE_CIFAR10 = ("vehicles_1", "vehicles_2", "medium_mammals", "small_mammals", "
 # Of those 25 the classes that no class of CIFAR-10 holds: neither cars and trucks, nor cats and dogs and their kind.
 YET_NOT_CIFAR10 = ("bear", "bicycle", "hamster", "lawn_mower", "motorcycle", "mouse", "porcupine", "possum", "rabbit", "raccoon")
 YET_NOT_CIFAR10 += ("rocket", "shrew", "skunk", "squirrel")
+# Classes of ImageNet that are also CIFAR-10's: dogs and trucks.
+DOGS_AND_TRUCKS = ("English springer", "garbage truck")
+_CROP = 32  # side of crops, that of CIFAR-10's images
 
 
 def read(name, *, split, data_dir, download, test="test", without=(), only=()):
@@ -57,6 +60,38 @@ def read_divided(name, *, split, data_dir, download, part="test", **options):
     """Reads one split of a set as if it were the whole, and divides it into training and test images."""
     x, y, classes = read(name, split=part, data_dir=data_dir, download=download, **options)
     return *_divided(x, y, split), classes
+
+
+def read_crops(name, *, split, data_dir, download, each, test="test", without=()):
+    """So many crops of each picture of a set, of at least half its shorter side; places follow from the picture's number alone.
+
+    Splits are those of the pictures: no picture is in both.
+    """
+    if split == "all":
+        parts = [read_crops(name, split=part, data_dir=data_dir, download=download, each=each, test=test, without=without)
+                 for part in ("train", "test")]  # fmt: skip
+        return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts]), parts[0][2]
+    x, y, classes = read(name, split=split, data_dir=data_dir, download=download, test=test)
+    x = x[..., :3]
+    if not classes:
+        # Its labels are the numbers of the pictures.
+        y, classes = np.zeros(len(x), "int64"), ("room",)
+    kept = ~np.isin(y, [classes.index(one) for one in without])
+    left = [one for one in classes if one not in without]
+    y = np.array([left.index(classes[one]) for one in y[kept]])
+    crops = [crop for number in np.flatnonzero(kept) for crop in _crops(x[number], each, (split == "test", number))]
+    return np.stack(crops), np.repeat(y, each), tuple(left)
+
+
+def _crops(picture, each, seed):
+    from PIL import Image
+
+    rng, (height, width) = np.random.default_rng(tuple(map(int, seed))), picture.shape[:2]
+    for _ in range(each):
+        side = int(rng.integers(min(height, width) // 2, min(height, width) + 1))
+        top, left = (int(rng.integers(0, whole - side + 1)) for whole in (height, width))
+        part = Image.fromarray(picture[top : top + side, left : left + side]).resize((_CROP, _CROP), Image.Resampling.BOX)
+        yield np.asarray(part)
 
 
 def find(name, data_dir=None):
