@@ -4,6 +4,7 @@ import numpy as np
 
 from evaluation.papers.detector.fit import took
 from evaluation.papers.detector.settings import BRANCH, CALIBRATED, HALF, strongest
+from evaluation.papers.intervals import balanced, wilson
 from evaluation.runner.benign import perturbed, size_text
 
 SIGMAS = tuple(sorted({round(0.1 * i, 2) for i in range(11)} | {round(0.4 + 0.01 * i, 2) for i in range(11)}))
@@ -90,9 +91,10 @@ def under_sigma(setting, name, sigma, size=None, depth=None):
     wrong = successful_pairs(clean, attacked)
     accuracy = attacked.accuracy_before_rejection * setting.samples["test"][2]
     found = {"detectability": None, "successful": int(wrong.sum()), "accuracy": accuracy}
+    unattacked = decide(defended, setting.attacked.x).suspicion
     if wrong.sum() >= ENOUGH:
-        found["detectability"] = detectability(decide(defended, setting.attacked.x).suspicion, attacked.suspicion[wrong])
-    return found
+        found["detectability"] = detectability(unattacked, attacked.suspicion[wrong])
+    return found | {"false positives": float((unattacked > 0).mean())}
 
 
 def under_strongest(setting, name, number, sigmas):
@@ -191,18 +193,23 @@ def sigma_rows(context, setting, measured, sigmas, plots):
             few = one["detectability"] is None
             note = f"too few: {one['successful']} successful, {ENOUGH} are needed" if few else ""
             about = _under(name, size) | {"sigma": sigma}
-            fields = about | {"n": one["successful"], "note": note}
+            fields = about | {"n": one["successful"], "note": note, "interval": _interval(setting, one)}
             context.row("metzen2017.fig5", "detection accuracy", one["detectability"], **fields)
-            fields = about | {"system": "no defense", "n": len(setting.attacked.x)}
+            count = len(setting.attacked.x)
+            fields = about | {"system": "no defense", "n": count, "interval": wilson(one["accuracy"], count)}
             context.row("metzen2017.fig5", "accuracy", one["accuracy"], **fields)
-        counted = least_row(context, name, size, by_sigma)
+        counted = least_row(context, setting, name, size, by_sigma)
         if counted:
             points[name] = [(one["accuracy"], one["detectability"]) for one in counted.values()]
     if points:
         detectability(points, plots / "dynamic.png")
 
 
-def least_row(context, name, size, by_sigma, table="metzen2017.fig5", **fields):
+def _interval(setting, one):
+    return balanced(one["detectability"], one.get("false positives"), len(setting.attacked.x), one["successful"])
+
+
+def least_row(context, setting, name, size, by_sigma, table="metzen2017.fig5", **fields):
     """The sigma that is worst for the detector; returns those that count."""
     counted = {sigma: one for sigma, one in by_sigma.items() if one["detectability"] is not None}
     worst = min(counted, key=lambda sigma: counted[sigma]["detectability"], default=None)
@@ -210,6 +217,7 @@ def least_row(context, name, size, by_sigma, table="metzen2017.fig5", **fields):
     at = f"at sigma {worst:g}; " if counted else ""
     note = f"{at}{len(counted)} of {len(by_sigma)} count"
     fields = _under(name, size) | {"statistic": "minimum", "n": one["successful"], "note": note} | fields
+    fields["interval"] = _interval(setting, one)
     context.row(table, "detection accuracy", one["detectability"], **fields)
     return counted
 
@@ -224,7 +232,7 @@ def _annealed_rows(context, setting):
     })  # fmt: skip
     for size in setting.plan.annealed:
         by_sigma = {sigma: found[f"dynamic, {pairs[size, sigma]}, sigma {sigma:g}"] for sigma in sigmas}
-        counted = least_row(context, "dynamic", size, by_sigma)
+        counted = least_row(context, setting, "dynamic", size, by_sigma)
         values = [one["detectability"] for one in counted.values()]
         context.curve("metzen2017.fig5", "sigma", counted, "detection accuracy", values, **_under("dynamic", size))
 

@@ -13,6 +13,7 @@ import typer
 from evaluation.papers.detector import dynamic
 from evaluation.papers.detector.fit import prepared
 from evaluation.papers.detector.settings import BRANCH, DIFFERS, HALF, PLANS
+from evaluation.papers.intervals import wilson
 from evaluation.runner.benign import size_text
 from evaluation.runner.networks import named
 
@@ -55,7 +56,7 @@ def run(
     differs = {name: text for name, text in DIFFERS.items() if name in ("fitted on", "kept")}
     context.settings.update(
         {name: value for name, value in budget.items() if name not in ("plan", "epochs", "as_in_the_paper")}
-        | {"samples": len(setting.attacked), "network": named(network), "convolutions": setting.depth()}
+        | {"samples": len(setting.attacked), "seed": 0, "network": named(network), "convolutions": setting.depth()}
         | {"adversary": f"{size_text(plan.dynamic)}, 10 steps", "optimizer": "Adam, beta 0.99 and 0.999, at one rate"}
         | differs
         | ({"classifier": f"{depth} layers; the paper: 32"} if depth not in (None, 32) else {})
@@ -68,7 +69,8 @@ def run(
     dynamic.training_rows(context, setting, measured)
     for name, found in measured.items():
         about = {"row": "M7", "system": BRANCH, "detector": name, "threshold": HALF, "n": len(setting.attacked.x)}
-        context.row("metzen2017.ours.benign", "false-positive rate", found["rejected"], **about)
+        rate = found["rejected"]
+        context.row("metzen2017.ours.benign", "false-positive rate", rate, **about, interval=wilson(rate, about["n"]))
 
 
 def _measured(context, setting, sigmas):

@@ -16,6 +16,7 @@ import typer
 from evaluation.papers.detector import dynamic, regularized, topology
 from evaluation.papers.detector.fit import prepared
 from evaluation.papers.detector.settings import BRANCH, DIFFERS, HALF, KINDS, PLANS
+from evaluation.papers.intervals import balanced, wilson
 from evaluation.runner.benign import size_text
 from evaluation.runner.networks import named
 
@@ -107,7 +108,7 @@ def run(
     setting = prepared(context, network, budget)
     unsaid = ("branch_depth",) if plan.dynamic else ("branch_depth", "batches", "steps")
     told = {name: value for name, value in budget.items() if name not in unsaid}
-    told |= {"samples": len(setting.attacked), "convolutions": setting.depth()}
+    told |= {"samples": len(setting.attacked), "convolutions": setting.depth(), "seed": 0}
     if plan.dynamic:
         searched = attacked or (30 if quick else 300)
         told |= {"fitted, dynamic": len(setting.train), "strongest": searched, **dynamic.differs(plan, budget["batches"])}
@@ -136,15 +137,21 @@ def run(
 def _accuracies(context, setting):
     """The classifier's accuracy under each adversary; adds that on clean samples."""
     clean, count = context.part("clean accuracy", clean_accuracy, setting)
-    context.row(setting.plan.figures[0], "accuracy", clean, row="M9", system="no defense", n=count)
+    fields = {"row": "M9", "system": "no defense", "n": count, "interval": wilson(clean, count)}
+    context.row(setting.plan.figures[0], "accuracy", clean, **fields)
     found = context.parts({f"accuracy {name}": (setting.accuracy, name) for name in setting.adversaries})
     return {name: found[f"accuracy {name}"] for name in setting.adversaries}
 
 
-def _add(context, setting, table, value, fitted, tested=None, row="M5", **fields):
-    """A row on the detection accuracy of a branch that was fitted on something and tested on an adversary."""
+def _add(context, setting, table, value, fitted, tested=None, row="M5", clean=None, **fields):
+    """A row on the detection accuracy of a branch that was fitted on something and tested on an adversary.
+
+    Args:
+        clean: Its false-positive rate, for the interval.
+    """
     attack = setting.adversaries[tested].tested if tested else {}
     count = len(setting.test[0])
+    fields["interval"] = balanced(value, clean, len(setting.attacked.x), count)
     context.row(table, "detection accuracy", value, row=row, system=BRANCH, **fitted, **attack, n=count, **fields)
 
 
@@ -155,10 +162,12 @@ def _detectability_rows(context, setting, accuracy, found, plots):
     points, figure, about = {}, setting.plan.figures[0], {"row": "M4", "n": len(setting.attacked.x)}
     for name, adversary in setting.adversaries.items():
         own = found[name][name]
-        _add(context, setting, figure, own, adversary.fitted, name, row="M4")
-        context.row(figure, "accuracy", accuracy[name], system="no defense", **adversary.tested, **about)
         rate = found[name]["false positives"]
-        context.row(figure, "false-positive rate", rate, system=BRANCH, **adversary.fitted, threshold=HALF, **about)
+        _add(context, setting, figure, own, adversary.fitted, name, row="M4", clean=rate)
+        share, fields = accuracy[name], {"system": "no defense"} | adversary.tested | about
+        context.row(figure, "accuracy", share, **fields, interval=wilson(share, about["n"]))
+        fields = {"system": BRANCH, "threshold": HALF, "interval": wilson(rate, about["n"])} | adversary.fitted | about
+        context.row(figure, "false-positive rate", rate, **fields)
         points.setdefault(adversary.kind, []).append((accuracy[name], own))
     for limit in (0.3, 0.1):
         strong = [found[name][name] for name in setting.adversaries if accuracy[name] < limit]
@@ -173,7 +182,8 @@ def _depth_rows(context, setting, found, sizes):
     few = plan.by_depth and f"fitted on {min(plan.by_depth, len(setting.samples['train'][0])):,} samples"
     for kind, depth in _depths(setting):
         one, note = sizes[kind], "; ".join(filter(None, [setting.layers[depth], few]))
-        fields = {"attached_to": f"AD({depth})", "note": note, "row": "M4"}
+        clean = found[kind, depth].get("false positives")
+        fields = {"attached_to": f"AD({depth})", "note": note, "row": "M4", "clean": clean}
         _add(context, setting, plan.figures[0], found[kind, depth][one], setting.adversaries[one].fitted, one, **fields)
 
 
@@ -182,11 +192,11 @@ def _transfer_rows(context, setting, found, sizes):
     _, by_size, by_adversary = setting.plan.figures
     for name, one in setting.adversaries.items():
         for tested, other in setting.adversaries.items():
-            value = found[name][tested]
+            value, clean = found[name][tested], found[name].get("false positives")
             if one.kind == other.kind and one.size is not None:
-                _add(context, setting, by_size, value, one.fitted, tested)
+                _add(context, setting, by_size, value, one.fitted, tested, clean=clean)
             elif one.kind != other.kind and name in sizes.values() and tested in sizes.values():
-                _add(context, setting, by_adversary, value, one.fitted, tested)
+                _add(context, setting, by_adversary, value, one.fitted, tested, clean=clean)
 
 
 def _mixture_rows(context, setting, found, sizes, accuracy):
@@ -196,7 +206,7 @@ def _mixture_rows(context, setting, found, sizes, accuracy):
     fitted = ({"fitted_on": f"{MIXED} of the five"}, found[MIXED]), (setting.adversaries[alone].fitted, found[alone])
     for one, by_name in fitted:
         for name in setting.adversaries:
-            _add(context, setting, table, by_name[name], one, name)
+            _add(context, setting, table, by_name[name], one, name, clean=by_name.get("false positives"))
         for over, names in (("the five", sizes.values()), ("accuracy under 0.3", strong)):
             least = min((by_name[name] for name in names), default=None)
             _add(context, setting, table, least, one, statistic="minimum", over=over, note="" if names else "no adversary")

@@ -1,6 +1,7 @@
 """The paper's outlook: the gradient that comes back through a detector regularises the classifier."""
 
 from evaluation.papers.detector.settings import BRANCH
+from evaluation.papers.intervals import wilson
 
 TABLE = "metzen2017.ours.regularized"
 # Of the detector's loss beside the classifier's. At 0 the same training without it: what both have is adversarial training's.
@@ -44,6 +45,7 @@ def add_rows(context, setting, fitted_on):
     for weight, (name, _) in zip(WEIGHTS, parts.items(), strict=True):
         about = {"row": "M9", "system": "no defense", "base": base(weight), "n": len(setting.attacked)}
         about |= {} if weight is None else {"through": f"{BRANCH} fitted on {fitted_on}", "epochs": epochs}
-        context.row(TABLE, "accuracy", found[name]["clean"], **about)
+        clean, attacked = found[name]["clean"], found[name]["attacked"]
+        context.row(TABLE, "accuracy", clean, **about, interval=wilson(clean, about["n"]))
         attack = {"attack": "PGD", "norm": "linf", "epsilon": size, "knowledge": "adaptive", "starts": "all"}
-        context.row(TABLE, "robust accuracy", found[name]["attacked"], **about, **attack)
+        context.row(TABLE, "robust accuracy", attacked, **about, **attack, interval=wilson(attacked, about["n"]))

@@ -6,7 +6,7 @@ import math
 from evaluation.papers.detector.settings import UNMEASURED
 from evaluation.papers.unmeasured import beside, rows_of, unmeasured
 from evaluation.runner.benign import size_text
-from evaluation.runner.markdown import markdown, pivot
+from evaluation.runner.markdown import markdown, number, pivot
 
 
 def _size(value):
@@ -35,6 +35,11 @@ def _read(results, *tables, **fields):
     return found
 
 
+def _alone(row):
+    """Without its interval, which the CSV has: matrices of them could not be read."""
+    return number(row and dataclasses.replace(row, interval=None))
+
+
 def detectability(results):
     """Figures 2 (left) and 6: the detector's accuracy beside the classifier's, by adversary and size."""
     return pivot(_read(results, "fig2", "fig6", attached_to=None), "adversary", "metric")
@@ -42,7 +47,7 @@ def detectability(results):
 
 def depth(results):
     """Figure 2 (right)."""
-    return pivot([row for row in _read(results, "fig2") if row.get("attached to")], "adversary", "attached to")
+    return pivot([row for row in _read(results, "fig2") if row.get("attached to")], "adversary", "attached to", _alone)
 
 
 def sizes(results):
@@ -50,7 +55,7 @@ def sizes(results):
     by_attack = {}
     for row in _read(results, "fig3", "fig7"):
         by_attack.setdefault((row.attack, row.norm), []).append(row)
-    return "\n\n".join(pivot(rows, "fitted on", "adversary") for rows in by_attack.values())
+    return "\n\n".join(pivot(rows, "fitted on", "adversary", _alone) for rows in by_attack.values())
 
 
 def transfer(results):
@@ -60,11 +65,11 @@ def transfer(results):
     own = _read(results, "fig2", "fig6", metric="detection accuracy", attached_to=None, statistic=None)
     rows += [row for row in own if row.get("fitted on") in chosen]
     order = sorted(rows, key=lambda row: [chosen.index(row.get(name)) for name in ("fitted on", "adversary")])
-    return pivot(order, "fitted on", "adversary")
+    return pivot(order, "fitted on", "adversary", _alone)
 
 
 def one_branch(results):
-    return pivot(_read(results, "ours.one_branch"), "adversary", "fitted on")
+    return pivot(_read(results, "ours.one_branch"), "adversary", "fitted on", _alone)
 
 
 def dynamic(results):

@@ -2,6 +2,7 @@
 
 from evaluation.papers.detector import dynamic
 from evaluation.papers.detector.settings import BRANCH, HALF
+from evaluation.papers.intervals import balanced, wilson
 
 TABLE = "metzen2017.ours.topology"
 # Convolutions of 3x3 before the last one: the figure's, and those of earlier versions.
@@ -42,11 +43,13 @@ def add_rows(context, setting, measure, sizes):
         for name in sizes.values():
             adversary, one = setting.adversaries[name], found[f"{title}, fitted on {name}"]
             own = about | adversary.fitted | {"detector": "static"}
-            context.row(TABLE, "detection accuracy", one[name], **own, **adversary.tested, n=len(setting.test[0]))
-            rate = one["false positives"]
-            context.row(TABLE, "false-positive rate", rate, **own, threshold=HALF, n=len(setting.attacked.x))
+            rate, clean, count = one["false positives"], len(setting.attacked.x), len(setting.test[0])
+            interval = balanced(one[name], rate, clean, count)
+            context.row(TABLE, "detection accuracy", one[name], **own, **adversary.tested, n=count, interval=interval)
+            fields = own | {"threshold": HALF, "n": clean, "interval": wilson(rate, clean)}
+            context.row(TABLE, "false-positive rate", rate, **fields)
         if sigmas:
             by_sigma = {sigma: found[f"{title}, dynamic, sigma {sigma:g}"] for sigma in sigmas}
-            dynamic.least_row(context, "dynamic", setting.plan.dynamic, by_sigma, table=TABLE, **about)
+            dynamic.least_row(context, setting, "dynamic", setting.plan.dynamic, by_sigma, table=TABLE, **about)
             steps = took[f"{title}, dynamic, fitting"]["steps"]
             context.row(TABLE, "count", steps, **about, detector="dynamic", counted="steps of 128 samples")

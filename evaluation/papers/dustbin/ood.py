@@ -56,6 +56,7 @@ def run(
         training=known[MORE_OOD][1] or "the recipes'",
         width=width or "the recipe's",
         samples=number,
+        seed=0,
         tested_on=", ".join(held_back(plan)),
     )
     configs = study.parts("training", measure.train, [(network,) for network in known])

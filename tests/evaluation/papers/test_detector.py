@@ -343,7 +343,7 @@ def test_a_setting_is_sent_to_other_processes_without_its_samples(path, tmp_path
 
 def _kinds(found):
     """What each row has set, but for what its number is worth and for sizes, which DeepFool has none of."""
-    other = {"value", "paper", "paper_bound", "note", "flags", "n", "epsilon", "fitted at"}
+    other = {"value", "interval", "paper", "paper_bound", "note", "flags", "n", "epsilon", "fitted at"}
     return {(row.table, row.metric, row.row, frozenset({*row.plain(), *row.settings} - other)) for row in found.rows}
 
 

@@ -20,7 +20,7 @@ from evaluation.papers.dustbin.settings import (
     trainings,
     trainings_of_more,
 )
-from evaluation.papers.intervals import wilson
+from evaluation.papers.intervals import balanced, wilson
 from evaluation.runner.rows import beside_paper, make, paper_numbers
 
 PLAN = PLANS["digits"]
@@ -88,6 +88,17 @@ def test_interval_of_a_share_is_wilsons():
     # Of 10 in 100, as tables of it say.
     assert wilson(0.1, 100) == pytest.approx((0.0552, 0.1744), abs=1e-4)
     assert wilson(0.0, 10)[0] == 0 and wilson(1.0, 10)[1] == 1 and wilson(0.5, 0) is None
+
+
+def test_interval_of_a_detection_accuracy_holds_it_in_95_of_100_draws():
+    rng, kept, caught, clean, attacked = np.random.default_rng(0), 0.8, 0.95, 200, 60
+    within = []
+    for _ in range(2000):
+        one, other = rng.binomial(clean, kept) / clean, rng.binomial(attacked, caught) / attacked
+        low, high = balanced((one + other) / 2, 1 - one, clean, attacked)
+        within.append(low <= (kept + caught) / 2 <= high)
+    assert 0.93 < np.mean(within) < 0.975
+    assert balanced(None, 0.1, 10, 10) is balanced(0.5, None, 10, 10) is balanced(0.5, 0.1, 10, 0) is None
 
 
 def test_parts_are_those_of_the_recipes_and_quick_runs_keep_their_shares():
