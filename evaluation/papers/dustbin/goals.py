@@ -87,7 +87,7 @@ _MORE = [
     ),
     *(
         Goal(
-            f"{_IMAGES} rejected, {network}",
+            f"{_IMAGES} rejected, {network.detector}",
             lambda of, network=network: of(table=ood.TABLE, ood=PLANS["cifar10"].ood, **network.fields()),
         )
         for network in (BOTH, MORE_OOD, WIDE)
