@@ -38,8 +38,8 @@ class Recipe:
         predictor: Name of the recipe that guesses depth for forged pairs. It is trained no longer than this one, and on no more
             than half of its scenes.
         watched: Train a detector branch, and nothing else: `{"recipe": name, "layer": name}` are the network that it sits on and
-            where, `width` its first feature maps, `settings` what is changed in that recipe. `attack` are then arguments of
-            `td.attacks.DynamicAdversary`, and half of the clean samples get one of `benign`.
+            where, `width` its first feature maps, `depth` its convolutions, `settings` what is changed in that recipe. `attack` are
+            then arguments of `td.attacks.DynamicAdversary`, and half of the clean samples get one of `benign`.
         mixed_precision: Compute in 16 bits, with weights in 32.
     """
 
@@ -184,6 +184,10 @@ def _counted(recipe):
     unused = Recipe(recipe.dataset, recipe.model, recipe.epochs)
     settings = dataclasses.asdict(recipe)
     used = {name: value for name, value in settings.items() if name not in _LATER or value != getattr(unused, name)}
+    if recipe.watched:
+        # Branches trained before had this depth and did not say so; since then none is the paper's.
+        own = {"depth": None} | recipe.watched
+        used["watched"] = {name: value for name, value in own.items() if (name, value) != ("depth", 4)}
     return {_IN_KEY.get(name, name): value for name, value in used.items()}
 
 

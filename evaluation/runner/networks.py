@@ -35,3 +35,17 @@ def trained(recipe, *, data_dir=None, **settings):
         shown = " ".join(["python", *command[1:]])
         raise ValueError(f"Expected a trained network from `{shown}`, which ended with exit code {done.returncode}.")
     return Path(done.stdout.splitlines()[-1])
+
+
+def named(path):
+    """A trained network for the settings of a result: its recipe, the key of that, and a digest of its weights.
+
+    The key follows from the recipe alone. Trained a second time, on other cores, the same recipe gives other weights in the last
+    digits, and after some epochs another network.
+    """
+    import keras
+
+    from tfdefense import _cache
+
+    model = keras.models.load_model(path, compile=False)
+    return f"{Path(path).parent.name}, weights {_cache.content(*model.get_weights())[:8]}"

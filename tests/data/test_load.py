@@ -11,6 +11,7 @@ from tfdefense import data
 from tfdefense.data import loading
 
 EMBEDDED = {"digits": (1400, 397), "letters": (5000, 1000), "letters8": (5000, 1000)}
+EMBEDDED |= {"textures": (5000, 1000), "textures8": (5000, 1000)}
 
 
 @pytest.fixture

@@ -83,3 +83,28 @@ def test_small_cifar100_out_is_divided_without_a_common_image():
     train, test, everything = ({image.tobytes() for image in part.x} for part in parts)
     assert [len(part) for part in parts] == [5250, 2250, 7500] and [set(np.bincount(part.y)) for part in parts[:2]] == [{70}, {30}]
     assert not train & test and train | test == everything
+
+
+def test_rest_of_cifar100_has_no_class_of_the_out_of_distribution_set_nor_of_cifar10():
+    rest, out = load("cifar100_rest", "train", dtype="uint8"), load("cifar100_out_small", "train", dtype="uint8")
+    test = load("cifar100_rest", "test", dtype="uint8")
+    assert (len(rest), len(test)) == (980, 420) and set(np.bincount(rest.y)) == {70}
+    assert len(rest.classes) == 14 and not {*rest.classes} & {*out.classes} and "bus" not in rest.classes
+    held_back = {image.tobytes() for image in load("cifar100_out_small", "test", dtype="uint8").x}
+    assert not held_back & {image.tobytes() for image in rest.x}, "what rejection is tested on"
+
+
+@pytest.mark.parametrize(
+    ("name", "pictures", "each", "counts"),
+    [("nyu_crops", "nyu_depth_v2_small", 4, (3180, 2616)), ("imagenette_crops", "", 3, (3600, 1200))],
+)
+def test_crops_are_squares_of_the_pictures_of_their_own_split(name, pictures, each, counts):
+    train, test = (load(name, split, dtype="uint8") for split in ("train", "test"))
+    assert (len(train), len(test)) == counts and train.x.shape[1:] == (32, 32, 3)
+    assert not {image.tobytes() for image in train.x} & {image.tobytes() for image in test.x}
+    assert not {"English springer", "garbage truck"} & {*train.classes}
+    np.testing.assert_array_equal(train.x[:9], load(name, "train", dtype="uint8").x[:9])
+    if pictures:
+        whole = load(pictures, "train", dtype="uint8").x[:50, ..., :3].reshape(50, -1, 3).mean(1)
+        crops = train.x[: 50 * each].reshape(50, each, -1, 3).mean((1, 2))
+        assert np.corrcoef(whole.ravel(), crops.ravel())[0, 1] > 0.8, "of these pictures, in their order"

@@ -205,3 +205,59 @@ def test_one_hot_labels_are_refused(classifier, digits):
     trainer.compile("adam", keras.losses.CategoricalCrossentropy(from_logits=True))
     with pytest.raises(ValueError, match="Expected integer classes, one a sample"):
         trainer.fit(digits.x[:8], np.eye(10)[digits.y[:8]], verbose=0)
+
+
+@pytest.fixture
+def branched(classifier, digits):
+    """A copy of the classifier with a branch that tells attacked samples from clean ones."""
+    base = keras.models.clone_model(classifier)
+    base.set_weights(classifier.get_weights())
+    defended = td.AdversaryDetector("conv", width=8, seed=0, threshold=0.0).attach(base)
+    trainer = td.DetectorTraining(defended)
+    trainer.compile(keras.optimizers.Adam(3e-3))
+    x, y = digits.x[:256], digits.y[:256]
+    trainer.fit(*td.adversarial_pairs(base, A.FGSM(0.2), x, y), batch_size=64, epochs=6, verbose=0)
+    return defended
+
+
+def test_detector_regularises_the_classifier_and_stays_as_it_is(branched, digits):
+    x, y = digits.x[:256], digits.y[:256]
+    suspected = {}
+    branch = next(layer for layer in branched.layers if isinstance(layer, td.layers.DetectorBranch))
+    kept, start = branch.get_weights(), td.base_model(branched).get_weights()
+    for weight in (0.0, 2.0):
+        model = td.base_model(branched)
+        model.set_weights(start)
+        keras.utils.set_random_seed(0)
+        trainer = td.AdversarialTraining(model, A.FGSM(0.2), share=0.5, detector=branched, detector_weight=weight)
+        trainer.compile(keras.optimizers.Adam(1e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        before = model.get_weights()
+        trainer.fit(x, y, batch_size=64, epochs=4, verbose=0)
+        assert any(not np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+        assert all(np.array_equal(a, b) for a, b in zip(kept, branch.get_weights(), strict=True))
+        attacked = A.FGSM(0.2)(model, x, y, regardless=True).x_adv
+        suspected[weight] = (branched(attacked)["suspicion"].numpy() > 0).mean()
+        assert td.evaluate(model, x, y).accuracy > 0.9
+    assert suspected[2.0] < suspected[0.0] - 0.2, "the branch takes less of it for adversarial"
+
+
+def test_loss_through_a_detector_is_that_of_its_log_odds(branched, digits):
+    x, y, loss = digits.x[:32], digits.y[:32], keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    found = {}
+    for weight in (0.0, 0.5):
+        trainer = td.AdversarialTraining(td.base_model(branched), A.FGSM(0.1), detector=branched, detector_weight=weight)
+        trainer.compile("sgd", loss)
+        found[weight] = [float(trainer.compute_loss(x, y, trainer(x), training=training)) for training in (True, False)]
+    odds = branched(x)["suspicion"].numpy()
+    assert found[0.5][0] - found[0.0][0] == pytest.approx(0.5 * np.log1p(np.exp(odds)).mean(), rel=1e-4)
+    assert found[0.5][1] == found[0.0][1], "what is validated is the classifier alone"
+
+
+def test_detector_of_another_model_is_refused(classifier, branched):
+    attack = A.FGSM(0.1)
+    with pytest.raises(ValueError, match="`detector` must be attached to the model that is trained. Received '.*', whose branch"):
+        td.AdversarialTraining(classifier, attack, detector=branched)
+    with pytest.raises(ValueError, match="one detector branch"):
+        td.AdversarialTraining(classifier, attack, detector=classifier)
+    with pytest.raises(ValueError, match="`detector_weight` must be a finite number"):
+        td.AdversarialTraining(td.base_model(branched), attack, detector=branched, detector_weight=-1.0)

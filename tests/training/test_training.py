@@ -137,6 +137,14 @@ def test_training_samples_may_be_the_first_so_many(tmp_path, monkeypatch):
         recipes.find("digits").changed(train_samples=0)
 
 
+def test_branches_trained_before_their_depth_was_a_setting_keep_their_key():
+    recipe = recipes.find("mnist_detector")
+    assert recipe.watched["depth"] == 4 and recipe.key() == "1e2eef20697c"
+    paper, three = ({name: value for name, value in recipe.watched.items() if name != "depth"} | own for own in ({}, {"depth": 3}))
+    keys = {recipe.key(), recipe.changed(watched=paper).key(), recipe.changed(watched=three).key()}
+    assert len(keys) == 3, "what says nothing has the paper's depth"
+
+
 def test_settings_left_out_do_not_change_the_key():
     recipe = recipes.find("digits")
     assert recipe.key() == recipe.changed(train_samples=None).key() != recipe.changed(train_samples=300).key()

@@ -9,6 +9,7 @@ from tfdefense.data.interpolation import Interpolated, interpolate
 from tfdefense.data.letters import draw_letters
 from tfdefense.data.loading import available, describe, load, names
 from tfdefense.data.mixing import mix
+from tfdefense.data.textures import draw_textures
 
 __all__ = [
     "Images",
@@ -16,6 +17,7 @@ __all__ = [
     "available",
     "describe",
     "draw_letters",
+    "draw_textures",
     "interpolate",
     "load",
     "mix",

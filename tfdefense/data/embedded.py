@@ -6,8 +6,9 @@ import numpy as np
 
 from tfdefense.data.images import stratified_order
 from tfdefense.data.letters import LETTERS, draw_letters
+from tfdefense.data.textures import TEXTURES, draw_textures
 
-_LETTERS_DRAWN = {"train": 5000, "test": 1000}
+_DRAWN = {"train": 5000, "test": 1000}
 
 
 def digits(split, **_):
@@ -21,11 +22,19 @@ def digits(split, **_):
 
 
 def letters(split, size=28, **_):
-    parts = [_drawn(part, size) for part in _LETTERS_DRAWN if split in (part, "all")]
+    return *_drawn(draw_letters, split, size=size), tuple(LETTERS)
+
+
+def textures(split, size=32, channels=3, **_):
+    return *_drawn(draw_textures, split, size=size, channels=channels), TEXTURES
+
+
+def _drawn(draw, split, **options):
+    parts = [_part(draw, part, **options) for part in _DRAWN if split in (part, "all")]
     x, y = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return x, y, tuple(LETTERS)
+    return x, y
 
 
 @functools.cache
-def _drawn(split, size):
-    return draw_letters(_LETTERS_DRAWN[split], split, size=size)
+def _part(draw, split, **options):
+    return draw(_DRAWN[split], split, **options)

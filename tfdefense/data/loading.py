@@ -30,12 +30,24 @@ def _prepared(name, about, **options):
     return _Set(about, functools.partial(prepared.read, name, **options), functools.partial(prepared.find, name))
 
 
+def _crops(name, about, **options):
+    return _Set(about, functools.partial(prepared.read_crops, name, **options), functools.partial(prepared.find, name))
+
+
 _SETS = {
     "digits": _Set("Handwritten digits 0-9, 8x8 grey, 1,400 / 397; embedded (scikit-learn)", embedded.digits),
     "letters": _Set("Letters A-J drawn in many fonts, 28x28 grey, 5,000 / 1,000; embedded, looks like NotMNIST", embedded.letters),
     "letters8": _Set(
         "The drawn letters in 8x8 grey, 5,000 / 1,000; embedded, out-of-distribution set of `digits`",
         functools.partial(embedded.letters, size=8),
+    ),
+    "textures": _Set(
+        "Drawn textures and shapes, 32x32 colour, 5,000 / 1,000; embedded, out-of-distribution images for CIFAR-10",
+        embedded.textures,
+    ),
+    "textures8": _Set(
+        "Drawn textures and shapes in 8x8 grey, 5,000 / 1,000; embedded, out-of-distribution images for `digits`",
+        functools.partial(embedded.textures, size=8, channels=1),
     ),
     "mnist": _prepared("mnist", "Handwritten digits 0-9, 28x28 grey, 60,000 / 10,000"),
     "fashion_mnist": _prepared("fashion_mnist", "Clothes in 10 classes, 28x28 grey, 60,000 / 10,000"),
@@ -55,6 +67,21 @@ _SETS = {
         "The test images of `cifar100_out` alone, 5,250 / 2,250; for where CIFAR-100's training images are missing",
         functools.partial(prepared.read_divided, "cifar100", without=prepared.LIKE_CIFAR10),
         functools.partial(prepared.find, "cifar100"),
+    ),
+    "cifar100_rest": _Set(
+        "CIFAR-100's test images of 14 classes that `cifar100_out` leaves out and that are yet none of CIFAR-10's, 980 / 420",
+        functools.partial(prepared.read_divided, "cifar100", only=prepared.YET_NOT_CIFAR10),
+        functools.partial(prepared.find, "cifar100"),
+    ),
+    "nyu_crops": _crops(
+        "nyu_depth_v2_small", "Crops of indoor scenes, 32x32 colour, 3,180 / 2,616; of `nyu_depth_v2_small`", each=4
+    ),
+    "imagenette_crops": _crops(
+        "imagenette_small",
+        "Crops of ImageNet's pictures, 32x32 colour, 3,600 / 1,200; of `imagenette_small` without its dogs and trucks",
+        each=3,
+        test="validation",
+        without=prepared.DOGS_AND_TRUCKS,
     ),
     "imagenette_small": _prepared("imagenette_small", "Ten classes of ImageNet, 96x96 colour, 1,500 / 500", test="validation"),
     "nyu_depth_v2_small": _prepared(

@@ -13,10 +13,19 @@ from tfdefense.data import tfds_folder
 _NO_BUILDER = ("imagenette_small", "nyu_depth_v2_small")
 
 LIKE_CIFAR10 = ("vehicles_1", "vehicles_2", "medium_mammals", "small_mammals", "large_carnivores")
+# Of those 25 the classes that no class of CIFAR-10 holds: neither cars and trucks, nor cats and dogs and their kind.
+YET_NOT_CIFAR10 = ("bear", "bicycle", "hamster", "lawn_mower", "motorcycle", "mouse", "porcupine", "possum", "rabbit", "raccoon")
+YET_NOT_CIFAR10 += ("rocket", "shrew", "skunk", "squirrel")
+# Classes of ImageNet that are also CIFAR-10's: dogs and trucks.
+DOGS_AND_TRUCKS = ("English springer", "garbage truck")
+_CROP = 32  # side of crops, that of CIFAR-10's images
 
 
-def read(name, *, split, data_dir, download, test="test", without=()):
-    """Reads a set in the format of TensorFlow Datasets; `test` is what the set itself calls its test split."""
+def read(name, *, split, data_dir, download, test="test", without=(), only=()):
+    """Reads a set in the format of TensorFlow Datasets; `test` is what the set itself calls its test split.
+
+    `without` are coarse classes that are left out, `only` the classes that alone are read.
+    """
     wanted = test if split == "test" else split
     here, splits = _folder_with(name, wanted, data_dir)
     if here is None and download and name not in _NO_BUILDER:
@@ -33,17 +42,56 @@ def read(name, *, split, data_dir, download, test="test", without=()):
     if without:
         if "coarse_label" not in arrays or not set(without) <= set(coarse):
             raise ValueError(f"{here} must have a coarse_label with the classes {', '.join(without)}, which are left out.")
-        # Fine labels have gaps once classes are left out, and a gap is a class that no sample belongs to.
-        kept = ~np.isin(arrays["coarse_label"], [coarse.index(name) for name in without])
-        old, y = np.unique(y[kept], return_inverse=True)
-        x, classes = x[kept], tuple(classes[label] for label in old)
+        x, y, classes = _some(x, y, classes, ~np.isin(arrays["coarse_label"], [coarse.index(name) for name in without]))
+    if only:
+        if not set(only) <= set(classes):
+            raise ValueError(f"{here} must have the classes {', '.join(only)}. Received: {', '.join(classes)}.")
+        x, y, classes = _some(x, y, classes, np.isin(y, [classes.index(name) for name in only]))
     return x, y, classes
+
+
+def _some(x, y, classes, kept):
+    """Labels have gaps once classes are left out, and a gap is a class that no sample belongs to."""
+    old, y = np.unique(y[kept], return_inverse=True)
+    return x[kept], y, tuple(classes[label] for label in old)
 
 
 def read_divided(name, *, split, data_dir, download, part="test", **options):
     """Reads one split of a set as if it were the whole, and divides it into training and test images."""
     x, y, classes = read(name, split=part, data_dir=data_dir, download=download, **options)
     return *_divided(x, y, split), classes
+
+
+def read_crops(name, *, split, data_dir, download, each, test="test", without=()):
+    """So many crops of each picture of a set, of at least half its shorter side; places follow from the picture's number alone.
+
+    Splits are those of the pictures: no picture is in both.
+    """
+    if split == "all":
+        parts = [read_crops(name, split=part, data_dir=data_dir, download=download, each=each, test=test, without=without)
+                 for part in ("train", "test")]  # fmt: skip
+        return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts]), parts[0][2]
+    x, y, classes = read(name, split=split, data_dir=data_dir, download=download, test=test)
+    x = x[..., :3]
+    if not classes:
+        # Its labels are the numbers of the pictures.
+        y, classes = np.zeros(len(x), "int64"), ("room",)
+    kept = ~np.isin(y, [classes.index(one) for one in without])
+    left = [one for one in classes if one not in without]
+    y = np.array([left.index(classes[one]) for one in y[kept]])
+    crops = [crop for number in np.flatnonzero(kept) for crop in _crops(x[number], each, (split == "test", number))]
+    return np.stack(crops), np.repeat(y, each), tuple(left)
+
+
+def _crops(picture, each, seed):
+    from PIL import Image
+
+    rng, (height, width) = np.random.default_rng(tuple(map(int, seed))), picture.shape[:2]
+    for _ in range(each):
+        side = int(rng.integers(min(height, width) // 2, min(height, width) + 1))
+        top, left = (int(rng.integers(0, whole - side + 1)) for whole in (height, width))
+        part = Image.fromarray(picture[top : top + side, left : left + side]).resize((_CROP, _CROP), Image.Resampling.BOX)
+        yield np.asarray(part)
 
 
 def find(name, data_dir=None):

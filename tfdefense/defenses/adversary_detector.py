@@ -19,7 +19,7 @@ class AdversaryDetector(Defense):
 
     Args:
         layer: Name of a layer with feature maps; the paper's choice is a middle one of full resolution.
-        form, width, seed: See `td.layers.DetectorBranch`.
+        form, width, seed, depth: See `td.layers.DetectorBranch`.
         threshold: A threshold of your own on the log-odds; None waits for `td.calibrate`.
 
     Example:
@@ -35,13 +35,20 @@ class AdversaryDetector(Defense):
     """
 
     def __init__(
-        self, layer: str, *, form: str = "cifar", width: int | None = None, seed: int | None = None, threshold: float | None = None
+        self,
+        layer: str,
+        *,
+        form: str = "cifar",
+        width: int | None = None,
+        seed: int | None = None,
+        threshold: float | None = None,
+        depth: int | None = None,
     ):
         if not isinstance(layer, str):
             raise ValueError(f'`layer` must be the name of one layer, such as "conv_2". Received: {layer!r}.')
         self.layers, self.threshold = (layer,), threshold
         # Built anew for each model; made here too, so that a wrong argument is named at once.
-        self.options: dict[str, Any] = {"form": form, "width": width, "seed": seed}
+        self.options: dict[str, Any] = {"form": form, "width": width, "seed": seed, "depth": depth}
         DetectorBranch(**self.options)
 
     def connect(self, logits: Tensor, taps: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -7,8 +7,11 @@ from keras import ops
 
 from tfdefense.layers.finite import unless_finite
 
-# Feature maps of the convolutions before the last one, as parts of `width`, and behind which of them a pooling may stand.
-FORMS = {"cifar": (96, (1, 2, 2, 2), (0, 1)), "imagenet": (196, (1, 1, 1, 1, 1), (0,))}
+# The paper's feature maps of the first convolution, how many times as many each further one has, the number of convolutions before
+# the last one, and behind which of them a pooling may stand.
+FORMS = {"cifar": (96, 2, 3, (0, 1)), "imagenet": (196, 1, 5, (0,))}
+# What a branch has that was saved before its depth was.
+EARLIER = {"cifar": 4, "imagenet": 5}
 
 
 @keras.saving.register_keras_serializable(package="tfdefense")
@@ -22,9 +25,11 @@ class DetectorBranch(keras.layers.Layer):
     by `td.DetectorTraining`.
 
     Args:
-        form: "cifar": convolutions of width, 2, 2 and 2 times width, a pooling behind the first two. "imagenet": five of
+        form: "cifar": each convolution but the first has twice the width, a pooling behind the first two. "imagenet": all of
             equal width, a pooling behind the first.
         width: Feature maps of the first convolution; None is the paper's, 96 and 196.
+        depth: Convolutions of 3x3, before the last one; None is the paper's, 3 (its figure 1) and 5. Earlier versions
+            had 4 in the form "cifar"; models that they saved keep them.
         seed: Of the first weights; None draws them anew each time.
 
     Example:
@@ -35,14 +40,19 @@ class DetectorBranch(keras.layers.Layer):
     Reference: Metzen et al., 2017, On detecting adversarial perturbations, fig. 1 and section 4.2.
     """
 
-    def __init__(self, form: str = "cifar", width: int | None = None, seed: int | None = None, **kwargs: Any):
+    def __init__(
+        self, form: str = "cifar", width: int | None = None, seed: int | None = None, depth: int | None = None, **kwargs: Any
+    ):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         if form not in FORMS:
             raise ValueError(f"`form` must be one of {', '.join(map(repr, FORMS))}. Received: {form!r}.")
         if width is not None and (not isinstance(width, int) or width < 1):
             raise ValueError(f"`width` must be a whole number of at least 1, or None for the paper's. Received: {width!r}.")
+        if depth is not None and (not isinstance(depth, int) or depth < 1):
+            raise ValueError(f"`depth` must be a whole number of at least 1, or None for the paper's. Received: {depth!r}.")
         self.form, self.width, self.seed = form, width, seed
+        self.depth = FORMS[form][2] if depth is None else depth
 
     def build(self, input_shape):
         if len(input_shape) != 4 or None in input_shape[1:]:
@@ -50,12 +60,13 @@ class DetectorBranch(keras.layers.Layer):
                 "A detector branch watches feature maps of shape (batch, height, width, channels), all but the batch known. "
                 f"Received shape {tuple(input_shape)}. Watch a convolution, a pooling or a block of them."
             )
-        default, multiples, pooled = FORMS[self.form]
-        multiples = [multiple * (self.width or default) for multiple in multiples]
+        default, multiple, _, pooled = FORMS[self.form]
+        first = self.width or default
+        maps = [first] + [multiple * first] * (self.depth - 1)
         self.convolutions, self.norms, self.pools = [], [], []
         shape = tuple(input_shape)
-        for number, filters in enumerate([*multiples, 2]):
-            last = number == len(multiples)
+        for number, filters in enumerate([*maps, 2]):
+            last = number == len(maps)
             initializer = keras.initializers.HeNormal(None if self.seed is None else self.seed + number)
             options = {"kernel_initializer": initializer, "use_bias": last, "padding": "same", "dtype": self.dtype_policy}
             convolution = keras.layers.Conv2D(filters, 1 if last else 3, **options, name=f"conv_{number + 1}")
@@ -86,4 +97,9 @@ class DetectorBranch(keras.layers.Layer):
         return keras.KerasTensor(maps.shape[:1], dtype="float32")
 
     def get_config(self):
-        return {**super().get_config(), "form": self.form, "width": self.width, "seed": self.seed}
+        own = {"form": self.form, "width": self.width, "seed": self.seed, "depth": self.depth}
+        return {**super().get_config(), **own}
+
+    @classmethod
+    def from_config(cls, config):
+        return super().from_config({"depth": EARLIER.get(config.get("form", "cifar")), **config})

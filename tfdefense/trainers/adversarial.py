@@ -14,7 +14,7 @@ from tfdefense._files import write_file
 from tfdefense._validation import Bounds, Model, Tensor
 from tfdefense.attacks import Attack, Transfer, WorstCase
 from tfdefense.attacks.arguments import check_values
-from tfdefense.graph import as_functional
+from tfdefense.graph import as_functional, unnoted
 from tfdefense.view import View
 
 
@@ -36,6 +36,10 @@ class AdversarialTraining(keras.Model):
         bounds: Lowest and highest pixel value; a defended model knows its own, otherwise (0, 1).
             `(-np.inf, np.inf)` where any number is valid.
         seed: Of the choice of samples and of random starts.
+        detector: A `td.AdversaryDetector` attached to this very model, whose trained branch regularises it: what the branch takes
+            for adversarial is a further loss of each batch, attacked or not, and its gradient goes back through the branch into
+            the layers below. The branch itself stays as it is, so that it tells less and less of what the model makes.
+        detector_weight: Of that loss beside the model's own.
 
     Example:
 
@@ -43,7 +47,8 @@ class AdversarialTraining(keras.Model):
     >>> trainer.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     >>> history = trainer.fit(x, y, verbose=0)
 
-    Reference: Madry et al., 2018, Towards deep learning models resistant to adversarial attacks.
+    Reference: Madry et al., 2018, Towards deep learning models resistant to adversarial attacks; for `detector` the outlook of
+    Metzen et al., 2017, On detecting adversarial perturbations.
     """
 
     def __init__(
@@ -55,6 +60,8 @@ class AdversarialTraining(keras.Model):
         target: Model | None = None,
         bounds: Bounds = None,
         seed: int | None = 0,
+        detector: Model | None = None,
+        detector_weight: float = 1.0,
     ):
         trained = as_functional(model)
         super().__init__(trained.inputs[0], trained.output, name=f"{trained.name}_attacked")
@@ -69,6 +76,9 @@ class AdversarialTraining(keras.Model):
         self.supports_jit = False
         # Not as attributes: Keras would take a model for a layer of this one, and save its weights twice.
         self._hidden = types.SimpleNamespace(trained=trained, target=target or model)
+        if not 0 <= detector_weight < np.inf:
+            raise ValueError(f"`detector_weight` must be a finite number of at least 0. Received: {detector_weight!r}.")
+        self._hidden.log_odds, self.detector_weight = detector and _log_odds(detector, trained), detector_weight
         self.attacks, self.share, self.attacked_bounds = attacks, share, bounds
         # Also None gives a number, drawn once: the steps of one training must follow from the same one.
         self.seed = int(np.random.SeedSequence(seed).generate_state(1)[0] >> 1)
@@ -96,6 +106,14 @@ class AdversarialTraining(keras.Model):
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
         x, perturbed = self.perturb(x, y)
         return super().train_step((x, self.labels(y, perturbed), weight))
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        loss = super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
+        if self._hidden.log_odds is None or not training:
+            return loss
+        # As the detector sees it in use; Keras adds the losses of replicas up.
+        suspected = tf.reduce_mean(tf.math.softplus(self._hidden.log_odds(x, training=False)))
+        return loss + self.detector_weight * suspected / tf.distribute.get_strategy().num_replicas_in_sync
 
     def labels(self, y: Tensor, perturbed: Tensor) -> Tensor:
         """What the perturbed batch is trained towards: the true classes. A detector asks for `perturbed` instead."""
@@ -151,6 +169,23 @@ class AdversarialTraining(keras.Model):
         if not overwrite and Path(filepath).exists():
             raise FileExistsError(f"{filepath} is there already. Choose another path, or leave `overwrite=False` out.")
         write_file(filepath, lambda new: self.trained.save(new, **options))
+
+
+def _log_odds(detector, model):
+    """A model that gives what the branch on a model says of its input."""
+    from tfdefense.trainers.watched import watched
+
+    branch, maps = watched(detector)
+    below = keras.Model(detector.inputs[0], maps)
+    own = {id(variable) for variable in model.variables}
+    if not below.variables or any(id(variable) not in own for variable in below.variables):
+        raise ValueError(
+            f"`detector` must be attached to the model that is trained. Received '{detector.name}', whose branch watches other "
+            "weights or the image itself. Train its classifier: `td.AdversarialTraining(td.base_model(detector), attack, "
+            "detector=detector)`."
+        )
+    with unnoted(detector):
+        return keras.Model(detector.inputs[0], branch(maps), name="log_odds")
 
 
 def synchronize(model, on=True):

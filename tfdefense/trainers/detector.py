@@ -15,10 +15,10 @@ from tfdefense._renamed import renamed_attributes, renamed_keywords
 from tfdefense._validation import AnyModel, Bounds, Model, PathLike, Tensor, range_of
 from tfdefense.attacks.arguments import check
 from tfdefense.contract import base_model, bounds_of, defend
-from tfdefense.graph import unnoted, walk
-from tfdefense.layers import DetectorBranch
+from tfdefense.graph import unnoted
 from tfdefense.metrics.benign import benign_perturbation
 from tfdefense.trainers.adversarial import AdversarialTraining, pick
+from tfdefense.trainers.watched import watched
 
 
 class DetectorTraining(AdversarialTraining):
@@ -70,7 +70,7 @@ class DetectorTraining(AdversarialTraining):
         benign: Sequence[tuple[str, float]] = (),
         seed: int | None = 0,
     ):
-        branch, maps = _watched(defended)
+        branch, maps = watched(defended)
         frozen = _Frozen(keras.Model(defended.inputs[0], maps), name="frozen")
         image = keras.Input(defended.inputs[0].shape[1:], dtype=defended.inputs[0].dtype, name="image")
         # At a threshold of one half: that of the defended model is set when the branch is trained.
@@ -182,17 +182,6 @@ class _Benign:
         low, _ = range_of(view.bounds, "A benign perturbation")
         change(np.full((1, *view.input_shape[1:]), low, "float32"), [0])
         return lambda x, y, seeds: tf.ensure_shape(tf.numpy_function(change, [x, seeds], tf.float32), x.shape)
-
-
-def _watched(defended):
-    found = [(operation, node) for operation, node in walk(defended) if isinstance(operation, DetectorBranch)]
-    if len(found) != 1:
-        raise ValueError(
-            f"Expected a defended model with one detector branch. Received '{defended.name}', which has {len(found)}. "
-            'Attach one alone: `td.AdversaryDetector("name of a layer").attach(model)`.'
-        )
-    ((branch, node),) = found
-    return branch, node.arguments.keras_tensors[0]
 
 
 def adversarial_pairs(

@@ -31,7 +31,7 @@ mnist_detector = Recipe(
     attack={"epsilon": 0.2, "steps": 10},
     attack_share=0.5,
     benign={"sign": 0.2, "gaussian": 0.1},
-    watched={"recipe": "mnist_carlini", "layer": "conv_2", "width": 24},
+    watched={"recipe": "mnist_carlini", "layer": "conv_2", "width": 24, "depth": 4},
 )
 
 digits_detector = dataclasses.replace(
@@ -45,5 +45,5 @@ digits_detector = dataclasses.replace(
     attack={"epsilon": 0.2, "steps": 5},
     # With benign noise labelled clean as well, so small a branch on so few samples learns nothing in this time.
     benign={},
-    watched={"recipe": "digits", "layer": "conv_1", "width": 16},
+    watched={"recipe": "digits", "layer": "conv_1", "width": 16, "depth": 4},
 )

@@ -23,6 +23,7 @@ def trainer(recipe, path):
     """What is trained: the branch alone. Saved is the model with the branch, whose threshold waits for `td.calibrate`."""
     network = keras.models.load_model(path, compile=False)
     watched = recipe.watched
-    defended = tfdefense.AdversaryDetector(watched["layer"], width=watched.get("width"), seed=recipe.seed).attach(network)
+    options = {"width": watched.get("width"), "depth": watched.get("depth"), "seed": recipe.seed}
+    defended = tfdefense.AdversaryDetector(watched["layer"], **options).attach(network)
     options = {"share": recipe.attack_share, "benign": tuple(recipe.benign.items()), "seed": recipe.seed}
     return tfdefense.DetectorTraining(defended, attacks.DynamicAdversary(**{"schedule": "fixed"} | recipe.attack), **options)

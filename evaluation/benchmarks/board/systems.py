@@ -50,7 +50,8 @@ DEFENSES = {
     "DNR": Defense(_dnr),
     "K-density": Defense(lambda td, setup: td.DensityDefense(_SIGMA)),
     "SafetyNet": Defense(lambda td, setup: td.SafetyNet(setup.codes), slow=True),
-    "detector branch": Defense(lambda td, setup: td.AdversaryDetector(setup.branch, width=16, seed=0), slow=True),
+    # Of the depth that its results were measured with; the paper has 3.
+    "detector branch": Defense(lambda td, setup: td.AdversaryDetector(setup.branch, width=16, seed=0, depth=4), slow=True),
     # The class is that of the first: SVMs that disagree with the network would else reject nothing for it.
     "DNR + confidence": Defense(lambda td, setup: td.AnyOf(_dnr(td, setup), td.ThresholdDefense()), combined=True),
     "RCE": Defense(lambda td, setup: td.DensityDefense(_SIGMA_RCE)),

@@ -33,7 +33,7 @@ def measure(model_path, dataset, data_dir, repeats=5):
 
     def attached():
         model = keras.models.load_model(model_path, compile=False)
-        return model, td.AdversaryDetector(layer, width=width, seed=0, threshold=0.0).attach(model)
+        return model, td.AdversaryDetector(layer, width=width, depth=4, seed=0, threshold=0.0).attach(model)
 
     model, defended = attached()
     trainer = td.DetectorTraining(defended, td.attacks.DynamicAdversary(EPSILON, steps=STEPS, schedule="fixed"))

@@ -33,7 +33,7 @@ def _models(path, dataset):
     model = network()
     reverse = keras.Model(model.inputs[0], td.layers.ReverseLogits()(model.outputs[0]))
     layer, width = WATCHED[dataset]
-    defended = td.AdversaryDetector(layer, width=width, seed=0, threshold=0.0).attach(network())
+    defended = td.AdversaryDetector(layer, width=width, depth=4, seed=0, threshold=0.0).attach(network())
     detector = td.DetectorTraining(defended, td.attacks.DynamicAdversary(EPSILON, steps=STEPS, schedule="fixed"))
     detector.compile()
     return {

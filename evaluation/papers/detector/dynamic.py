@@ -4,6 +4,7 @@ import numpy as np
 
 from evaluation.papers.detector.fit import took
 from evaluation.papers.detector.settings import BRANCH, CALIBRATED, HALF, strongest
+from evaluation.papers.intervals import balanced, wilson
 from evaluation.runner.benign import perturbed, size_text
 
 SIGMAS = tuple(sorted({round(0.1 * i, 2) for i in range(11)} | {round(0.4 + 0.01 * i, 2) for i in range(11)}))
@@ -51,8 +52,9 @@ def fitting(setting, name, size=None):
     sizes = (*plan.annealed, plan.dynamic)
     batches = _share(plan, setting.budget["batches"])
     if name.startswith("static"):
-        # As many steps as on the fly, but that both go on to the end of an epoch.
-        fitted_on, batches = (f"iterative linf {size_text(plan.dynamic)}",), batches * len(sizes)
+        # As many steps as on the fly, but that both go on to the end of an epoch; the paper has as many epochs, each twice as long.
+        fitted_on = (f"iterative linf {size_text(plan.dynamic)}",)
+        batches *= 2 if setting.budget.get("as_in_the_paper") else len(sizes)
     else:
         fitted_on = []
         for one in sizes[: sizes.index(size or plan.dynamic) + 1]:
@@ -61,36 +63,38 @@ def fitting(setting, name, size=None):
     return {"fitted_on": fitted_on, "layer": layer, "benign": "benign" in name, "batches": batches}
 
 
-def dynamic_detector(setting, name, threshold, size=None):
-    return setting.detector(**fitting(setting, name, size), threshold=threshold)
+def dynamic_detector(setting, name, threshold, size=None, depth=None):
+    return setting.detector(**fitting(setting, name, size), threshold=threshold, depth=depth)
 
 
-def took_to_fit(setting, name):
-    return took(setting.branch(**fitting(setting, name)))
+def took_to_fit(setting, name, depth=None):
+    return took(setting.branch(**fitting(setting, name), depth=depth))
 
 
-def under_sigma(setting, name, sigma, size=None):
+def under_sigma(setting, name, sigma, size=None, depth=None):
     """A detector under the dynamic adversary: on all clean samples, and on those that are misclassified by it, as in the paper.
 
     Args:
         size: That of the attack, where another than the plan's; a detector that was fitted on the fly is that whose training
             ended there.
+        depth: Convolutions of the branch, where they are others than the run's.
     """
     import tfdefense as td
     from tfdefense.attacks import DynamicAdversary
     from tfdefense.metrics import detectability, successful_pairs
     from tfdefense.view import decide
 
-    defended = dynamic_detector(setting, name, 0.0, size)
+    defended = dynamic_detector(setting, name, 0.0, size, depth)
     x, y = setting.test
     result = DynamicAdversary(size or setting.plan.dynamic, sigma=sigma, schedule="fixed")(defended, x, y)
     clean, attacked = td.evaluate(defended, x, y), td.evaluate(defended, result, y)
     wrong = successful_pairs(clean, attacked)
     accuracy = attacked.accuracy_before_rejection * setting.samples["test"][2]
     found = {"detectability": None, "successful": int(wrong.sum()), "accuracy": accuracy}
+    unattacked = decide(defended, setting.attacked.x).suspicion
     if wrong.sum() >= ENOUGH:
-        found["detectability"] = detectability(decide(defended, setting.attacked.x).suspicion, attacked.suspicion[wrong])
-    return found
+        found["detectability"] = detectability(unattacked, attacked.suspicion[wrong])
+    return found | {"false positives": float((unattacked > 0).mean())}
 
 
 def under_strongest(setting, name, number, sigmas):
@@ -140,16 +144,25 @@ def add_rows(context, setting, number, plots, benign=True):
     """M7 and M8; `number` of the samples are attacked by all adaptive attacks."""
     names = [name for name in DETECTORS if (name != MIXTURE or setting.plan.mixed) and (benign or "benign" not in name)]
     measured = _measured(context, setting, number, names)
-    _sigma_rows(context, setting, measured, plots)
+    sigma_rows(context, setting, measured, sigmas_of(context), plots)
     _annealed_rows(context, setting)
-    _training_rows(context, setting, measured)
+    training_rows(context, setting, measured)
     _benign_rows(context, setting, measured)
     _adaptive_rows(context, setting, measured, plots)
 
 
+def sigmas_of(context):
+    return QUICK_SIGMAS if context.quick else SIGMAS
+
+
+def tenths(sigmas):
+    """Those that the paper has."""
+    return [sigma for sigma in sigmas if round(10 * sigma, 6) % 1 == 0]
+
+
 def _measured(context, setting, number, names):
     """What is measured on each of the detectors that are compared, by its name and by what it is."""
-    sigmas = QUICK_SIGMAS if context.quick else SIGMAS
+    sigmas = sigmas_of(context)
     jobs = {"control": (false_positives,), **{f"sigma {sigma:g}": (under_sigma, sigma) for sigma in sigmas}}
     jobs["strongest"] = (under_strongest, number, sigmas)
     # Fitting comes first, or what is measured first would seem to take as long; on the fly it takes longest.
@@ -169,43 +182,49 @@ def _under(name, size):
     }  # fmt: skip
 
 
-def _sigma_rows(context, setting, measured, plots):
+def sigma_rows(context, setting, measured, sigmas, plots):
     """Figure 5."""
     from tfdefense.plots import detectability
 
     points, size = {}, setting.plan.dynamic
     for name, found in measured.items():
-        by_sigma = {sigma: found[f"sigma {sigma:g}"] for sigma in (QUICK_SIGMAS if context.quick else SIGMAS)}
+        by_sigma = {sigma: found[f"sigma {sigma:g}"] for sigma in sigmas}
         for sigma, one in by_sigma.items():
             few = one["detectability"] is None
             note = f"too few: {one['successful']} successful, {ENOUGH} are needed" if few else ""
             about = _under(name, size) | {"sigma": sigma}
-            fields = about | {"n": one["successful"], "note": note}
+            fields = about | {"n": one["successful"], "note": note, "interval": _interval(setting, one)}
             context.row("metzen2017.fig5", "detection accuracy", one["detectability"], **fields)
-            fields = about | {"system": "no defense", "n": len(setting.attacked.x)}
+            count = len(setting.attacked.x)
+            fields = about | {"system": "no defense", "n": count, "interval": wilson(one["accuracy"], count)}
             context.row("metzen2017.fig5", "accuracy", one["accuracy"], **fields)
-        counted = _least_row(context, name, size, by_sigma)
+        counted = least_row(context, setting, name, size, by_sigma)
         if counted:
             points[name] = [(one["accuracy"], one["detectability"]) for one in counted.values()]
     if points:
         detectability(points, plots / "dynamic.png")
 
 
-def _least_row(context, name, size, by_sigma):
+def _interval(setting, one):
+    return balanced(one["detectability"], one.get("false positives"), len(setting.attacked.x), one["successful"])
+
+
+def least_row(context, setting, name, size, by_sigma, table="metzen2017.fig5", **fields):
     """The sigma that is worst for the detector; returns those that count."""
     counted = {sigma: one for sigma, one in by_sigma.items() if one["detectability"] is not None}
     worst = min(counted, key=lambda sigma: counted[sigma]["detectability"], default=None)
     one = counted.get(worst, {"successful": 0, "detectability": None})
     at = f"at sigma {worst:g}; " if counted else ""
     note = f"{at}{len(counted)} of {len(by_sigma)} count"
-    fields = _under(name, size) | {"statistic": "minimum", "n": one["successful"], "note": note}
-    context.row("metzen2017.fig5", "detection accuracy", one["detectability"], **fields)
+    fields = _under(name, size) | {"statistic": "minimum", "n": one["successful"], "note": note} | fields
+    fields["interval"] = _interval(setting, one)
+    context.row(table, "detection accuracy", one["detectability"], **fields)
     return counted
 
 
 def _annealed_rows(context, setting):
     """The same at the larger sizes that dynamic training began with, by the detectors of these stages, in the paper's sigmas."""
-    sigmas = [sigma for sigma in SIGMAS if round(10 * sigma, 6) % 1 == 0]
+    sigmas = tenths(SIGMAS)
     pairs = {(size, sigma): f"trained and attacked at {size_text(size)}" for size in setting.plan.annealed for sigma in sigmas}
     found = context.parts({
         f"dynamic, {stage}, sigma {sigma:g}": (under_sigma, setting, "dynamic", sigma, size)
@@ -213,12 +232,12 @@ def _annealed_rows(context, setting):
     })  # fmt: skip
     for size in setting.plan.annealed:
         by_sigma = {sigma: found[f"dynamic, {pairs[size, sigma]}, sigma {sigma:g}"] for sigma in sigmas}
-        counted = _least_row(context, "dynamic", size, by_sigma)
+        counted = least_row(context, setting, "dynamic", size, by_sigma)
         values = [one["detectability"] for one in counted.values()]
         context.curve("metzen2017.fig5", "sigma", counted, "detection accuracy", values, **_under("dynamic", size))
 
 
-def _training_rows(context, setting, measured):
+def training_rows(context, setting, measured):
     for name, found in measured.items():
         took, static = found["fitting"], name.startswith("static")
         fields = {"row": "M7", "system": BRANCH, "detector": name, "n": (1 + static) * len(setting.samples["whole"][0])}

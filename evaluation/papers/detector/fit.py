@@ -1,5 +1,6 @@
 """What the protocol works with: samples of each adversary, and fitted branches."""
 
+import dataclasses
 import functools
 import json
 import shutil
@@ -23,7 +24,8 @@ def prepared(context, network, budget):
     place = [context.dataset, context.quick, context.samples, context.data_dir, context.cache]
     key = json.dumps([place, network, budget], default=str)
     if key not in _prepared:
-        plan, fitted = PLANS[context.dataset], budget["fitted"]
+        # What a run changes in the plan is in its budget: a process that is given a part makes the same.
+        plan, fitted = dataclasses.replace(PLANS[context.dataset], **budget.get("plan", {})), budget["fitted"]
         fought = (fitted if context.quick else plan.fought) if plan.dynamic else fitted
         train = data.load(context.dataset, "train", data_dir=context.data_dir, limit=fought and max(fought, fitted))
         test = data.load(context.dataset, "test", data_dir=context.data_dir)
@@ -98,7 +100,7 @@ class Setting:
     def layer(self, kind):
         return self.layers[self.plan.deepfool if kind.startswith("DeepFool") else self.plan.usual]
 
-    def detector(self, fitted_on, layer, *, benign=False, threshold=0.0, batches=None, number=None):
+    def detector(self, fitted_on, layer, *, benign=False, threshold=0.0, batches=None, number=None, depth=None, onto=None):
         """A defended model whose branch was fitted on adversaries (names, for a static one) or against attacks on the fly.
 
         Args:
@@ -107,31 +109,43 @@ class Setting:
             threshold: 0 is a probability of one half; None is set so that 5 % of the held-out samples are rejected.
             batches: How long it is fitted, each stage of one that fights; else a static one is for the epochs of the budget.
             number: Of the samples that a static one is fitted on; else all.
+            depth: Convolutions of the branch before its last one; else as the budget says, or as in the paper.
+            onto: A classifier of the same weights to attach it to, where they are to be changed.
         """
         import tfdefense as td
 
-        known = (repr(fitted_on), layer, benign, threshold, batches, number)
-        if known not in self._detectors:
-            made = self._attached(layer, threshold)
-            _restore(made, self.branch(fitted_on, layer, benign, batches, number))
+        known = (repr(fitted_on), layer, benign, threshold, batches, number, depth)
+        if onto is not None or known not in self._detectors:
+            made = self._attached(layer, threshold, depth, onto)
+            _restore(made, self.branch(fitted_on, layer, benign, batches, number, depth))
             if threshold is None:
                 td.calibrate(made, self.held_out.x, max_rejected=0.05)
+            if onto is not None:
+                return made
             self._detectors[known] = made
         return self._detectors[known]
 
-    def branch(self, fitted_on, layer, benign=False, batches=None, number=None):
+    def depth(self, depth=None):
+        """Convolutions of a branch before its last one: those asked for, else the budget's, else the paper's."""
+        from tfdefense.layers.detector_branch import FORMS
+
+        return depth or self.budget.get("branch_depth") or FORMS[self.plan.form][2]
+
+    def branch(self, fitted_on, layer, benign=False, batches=None, number=None, depth=None):
         """The file of a fitted branch: its weights, and the `steps` and CPU `seconds` that it took; NaN if it was interrupted."""
         changes, static = self.plan.labelled_clean if benign else (), isinstance(fitted_on, tuple)
         attacks = [self.adversaries[name].attack for name in fitted_on] if static else fitted_on
-        earlier = None if static or len(fitted_on) == 1 else self.branch(fitted_on[:-1], layer, benign, batches)
+        begun = None if static else fitted_on[:-1]
+        earlier = self.branch(begun, layer, benign, batches, depth=depth) if begun else None
         part = "train" if static and not batches else "whole"
         x, y = (each[:number] for each in self.samples[part][:2])
         epochs = -(-batches * 128 // (2 * len(x) if static else len(x))) if batches else self.budget["epochs"]
-        known = [self.base, attacks, layer, changes, self.plan.form, self.plan.clipped, epochs, x, y]
-        name = f"branch-{_cache.content(*known, self.budget['width'], self.budget['learning_rate'])}"
+        depth, own = self.depth(depth), [self.budget[name] for name in ("width", "learning_rate")]
+        known = [self.base, attacks, layer, changes, self.plan.form, self.plan.clipped, epochs, x, y, depth, *own]
+        name = f"branch-{_cache.content(*known, bool(self.budget.get('as_in_the_paper')))}"
 
         def write(new):
-            made, samples, labels, before = self._attached(layer), x, y, {"steps": 0, "seconds": 0.0}
+            made, samples, labels, before = self._attached(layer, None, depth), x, y, {"steps": 0, "seconds": 0.0}
             if earlier is not None:
                 _restore(made, earlier)
                 before = took(earlier)
@@ -146,11 +160,15 @@ class Setting:
 
         return _cache.entry(self.cache / f"{name}.npz", write)
 
-    def _attached(self, layer, threshold=None):
+    def _attached(self, layer, threshold=None, depth=None, onto=None):
         import tfdefense as td
 
-        kind = td.AdversaryDetector(layer, form=self.plan.form, width=self.budget["width"], seed=0, threshold=threshold)
-        return kind.attach(self.base)
+        options = {"form": self.plan.form, "width": self.budget["width"], "depth": self.depth(depth)}
+        return td.AdversaryDetector(layer, **options, seed=0, threshold=threshold).attach(onto or self.base)
+
+    def weights(self, depth):
+        """How many a branch of a depth has, where it is usually attached."""
+        return _branch(self._attached(self.layers[self.plan.usual], None, depth)).count_params()
 
     def _fit(self, defended, x, y, attacks, layer, benign, epochs, backup):
         """Fits on samples and whether they are adversarial or, with attacks, on samples and their classes; gives what it took."""
@@ -170,9 +188,11 @@ class Setting:
         else:
             trainer = td.DetectorTraining(defended, attacks, benign=benign)
         steps = epochs * -(-len(x) // 128)
-        rate = keras.optimizers.schedules.CosineDecay(self.budget["learning_rate"], steps)
         # The paper's 0.99 remembers what moved the branch a hundred steps ago: an adversary who moves with it is elsewhere by then.
-        optimizer = keras.optimizers.Adam(rate, beta_1=0.9 if attacks else 0.99, beta_2=0.999)
+        rate, beta = self.budget["learning_rate"], 0.99
+        if not self.budget.get("as_in_the_paper"):
+            rate, beta = keras.optimizers.schedules.CosineDecay(rate, steps), 0.9 if attacks else 0.99
+        optimizer = keras.optimizers.Adam(rate, beta_1=beta, beta_2=0.999)
         trainer.compile(optimizer, keras.losses.BinaryCrossentropy(from_logits=True), jit_compile=False)
         optimizer.build(trainer.trainable_variables)  # or Keras traces the first step twice
         code = backup.with_suffix(".code.json")

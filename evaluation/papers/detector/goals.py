@@ -1,6 +1,9 @@
 """What the detector branch was meant to show, and its lines in the README."""
 
+from evaluation.papers.detector import regularized
 from evaluation.papers.detector.settings import CALIBRATED, HALF
+from evaluation.papers.detector.topology import DEPTHS, TABLE
+from evaluation.papers.unmeasured import LATER, later
 from evaluation.runner.benign import size_text
 from evaluation.runner.goals import Goal
 from evaluation.runner.summary import Line
@@ -52,6 +55,22 @@ def _but_the_smallest(of):
     return min(row.value for row in own if row is not smallest)
 
 
+def _of_depth(depth):
+    """The least detection accuracy over the five, of a branch of a depth."""
+    about = {"table": TABLE, "metric": "detection accuracy", "detector": "static", "convolutions": depth}
+    return lambda of: min(row.value for row in of.all(**about))
+
+
+def _gained(metric):
+    """Of the classifier that was trained on through its detector, over one that was trained on without."""
+
+    def value(of):
+        by_base = of.values("base", table=regularized.TABLE, metric=metric)
+        return by_base[regularized.base(1.0)] - by_base[regularized.base(0.0)]
+
+    return value
+
+
 def _detector(size, noise, trained, more=(), less="", staged=""):
     """Of the detector branches under the paper's adversaries, the dynamic one, all adaptive attacks and benign noise.
 
@@ -77,12 +96,24 @@ def _detector(size, noise, trained, more=(), less="", staged=""):
     for name in (*_COMPARED, *more):
         limit = {"least": 0.75, "remark": _OTHERS} if name == "dynamic" and not less else {}
         goals.append(Goal(f"robust accuracy, worst case, linf {size_text(size)}, {name}", _robust(name, size, _WORST), **limit))
+    for depth, words in zip(DEPTHS, ("as in figure 1", "as in earlier versions"), strict=True):
+        name = f"least detection accuracy of the five, each by its own branch, {depth} convolutions before the last, {words}"
+        goals.append(Goal(name, later(_of_depth(depth), table=TABLE), remark=LATER))
+    for metric in ("accuracy", "robust accuracy"):
+        name = f"{metric} of the classifier trained on through its detector less that of one trained on without"
+        goals.append(Goal(name, later(_gained(metric), table=regularized.TABLE), remark=LATER))
     return goals + [
         Goal(f"benign sign noise of {size_text(noise)} rejected, {name}", _rejected(name, noise)) for name in (*_COMPARED, *more)
     ]
 
 
+_FIGURE5 = [
+    Goal("least detection accuracy over sigma, dynamic, as in the paper", _number("fig5", **_LEAST, detector="dynamic"), 0.7),
+    Goal("least detection accuracy over sigma, static, as in the paper", _number("fig5", **_LEAST, detector="static")),
+    Goal("false-positive rate at a probability of 0.5, dynamic, as in the paper", _rejected("dynamic", threshold=HALF), most=0.05),
+]
 GOALS = {
+    ("detector_figure5", "cifar10"): _FIGURE5,
     ("detector", "mnist"): _detector(0.2, 0.1, 0.2, ("dynamic, against a mixture",)),
     ("detector", "cifar10"): _detector(2 / 255, 2 / 255, 1 / 255, less=_LESS, staged=_STAGED),
     ("detector", "imagenette_small"): [

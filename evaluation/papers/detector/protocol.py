@@ -1,8 +1,9 @@
 """Detector branch: detectability of attacks, transfer of detectors, the dynamic adversary and training against it.
 
-Rows M2 to M9: detectability against the classifier's accuracy by adversary and size, and by depth; transfer over sizes and
+Rows M1 to M9: detectability against the classifier's accuracy by adversary and size, and by depth; transfer over sizes and
 adversaries; one branch fitted on a mixture; static and dynamic detector under the dynamic adversary for each sigma; all of
-them under all adaptive attacks and under benign perturbations, fitted with and without such perturbations labelled clean. A
+them under all adaptive attacks and under benign perturbations, fitted with and without such perturbations labelled clean; the
+branch of figure 1 beside one with one convolution more; a classifier trained through its detector. A
 classifier, samples and epochs smaller than the paper's: see the settings. With `--workers 2` on two free CPU cores and the
 options of its results one to two hours on MNIST and on CIFAR-10, whose network takes 40 minutes more: the dynamic detectors and
 the worst case over attacks take most of them.
@@ -12,10 +13,12 @@ from typing import Annotated
 
 import typer
 
-from evaluation.papers.detector import dynamic
+from evaluation.papers.detector import dynamic, regularized, topology
 from evaluation.papers.detector.fit import prepared
 from evaluation.papers.detector.settings import BRANCH, DIFFERS, HALF, KINDS, PLANS
+from evaluation.papers.intervals import balanced, wilson
 from evaluation.runner.benign import size_text
+from evaluation.runner.networks import named
 
 MIXED = "a mixture"
 DATASETS = ("mnist", "cifar10", "imagenette_small", "digits")
@@ -29,12 +32,12 @@ def clean_accuracy(setting):
     return td.evaluate(setting.base, test.x, test.y).accuracy, len(test)
 
 
-def on_every_adversary(setting, fitted_on, layer, names, number=None):
+def on_every_adversary(setting, fitted_on, layer, names, number=None, depth=None):
     """Detectability of several adversaries by one branch, and its false positives."""
     from tfdefense.metrics import detectability
     from tfdefense.view import decide
 
-    defended = setting.detector(fitted_on, layer, number=number)
+    defended = setting.detector(fitted_on, layer, number=number, depth=depth)
     clean = decide(defended, setting.attacked.x).suspicion
     found = {name: detectability(clean, decide(defended, setting.attacked_samples(name)).suspicion) for name in names}
     return found | {"false positives": float((clean > 0).mean())}
@@ -70,6 +73,9 @@ def run(
     context,
     *,
     depth: Annotated[int | None, typer.Option(help="Depth of a residual classifier; else 14.")] = None,
+    branch_depth: Annotated[
+        int | None, typer.Option(help="Convolutions of the branch before its last one; else the paper's.", min=1)
+    ] = None,
     width: Annotated[int | None, typer.Option(help="Maps of the branch's first convolution; the paper: 96, or 196.", min=1)] = None,
     fitted: Annotated[int | None, typer.Option(help="Training samples of a static branch.", min=128)] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of a static branch; the paper: 20, or 500.", min=1)] = None,
@@ -90,6 +96,7 @@ def run(
     depth = (depth or (8 if quick else plan.depth)) if plan.depth else None
     budget = {
         "depth": depth,
+        "branch_depth": branch_depth,
         "width": width or plan.width,
         "epochs": epochs or (2 if quick else plan.epochs),
         "batches": batches or (min(plan.batches, 60) if quick else plan.batches),
@@ -99,13 +106,14 @@ def run(
     }
     network, searched = context.network(plan.recipe, depth=depth, epochs=network_epochs or (1 if small else None)), None
     setting = prepared(context, network, budget)
-    told = {name: value for name, value in budget.items() if plan.dynamic or name not in ("batches", "steps")}
-    told |= {"samples": len(setting.attacked)}
+    unsaid = ("branch_depth",) if plan.dynamic else ("branch_depth", "batches", "steps")
+    told = {name: value for name, value in budget.items() if name not in unsaid}
+    told |= {"samples": len(setting.attacked), "convolutions": setting.depth(), "seed": 0}
     if plan.dynamic:
         searched = attacked or (30 if quick else 300)
         told |= {"fitted, dynamic": len(setting.train), "strongest": searched, **dynamic.differs(plan, budget["batches"])}
     smaller = {"classifier": f"{depth} layers; the paper: 32"} if depth not in (None, 32) else {}
-    told |= {"network": network.parent.name, "layers": setting.layers, **DIFFERS, **plan.differs, **smaller}
+    told |= {"network": named(network), "layers": setting.layers, **DIFFERS, **plan.differs, **smaller}
     told |= {
         "adversary of figure 5": size_text(plan.dynamic) if plan.dynamic else None,
         "benign perturbations labelled clean": plan.labelled_clean,
@@ -121,21 +129,29 @@ def run(
     _transfer_rows(context, setting, found, sizes)
     _mixture_rows(context, setting, found, sizes, accuracy)
     if plan.dynamic:
+        topology.add_rows(context, setting, on_every_adversary, sizes)
+        regularized.add_rows(context, setting, sizes["iterative linf"])
         dynamic.add_rows(context, setting, min(searched, len(setting.test[0])), plots, benign)
 
 
 def _accuracies(context, setting):
     """The classifier's accuracy under each adversary; adds that on clean samples."""
     clean, count = context.part("clean accuracy", clean_accuracy, setting)
-    context.row(setting.plan.figures[0], "accuracy", clean, row="M9", system="no defense", n=count)
+    fields = {"row": "M9", "system": "no defense", "n": count, "interval": wilson(clean, count)}
+    context.row(setting.plan.figures[0], "accuracy", clean, **fields)
     found = context.parts({f"accuracy {name}": (setting.accuracy, name) for name in setting.adversaries})
     return {name: found[f"accuracy {name}"] for name in setting.adversaries}
 
 
-def _add(context, setting, table, value, fitted, tested=None, row="M5", **fields):
-    """A row on the detection accuracy of a branch that was fitted on something and tested on an adversary."""
+def _add(context, setting, table, value, fitted, tested=None, row="M5", clean=None, **fields):
+    """A row on the detection accuracy of a branch that was fitted on something and tested on an adversary.
+
+    Args:
+        clean: Its false-positive rate, for the interval.
+    """
     attack = setting.adversaries[tested].tested if tested else {}
     count = len(setting.test[0])
+    fields["interval"] = balanced(value, clean, len(setting.attacked.x), count)
     context.row(table, "detection accuracy", value, row=row, system=BRANCH, **fitted, **attack, n=count, **fields)
 
 
@@ -146,10 +162,12 @@ def _detectability_rows(context, setting, accuracy, found, plots):
     points, figure, about = {}, setting.plan.figures[0], {"row": "M4", "n": len(setting.attacked.x)}
     for name, adversary in setting.adversaries.items():
         own = found[name][name]
-        _add(context, setting, figure, own, adversary.fitted, name, row="M4")
-        context.row(figure, "accuracy", accuracy[name], system="no defense", **adversary.tested, **about)
         rate = found[name]["false positives"]
-        context.row(figure, "false-positive rate", rate, system=BRANCH, **adversary.fitted, threshold=HALF, **about)
+        _add(context, setting, figure, own, adversary.fitted, name, row="M4", clean=rate)
+        share, fields = accuracy[name], {"system": "no defense"} | adversary.tested | about
+        context.row(figure, "accuracy", share, **fields, interval=wilson(share, about["n"]))
+        fields = {"system": BRANCH, "threshold": HALF, "interval": wilson(rate, about["n"])} | adversary.fitted | about
+        context.row(figure, "false-positive rate", rate, **fields)
         points.setdefault(adversary.kind, []).append((accuracy[name], own))
     for limit in (0.3, 0.1):
         strong = [found[name][name] for name in setting.adversaries if accuracy[name] < limit]
@@ -164,7 +182,8 @@ def _depth_rows(context, setting, found, sizes):
     few = plan.by_depth and f"fitted on {min(plan.by_depth, len(setting.samples['train'][0])):,} samples"
     for kind, depth in _depths(setting):
         one, note = sizes[kind], "; ".join(filter(None, [setting.layers[depth], few]))
-        fields = {"attached_to": f"AD({depth})", "note": note, "row": "M4"}
+        clean = found[kind, depth].get("false positives")
+        fields = {"attached_to": f"AD({depth})", "note": note, "row": "M4", "clean": clean}
         _add(context, setting, plan.figures[0], found[kind, depth][one], setting.adversaries[one].fitted, one, **fields)
 
 
@@ -173,11 +192,11 @@ def _transfer_rows(context, setting, found, sizes):
     _, by_size, by_adversary = setting.plan.figures
     for name, one in setting.adversaries.items():
         for tested, other in setting.adversaries.items():
-            value = found[name][tested]
+            value, clean = found[name][tested], found[name].get("false positives")
             if one.kind == other.kind and one.size is not None:
-                _add(context, setting, by_size, value, one.fitted, tested)
+                _add(context, setting, by_size, value, one.fitted, tested, clean=clean)
             elif one.kind != other.kind and name in sizes.values() and tested in sizes.values():
-                _add(context, setting, by_adversary, value, one.fitted, tested)
+                _add(context, setting, by_adversary, value, one.fitted, tested, clean=clean)
 
 
 def _mixture_rows(context, setting, found, sizes, accuracy):
@@ -187,7 +206,7 @@ def _mixture_rows(context, setting, found, sizes, accuracy):
     fitted = ({"fitted_on": f"{MIXED} of the five"}, found[MIXED]), (setting.adversaries[alone].fitted, found[alone])
     for one, by_name in fitted:
         for name in setting.adversaries:
-            _add(context, setting, table, by_name[name], one, name)
+            _add(context, setting, table, by_name[name], one, name, clean=by_name.get("false positives"))
         for over, names in (("the five", sizes.values()), ("accuracy under 0.3", strong)):
             least = min((by_name[name] for name in names), default=None)
             _add(context, setting, table, least, one, statistic="minimum", over=over, note="" if names else "no adversary")

@@ -3,8 +3,10 @@
 import dataclasses
 import math
 
+from evaluation.papers.detector.settings import UNMEASURED
+from evaluation.papers.unmeasured import beside, rows_of, unmeasured
 from evaluation.runner.benign import size_text
-from evaluation.runner.markdown import pivot
+from evaluation.runner.markdown import markdown, number, pivot
 
 
 def _size(value):
@@ -33,6 +35,11 @@ def _read(results, *tables, **fields):
     return found
 
 
+def _alone(row):
+    """Without its interval, which the CSV has: matrices of them could not be read."""
+    return number(row and dataclasses.replace(row, interval=None))
+
+
 def detectability(results):
     """Figures 2 (left) and 6: the detector's accuracy beside the classifier's, by adversary and size."""
     return pivot(_read(results, "fig2", "fig6", attached_to=None), "adversary", "metric")
@@ -40,7 +47,7 @@ def detectability(results):
 
 def depth(results):
     """Figure 2 (right)."""
-    return pivot([row for row in _read(results, "fig2") if row.get("attached to")], "adversary", "attached to")
+    return pivot([row for row in _read(results, "fig2") if row.get("attached to")], "adversary", "attached to", _alone)
 
 
 def sizes(results):
@@ -48,7 +55,7 @@ def sizes(results):
     by_attack = {}
     for row in _read(results, "fig3", "fig7"):
         by_attack.setdefault((row.attack, row.norm), []).append(row)
-    return "\n\n".join(pivot(rows, "fitted on", "adversary") for rows in by_attack.values())
+    return "\n\n".join(pivot(rows, "fitted on", "adversary", _alone) for rows in by_attack.values())
 
 
 def transfer(results):
@@ -58,11 +65,11 @@ def transfer(results):
     own = _read(results, "fig2", "fig6", metric="detection accuracy", attached_to=None, statistic=None)
     rows += [row for row in own if row.get("fitted on") in chosen]
     order = sorted(rows, key=lambda row: [chosen.index(row.get(name)) for name in ("fitted on", "adversary")])
-    return pivot(order, "fitted on", "adversary")
+    return pivot(order, "fitted on", "adversary", _alone)
 
 
 def one_branch(results):
-    return pivot(_read(results, "ours.one_branch"), "adversary", "fitted on")
+    return pivot(_read(results, "ours.one_branch"), "adversary", "fitted on", _alone)
 
 
 def dynamic(results):
@@ -91,5 +98,56 @@ def training(results):
     )
 
 
+def topology(results):
+    """The branch of figure 1 beside that of earlier versions."""
+
+    def measured(row):
+        if row.metric == "count":
+            return row.get("counted")
+        least = "least over sigma" if row.get("statistic") == "minimum" else ""
+        return ", ".join(filter(None, (row.metric, row.detector, row.get("adversary"), least)))
+
+    rows = _read(results, "ours.topology")
+    return pivot(rows, measured, "convolutions") if rows else _unmeasured(results, "topology")
+
+
+def regularized(results):
+    """The classifier as it was, trained on, and trained on through its detector."""
+    rows = _read(results, "ours.regularized")
+    return pivot(rows, "base", "adversary") if rows else _unmeasured(results, "regularized")
+
+
+def weights(results):
+    """Whether the network is that of SafetyNet's page, which has a recipe of the same name."""
+    other = beside("safetynet", results)
+    if other is None:
+        return "Of SafetyNet there are no results."
+    own, theirs = results.settings["network"], other.settings["network"]
+    clean = results(table="metzen2017.fig2", metric="accuracy", attack=""), other(table="lu2017.ours.networks", base="clean")
+    same = "yes" if own == theirs and clean[0] == clean[1] else "no"
+    if same == "yes" and ", weights " not in own:
+        # All test samples: two networks seldom have as many right.
+        same = "perhaps: the results are older than the weights' names, and as many clean samples are right"
+    lines = [("this page", own, clean[0]), ("SafetyNet", theirs, clean[1])]
+    return markdown(("page", "network", "clean accuracy"), lines) + f"\n\nThe same weights: {same}."
+
+
+def as_in_the_paper(results):
+    """Figure 5, at 1/255 alone: from the results of the protocol `detector_figure5`, which takes much longer than this one."""
+    other = beside("detector_figure5", results)
+    if other is None:
+        return _unmeasured(results, "as_in_the_paper")
+    return "\n\n".join([*(build(other) for build in _FIGURE5), rows_of(other)])
+
+
+def _unmeasured(results, table):
+    return unmeasured(*UNMEASURED[table][results.about["dataset"]])
+
+
 _ALL = (detectability, depth, sizes, transfer, one_branch, dynamic, least, adaptive, benign, training)
-TABLES = {"detector": {build.__name__: build for build in _ALL}}
+_ALL += (topology, regularized, weights, as_in_the_paper)
+_FIGURE5 = (dynamic, least, benign, training)
+TABLES = {
+    "detector": {build.__name__: build for build in _ALL},
+    "detector_figure5": {build.__name__: build for build in _FIGURE5},
+}

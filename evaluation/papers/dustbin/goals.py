@@ -1,7 +1,9 @@
 """The dustbin class: what it was meant to show, and its lines in the README."""
 
-from evaluation.papers.dustbin.measure import CARLINI, DEEPFOOLS
-from evaluation.papers.dustbin.settings import BOTH, MORE, NAIVE, NAIVE_BENIGN, OTHER, PLANS, Network
+from evaluation.papers.dustbin import ood
+from evaluation.papers.dustbin.measure import AT_ZERO, CARLINI, DEEPFOOLS, REACHED
+from evaluation.papers.dustbin.settings import BOTH, MORE, MORE_OOD, NAIVE, NAIVE_BENIGN, OTHER, PLANS, WIDE, Network
+from evaluation.papers.unmeasured import LATER, later
 from evaluation.runner.goals import Goal
 from evaluation.runner.summary import Line
 
@@ -57,7 +59,40 @@ def _goals(dataset, images, limits=()):
     for epsilon in plan.sizes:
         name = f"white-box error at linf {epsilon:g}, the worst case over attacks, {less}"
         goals.append(Goal(name, lambda of, epsilon=epsilon: _less(of, NAIVE, BOTH, **worst, epsilon=epsilon)))
+    for name, attack in ((f"{CARLINI} at kappa 0", AT_ZERO), (f"{CARLINI} that reaches kappa", REACHED)):
+        about = {"table": _TABLE, "metric": "accuracy", "attack": attack}
+        value = later(lambda of, about=about: of(**about, **NAIVE.fields()), attack=attack)
+        goals.append(Goal(f"accuracy of naive under {name}", value, remark=LATER))
     return [*goals, Goal(f"{kind} {size:g} rejected, both additions", lambda of: _noisy(of, BOTH, kind, size))]
+
+
+def _best(of, metric, **fields):
+    """Of the two networks with more OOD images the one that rejects more of the held-back ones."""
+    held_back = {"table": ood.TABLE, "metric": "rejection rate", "ood": PLANS["cifar10"].ood}
+    best = max((MORE_OOD, WIDE), key=lambda network: of(**held_back, **network.fields()))
+    return of(**{"table": ood.TABLE, "metric": metric} | fields, **best.fields())
+
+
+_IMAGES = "held-back images of CIFAR-100"
+_MORE = [
+    Goal(
+        f"{_IMAGES} rejected, the better of the two with more OOD images",
+        lambda of: _best(of, "rejection rate", ood=PLANS["cifar10"].ood),
+        0.85,
+    ),
+    Goal(
+        "clean accuracy of that one less that of both additions",
+        lambda of: _best(of, "accuracy") - of(table=ood.TABLE, metric="accuracy", **BOTH.fields()),
+        least=-0.01,
+    ),
+    *(
+        Goal(
+            f"{_IMAGES} rejected, {network.detector}",
+            lambda of, network=network: of(table=ood.TABLE, ood=PLANS["cifar10"].ood, **network.fields()),
+        )
+        for network in (BOTH, MORE_OOD, WIDE)
+    ),
+]
 
 
 GOALS = {
@@ -73,6 +108,7 @@ GOALS = {
         Goal("the same, trained again with another seed", lambda of: of(choice="best, another seed")),
         Goal("the same, by one that never saw noise", lambda of: of(choice="never saw noise")),
     ],
+    ("dustbin_ood", "cifar10"): _MORE,
     ("dustbin", "cifar10"): _goals("cifar10", "images of CIFAR-100"),
 }
 

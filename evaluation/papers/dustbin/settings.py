@@ -40,6 +40,7 @@ NAIVE_BENIGN, BENIGN = NAIVE._replace(base=_BENIGN), BOTH._replace(base=_BENIGN)
 ALPHAS, MORE = (Network(f"OOD + {many} at 0.35 and 0.65", _BENIGN) for many in ("interpolated", "twice interpolated"))
 QUIET = BOTH._replace(base=f"{_BENIGN}, no noise")
 OTHER = Network("another OOD set")
+MORE_OOD, WIDE = Network("more OOD + interpolated"), Network("more OOD + interpolated, wide network")
 SOURCE = NAIVE._replace(seed=1)  # that attacks are crafted on
 
 
@@ -61,6 +62,8 @@ class Plan:
     step: float = 0.02
     kappa: float = 20.0  # of C&W
     sizes: tuple = (0.1, 0.2)  # linf sizes of the adaptive attacks
+    more: tuple = ()  # sets whose training images go into a dustbin beside those of `ood`, where there are some
+    recipes_of_more: tuple = ()  # those with all of them, on the same network and on a wider one; else settings make the first
 
 
 def _perturbations(*sizes):
@@ -80,13 +83,24 @@ PLANS = {
         trained_with={"sign": 0.06, "gaussian": 0.06, "dim": 0.4, "shift": 2},
         quick={"epochs": 1, "train_samples": 4500},
         **{"epsilon": 0.03, "ball": 0.05, "step": 0.003, "kappa": 10.0, "sizes": (0.01, 0.03)},
+        more=("cifar100_rest", "textures", "nyu_crops", "imagenette_crops"),
+        recipes_of_more=("cifar10_vgg_more", "cifar10_vgg_wide"),
     ),
     "digits": Plan(
         *("digits", 1200, "letters8", "dense_1", _perturbations(0.1)[:-1]),
         trained_with={"sign": 0.15, "gaussian": 0.15, "dim": 0.4, "shift": 1},
         settings={"train_samples": 1200},
         kappa=5.0,
+        more=("textures8",),
     ),
+}
+
+
+# What page tables may lack: the command that makes it, and its hours of CPU time, estimated.
+UNMEASURED = {
+    "dustbin_ood": ("dustbin_ood --dataset cifar10", 7.5),
+    "mnist": ("dustbin --dataset mnist", 2),
+    "cifar10": ("dustbin --dataset cifar10", 5),
 }
 
 
@@ -128,6 +142,20 @@ def trainings(plan, quick=False, **more):
         QUIET: (BOTH, {"benign": quiet}),
     }
     return known | {network: (known[start][0], known[start][1] | change) for network, (start, change) in changes.items()}
+
+
+def trainings_of_more(plan, quick=False, width=None, **more):
+    """Recipe and settings of the networks whose dustbin has more OOD images, beside those that they are compared with."""
+    small, known = quick and bool(plan.quick), trainings(plan, quick, **more)
+    ood, between = dustbin_of(plan, quick)
+    dustbin = [ood, *({"set": name} | ({"limit": 150} if small else {}) for name in plan.more), between]
+    (recipe, settings), found = known[BOTH], {network: known[network] for network in (NAIVE, BOTH)}
+    if not plan.recipes_of_more:
+        return found | {MORE_OOD: (recipe, settings | {"dustbin": dustbin})}
+    settings = settings | ({"dustbin": dustbin} if small else {})
+    width = width or (20 if small else None)
+    own = settings, settings | ({"width": width} if width else {})
+    return found | dict(zip((MORE_OOD, WIDE), zip(plan.recipes_of_more, own, strict=True), strict=True))
 
 
 def changed(plan, quick=False):

@@ -1,7 +1,8 @@
 """The tables of docs/results/dustbin.md."""
 
-from evaluation.papers.dustbin.measure import CARLINI, SEARCHES
-from evaluation.papers.dustbin.settings import CONFIDENCE, PLANS
+from evaluation.papers.dustbin.measure import AT_ZERO, CARLINI, REACHED, SEARCHES
+from evaluation.papers.dustbin.settings import CONFIDENCE, PLANS, UNMEASURED
+from evaluation.papers.unmeasured import beside, rows_of, unmeasured
 from evaluation.runner.markdown import markdown, number, pivot
 
 TABLE, OURS = "abbasi2018.table1", "abbasi2018.ours"
@@ -29,7 +30,8 @@ def measured(row):
 
 def table1(results):
     """The paper's table I."""
-    return pivot(results.all(table=TABLE, seed=0, on=None), (attack, "metric"), detector)
+    rows = [row for row in results.all(table=TABLE, seed=0, on=None) if row.attack not in (AT_ZERO, REACHED)]
+    return pivot(rows, (attack, "metric"), detector)
 
 
 def source(results):
@@ -78,5 +80,44 @@ def _changes(results, **fields):
     return results.all(table=f"{OURS}.changes", **fields)
 
 
-_TABLES = (table1, source, dustbin, benign, worst, searches, changes, changes_benign, changes_attacks)
-TABLES = {"dustbin": {table.__name__: table for table in _TABLES}}
+def more(results):
+    """The dustbin with more OOD images, from the results of `dustbin_ood`, or what it takes to have them."""
+    return _more(results, _rejected, _more_dustbin)
+
+
+def more_benign(results):
+    return _more(results, lambda of: pivot(of.all(table="abbasi2018.ours.more_ood.benign"), perturbation, detector))
+
+
+def _rejected(of):
+    rows = of.all(table="abbasi2018.ours.more_ood")
+    return pivot(rows, (attack, "metric"), detector)
+
+
+def _more_dustbin(of):
+    rows = of.all(counted="dustbin samples")
+    return markdown(("dustbin", "samples", "of"), [(row.detector, number(row), row.note) for row in rows])
+
+
+def _more(results, *builds):
+    other = beside("dustbin_ood", results)
+    return "\n\n".join([*(build(other) for build in builds), rows_of(other)]) if other else unmeasured(*UNMEASURED["dustbin_ood"])
+
+
+def at_zero(results):
+    """C&W at kappa 0, and how many of those at the paper's kappa reach it."""
+    rows = [row for row in results.all(table=TABLE, on=None) if row.attack in (AT_ZERO, REACHED)]
+    if not rows:
+        return unmeasured(*UNMEASURED[results.about["dataset"]])
+    return pivot([row for row in rows if row.metric in ("accuracy", "rejection rate", "error rate")], (attack, "metric"), network)
+
+
+def network(row):
+    return "its own network" if row.seed and not row.detector and row.base == "clean" else detector(row)
+
+
+_TABLES = (table1, source, dustbin, benign, worst, searches, changes, changes_benign, changes_attacks, more, more_benign, at_zero)
+TABLES = {
+    "dustbin": {table.__name__: table for table in _TABLES},
+    "dustbin_ood": {"rejected": _rejected, "dustbin": _more_dustbin},
+}

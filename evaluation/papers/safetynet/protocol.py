@@ -18,6 +18,7 @@ from evaluation.papers.safetynet import fit, measure
 from evaluation.papers.safetynet.fit import PLAIN, TRAINED, fields
 from evaluation.papers.safetynet.measure import THRESHOLDS
 from evaluation.runner.benign import size_text
+from evaluation.runner.networks import named
 
 DATASETS = ("mnist", "cifar10", "digits")
 FOUR = ("fast", "iterative linf", "iterative l2", "DeepFool l2")
@@ -64,7 +65,7 @@ def run(
     setting, plots = fit.prepared(context, budget), context.output / f"safetynet-{dataset}"
     plots.mkdir(parents=True, exist_ok=True)
     context.settings |= budget | {"samples": len(setting.attacked.x), "size": size_text(codes.size)} | (codes.differs or {})
-    context.settings |= {"network": setting.network.parent.name, "RBF-SVMs": 'C 1, gamma "scale"'}
+    context.settings |= {"network": named(setting.network), "RBF-SVMs": 'C 1, gamma "scale"'}
     context.settings["threshold under attacks of type II"] = "5 % of held-out clean samples rejected; the paper: 0"
     sizes = {f"accuracy {name}": name for name, one in setting.adversaries.items() if one.kind in FOUR}
     accuracy = context.parts({part: (fit.Guards.accuracy, setting, name) for part, name in sizes.items()})

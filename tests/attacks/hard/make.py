@@ -46,7 +46,7 @@ def dustbin(digits, held_out):
 def detector(digits, held_out):
     keras.utils.set_random_seed(0)
     network = trained(small_cnn(10, "detector"), digits.x, digits.y, 10)
-    defended = td.AdversaryDetector("conv", width=16, seed=0, threshold=0.0).attach(network)
+    defended = td.AdversaryDetector("conv", width=16, depth=4, seed=0, threshold=0.0).attach(network)
     trainer = td.DetectorTraining(defended, small_steps(0.2))
     trainer.compile(keras.optimizers.Adam(3e-3))
     keras.utils.set_random_seed(0)

@@ -1,12 +1,16 @@
 """The rows and tables of the detector protocol: the numbers here are made up."""
 
 import dataclasses
+import json
+import re
 import types
 
+import keras
 import numpy as np
 import pytest
 
-from evaluation.papers.detector import dynamic, goals, protocol, settings, tables
+from evaluation.papers.detector import dynamic, goals, protocol, regularized, settings, tables, topology
+from evaluation.runner import results as files
 from evaluation.runner.context import Context
 from evaluation.runner.rows import Results
 
@@ -86,7 +90,8 @@ def test_tables_stand_as_in_the_figures(setting, made, by_name, tmp_path):
     protocol._detectability_rows(made, setting, accuracy, measured, tmp_path)
     protocol._transfer_rows(made, setting, by_name, sizes)
     of, own = found(made), {name: f"{by_name[name][name]:.3f}" for name in by_name}
-    shown = tables.detectability(of)
+    assert all(row.interval[0] < row.value < row.interval[1] for row in of.all(statistic=None, table="metzen2017.fig2"))
+    shown = re.sub(r" \[[^]]*\]", "", tables.detectability(of))
     assert f"| BIM linf 0.2 | {own['iterative linf 0.2']} | 0.200 | 0.250 |" in shown
     least = min(by_name[name][name] for name in by_name if accuracy[name] < 0.3)
     assert f"| least, where accuracy is under 0.3 | {least:.3f} | - | - |" in shown
@@ -160,11 +165,69 @@ def test_false_positives_say_threshold_and_perturbation(setting, made):
 
 def test_training_says_what_it_took_unless_it_was_interrupted(setting, made):
     took = {"static": {"fitting": {"steps": 7, "seconds": 60.0}}, "dynamic": {"fitting": {"steps": 9, "seconds": np.nan}}}
-    dynamic._training_rows(made, setting, took)
+    dynamic.training_rows(made, setting, took)
     of = found(made)
     assert of(detector="static", metric="count") == 7 and of.one(detector="static", metric="CPU seconds").n == 8
     assert of(detector="static", metric="CPU seconds") == 60.0 and of.one(detector="dynamic", metric="count").n == 4
     assert of(detector="dynamic", metric="CPU seconds") is None
+
+
+def test_both_topologies_stand_beside_one_another(setting, made, monkeypatch):
+    sizes = {"fast": "fast 0.2", "DeepFool l2": "DeepFool l2"}
+    setting.layer = lambda kind: "conv"
+    setting.weights = lambda depth: 1000 * depth
+    detected = lambda depth: 0.1 * depth + 0.5  # noqa: E731
+    measure = lambda setting, fitted, layer, names, number, depth: {fitted[0]: detected(depth), "false positives": 0.01 * depth}  # noqa: E731
+    monkeypatch.setattr(dynamic, "took_to_fit", lambda setting, name, depth: {"steps": 7, "seconds": 1.0})
+    by_sigma = lambda setting, name, sigma, size, depth: {"detectability": sigma + 0.1 * depth, "successful": 40, "accuracy": 0.1}  # noqa: E731
+    monkeypatch.setattr(dynamic, "under_sigma", by_sigma)
+    made.parts = lambda parts: {name: function(*arguments) for name, (function, *arguments) in parts.items()}
+    topology.add_rows(made, setting, measure, sizes)
+    of = found(made)
+    for depth in (3, 4):
+        fields = {"table": topology.TABLE, "convolutions": depth}
+        assert of(**fields, counted="weights") == 1000 * depth
+        assert of(**fields, attack="FGSM", epsilon=0.2, detector="static") == detected(depth)
+        assert of(**fields, metric="false-positive rate", fitted_on="FGSM linf") == 0.01 * depth
+        assert of(**fields, statistic="minimum") == 0.1 * depth, "the worst of the tenths"
+    shown = re.sub(r" \[[^]]*\]", "", tables.topology(of))
+    assert "| detection accuracy, static, FGSM linf 0.2 | 0.800 | 0.900 |" in shown and "| weights | 3000 | 4000 |" in shown
+    assert goal("least detection accuracy of the five, each by its own branch, 3").measured(of) == detected(3)
+
+
+def test_pages_say_what_is_not_measured_and_how_it_is(setting, made):
+    nothing = Results({"rows": [], "dataset": "cifar10"})
+    for name in ("topology", "regularized"):
+        assert "Not measured: `python -m evaluation detector --dataset cifar10" in tables.TABLES["detector"][name](nothing)
+    for weight, value in zip(regularized.WEIGHTS, (0.1, 0.2, 0.4), strict=True):
+        fields = {"base": regularized.base(weight), "n": 4}
+        made.row(regularized.TABLE, "accuracy", 1 - value, **fields)
+        made.row(regularized.TABLE, "robust accuracy", value, **fields, attack="PGD", norm="linf", epsilon=0.2)
+    assert "| clean | 0.900 | 0.100 |" in tables.regularized(found(made))
+    assert goal("robust accuracy of the classifier").measured(found(made)) == pytest.approx(0.2)
+    assert goal("accuracy of the classifier").measured(found(made)) == pytest.approx(-0.2)
+
+
+def test_networks_of_two_pages_are_the_same_by_their_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "RESULTS", tmp_path)
+
+    def written(protocol, network, accuracy, **fields):
+        rows = [{"metric": "accuracy", "value": accuracy, **fields}]
+        content = {"dataset": "cifar10", "settings": {"network": network}, "rows": rows}
+        (tmp_path / f"{protocol}-cifar10.json").write_text(json.dumps(content))
+        return Results.load(tmp_path / f"{protocol}-cifar10.json")
+
+    own = lambda network, accuracy: written("detector", network, accuracy, table="metzen2017.fig2")  # noqa: E731
+    assert tables.weights(own("a", 0.9)) == "Of SafetyNet there are no results."
+    for network, accuracy, same in (
+        ("a, weights 1", 0.9, "yes."),
+        ("a, weights 2", 0.9, "no."),
+        ("a, weights 1", 0.8, "no."),
+    ):
+        written("safetynet", network, accuracy, table="lu2017.ours.networks", base="clean")
+        assert tables.weights(own("a, weights 1", 0.9)).endswith(f"The same weights: {same}")
+    written("safetynet", "a", 0.9, table="lu2017.ours.networks", base="clean")
+    assert "perhaps" in tables.weights(own("a", 0.9)) and tables.weights(own("a", 0.8)).endswith("no.")
 
 
 def test_one_branch_is_judged_on_all_that_work(made):
@@ -212,6 +275,8 @@ def test_dynamic_part_is_left_out_where_the_paper_has_none(tmp_path, monkeypatch
     monkeypatch.setattr(protocol, "_accuracies", lambda _, setting: dict.fromkeys(setting.adversaries, 0.1))
     monkeypatch.setattr(protocol, "detectabilities", lambda *_: {})
     made = Context("detector", "digits", True, None, None, tmp_path, tmp_path)
+    inputs = keras.Input((8, 8, 1))
+    keras.Model(inputs, keras.layers.Dense(10)(keras.layers.Flatten()(inputs))).save(tmp_path / "model.keras")
     made.network = lambda recipe, **options: tmp_path / "model.keras"
     protocol.run(made)
     assert called == list(steps)
