@@ -168,7 +168,12 @@ class RBFSVM(AdaptableLayer):
         return (input_shape[0], self.classes)
 
     def adapt(
-        self, features: ArrayLike, labels: ArrayLike, C: float | None = None, gamma: float | str | None = None
+        self,
+        features: ArrayLike,
+        labels: ArrayLike,
+        C: float | None = None,
+        gamma: float | str | None = None,
+        pairs: ArrayLike | None = None,
     ) -> np.ndarray | None:
         """Fits the SVMs with scikit-learn.
 
@@ -176,11 +181,13 @@ class RBFSVM(AdaptableLayer):
             features: Shape (samples, ...).
             labels: Their classes; each class must be there, in every fold where there are folds.
             C, gamma: In place of those of the layer.
+            pairs: A number for each sample, the same for those that cross-validation must leave out together, such as a clean
+                sample and the adversarial ones made of it. None: each sample stands alone.
 
         Returns:
             The cross-validated scores if the layer is `cross_validated`, else None.
         """
-        features, labels = self._check(features, labels)
+        features, labels, pairs = self._check(features, labels, pairs)
         for name, value, check in (("C", C, _check_C), ("gamma", gamma, _check_gamma)):
             if value is not None:
                 check(value)
@@ -188,7 +195,7 @@ class RBFSVM(AdaptableLayer):
         if not self.built:
             self.build((None, features.shape[1]))
         if self.search is not None:
-            self.C, self.gamma, _ = self._searched(features, labels)
+            self.C, self.gamma, _ = self._searched(features, labels, pairs)
         gamma = svm_fits.gamma_of(self.gamma, features)
         distances = svm_fits.squared_distances(features)
         kernel = svm_fits.kernel_of(distances, gamma, out=distances)
@@ -201,28 +208,30 @@ class RBFSVM(AdaptableLayer):
         self._set_support_vectors(features[support] - centre, coefficients[support])
         self.mark_adapted()
         if self.cross_validated:
-            scores = svm_fits.cross_validated_scores(kernel, labels, self.classes, self.C, self.folds, self.needs_adversarial)
+            scores = svm_fits.cross_validated_scores(kernel, labels, self.classes, self.C, self.folds, pairs)
             return scores.astype("float32")
         return None
 
     def _fit(self, kernel, labels):
         return svm_fits.fit(kernel, labels, self.classes, self.C)
 
-    def _searched(self, features, labels):
+    def _searched(self, features, labels, pairs):
         from sklearn.model_selection import train_test_split
 
         if len(features) > _SEARCHED_SAMPLES:
-            if self.needs_adversarial:
-                # Evenly from each kind: clean / adversarial pairs stay together.
-                kinds, share = [np.flatnonzero(labels == kind) for kind in range(self.classes)], _SEARCHED_SAMPLES / len(labels)
-                rows = np.concatenate([own[np.linspace(0, len(own) - 1, round(share * len(own))).astype(int)] for own in kinds])
-                features, labels = features[rows], labels[rows]
+            if pairs is not None:
+                # Whole pairs, evenly from those that hold the same classes.
+                numbers, kinds = svm_fits.kinds_of(pairs, labels, self.classes)
+                share, every = _SEARCHED_SAMPLES / len(labels), [np.flatnonzero(kinds == kind) for kind in np.unique(kinds)]
+                some = [own[np.linspace(0, len(own) - 1, round(share * len(own))).astype(int)] for own in every]
+                rows = np.flatnonzero(np.isin(numbers, np.concatenate(some)))
+                features, labels, pairs = features[rows], labels[rows], pairs[rows]
             else:
                 features, _, labels, _ = train_test_split(
                     features, labels, train_size=_SEARCHED_SAMPLES, stratify=labels, random_state=0
                 )
-            self._check_folds(labels)
-        return svm_fits.choose(features, labels, self.classes, self.search, self.folds, self.needs_adversarial)
+            self._check_folds(labels, pairs)
+        return svm_fits.choose(features, labels, self.classes, self.search, self.folds, pairs)
 
     def compress(self, vectors: int, features: np.ndarray | None = None, scores: ArrayLike | None = None) -> None:
         """Replaces the support vectors by fewer, refitted to give the same scores.
@@ -258,7 +267,7 @@ class RBFSVM(AdaptableLayer):
         """One column an SVM, from what the layer gives."""
         return scores
 
-    def _check(self, features, labels):
+    def _check(self, features, labels, pairs=None):
         features = np.asarray(features, "float32")
         if features.ndim < 2:
             raise ValueError(f"Expected features of shape (samples, ...). Received shape {features.shape}.")
@@ -278,11 +287,24 @@ class RBFSVM(AdaptableLayer):
         missing = sorted(set(range(self.classes)) - set(labels.tolist()))
         if missing:
             raise ValueError(f"Expected samples of all {self.classes} classes. Received none of class {missing[0]}.")
+        if pairs is not None:
+            pairs = np.asarray(pairs)
+            if pairs.shape != labels.shape or not np.issubdtype(pairs.dtype, np.integer):
+                raise ValueError(
+                    f"Expected `pairs` as a whole number for each of the {len(labels)} samples. "
+                    f"Received {pairs.dtype} of shape {pairs.shape}."
+                )
         if self.cross_validated or self.search is not None:
-            self._check_folds(labels)
-        return features, labels
+            if pairs is None and self.needs_adversarial:
+                raise ValueError(
+                    f"Layer '{self.name}' is cross-validated, which must leave out a clean sample and what was made of it together. "
+                    "Expected `pairs`, a number for each sample, received none. "
+                    "Pass the same number for both of a pair."
+                )
+            self._check_folds(labels, pairs)
+        return features, labels, pairs
 
-    def _check_folds(self, labels):
+    def _check_folds(self, labels, pairs):
         if len(labels) < self.folds:
             raise ValueError(f"Expected at least as many samples as folds, {self.folds}. Received {len(labels)}.")
         counts = np.bincount(labels, minlength=self.classes)
@@ -291,6 +313,14 @@ class RBFSVM(AdaptableLayer):
                 f"Expected each class in each of the {self.folds} folds. Class {counts.argmin()} has {counts.min()} samples "
                 f"of {len(labels)}. Pass more of it, or fewer `folds`."
             )
+        if pairs is not None:
+            counts = [len(np.unique(pairs[labels == label])) for label in range(self.classes)]
+            if min(counts) < self.folds:
+                raise ValueError(
+                    f"Expected samples of each class in at least as many pairs as folds, {self.folds}. "
+                    f"Class {int(np.argmin(counts))} has them in {min(counts)}. "
+                    "Pass adversarial samples of more clean ones, or fewer `folds`."
+                )
 
     def get_config(self):
         own = ("classes", "C", "gamma", "folds", "cross_validated", "search", "max_memory", "vectors")

@@ -66,10 +66,12 @@ def run(
     context.settings |= budget | {"samples": len(setting.attacked.x), "size": size_text(codes.size)} | (codes.differs or {})
     context.settings |= {"network": setting.network.parent.name, "RBF-SVMs": 'C 1, gamma "scale"'}
     context.settings["threshold under attacks of type II"] = "5 % of held-out clean samples rejected; the paper: 0"
-    sizes = {f"accuracy {name}": name for name, one in setting.adversaries.items() if one.kind in FOUR}
+    # DeepFool-5 is there for sets with more than ten classes.
+    kinds = [kind for kind in (*FOUR, fit.OUT_OF_FIVE) if any(one.kind == kind for one in setting.adversaries.values())]
+    sizes = {f"accuracy {name}": name for name, one in setting.adversaries.items() if one.kind in kinds}
     accuracy = context.parts({part: (fit.Guards.accuracy, setting, name) for part, name in sizes.items()})
     accuracy = {name: accuracy[part] for part, name in sizes.items()}
-    setting.chosen = tuple(chosen_sizes(setting, accuracy, FOUR).values())
+    setting.chosen = tuple(chosen_sizes(setting, accuracy, kinds).values())
     guards = [name for name in (FEWER_GUARDS if quick else fit.GUARDS) if codes.trained or not name.endswith(TRAINED)]
     for name in [name for name in guards if name in PLAIN]:
         clean, count = context.part(f"clean accuracy, {name}", clean_accuracy, setting.of(name))

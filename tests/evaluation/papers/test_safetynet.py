@@ -45,6 +45,19 @@ def setting(path, digits, held_out, tmp_path_factory):  # noqa: F811
     return found
 
 
+@pytest.mark.parametrize(("classes", "there"), [(10, False), (11, True)])
+def test_deepfool_out_of_five_is_an_adversary_of_sets_with_more_than_ten_classes(classes, there):
+    here = types.SimpleNamespace(cache=Path("parts"))
+    train = types.SimpleNamespace(classes=tuple(map(str, range(classes))))
+    found = fit.Guards(here, PLAN, CODES, None, BUDGET, (train, None, None)).adversaries
+    assert (fit.OUT_OF_FIVE in found) == there
+    if there:
+        assert found[fit.OUT_OF_FIVE].attack.top == 5
+        assert found[fit.OUT_OF_FIVE].tested["attack"] == "DeepFool-5"
+        assert found[fit.OUT_OF_FIVE].fitted["fitted_on"] == "DeepFool-5 l2"
+        assert found["DeepFool l2"].tested["attack"] == "DeepFool"
+
+
 def machines(model):
     return [layer for layer in model.layers if isinstance(layer, (ClasswiseDetectorSVM, DetectorSVM))]
 
@@ -141,7 +154,7 @@ def test_nets_are_fitted_as_they_say(setting):
 
 def test_a_net_may_be_fitted_on_more_pairs_than_the_others(setting, monkeypatch):
     seen = []
-    monkeypatch.setattr(td, "adapt", lambda model, x, y, adversarial, **_: seen.append((len(x), len(y), len(adversarial))))
+    monkeypatch.setattr(td, "adapt", lambda model, x, y, adversarial, sources, **_: seen.append((len(x), len(y), len(adversarial))))
     monkeypatch.setitem(fit.NETS, "more", fit.Net("A", pairs=310))
     monkeypatch.setitem(fit.NETS, "most", fit.Net("A", pairs=7000))
     for name in ("Det A", "more", "most"):
@@ -154,10 +167,18 @@ def test_a_net_may_be_fitted_on_more_pairs_than_the_others(setting, monkeypatch)
 def test_dynamic_net_also_learns_what_evaded_it(setting, monkeypatch):
     seen = []
     adapt = td.adapt
-    monkeypatch.setattr(td, "adapt", lambda *args, **named: seen.append((args[1], named["adversarial"])) or adapt(*args, **named))
+
+    def watched(model, x, y, **named):
+        seen.append((x, named["adversarial"], named["sources"]))
+        return adapt(model, x, y, **named)
+
+    monkeypatch.setattr(td, "adapt", watched)
     monkeypatch.setitem(fit.NETS, "dynamic", fit.Net("A", rounds=1, benign=True))
     defended = setting.net("dynamic", ("fast 0.2",))
-    (clean, first), (_, second) = seen
+    (clean, first, one), (_, second, both) = seen
+    assert one.tolist() == list(range(300)) == both[:300].tolist()
+    nearest = [np.abs(setting.samples["train"][0][row] - found).max() for row, found in zip(both[300:], second[300:], strict=True)]
+    assert max(nearest) <= CODES.size + 1e-6, "each beside the sample that it was made from"
     assert len(first) == 300 < len(second) <= 340
     np.testing.assert_array_equal(second[:300], first)
     x = setting.samples["train"][0][:300]
