@@ -297,7 +297,7 @@ class RBFSVM(AdaptableLayer):
         if self.cross_validated or self.search is not None:
             if pairs is None and self.needs_adversarial:
                 raise ValueError(
-                    f"Layer '{self.name}' is cross-validated, which must leave out a clean sample and what was made of it together. "
+                    f"Layer '{self.name}' is cross-validated: a clean sample and what was made of it must be left out together. "
                     "Expected `pairs`, a number for each sample, received none. "
                     "Pass the same number for both of a pair."
                 )

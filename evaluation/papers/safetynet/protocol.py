@@ -65,7 +65,7 @@ def run(
     plots.mkdir(parents=True, exist_ok=True)
     context.settings |= budget | {"samples": len(setting.attacked.x), "size": size_text(codes.size)} | (codes.differs or {})
     context.settings |= {"network": setting.network.parent.name, "RBF-SVMs": 'C 1, gamma "scale"'}
-    context.settings["threshold under attacks of type II"] = "5 % of held-out clean samples rejected; the paper: 0"
+    context.settings["threshold under attacks of type II"] = "5 % of held-out clean samples rejected, and the paper's own, 0"
     # DeepFool-5 is there for sets with more than ten classes.
     kinds = [kind for kind in (*FOUR, fit.OUT_OF_FIVE) if any(one.kind == kind for one in setting.adversaries.values())]
     sizes = {f"accuracy {name}": name for name, one in setting.adversaries.items() if one.kind in kinds}
@@ -120,7 +120,7 @@ def _detection_rows(context, setting, accuracy, plots):
                     context.row("lu2017.fig2", "detection accuracy", one[threshold][tested], **of)
                 if linf:
                     unseen = np.mean([one[threshold][tested] for tested in chosen if tested != fitted])
-                    context.row("lu2017.fig2", "detection accuracy", unseen, **on, **mean, **at)
+                    context.row("lu2017.fig2", "detection accuracy", unseen, **on, **mean, **at, n=count)
             for tested in shown:
                 context.row("lu2017.fig3", "AUROC", one["auc"][tested], **on, **known[tested].tested, n=count)
             rates = [curves[fitted].tpr_at(rate) for rate in FALSE_POSITIVES]
@@ -128,7 +128,7 @@ def _detection_rows(context, setting, accuracy, plots):
         for threshold in THRESHOLDS:
             table = np.array([[found[fitted][threshold][tested] for tested in chosen] for fitted in chosen])
             unseen = table[~np.eye(len(chosen), dtype=bool)].mean()
-            context.row("lu2017.fig2", "detection accuracy", unseen, **about, **mean, threshold=threshold)
+            context.row("lu2017.fig2", "detection accuracy", unseen, **about, **mean, threshold=threshold, n=count)
             matrix(table, chosen, chosen, plots / _file("cross", threshold, name), ylabel="fitted on", xlabel="tested on")
         points = {known[one].kind: [(accuracy[size], found[one]["0"][size]) for size in swept[one]] for one in chosen}
         detectability(points, plots / _file("accuracy", name))
@@ -160,7 +160,7 @@ def _type_one_rows(context, setting, guards):
 
 
 def _type_two_rows(context, setting, guards, plots):
-    """Open and black box, at one size; every threshold is set on held-out samples."""
+    """Open and black box, at one size; thresholds are set on held-out samples, or are the paper's own, 0."""
     from tfdefense.metrics import Distortion
     from tfdefense.plots import distortion
 
@@ -189,6 +189,7 @@ def _type_two_rows(context, setting, guards, plots):
             of |= {"note": f"gradients: {word}; {alone} fall to the black box alone"}
             of |= {"flags": ("masked gradients",) if word == "masked" else ()}
             context.row("lu2017.ours.worst_case", "error rate", white.mean() - black.mean(), **of)
+    _at_zero_rows(context, setting, guards, at)
     for search in (measure.LABELS, measure.SMALLEST):
         drawn = {}
         for name in guards:
@@ -200,3 +201,22 @@ def _type_two_rows(context, setting, guards, plots):
             of = about[name] | search.fields(name) | {"n": len(reached), "note": note}
             context.row("lu2017.ours.distance", "median distance", median, **of)
         distortion(drawn, plots / _file(search.attack.lower(), search.norm))
+
+
+def _at_zero_rows(context, setting, guards, at):
+    """Type II at the paper's own rule, f(c) > 0; of a branch that is a probability of one half."""
+    tried = {
+        (name, search): f"{' '.join(filter(None, search))}, threshold 0, {name}"
+        for name in guards
+        for search in measure.at_zero(name)
+    }
+    found = context.parts({part: (measure.type_two, setting, *pair, "0") for pair, part in tried.items()})
+    for name in dict.fromkeys(name for name, _ in tried):
+        missed = {search: found[tried[name, search]]["missed"] for search in measure.at_zero(name)}
+        about = fields(name) | at | {"row": "S5", "threshold": "0"}
+        for search, each in missed.items():
+            of = about | search.fields(name) | at | {"n": len(each)}
+            context.row("lu2017.table4", "error rate", np.mean(each), **of)
+        worst = measure.together(missed, measure.white_box(name))
+        of = about | {"attack": "worst case", "over": "white-box attacks", "knowledge": "adaptive", "n": len(worst)}
+        context.row("lu2017.ours.worst_case", "robust accuracy", 1 - worst.mean(), **of)
