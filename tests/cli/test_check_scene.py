@@ -75,10 +75,11 @@ def test_millimetres_of_16_bits_are_read_right(tmp_path):
     picture, millimetres = camera.read_pair(tmp_path / "image.png", tmp_path / "depth.png")
     np.testing.assert_array_equal(millimetres, values)
     sample = camera.as_sample(picture, millimetres, (24, 32))
-    # The data set's own formula back to metres, whose steps are 39 mm.
-    metres = (np.rint(sample[0, ..., 3] * 255) + 0.5) / 25.5
-    within = values < 10_000
-    assert np.abs(metres - values / 1000)[within].max() < 0.02 and (sample[0, ..., 3][~within] == 1).all()
+    # The data set's own formula back to metres, but in steps of 0.15 mm.
+    metres = (sample[0, ..., 3].astype("float64") * 255 + 0.5) / 25.5
+    within = (values > 20) & (values < 10_000)
+    assert np.abs(metres - values / 1000)[within].max() < 1e-4, "all 16 bits count"
+    assert (sample[0, ..., 3][values > 10_020] == 1).all() and (sample[0, ..., 3][values < 19] == 0).all()
 
 
 def test_larger_files_are_made_as_small_as_the_model_wants(tmp_path):
