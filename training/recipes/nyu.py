@@ -2,12 +2,12 @@
 
 Command: python -m training nyu_depth
 Cost: about 15 minutes on 2 CPU cores, an estimate. The set cannot be downloaded.
-Expected: not measured yet. What is shown while it trains is the mean absolute error on held-out scenes, 1 being 10 m; the protocol
-has that on test scenes, beside the median depth at each pixel.
+Expected: not measured yet. What is shown while it trains is the mean absolute error on held-out scenes, 1 being 10 m; the
+protocol has that on test scenes, beside the median depth at each pixel.
 
-A U-Net. 325 scenes: from the other training scenes the classifier learns what guessed depth looks like where it was not learned by
-heart. So few are why it can't be twice as good as the median: the paper's guesses are by Eigen et al. (2014), who trained on 120,000
-frames from features of ImageNet.
+A U-Net. 325 scenes: from the other training scenes the classifier learns what guessed depth looks like where it was not learned
+by heart. So few are why it can't be twice as good as the median: the paper's guesses are by Eigen et al. (2014), who trained on
+120,000 frames from features of ImageNet.
 
 Real or forged? Pictures with depth, NYU Depth V2 at 96x128, on a narrow VGG of four channels (PAPERS.md, row S8), or on a residual
 network that attacks are transferred from.
@@ -15,8 +15,8 @@ network that attacks are transferred from.
 Command: python -m training nyu_scene              (the VGG that attacks are transferred from: --seed 1)
          python -m training nyu_scene_resnet       (the residual network that attacks are transferred from)
 Cost: about 12 CPU minutes, the residual one about 30, an estimate, and first `nyu_depth`. The set cannot be downloaded.
-Expected: 0.96 of held-out training scenes right with depth of 8 bits, and not measured yet with 16; `python -m evaluation sceneproof`
-alone sees the test scenes. What is shown while it trains is of held-out training scenes.
+Expected: 0.96 of held-out training scenes right with depth of 8 bits, and not measured yet with 16;
+`python -m evaluation sceneproof` alone sees the test scenes. What is shown while it trains is of held-out training scenes.
 
 The network has the four channels and what is made of them by hand: edges, how well those of depth fit those of the picture when
 moved, lines that both share. Of the channels alone so few scenes teach it little about planes that are only misaligned.
