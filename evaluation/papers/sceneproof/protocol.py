@@ -7,7 +7,6 @@ held-out real pairs, or have the paper's own rule, f(c) > 0. An estimated CPU ho
 `--workers 2` takes both cores.
 """
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +17,6 @@ from evaluation.papers.sceneproof import names
 from tfdefense._files import write_file
 
 DATASETS = ("nyu_depth_v2_small",)
-QUICK = {"epochs": 2, "train_samples": 64}
 
 
 def run(
@@ -35,7 +33,7 @@ def run(
 ):
     from evaluation.papers.sceneproof import measure
     from evaluation.papers.sceneproof.figures import attacks_of, kinds_of
-    from evaluation.papers.sceneproof.setting import Setting
+    from evaluation.papers.sceneproof.setting import Setting, scenes_learned, trained
 
     quick = context.quick
     if save and save.suffix != ".keras":
@@ -43,17 +41,8 @@ def run(
     if save and not save.absolute().parent.is_dir():
         raise ValueError(f"`--save` must be in a folder that exists. Received {save}.")
     steps, number, few = steps or (5 if quick else 40), context.samples_or(300, 8), strongest or (8 if quick else 100)
-    length = QUICK if quick else {}
-    options = {**length, "width": width or (4 if quick else None)}
-    # The one that the recipe of the classifier trains for itself: for four times its epochs, on half of its scenes.
-    guessing = {"epochs": 4 * QUICK["epochs"], "train_samples": QUICK["train_samples"] // 2} if quick else {}
-    networks = {
-        "depth": context.network("nyu_depth", **guessing),
-        "classifier": context.network("nyu_scene", **options),
-        "other": context.network("nyu_scene", seed=1, **options),
-        "resnet": context.network("nyu_scene_resnet", **options),
-    }
-    learned = tuple(_learned(networks[name]) for name in ("depth", "classifier"))
+    networks = trained(context, ("depth", "classifier", "other", "resnet"), width)
+    learned = scenes_learned(networks)
     context.settings.update({"samples": number, "worst case on": few, "size asked for": epsilon, "steps": steps})
     context.settings.update(
         {"fitted on scenes": learned[1] - learned[0]} | {name: path.parent.name for name, path in networks.items()}
@@ -84,11 +73,6 @@ def run(
         _flag_rows(context, found["flagged", *group], *group)
     _attack_rows(context, setting, found)
     attacks_of(setting, plots)
-
-
-def _learned(network):
-    """How many scenes a network has seen."""
-    return json.loads((network.parent / "config.json").read_text())["train_samples"]
 
 
 def _rate_rows(context, system, found, **about):

@@ -1,6 +1,7 @@
 """What SceneProof is measured on: pairs and forgeries, networks, detectors, and attacks on depth alone."""
 
 import functools
+import json
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,30 @@ SUITE = "sceneproof-2"
 # About 1 to 40 mm, in parts of a depth map of 16 bits.
 SIZES = tuple(round(millimetres * 6.5535) / 65535 for millimetres in (1, 2, 5, 10, 20, 40))
 FAR = 8 / 255  # where nothing should stand, or 8 times the size of the other attacks where that is more
+
+
+QUICK = {"epochs": 2, "train_samples": 64}
+
+
+def trained(context, names, width=None):
+    """The paths of the networks of those names: "depth", "classifier", "other" of another seed, "resnet"."""
+    options = {**(QUICK if context.quick else {}), "width": width or (4 if context.quick else None)}
+    # The one that the recipe of the classifier trains for itself: for four times its epochs, on half of its scenes.
+    guessing = {"epochs": 4 * QUICK["epochs"], "train_samples": QUICK["train_samples"] // 2} if context.quick else {}
+    known = {
+        "depth": ("nyu_depth", guessing),
+        "classifier": ("nyu_scene", options),
+        "other": ("nyu_scene", {"seed": 1} | options),
+        "resnet": ("nyu_scene_resnet", options),
+    }
+    return {name: context.network(known[name][0], **known[name][1]) for name in names}
+
+
+def scenes_learned(networks):
+    """How many of the training scenes the depth network and the classifier have seen."""
+    return tuple(
+        json.loads((networks[name].parent / "config.json").read_text())["train_samples"] for name in ("depth", "classifier")
+    )
 
 
 _here = {}

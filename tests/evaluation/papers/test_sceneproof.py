@@ -1,5 +1,7 @@
 """The protocol of SceneProof on rendered rooms: what it measures, and the paper's numbers beside it."""
 
+import dataclasses
+import json
 import pickle
 import types
 from pathlib import Path
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 import tfdefense as td
+from evaluation.benchmarks import zoo, zoo_scene
 from evaluation.papers.sceneproof import measure, names, protocol, tables
 from evaluation.papers.sceneproof import setting as settings
 from evaluation.papers.sceneproof.figures import attacks_of, kinds_of
@@ -233,6 +236,34 @@ def test_flags_join_two_detectors(setting):
     found = flags(setting, *setting.attacked)
     assert found["A and B"] <= min(found["A"], found["B"]) <= max(found["A"], found["B"]) <= found["A or B"]
     assert found["A"] + found["B"] == pytest.approx(found["A and B"] + found["A or B"])
+
+
+def test_model_of_the_zoo_is_a_small_file_that_loads_and_its_card_says_how_it_falls(setting, tmp_path):
+    fitted, calibrated, test = zoo_scene.divided(setting)
+    assert fitted.y.tolist() == 10 * [1, 0] and test.y.tolist() == 14 * [1, 0] and set(calibrated.y) == {1}
+    model = zoo_scene.build(setting)
+    assert td.contract.class_names(model) == ("forged", "real") and td.contract.unready(model) is None
+    found = zoo.attacked(lambda: (fitted, test), model, "linf", (0.02, 0.2), 4, 2, zoo_scene.SUITE, np.array(MASK))
+    robust = [row["robust_accuracy"] for row in found["sizes"]]
+    assert robust[0] >= robust[1] and all(row["n"] == 4 for row in found["sizes"])
+    rows = [{"suite": zoo_scene.SUITE, "steps": 2, "norm": "linf", "epsilon": 0.2, "changes": "depth alone"} | found["sizes"][1]]
+    measured = {"clean": zoo.clean(model, test), "attacked": rows, "unfamiliar": zoo_scene.unfamiliar(setting, model)}
+    measured |= {"commit": "abc", "versions": {}}
+    entry = zoo.ENTRIES[zoo_scene.NAME]
+    card = zoo.fitted(setting.context, zoo_scene.NAME, entry, model, measured, tmp_path)
+    (tmp_path / f"{zoo_scene.NAME}.json").write_text(json.dumps(dataclasses.asdict(card)))
+    model.save(tmp_path / "as-keras-writes-it.keras")
+    assert card.bytes < 0.9 * (tmp_path / "as-keras-writes-it.keras").stat().st_size
+    loaded = td.zoo.load(zoo_scene.NAME, cards=tmp_path)
+    for name, value in model(test.x[:4]).items():
+        np.testing.assert_array_equal(loaded(test.x[:4])[name], value)
+    again = td.zoo.card(zoo_scene.NAME, cards=tmp_path)
+    assert set(again.unfamiliar) == set(scenes.UNFAMILIAR) and again.recipe == "python -m training nyu_scene"
+    made = []
+    told = types.SimpleNamespace(dataset=entry.dataset, row=lambda *fields, **about: made.append((*fields[:2], about)))
+    zoo._rows(told, again)
+    assert [about["changes"] for _, metric, about in made if metric == "robust accuracy"] == ["depth alone"]
+    assert [about["forgery"] for _, metric, about in made if metric == "F->T"] == list(scenes.UNFAMILIAR)
 
 
 def test_attacks_that_got_through_are_drawn(setting, tmp_path, monkeypatch):
