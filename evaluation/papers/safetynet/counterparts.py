@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from evaluation.runner.markdown import markdown
+from tfdefense import _cache
 
 # What is a share of n samples.
 SHARES = {"accuracy", "robust accuracy", "error rate", "rejection rate", "false-positive rate", "detection accuracy"}
@@ -64,7 +65,8 @@ def missing(found, hours):
 
 def table(parts, found):
     """A line for each table and figure: how many numbers, of how many samples and seeds, and how wide the widest interval is."""
-    lines = []
+    lines, code = [], found.about.get("code")
+    measured = "measured" if code and not _cache.changed(code) else "measured, by older code"
     for part in parts:
         rows = [row for row in part.rows(found) if row.value is not None] if part.rows else []
         if not rows:
@@ -78,6 +80,6 @@ def table(parts, found):
         widths = [ends[1] - ends[0] for row in rows if (ends := interval(row))]
         samples = "" if not counts else f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else counts[0]
         widest = f"± {max(widths) / 2:.3f}" if widths else ""
-        lines.append((part.paper, part.what, len(rows), samples, ", ".join(map(str, seeds)), widest, "measured"))
+        lines.append((part.paper, part.what, len(rows), samples, ", ".join(map(str, seeds)), widest, measured))
     head = ("in the paper", "what", "numbers", "n", "seeds", "95 % interval at its widest", "state")
     return markdown(head, lines)

@@ -17,6 +17,7 @@ from evaluation.runner import results, rows
 from evaluation.runner.context import Context
 from evaluation.runner.rows import Results
 from tests.evaluation.papers.test_detector import path  # noqa: F401 - a fixture
+from tfdefense import _cache
 from tfdefense.layers import ClasswiseDetectorSVM, DetectorSVM
 
 PLAN = dataclasses.replace(PLANS["digits"], depths=("conv", "conv_1"), usual=0, deepfool=1, linf=(0.2,), l2=(1.0,))
@@ -118,7 +119,9 @@ def test_each_table_and_figure_has_numbers_or_the_hours_that_they_take():
         counterparts.Counterpart("figure 3", "impossible", None, 40.0, "no data"),
         counterparts.Counterpart("figure 4", "a drawing", reason="nothing to measure"),
     )
-    text = counterparts.table(parts, Results({"rows": [share], "protocol": "safetynet", "dataset": "mnist"}))
+    about = {"protocol": "safetynet", "dataset": "mnist"}
+    assert "| measured, by older code |" in counterparts.table(parts, Results({"rows": [share]} | about))
+    text = counterparts.table(parts, Results({"rows": [share], "code": _cache.imported()} | about))
     lines = [line.strip("| ").split(" | ") for line in text.splitlines()[2:]]
     assert lines[0][2:] == ["1", "100", "0", "± 0.096", "measured"]
     assert lines[1][-1] == "not measured: `python -m evaluation safetynet --dataset mnist`, about 2.5 CPU hours"
