@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from typing import Any
 
@@ -74,6 +73,7 @@ def adapt(
     y: ArrayLike | None = None,
     *,
     adversarial: ArrayLike | None = None,
+    sources: ArrayLike | None = None,
     calibration: Samples | None = None,
     max_rejected: float | None = 0.05,
     confidence: float | None = None,
@@ -88,6 +88,8 @@ def adapt(
         adversarial: Adversarial samples, for layers that learn to tell them from `x`; how many of them, of which attacks, is
             yours to choose. Those that are `x` as it was, which an attack leaves alone where the model is wrong already, are
             left out.
+        sources: For each adversarial sample the row of `x` that it was made from, in any order: cross-validation leaves the two out
+            together. None takes the nearest sample of `x`, which costs a look at all pairs.
         calibration: Held-out samples for the thresholds. Without them `x` is used, with a warning: the rate on new
             samples is then higher than promised.
         max_rejected, confidence: Share of fresh clean samples that may be rejected, as in `td.calibrate`. None leaves the
@@ -102,7 +104,7 @@ def adapt(
     x = check_images(defended, x)
     y = check_labels(y, classes=_classes(defended))
     check_same_length(x=x, y=y)
-    adversarial = _check_adversarial(defended, adversarial, x)
+    adversarial, sources = _check_adversarial(defended, adversarial, sources, x)
     # What is wrong with them is told before anything is changed.
     if max_rejected is not None:
         conformal.check_promise(max_rejected, confidence)
@@ -122,7 +124,8 @@ def adapt(
             labels = np.repeat(np.array([0, 1], "int32"), [len(x), len(adversarial)])
         else:
             values, labels = clean, y
-        unseen = layer.adapt(_alone(values), labels)
+        options = {"pairs": np.concatenate([np.arange(len(x)), sources])} if layer.takes_pairs else {}
+        unseen = layer.adapt(_alone(values), labels, **options)
         layer.mark_adapted()
         if unseen is not None:
             of_attacked = None
@@ -156,8 +159,8 @@ def _alone(arrays):
     return arrays[0] if len(arrays) == 1 else arrays
 
 
-def _check_adversarial(defended, adversarial, x):
-    """Adversarial samples where a layer learns from them, else None."""
+def _check_adversarial(defended, adversarial, sources, x):
+    """Adversarial samples that are none of the clean ones, and their rows of `x`, where a layer learns from them; else None."""
     learning = [layer.name for layer, _ in nodes_of(defended, AdaptableLayer) if layer.needs_adversarial]
     if learning and adversarial is None:
         raise ValueError(
@@ -167,16 +170,42 @@ def _check_adversarial(defended, adversarial, x):
     if adversarial is not None and not learning:
         raise ValueError(f"No layer of '{defended.name}' learns from adversarial samples. Leave `adversarial` out.")
     if adversarial is None:
-        return None
+        if sources is not None:
+            raise ValueError("`sources` are the rows of `x` that `adversarial` was made from. Received them alone: pass both.")
+        return None, None
     adversarial = check_images(defended, adversarial)
+    sources = _nearest(adversarial, x) if sources is None else _check_sources(sources, adversarial, x)
     low, high = reject_node(defended)[0].bounds
     # They may be those of several attacks on the same samples, or of some of them.
     known, near = {one.tobytes() for one in x}, 1e-6 * (high - low if is_bounded((low, high)) else np.nanmax(x) - np.nanmin(x))
-    pairs = zip(adversarial, itertools.cycle(x))
-    changed = np.array([one.tobytes() not in known and not np.allclose(one, other, 0, near) for one, other in pairs])
+    pairs = zip(adversarial, sources, strict=True)
+    changed = np.array([one.tobytes() not in known and not np.allclose(one, x[row], 0, near) for one, row in pairs])
     if not changed.any():
         raise ValueError("Expected adversarial samples. Received the clean ones. Attack them: `attack(model, x, y).x_adv`.")
-    return adversarial[changed]
+    return adversarial[changed], sources[changed]
+
+
+def _check_sources(sources, adversarial, x):
+    sources = np.asarray(sources)
+    if sources.shape != (len(adversarial),) or not np.issubdtype(sources.dtype, np.integer):
+        raise ValueError(
+            f"Expected `sources` as a row of `x` for each of the {len(adversarial)} adversarial samples. "
+            f"Received {sources.dtype} of shape {sources.shape}. Of an attack on `x[rows]` they are `rows`."
+        )
+    if len(sources) and not 0 <= sources.min() <= sources.max() < len(x):
+        wrong = sources[(sources < 0) | (sources >= len(x))][0]
+        raise ValueError(f"Expected `sources` between 0 and {len(x) - 1}, rows of `x`. Received {wrong}.")
+    return sources
+
+
+def _nearest(adversarial, x, block=1024):
+    """The row of the clean sample that lies nearest to each adversarial one, in l2."""
+    # From the middle: float32 loses digits far from the origin. What is no number is near to nothing and far from nothing.
+    points, own = (np.nan_to_num(part.reshape(len(part), -1), posinf=0, neginf=0).astype("float32") for part in (x, adversarial))
+    points, own = points - (middle := points.mean(0)), own - middle
+    squares = np.square(points).sum(1)
+    rows = [(squares - 2 * own[i : i + block] @ points.T).argmin(1) for i in range(0, len(own), block)]
+    return np.concatenate(rows) if rows else np.zeros(0, int)
 
 
 def forget_compiled(model: Model) -> None:

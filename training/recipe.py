@@ -35,8 +35,8 @@ class Recipe:
         benign: Half of each batch is perturbed in one of these ways, kinds of `metrics.benign_perturbation`, by up to this size.
         task: What is learned: the "classes" of the set; or, of pictures with depth, taken by scene, the "depth" or whether a pair
             is "real".
-        predictor: Name of the recipe that guesses depth for forged pairs. It is trained no longer than this one, and on no more
-            than half of its scenes.
+        predictor: Name of the recipe that guesses depth for forged pairs. It is trained for at most four times the epochs of this
+            one, and on no more than half of its scenes.
         watched: Train a detector branch, and nothing else: `{"recipe": name, "layer": name}` are the network that it sits on and
             where, `width` its first feature maps, `depth` its convolutions, `settings` what is changed in that recipe. `attack` are
             then arguments of `td.attacks.DynamicAdversary`, and half of the clean samples get one of `benign`.
@@ -164,7 +164,7 @@ def predictor_settings(recipe):
     """What is changed in the recipe that guesses depth."""
     own = find(recipe.predictor)
     samples = own.train_samples if recipe.train_samples is None else min(own.train_samples, recipe.train_samples // 2)
-    length = {"epochs": min(own.epochs, recipe.epochs), "batch_size": min(own.batch_size, samples)}
+    length = {"epochs": min(own.epochs, 4 * recipe.epochs), "batch_size": min(own.batch_size, samples)}
     return length | {"dataset": recipe.dataset, "train_samples": samples}
 
 

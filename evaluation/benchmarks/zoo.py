@@ -6,8 +6,10 @@ Its robust accuracy is that against an adaptive attacker: the worst case over th
 import dataclasses
 import functools
 import hashlib
+import io
 import json
 import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -15,17 +17,20 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from evaluation.benchmarks import zoo_scene
 from evaluation.benchmarks.board.fitting import Fitting
+from evaluation.papers.sceneproof.setting import MASK
 from evaluation.runner import results
 from evaluation.runner.parts import run_parts
 from tfdefense._files import write_file, write_text
 
-DATASETS = ("digits", "mnist", "cifar10", "notmnist")
+DATASETS = ("digits", "mnist", "cifar10", "notmnist", "nyu_depth_v2_small")
 SIZES = {
     "digits": {"linf": (0.1, 0.2), "l2": (0.5, 1.0)},
     "mnist": {"linf": (0.1, 0.2), "l2": (1.0, 2.0)},
     "cifar10": {"linf": (0.01, 0.02), "l2": (0.25, 0.5)},
     "notmnist": {"linf": (0.05, 0.1), "l2": (0.5, 1.0)},
+    "nyu_depth_v2_small": {"linf": zoo_scene.SIZES},
 }
 SUITE = "standard-1"
 LIMIT = 4 * 2**20  # bytes of a file in the repository
@@ -43,6 +48,8 @@ class Entry:
         fitted: So many samples fit the defense.
         fitted_on: "seen" ones, as a density of the training set asks for, or "unseen" ones.
         fitting: How they do.
+        suite: Whose worst case it is measured under.
+        scenes: Whether it is the model of pictures with depth, which `zoo_scene` makes: an attacker may change depth alone.
     """
 
     dataset: str
@@ -55,6 +62,8 @@ class Entry:
     fitted: int = 1_000
     fitted_on: str = "seen"
     fitting: Fitting = Fitting()
+    suite: str = SUITE
+    scenes: bool = False
 
     @property
     def command(self):
@@ -179,6 +188,16 @@ ENTRIES = {
         settings={"depth": 8, "epochs": 10},
         fitted=50_000,
     ),
+    zoo_scene.NAME: Entry(
+        dataset="nyu_depth_v2_small",
+        summary="is a picture with depth one of a real scene?",
+        defense="SafetyNet: RBF-SVMs on quaternary codes of fc7, fc6 and pool5, fitted on attacks on depth",
+        recipe="nyu_scene",
+        make=zoo_scene.build,
+        seen=650,
+        suite=zoo_scene.SUITE,
+        scenes=True,
+    ),
 }
 
 
@@ -186,6 +205,8 @@ def divided(context, entry):
     """What fits the defense, what calibrates it, and the test samples that no part of it has seen."""
     from tfdefense import data
 
+    if entry.scenes:
+        return zoo_scene.divided(zoo_scene.setting(context))
     train, test = (data.load(entry.dataset, part, data_dir=context.data_dir) for part in ("train", "test"))
     rng = np.random.default_rng(0)
     seen, unseen = rng.permutation(entry.seen), entry.seen + rng.permutation(len(train.x) - entry.seen)
@@ -203,6 +224,8 @@ def build(context, entry, fitted, calibrated):
     import tfdefense.layers  # noqa: F401 - the network may end in one of them
     from tfdefense import contract
 
+    if entry.scenes:
+        return entry.make(zoo_scene.setting(context))
     network = keras.models.load_model(context.network(entry.recipe, **entry.settings), compile=False)
     defended = entry.make(network)
     contract.name_classes(defended, fitted.classes)
@@ -216,18 +239,19 @@ def clean(model, test):
     return {"accuracy": outcomes.accuracy, "false_positive_rate": outcomes.rejection, "n": len(outcomes)}
 
 
-def attacked(samples, model, norm, sizes, number, steps):
+def attacked(samples, model, norm, sizes, number, steps, name=SUITE, mask=None):
     """Robust accuracy at each size in the worst case over the suite, and which share of the samples each attack broke first."""
     from tfdefense.attacks import substitute_network, suite
 
     train, test = samples()
     images, found, rows = test.take(slice(0, number)), None, []
     options = {} if steps is None else {"steps": steps}
-    # The attacker has a network of his own, trained on the same data.
-    options["substitute"] = substitute_network(train.x, train.y, len(train.classes), bounds=train.bounds)
+    if mask is None:
+        # The attacker has a network of his own, trained on the same data; the suite of scenes has no use for one.
+        options["substitute"] = substitute_network(train.x, train.y, len(train.classes), bounds=train.bounds)
     for size in sizes:
         # What is broken within a size is broken within every larger one.
-        found = suite(SUITE).attack(size, norm, **options)(model, images.x, images.y, after=found)
+        found = suite(name).attack(size, norm, **options)(model, images.x, images.y, after=found, mask=mask)
         finders, counts = np.unique(found.found_by[found.success], return_counts=True)
         broken = {finder: count / len(images.x) for finder, count in zip(finders.tolist(), counts.tolist(), strict=True)}
         shares = {"robust_accuracy": float((~found.success).mean()), "broken_by": broken, "passes": float(found.steps.mean())}
@@ -245,6 +269,16 @@ def unpacked(text, number):
     return np.unpackbits(np.frombuffer(bytes.fromhex(text), "uint8"))[:number].astype(bool)
 
 
+def deflated(path):
+    """The bytes of a `.keras` file with its members compressed: the codes that SVMs hold have few values. Keras reads both."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as new:
+        for member in old.infolist():
+            # Not the time of day: the same model gives the same bytes.
+            new.writestr(zipfile.ZipInfo(member.filename), old.read(member.filename), zipfile.ZIP_DEFLATED, 9)
+    return made.getvalue()
+
+
 def fitted(context, name, entry, model, measured, directory):
     """Writes the weights of a new model and gives its card."""
     from tfdefense import zoo
@@ -252,7 +286,7 @@ def fitted(context, name, entry, model, measured, directory):
 
     with tempfile.TemporaryDirectory() as folder:
         model.save(Path(folder) / "model.keras")
-        content = Path(folder, "model.keras").read_bytes()
+        content = deflated(Path(folder, "model.keras"))
     small = len(content) <= LIMIT
     path = (directory if small else results.UNTRACKED / "zoo") / f"{name}.keras"
     write_file(path, lambda new: new.write_bytes(content))
@@ -297,7 +331,7 @@ def run(
     number, steps = context.samples_or(500, 20), steps or (5 if context.quick else None)
     directory = context.output / "zoo" if context.quick else zoo.CARDS
     if measure:
-        context.settings.update(suite=SUITE, samples=number)
+        context.settings.update(suite=", ".join(dict.fromkeys(entry.suite for entry in entries.values())), samples=number)
         # No parts of the cache: a card is written anew whatever an earlier run has written.
         run_parts({name: (make_card, context, name, number, steps, directory, fit) for name in entries}, context.executor)
     for name in ENTRIES:
@@ -314,12 +348,16 @@ def make_card(context, name, number, steps, directory, fit):
     fit = fit or not (zoo.CARDS / f"{name}.keras").exists()
     model = context.model(f"model {name}", build, context, entry, *samples()[:2]) if fit else zoo.load(name)
     rows = []
+    mask = np.array(MASK) if entry.scenes else None
     for norm, sizes in SIZES[context.dataset].items():
-        given = (lambda: (_train(context, entry), samples()[2]), model, norm, sizes, number, steps)
+        given = (lambda: (_train(context, entry), samples()[2]), model, norm, sizes, number, steps, entry.suite, mask)
         found = context.part(f"{name}, {norm}", attacked, *given)
-        about = {"suite": SUITE, "steps": found["steps"], "norm": norm}
+        about = {"suite": entry.suite, "steps": found["steps"], "norm": norm}
+        about |= {"changes": zoo_scene.CHANGES} if entry.scenes else {}
         rows += [about | {"epsilon": size} | at for size, at in zip(sizes, found["sizes"], strict=True)]
     measured = {"clean": context.part(f"{name}, clean", clean, model, samples()[2]), "attacked": rows}
+    if entry.scenes:
+        measured["unfamiliar"] = context.part(f"{name}, unfamiliar", zoo_scene.unfamiliar, zoo_scene.setting(context), model)
     measured |= {"commit": context.commit, "versions": results.versions()}
     # The card last, so that it never speaks of weights that are not there.
     card = fitted(context, name, entry, model, measured, directory) if fit else dataclasses.replace(zoo.card(name), **measured)
@@ -341,5 +379,8 @@ def _rows(context, card):
         context.row("zoo", metric, card.clean[name], system=card.name, n=card.clean["n"], note=note)
     for row in card.attacked:
         attack = {"attack": "worst case", "knowledge": "adaptive", "norm": row["norm"], "epsilon": row["epsilon"]}
+        attack |= {"changes": row.get("changes")}
         about = {"system": card.name, "suite": row["suite"], "steps": row["steps"], "n": row["n"]}
         context.row("zoo", "robust accuracy", row["robust_accuracy"], **attack, **about, note=note)
+    for kind, share in card.unfamiliar.items():
+        context.row("zoo", "F->T", share, system=card.name, forgery=kind, note=note)

@@ -129,6 +129,38 @@ def test_deepfool_ends_just_beyond_the_nearest_boundary(line, norm, dual):
     np.testing.assert_allclose(result.distance[far], 1.02 * exact[far], rtol=5e-3)
 
 
+@pytest.mark.parametrize(("norm", "share"), [("l2", 0.5**0.5), ("linf", 0.5)])
+@pytest.mark.parametrize("top", [1, 2, 3])
+def test_deepfool_leaves_the_likeliest_classes(norm, share, top):
+    """Each class is a pixel. The nearest point outside the likeliest is where the next pixel meets that of the true class."""
+    pixels = np.array([0.9, 0.45, 0.4, 0.35, 0.1, 0.05], "float32")
+    order = np.stack([np.random.default_rng(row).permutation(6) for row in range(8)])
+    x, y = np.zeros((8, 16), "float32"), order[:, 0]
+    np.put_along_axis(x, order, pixels[None], 1)
+    model = linear(np.eye(16, 6, dtype="float32"), shape=(16,))
+    result = A.DeepFool(norm, overshoot=0.02, top=top)(model, x, y)
+    assert result.success.all() and (result.label == order[:, top]).all()
+    np.testing.assert_allclose(result.distance, 1.02 * share * (pixels[0] - pixels[top]), rtol=5e-3)
+
+
+def test_deepfool_on_a_sample_that_is_wrong_already_leaves_what_the_model_says_too():
+    x = np.array([[0.5, 0.9, 0.4, 0.3] + 12 * [0.0]], "float32")
+    model = linear(np.eye(16, 4, dtype="float32"), shape=(16,))
+    assert A.DeepFool()(model, x, np.array([0])).distance[0] == 0
+    result = A.DeepFool(top=2)(model, x, np.array([0]))
+    assert result.success[0] and result.label[0] == 2
+    np.testing.assert_allclose(result.distance, 1.02 * 0.5 * 0.5**0.5, rtol=5e-3)
+    # The true class is the third: three are to be left, and one is outside.
+    result = A.DeepFool(top=2)(model, x, np.array([2]))
+    assert result.success[0] and result.label[0] == 3
+    with pytest.raises(ValueError, match="`top` must leave a class outside, so be at most 3. Received: 4"):
+        A.DeepFool(top=4)(model, x, np.array([0]))
+    with pytest.raises(ValueError, match="and a sample whose true class is the last of them"):
+        A.DeepFool(top=3)(model, x, np.array([3]))
+    with pytest.raises(ValueError, match="`top`"):
+        A.DeepFool(top=0)
+
+
 def test_carlini_wagner_finds_the_smallest_distance_to_1_percent(line):
     model, weights, x, y = line
     result = A.CarliniWagner(steps=300, binary_search_steps=8, early_stop=False)(model, x, y)

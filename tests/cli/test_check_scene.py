@@ -1,6 +1,10 @@
 """`tfdefense check-scene` on files as a camera writes them."""
 
+import dataclasses
+import hashlib
+import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -75,10 +79,11 @@ def test_millimetres_of_16_bits_are_read_right(tmp_path):
     picture, millimetres = camera.read_pair(tmp_path / "image.png", tmp_path / "depth.png")
     np.testing.assert_array_equal(millimetres, values)
     sample = camera.as_sample(picture, millimetres, (24, 32))
-    # The data set's own formula back to metres, whose steps are 39 mm.
-    metres = (np.rint(sample[0, ..., 3] * 255) + 0.5) / 25.5
-    within = values < 10_000
-    assert np.abs(metres - values / 1000)[within].max() < 0.02 and (sample[0, ..., 3][~within] == 1).all()
+    # The data set's own formula back to metres, but in steps of 0.15 mm.
+    metres = (sample[0, ..., 3].astype("float64") * 255 + 0.5) / 25.5
+    within = (values > 20) & (values < 10_000)
+    assert np.abs(metres - values / 1000)[within].max() < 1e-4, "all 16 bits count"
+    assert (sample[0, ..., 3][values > 10_020] == 1).all() and (sample[0, ..., 3][values < 19] == 0).all()
 
 
 def test_larger_files_are_made_as_small_as_the_model_wants(tmp_path):
@@ -130,3 +135,24 @@ def test_exported_model_says_the_same(files, tmp_path):
     models = files / "judge.keras", tmp_path / "served"
     kept, served = (run("check-scene", files / "image.png", files / "far.png", "--model", model).stdout for model in models)
     assert kept == served and kept.startswith("rejected")
+
+
+def test_without_a_model_that_of_the_zoo_is_taken_and_how_it_falls_is_told(files, tmp_path, monkeypatch):
+    from tfdefense import zoo
+
+    monkeypatch.setattr(zoo, "CARDS", tmp_path)
+    line = fails("check-scene", files / "image.png", files / "near.png")
+    assert re.search(r"No model of pictures with depth comes with this version.*--only nyu_scene.safetynet`", line)
+    card = dataclasses.asdict(zoo.card("digits_cnn.dnr", cards=Path(zoo.__file__).parent))
+    content = (files / "judge.keras").read_bytes()
+    rows = [card["attacked"][0] | {"epsilon": size, "robust_accuracy": share} for size, share in ((0.001, 0.75), (0.004, 0.125))]
+    card |= {"name": "nyu_scene.safetynet", "file": "judge.keras", "attacked": rows, "classes": ["forged", "real"]}
+    card |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(), "unfamiliar": {"rendered": 0.25}}
+    (tmp_path / "judge.keras").write_bytes(content)
+    (tmp_path / "nyu_scene.safetynet.json").write_text(json.dumps(card))
+    result = run("check-scene", files / "image.png", files / "middle.png")
+    assert result.stdout.splitlines()[0] == "real"
+    assert "careless forgers" in result.stderr and "by up to 40 mm" in result.stderr and "rejects, 12%" in result.stderr
+    shown = run("zoo", "nyu_scene.safetynet").stdout
+    assert "25.0% of forgeries of the kind 'rendered' pass" in shown
+    assert not run("check-scene", files / "image.png", files / "middle.png", "--model", files / "judge.keras").stderr

@@ -33,7 +33,7 @@ def test_forgery_follows_from_seed_and_row_alone(kind, pairs, guessed):
     assert whole.shape == pairs.shape and whole.dtype == np.float32 and 0 <= whole.min() and whole.max() <= 1
     np.testing.assert_array_equal(whole, again)
     np.testing.assert_array_equal(scenes.forge(pairs, kind, predicted=guessed, seed=3, rows=[7, 2]), whole[[7, 2]])
-    np.testing.assert_array_equal(np.rint(whole * 255), np.round(whole * 255, 3))
+    np.testing.assert_array_equal(whole, scenes.as_in_files(whole))
     assert (whole != pairs / np.float32(255)).any((1, 2, 3)).all(), "a forgery differs from its pair"
     if kind not in ("predicted", "no depth"):
         assert (scenes.forge(pairs, kind, seed=4) != whole).any()
@@ -41,6 +41,37 @@ def test_forgery_follows_from_seed_and_row_alone(kind, pairs, guessed):
 
 def test_floats_and_bytes_give_the_same_forgery(pairs):
     np.testing.assert_array_equal(scenes.forge(pairs / 255, "inserted"), scenes.forge(pairs, "inserted"))
+
+
+def test_files_hold_colours_in_8_bits_and_depth_in_16():
+    values = np.random.default_rng(0).random((2, 5, 7, 4))
+    found = scenes.as_in_files(values)
+    np.testing.assert_allclose(255 * found[..., :3], np.rint(255 * values[..., :3]), atol=1e-4)
+    np.testing.assert_allclose(65535 * found[..., 3].astype("float64"), np.rint(65535 * values[..., 3]), atol=5e-3)
+    np.testing.assert_array_equal(scenes.as_in_files(found), found)
+    np.testing.assert_array_equal(scenes.as_in_files(values[..., 3:]), found[..., 3:])
+    np.testing.assert_array_equal(scenes.as_in_files(values[..., :3]), found[..., :3])
+    every = np.arange(65536, dtype="float64")[:, None, None] / 65535
+    assert (np.rint(scenes.as_in_files(every).astype("float64") * 65535).ravel() == np.arange(65536)).all(), "none is lost"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("no depth", "low-quality jpeg")])
+def test_forgeries_keep_all_16_bits_of_depth(kind, pairs):
+    fine = scenes.spread(pairs)
+    made = scenes.forge(fine, kind, predicted=fine[::-1, ..., 3:])
+    parts = np.rint(made[..., 3].astype("float64") * 65535)
+    assert (parts % 257 != 0).mean() > 0.9, "257 of them are a part of 255"
+
+
+def test_what_8_bits_lost_is_drawn_alike_for_real_and_guessed_depth(pairs, guessed):
+    fine, guess = scenes.spread(pairs), scenes.spread(guessed, seed=1)
+    np.testing.assert_array_equal(scenes.whole(fine), pairs)
+    np.testing.assert_array_equal(scenes.whole(guess), scenes.whole(guessed))
+    for found in (fine[..., 3:], guess):
+        off = 255 * found.astype("float64") - np.rint(255 * found)
+        assert abs(off.mean()) < 0.01 and off.std() == pytest.approx(12**-0.5, rel=0.02), "uniform within a step"
+    np.testing.assert_array_equal(fine, scenes.spread(pairs / np.float32(255)))
+    assert (fine != scenes.spread(pairs, seed=2))[..., 3].any() and not scenes.spread(np.zeros_like(pairs)).any()
 
 
 def test_swapped_depth_is_that_of_another_scene(pairs):
@@ -125,8 +156,8 @@ def test_varied_twins_are_of_the_same_view(pairs):
 def test_what_comes_from_another_scene_is_varied_alike(pairs):
     """Else a forgery would show by planes that were resized by different shares."""
     for row in range(4):
-        made = scenes.whole(scenes.forge(pairs, "swapped", seed=5, rows=[row], vary=True)[0])
-        alike = [scenes.vary_pair(scenes.whole(other), np.random.default_rng([5, row, 0])) for other in pairs]
+        made = scenes.forge(pairs, "swapped", seed=5, rows=[row], vary=True)[0]
+        alike = [scenes.vary_pair(other, np.random.default_rng([5, row, 0])) for other in pairs]
         assert any(np.array_equal(made[..., 3], other[..., 3]) for other in alike)
 
 

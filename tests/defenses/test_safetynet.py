@@ -188,6 +188,36 @@ def test_what_did_not_move_is_no_adversarial_sample():
         td.adapt(defended, x, y, adversarial=x[::-1], max_rejected=None)
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class PairRecorder(Recorder):
+    takes_pairs = True
+
+    def adapt(self, features, labels, pairs):
+        self.pairs = pairs
+        return super().adapt(features, labels)
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_adversarial_samples_are_matched_with_what_they_were_made_from_in_any_order(given):
+    inputs, layer = keras.Input((3,)), PairRecorder(needs_adversarial=True)
+    defended = td.contract.defend(inputs, keras.layers.Dense(2)(inputs), keras.ops.squeeze(layer(inputs), -1))
+    x, y = np.random.default_rng(0).random((40, 3), "float32"), np.repeat([0, 1], 20)
+    sources = np.array([7, 3, 3, 39, 12])
+    x_adv = np.clip(x[sources] + np.float32(0.01) * np.array([1, -1, 1, 1, 0], "float32")[:, None], 0, 1)
+    options = {"sources": sources} if given else {}
+    td.adapt(defended, x, y, adversarial=x_adv, max_rejected=None, **options)
+    # The last one is the clean sample as it was.
+    assert layer.pairs.tolist() == [*range(40), 7, 3, 3, 39] and len(layer.seen) == 44
+    for wrong, words in (
+        (sources[:3], r"a row of `x` for each of the 5 adversarial samples. Received int64 of shape \(3,\)"),
+        (sources + 1, "between 0 and 39, rows of `x`. Received 40"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            td.adapt(defended, x, y, adversarial=x_adv, sources=wrong, max_rejected=None)
+    with pytest.raises(ValueError, match="Received them alone: pass both"):
+        td.adapt(td.NeuralRejection().attach(keras.Sequential([inputs, keras.layers.Dense(2)])), x, y, sources=sources)
+
+
 @pytest.mark.parametrize("first", [False, True])
 def test_layers_behind_learn_from_what_was_said_of_unseen_samples(first):
     inputs = keras.Input((3,))

@@ -34,9 +34,10 @@ def test_decision_value_is_that_of_scikit_learn(codes, options):
 def test_cross_validated_values_are_those_of_unseen_samples(codes):
     x, flags = codes
     layer = DetectorSVM(cross_validated=True)
-    unseen = layer.adapt(x, flags)
+    pairs = np.concatenate([np.arange(60), np.arange(40)])
+    unseen = layer.adapt(x, flags, pairs=pairs)
     kernel = kernel_of(squared_distances(x), gamma_of("scale", x))
-    np.testing.assert_allclose(unseen, cross_validated_scores(kernel, flags, 2, 1.0, 5, paired=True)[:, 1], atol=1e-5)
+    np.testing.assert_allclose(unseen, cross_validated_scores(kernel, flags, 2, 1.0, 5, pairs)[:, 1], atol=1e-5)
     accuracy = [((values > 0) == flags).mean() for values in (unseen, values_of(layer, x))]
     assert 0.8 < accuracy[0] < accuracy[1]
 
@@ -44,8 +45,14 @@ def test_cross_validated_values_are_those_of_unseen_samples(codes):
 def test_search_chooses_a_width_that_fits(codes):
     x, flags = codes
     layer = DetectorSVM(search={"C": [1.0], "gamma": [1e-6, "scale", 1e6]})
-    layer.adapt(x, flags)
+    layer.adapt(x, flags, pairs=np.concatenate([np.arange(60), np.arange(40)]))
     assert layer.gamma == "scale"
+    with pytest.raises(ValueError, match="Expected `pairs`, a number for each sample, received none"):
+        layer.adapt(x, flags)
+    with pytest.raises(ValueError, match=r"as a whole number for each of the 100 samples. Received int64 of shape \(40,\)"):
+        layer.adapt(x, flags, pairs=np.arange(40))
+    with pytest.raises(ValueError, match="as folds, 5. Class 1 has them in 4"):
+        layer.adapt(x, flags, pairs=np.concatenate([np.arange(60), np.arange(40) % 4]))
 
 
 def test_widened_kernel_is_that_of_a_wider_sigma(codes):
@@ -82,23 +89,43 @@ def test_comes_back_from_a_file(codes, tmp_path):
 
 @pytest.mark.parametrize("count", [150, 1500])
 def test_pairs_are_left_out_together(count, monkeypatch):
-    """Pairs stand close together, so that the wrong kind is the nearest neighbour of each when one of them is left out."""
+    """Pairs stand close together, so that the wrong kind is the nearest neighbour of each when one of them is left out.
+
+    A tenth has no adversarial sample, the others stand in any order, as after an attack that some samples withstood.
+    """
     rng = np.random.default_rng(0)
     clean = (rng.normal(size=(count, 20)) * np.where(np.arange(20), 1, 0.2)).astype("float32")
-    adversarial = clean + 0.6 * np.eye(20, dtype="float32")[0]
-    features, labels = np.concatenate([clean, adversarial]), np.repeat([0, 1], count)
+    sources = rng.permutation(count)[: count * 9 // 10]
+    adversarial = clean[sources] + 0.6 * np.eye(20, dtype="float32")[0]
+    features, labels = np.concatenate([clean, adversarial]), np.repeat([0, 1], [count, len(sources)])
+    pairs = np.concatenate([np.arange(count), sources])
     searched, choose = [], svm_fits.choose
     monkeypatch.setattr(svm_fits, "choose", lambda *given: searched.append(given) or choose(*given))
-    DetectorSVM(search={"C": [1.0], "gamma": ["scale"]}).adapt(features, labels)
-    some, kinds = searched[0][:2]
-    assert len(kinds) == min(2 * count, 2000) and searched[0][-1] is True
-    np.testing.assert_allclose((some[kinds == 1] - some[kinds == 0])[:, 0], 0.6, atol=1e-6)
-    scores = DetectorSVM(cross_validated=True, gamma=0.2).adapt(features, labels)
+    DetectorSVM(search={"C": [1.0], "gamma": ["scale"]}).adapt(features, labels, pairs=pairs)
+    some, kinds, numbers = *searched[0][:2], searched[0][-1]
+    assert len(kinds) == pytest.approx(min(len(labels), 2000), abs=3)
+    for number in numbers[kinds == 1]:
+        two = some[numbers == number]
+        assert len(two) == 2 and abs(two[1] - two[0]).sum() == pytest.approx(0.6, abs=1e-5), "a pair is taken whole"
+    scores = DetectorSVM(cross_validated=True, gamma=0.2).adapt(features, labels, pairs=pairs)
     kernel = kernel_of(squared_distances(features), 0.2)
-    together, apart = (cross_validated_scores(kernel, labels, 2, 1.0, 5, paired=paired) for paired in (True, False))
+    together, apart = (cross_validated_scores(kernel, labels, 2, 1.0, 5, given) for given in (pairs, None))
     np.testing.assert_allclose(scores, together[:, 1], atol=1e-5)
     right = [((values[:, 1] > 0) == labels).mean() for values in (together, apart)]
     assert right[0] > right[1] + 0.1
+
+
+@pytest.mark.parametrize("folds", [2, 5])
+def test_no_pair_is_split_by_folds_and_each_fold_has_both_kinds(folds):
+    rng = np.random.default_rng(0)
+    sources = rng.integers(0, 30, 50)  # of some several, of some none
+    pairs, labels = np.concatenate([np.arange(40), sources]), np.repeat([0, 1], [40, 50])
+    order = rng.permutation(90)
+    fold = svm_fits.folds_of(pairs[order], labels[order], 2, folds)
+    assert all(len(set(fold[pairs[order] == pair])) == 1 for pair in range(40))
+    assert all(set(labels[order][fold == one]) == {0, 1} for one in range(folds)) and set(fold) == set(range(folds))
+    own = fold[np.argsort(pairs[order], kind="stable")][np.isin(np.sort(pairs), np.setdiff1d(np.arange(40), sources))]
+    assert (np.diff(own) >= 0).all(), "stretches in the order of the set"
 
 
 def test_needs_both_kinds(codes):

@@ -157,11 +157,13 @@ class AdaptDefense(_Measuring):
             )
 
     def step(self) -> None:
-        adversarial = None
+        adversarial, sources = None, None
         if self.attack is not None:
             base, bounds = base_model(self.measured), bounds_of(self.measured)
             adversarial = self.attack(base, self.x, self.y, bounds=bounds, batch_size=self.batch_size or 128).x_adv
-        adapt(self.measured, self.x, self.y, adversarial=adversarial, max_rejected=None, batch_size=self.batch_size)
+            sources = np.arange(len(self.x))
+        own: dict[str, Any] = {"adversarial": adversarial, "sources": sources}
+        adapt(self.measured, self.x, self.y, max_rejected=None, batch_size=self.batch_size, **own)
 
 
 class RobustAccuracy(_Measuring):

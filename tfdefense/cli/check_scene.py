@@ -8,25 +8,57 @@ from tfdefense.cli._app import command
 from tfdefense.cli._console import tell
 from tfdefense.cli._inputs import load_model
 
+MODEL = "nyu_scene.safetynet"
+_FALLS = (
+    "The model of the zoo answers for careless forgers. Of pairs whose depth an attacker who knows it changed by up to "
+    "{size:.3g} mm it is right on, or rejects, {share:.0%}; see `tfdefense zoo {name}`."
+)
 _HOLES = "{share:.0%} of {path} has no depth (0). It is filled from the nearest pixels, as in the pairs that models learn from."
 
 
-@command("tfdefense check-scene image.png depth.png --model sceneproof.keras")
+@command("tfdefense check-scene image.png depth.png")
 def check_scene(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="The picture.")],
     depth: Annotated[str, typer.Argument(metavar="DEPTH", help="Its depth map, as large: a 16-bit grey PNG of millimetres.")],
-    model: Annotated[str, typer.Option(metavar="MODEL", help="A model of pictures with depth: a .keras file, or a SavedModel.")],
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="A model of pictures with depth: a .keras file, or a SavedModel; else the zoo's."),
+    ] = None,
 ):
     """Is a picture with depth one of a real scene? Prints real, forged or rejected, and the scores."""
     from tfdefense.data.camera import read_pair
 
     read_pair(image, depth)  # what is wrong with the files is told before the model takes seconds to load
-    said, scores, suspicion, warning = _check(load_model(model), image, depth, model)
+    path = model or _of_the_zoo()
+    said, scores, suspicion, warning = _check(load_model(path), image, depth, path)
     if warning:
         tell(f"warning: {warning}")
+    if model is None:
+        tell(f"note: {_how_it_falls()}")
     text = ", ".join(f"{name} {score:.3f}" for name, score in scores.items())
     limit = "" if suspicion is None else f"; suspicion {suspicion:.3f}, above 0 is rejected"
     print(f"{said}\n  scores: {text}{limit}")
+
+
+def _of_the_zoo():
+    """The path of the model that comes with the library."""
+    from tfdefense import zoo
+
+    if MODEL not in zoo.list():
+        raise ValueError(
+            "No model of pictures with depth comes with this version. Pass one, `--model sceneproof.keras`, or make it in a clone: "
+            f"`python -m evaluation zoo --dataset nyu_depth_v2_small --only {MODEL}`."
+        )
+    return zoo.weights(MODEL)
+
+
+def _how_it_falls():
+    """What its card says of the largest change of depth."""
+    from tfdefense import zoo
+    from tfdefense.data.camera import FAR
+
+    largest = max(zoo.card(MODEL).attacked, key=lambda row: row["epsilon"])
+    return _FALLS.format(size=FAR * largest["epsilon"], share=largest["robust_accuracy"], name=MODEL)
 
 
 def _check(model, image, depth, path):

@@ -65,5 +65,8 @@ def card_table(card):
     table.add_row("clean", f"{rates} of {clean['n']:,} test samples")
     for row in card.attacked:
         robust = f"robust accuracy {row['robust_accuracy']:.1%} of {row['n']} test samples"
+        robust += f", {row['changes']}" if "changes" in row else ""
         table.add_row(f"{row['norm']} {row['epsilon']:g}", f"{robust}, worst case over the suite {row['suite']}")
+    for kind, share in card.unfamiliar.items():
+        table.add_row("unfamiliar", f"{share:.1%} of forgeries of the kind '{kind}' pass")
     return table

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tfdefense._untrusted import read_image
-from tfdefense.data.scenes import whole
+from tfdefense.data.scenes import as_in_files
 
 FAR = 10_000  # millimetres that a depth of 1 stands for
 _DEEP = ("I;16", "I;16B", "I;16L", "I")
@@ -46,9 +46,9 @@ def as_sample(picture, millimetres, size):
     rows = (np.arange(height) + 0.5) * picture.shape[0] / height
     columns = (np.arange(width) + 0.5) * picture.shape[1] / width
     nearest = millimetres[rows.astype(int)][:, columns.astype(int)]
-    # In the steps of the pairs that models learn from, whose middle is the distance.
+    # The pairs that models learn from have had 255 steps, whose middle is the distance; here all 16 bits count.
     far = nearest / FAR - 0.5 / 255
-    return (whole(np.concatenate([small, far[..., None]], -1)) / np.float32(255)).astype("float32")[None]
+    return as_in_files(np.concatenate([small, far[..., None]], -1))[None]
 
 
 def filled(millimetres):

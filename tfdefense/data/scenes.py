@@ -1,4 +1,8 @@
-"""Pictures with depth: real pairs and forgeries of them, for SceneProof (rows S8 and S9)."""
+"""Pictures with depth: real pairs and forgeries of them, for SceneProof (rows S8 and S9).
+
+A pair is a float32 array in [0, 1]: colours in whole parts of 255 and depth in whole parts of 65535, as files of 8 and of 16 bits
+hold them. Bytes are taken too, depth then in parts of 255; `spread` makes it as fine as the other.
+"""
 
 import io
 import itertools
@@ -11,6 +15,7 @@ from tfdefense.data.rendering import render_scene
 FORGED, REAL = 0, 1
 CLASSES = ("forged", "real")
 DEPTH = 3  # the channel behind red, green and blue; 1 is 10 m
+COLOUR_STEPS, DEPTH_STEPS = 255, 65535  # of a file
 FAMILIAR = ("swapped", "predicted", "inserted", "misaligned")
 UNFAMILIAR = ("no depth", "resampled", "low-quality jpeg", "rendered")
 
@@ -39,7 +44,7 @@ def by_scene(images, seed=0):
 
 
 def forge(pairs, kind, *, predicted=None, seed=0, rows=None, vary=False):
-    """A forgery of each real pair. Values are whole parts of 255, as in the real ones.
+    """A forgery of each real pair. Values are those that files hold: see `as_in_files`.
 
     Args:
         pairs: Real pairs, (N, H, W, 4), uint8 or floats in [0, 1]; what is swapped or inserted comes from others of them.
@@ -52,15 +57,16 @@ def forge(pairs, kind, *, predicted=None, seed=0, rows=None, vary=False):
     Returns:
         float32 in [0, 1].
     """
-    pairs, rows = whole(pairs), np.arange(len(pairs)) if rows is None else np.asarray(rows)
+    pairs, rows = np.asarray(pairs), np.arange(len(pairs)) if rows is None else np.asarray(rows)
     kinds = np.broadcast_to(kind, rows.shape)
     _check(pairs, kinds, predicted)
-    made = np.empty((len(rows), *pairs.shape[1:]), "uint8")
+    made = np.empty((len(rows), *pairs.shape[1:]), "float32")
     for place, (row, one) in enumerate(zip(rows, kinds, strict=True)):
         rng = np.random.default_rng([*np.atleast_1d(seed), row, 1 + list(_MAKERS).index(one)])
-        pair, guess, other = pairs[row], None, pairs[_another(row, len(pairs), rng)]
+        # One by one: a batch of a large set takes a few of them.
+        pair, guess, other = as_in_files(pairs[row]), None, as_in_files(pairs[_another(row, len(pairs), rng)])
         if one == "predicted":
-            guess = whole(predicted[row])
+            guess = as_in_files(predicted[row])
         if vary:
             joined = pair if guess is None else np.concatenate([pair, guess], -1)
             joined = vary_pair(joined, _varying(seed, row))
@@ -68,7 +74,7 @@ def forge(pairs, kind, *, predicted=None, seed=0, rows=None, vary=False):
             # The same for the other scene: planes that were resized by different shares would give a forgery away.
             other = vary_pair(other, _varying(seed, row))
         made[place] = _MAKERS[one](pair, other, guess, rng)
-    return (made / np.float32(255)).astype("float32")
+    return made
 
 
 def _check(pairs, kinds, predicted):
@@ -95,7 +101,7 @@ def real_and_forged(pairs, kinds=FAMILIAR, *, predicted=None, seed=0):
     rows = np.arange(len(pairs))
     kind = np.array(kinds)[np.random.default_rng([seed, len(pairs)]).permutation(len(pairs)) % len(kinds)]
     forged = forge(pairs, kind, predicted=predicted, seed=seed)
-    real = (whole(pairs) / np.float32(255)).astype("float32")
+    real = as_in_files(pairs)
     labels = np.repeat([REAL, FORGED], len(pairs)).astype("int32")
     return Scenes(np.concatenate([real, forged]), labels, np.concatenate([np.full(len(pairs), "real"), kind]), np.tile(rows, 2))
 
@@ -115,7 +121,7 @@ def stream(pairs, kinds=FAMILIAR, *, predicted=None, batch_size=32, vary=True, s
     """
     import tensorflow as tf
 
-    pairs, kinds, epoch = whole(pairs), np.atleast_1d(kinds), itertools.count()
+    pairs, kinds, epoch = as_in_files(pairs), np.atleast_1d(kinds), itertools.count()
     # Now, and not in the midst of an epoch.
     _check(pairs, kinds, predicted)
 
@@ -142,10 +148,9 @@ def stream(pairs, kinds=FAMILIAR, *, predicted=None, batch_size=32, vary=True, s
 
 def twins(pairs, rows, kinds, *, predicted=None, seed=0, vary=False):
     """Some of the pairs and a forgery of each, in turn, with their classes."""
-    pairs = whole(pairs)
-    real = np.stack([vary_pair(pairs[row], _varying(seed, row)) if vary else pairs[row] for row in rows])
+    real = np.stack([vary_pair(pairs[row], _varying(seed, row)) if vary else as_in_files(pairs[row]) for row in rows])
     forged = forge(pairs, kinds, predicted=predicted, seed=seed, rows=rows, vary=vary)
-    x = np.stack([(real / np.float32(255)).astype("float32"), forged], 1).reshape(-1, *pairs.shape[1:])
+    x = np.stack([real, forged], 1).reshape(-1, *np.shape(pairs)[1:])
     return x, np.tile(np.array([REAL, FORGED], "int32"), len(rows))
 
 
@@ -156,18 +161,61 @@ def zoomed_pair(pair, rng):
 
 def vary_pair(pair, rng):
     """Mirrored, cropped and its image brightened at random; all channels alike, so that it stays a picture of a real scene."""
+    pair = as_in_files(pair)
     pair = pair[:, ::-1] if rng.random() < 0.5 else pair
     # Not always: what is resized is smoother, and real pairs are not to look so alone.
     share = rng.uniform(0.75, 1) if rng.random() < 0.5 else 1.0
     pair = _zoomed(pair, share, *rng.random(2))
-    image = (pair[..., :DEPTH] / 255.0) ** np.exp(rng.uniform(-0.3, 0.3))
-    return np.concatenate([np.rint(255 * image).astype("uint8"), pair[..., DEPTH:]], -1)
+    image = pair[..., :DEPTH] ** np.float32(np.exp(rng.uniform(-0.3, 0.3)))
+    return as_in_files(np.concatenate([image, pair[..., DEPTH:]], -1))
 
 
 def whole(values):
-    """Values in whole parts of 255, as uint8."""
+    """Values in whole parts of 255, as uint8: what a picture is saved as."""
     values = np.asarray(values)
     return values if values.dtype == np.uint8 else np.rint(255 * np.clip(values, 0, 1)).astype("uint8")
+
+
+def as_in_files(values):
+    """Pairs, pictures or depth maps as files hold them, float32 in [0, 1].
+
+    The first three channels are colours, in whole parts of 255; those behind them, and the channel of a map alone, are depth, in
+    whole parts of 65535. Bytes are parts of 255 everywhere.
+    """
+    values = np.asarray(values)
+    if values.dtype == np.uint8:
+        return (values / np.float32(255)).astype("float32")
+    deep, made = _is_depth(values), np.clip(values, 0, 1).astype("float32")
+    made[..., ~deep] = np.rint(made[..., ~deep] * np.float32(COLOUR_STEPS)) / np.float32(COLOUR_STEPS)
+    # In float64: float32 has just the digits for a part of 65535, and none to spare.
+    made[..., deep] = np.rint(made[..., deep].astype("float64") * DEPTH_STEPS) / DEPTH_STEPS
+    return made
+
+
+def spread(values, *, seed=0, steps=COLOUR_STEPS):
+    """Pairs or depth maps of a set whose depth was rounded to so many steps: what that lost is drawn at random within each step.
+
+    Guessed maps are rounded and spread in the same way: a guess that is finer than real depth would give itself away by its values.
+    What has no depth, 0, stays.
+
+    Args:
+        values: (N, H, W, 4) or (N, H, W, 1), uint8 or floats in [0, 1].
+        seed: Integer; each row draws by it and by its place.
+        steps: Of the real depth; NYU Depth V2 came through 8 bits, 39 mm each.
+    """
+    made = as_in_files(values)
+    deep = _is_depth(made)
+    for row, one in enumerate(made):
+        level = np.rint(one[..., deep].astype("float64") * steps)
+        drawn = level + np.random.default_rng([seed, row]).uniform(-0.5, 0.5, level.shape)
+        one[..., deep] = np.rint(np.where(level > 0, drawn / steps, 0).clip(0, 1) * DEPTH_STEPS) / DEPTH_STEPS
+    return made
+
+
+def _is_depth(values):
+    """Of each channel."""
+    count = values.shape[-1]
+    return np.arange(count) >= (DEPTH if count != 1 else 0)
 
 
 def _varying(seed, row):
@@ -184,15 +232,16 @@ def _zoomed(pair, share, top, left):
     """A window of that share of each side, resized to the whole: the image smoothly, depth without new values."""
     from PIL import Image
 
+    pair = as_in_files(pair)
     height, width = pair.shape[:2]
     tall, wide = round(share * height), round(share * width)
     if (tall, wide) == (height, width):
         return pair
     top, left = round(top * (height - tall)), round(left * (width - wide))
     window = pair[top : top + tall, left : left + wide]
-    planes = [np.asarray(Image.fromarray(np.ascontiguousarray(window[..., :DEPTH])).resize((width, height), Image.BILINEAR))]
+    picture = np.asarray(Image.fromarray(whole(window[..., :DEPTH])).resize((width, height), Image.BILINEAR))
     rows, columns = np.arange(height) * tall // height, np.arange(width) * wide // width
-    return np.concatenate([*planes, window[rows][:, columns, DEPTH:]], -1)
+    return np.concatenate([as_in_files(picture), window[rows][:, columns, DEPTH:]], -1)
 
 
 def _with_depth(pair, depth):
@@ -250,13 +299,14 @@ def _jpeg(pair, other, guess, rng):
     quality, planes = int(rng.integers(5, 16)), []
     for plane in (pair[..., :DEPTH], pair[..., DEPTH]):
         file = io.BytesIO()
-        Image.fromarray(np.ascontiguousarray(plane)).save(file, "JPEG", quality=quality)
-        planes.append(np.asarray(Image.open(file, formats=["JPEG"])))
+        # Depth too has 8 bits in a JPEG.
+        Image.fromarray(whole(plane)).save(file, "JPEG", quality=quality)
+        planes.append(as_in_files(np.asarray(Image.open(file, formats=["JPEG"]))))
     return np.concatenate([planes[0], planes[1][..., None]], -1)
 
 
 def _rendered(pair, other, guess, rng):
-    return render_scene(rng, pair.shape[:2])
+    return spread(render_scene(rng, pair.shape[:2])[None], seed=int(rng.integers(2**31)))[0]
 
 
 _MAKERS = {

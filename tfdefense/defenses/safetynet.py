@@ -28,8 +28,8 @@ class SafetyNet(Defense):
         by_class: Match a sample with those of the same predicted class, see `td.layers.ClasswiseDetectorSVM`; the paper
             has one SVM for all.
         C, gamma: Of each SVM, see `td.layers.RBFSVM`. The paper's sigma is gamma = 1 / (2 sigma²).
-        search: Cross-validate C and gamma for each layer: True, or a grid as a dict. Adversarial samples in the order of the
-            clean ones are left out together with them. With `by_class` what suits one SVM for all classes is chosen.
+        search: Cross-validate C and gamma for each layer: True, or a grid as a dict. A clean sample and the adversarial ones made
+            of it are left out together; see `sources` of `td.adapt`. With `by_class` what suits one SVM for all classes is chosen.
         folds: Folds of that.
         thresholds: Of the codes, the same for all units; None takes quantiles of each unit's activations.
         max_memory: Bytes that a kernel, or the codes of a layer, may take in `td.adapt`.

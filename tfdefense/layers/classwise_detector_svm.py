@@ -35,6 +35,7 @@ class ClasswiseDetectorSVM(RBFSVM):
     """
 
     needs_adversarial = True
+    takes_pairs = True
     _former_name = "matched_machines"
 
     def __init__(self, groups: int, **kwargs: Any):
@@ -68,15 +69,22 @@ class ClasswiseDetectorSVM(RBFSVM):
     def compute_output_shape(self, input_shape):
         return (input_shape[0][0],)
 
-    def adapt(self, inputs: Any, labels: ArrayLike, C: float | None = None, gamma: float | str | None = None) -> None:
-        """Fits the SVMs on features and class scores of clean (0) and adversarial (1) samples."""
+    def adapt(
+        self,
+        inputs: Any,
+        labels: ArrayLike,
+        C: float | None = None,
+        gamma: float | str | None = None,
+        pairs: ArrayLike | None = None,
+    ) -> None:
+        """Fits the SVMs on features and class scores of clean (0) and adversarial (1) samples; `pairs` as for a `DetectorSVM`."""
         features, scores = (np.asarray(part) for part in inputs)
         if scores.shape != (len(features), self.groups):
             raise ValueError(f"Expected class scores of shape ({len(features)}, {self.groups}). Received shape {scores.shape}.")
         if not self.built:
             self.build([features.shape, scores.shape])
         self._predicted = scores.argmax(1)
-        super().adapt(features, labels, C, gamma)
+        super().adapt(features, labels, C, gamma, pairs)
 
     def _fit(self, kernel, labels):
         coefficients, intercepts = np.zeros((len(labels), self.groups)), np.ones(self.groups)

@@ -16,8 +16,8 @@ class DetectorSVM(RBFSVM):
     Always active, differentiable in its features; NaN until `adapt` has fitted it on clean (0) and adversarial (1) samples,
     which `td.adapt` hands to it. Far from all of them it gives its intercept.
 
-    Cross-validation leaves the same stretch of both kinds out: give them in one order, so that the two of a pair have
-    the same place among their kind.
+    Cross-validation leaves a clean sample and all that was made of it out together: `adapt` then needs `pairs`, which `td.adapt`
+    hands to it too.
 
     Args:
         C, gamma, folds, cross_validated, search, max_memory, vectors: See `td.layers.RBFSVM`. The paper's width sigma is
@@ -34,6 +34,7 @@ class DetectorSVM(RBFSVM):
     """
 
     needs_adversarial = True
+    takes_pairs = True
     _former_name = "adversary_machine"
 
     def __init__(self, classes: int = 2, **kwargs: Any):
@@ -51,8 +52,13 @@ class DetectorSVM(RBFSVM):
         return (input_shape[0],)
 
     def adapt(
-        self, features: ArrayLike, labels: ArrayLike, C: float | None = None, gamma: float | str | None = None
+        self,
+        features: ArrayLike,
+        labels: ArrayLike,
+        C: float | None = None,
+        gamma: float | str | None = None,
+        pairs: ArrayLike | None = None,
     ) -> np.ndarray | None:
         """Fits the SVM; gives back the cross-validated decision values if the layer is `cross_validated`."""
-        scores = super().adapt(features, labels, C, gamma)
+        scores = super().adapt(features, labels, C, gamma, pairs)
         return None if scores is None else scores[:, 1]

@@ -75,23 +75,45 @@ def _threads():
     return parallel_config("threading")
 
 
-def cross_validated_scores(kernel, labels, classes, C, folds, paired=False):
+def kinds_of(pairs, labels, classes):
+    """The pair of each sample as a number from 0, and for each pair a number that says of which classes it holds samples."""
+    pairs = np.unique(pairs, return_inverse=True)[1]
+    holds = np.zeros((pairs.max() + 1, classes), bool)
+    holds[pairs, labels] = True
+    return pairs, np.unique(holds, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def folds_of(pairs, labels, classes, folds):
+    """The fold of each sample: a pair lies in one, and of the pairs that hold the same classes a stretch in each.
+
+    Stretches, as the numbers of the pairs have them: what stands near in a set, such as views of one room, mostly stays together.
+    """
+    pairs, kinds = kinds_of(pairs, labels, classes)
+    fold = np.empty(len(kinds), int)
+    for kind in np.unique(kinds):
+        own = np.flatnonzero(kinds == kind)
+        fold[own] = np.arange(len(own)) * folds // len(own)
+    return fold[pairs]
+
+
+def cross_validated_scores(kernel, labels, classes, C, folds, pairs=None):
     """Scores of each sample by SVMs that were fitted without its fold.
 
     Args:
-        paired: Whether samples of different classes at the same place among their own kind belong together, as clean / adversarial
-            pairs do: they are left out together. Else its nearest neighbour of the wrong class would judge each.
+        pairs: A number for each sample, the same for those that belong together, as a clean sample and the adversarial ones made of
+            it do: they are left out together. Else its nearest neighbour of the wrong class would judge each.
     """
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.model_selection import PredefinedSplit, StratifiedKFold, cross_val_predict
 
-    # Without shuffling a fold is the same stretch of each class.
-    splits = StratifiedKFold(folds) if paired else StratifiedKFold(folds, shuffle=True, random_state=0)
+    splits = StratifiedKFold(folds, shuffle=True, random_state=0)
+    if pairs is not None:
+        splits = PredefinedSplit(folds_of(pairs, labels, classes, folds))
     with _threads():
         scores = cross_val_predict(_one_vs_rest(C), kernel, labels, cv=splits, method="decision_function")
     return scores if classes > 2 else np.stack([-scores, scores], 1)
 
 
-def choose(features, labels, classes, grid, folds, paired=False, progress=True):
+def choose(features, labels, classes, grid, folds, pairs=None, progress=True):
     """The C and gamma with the best cross-validated accuracy, and that accuracy; of equals the first.
 
     Not `GridSearchCV`: it searches on one kernel, which a width changes, and takes the mean of the folds' accuracies, which are
@@ -105,7 +127,7 @@ def choose(features, labels, classes, grid, folds, paired=False, progress=True):
     for gamma in grid["gamma"]:
         kernel = kernel_of(distances, gamma_of(gamma, features))
         for C in grid["C"]:
-            scores = cross_validated_scores(kernel, labels, classes, C, folds, paired)
+            scores = cross_validated_scores(kernel, labels, classes, C, folds, pairs)
             accuracy = float((scores.argmax(1) == labels).mean())
             if accuracy > best[0]:
                 best = (accuracy, C, gamma)

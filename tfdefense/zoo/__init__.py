@@ -41,11 +41,13 @@ class Card:
         clean: On clean test samples: `accuracy` (a rejected one is not right), `false_positive_rate` (rejected) and how many, `n`.
         attacked: A dict for each size: the `suite` of attacks of which the worst case counts for each sample, their
             `steps`, `norm`, `epsilon`, `robust_accuracy` (right or rejected), the share that each attack was first to break
-            (`broken_by`), the mean number of `passes`, how many samples, `n`, and which of them `withstood`, a bit each in hex.
+            (`broken_by`), the mean number of `passes`, how many samples, `n`, and which of them `withstood`, a bit each in hex;
+            `changes` where the attacker may change a part of a sample alone.
         file: The weights beside the card; None for a model that its recipe has to train.
         bytes, sha256: Of that file.
         licence: Of the weights.
         classes: Their names, in the order of the scores.
+        unfamiliar: Of pictures with depth, the share that passes of each kind of forgery that the model has not seen.
         commit, versions: Of the code that fitted the defense and measured the model; an older one may have trained the network.
     """
 
@@ -66,6 +68,7 @@ class Card:
     commit: str
     versions: dict
     classes: builtins.list = field(default_factory=builtins.list)
+    unfamiliar: dict = field(default_factory=dict)
 
 
 def list(*, cards: PathLike | None = None) -> builtins.list[str]:

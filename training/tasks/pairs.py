@@ -38,18 +38,19 @@ def prepared(recipe, train, test, trained):
     """Batches for the recipe's task, and what it is validated on."""
     if recipe.task not in ("depth", "real"):
         raise ValueError(f"`task` must be 'classes', 'depth' or 'real'. Received {recipe.task!r}.")
-    train, test = scenes.whole(train), scenes.whole(test)
+    # Real and guessed depth alike: see `spread`.
+    train, test = scenes.spread(train), scenes.spread(test, seed=1)
     if recipe.task == "depth":
         return DepthBatches(train, None, recipe.batch_size, recipe.seed), _divided(test)
     settings = predictor_settings(recipe)
     network = keras.models.load_model(trained(recipe.predictor, **settings) / "model.keras", compile=False)
     learned = settings["train_samples"]
     predicted = [network.predict(_divided(pairs)[0], batch_size=64, verbose=0) for pairs in (train, test)]
+    predicted = [scenes.spread(each, seed=2 + number) for number, each in enumerate(predicted)]
     judged = scenes.real_and_forged(test, predicted=predicted[1], seed=recipe.seed)
-    return ForgedBatches(train, scenes.whole(predicted[0]), learned, recipe.batch_size, recipe.seed), (judged.x, judged.y)
+    return ForgedBatches(train, predicted[0], learned, recipe.batch_size, recipe.seed), (judged.x, judged.y)
 
 
 def _divided(pairs):
     """Picture and depth, in [0, 1]."""
-    pairs = (pairs / np.float32(255)).astype("float32")
     return pairs[..., : scenes.DEPTH], pairs[..., scenes.DEPTH :]

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class Fitting:
@@ -40,6 +42,7 @@ class Fitting:
             if coded:
                 some = samples.take(slice(0, self.points))
                 options["adversarial"] = td.attacks.BIM(self.attacked)(td.base_model(defended), some.x, some.y).x_adv
+                options["sources"] = np.arange(len(some.x))
             td.adapt(defended, samples.x, samples.y, max_rejected=None, **options)
             svms = [layer.name for layer in defended.layers if type(layer).__name__ == "RBFSVM"]
             if svms and self.vectors:

@@ -146,12 +146,17 @@ class Adversary:
     @property
     def tested(self):
         """Fields of rows that it is the attack of."""
-        return {"attack": KINDS[self.kind], "norm": self.attack.norm, "epsilon": self.size, "knowledge": "oblivious"}
+        return {"attack": self._attack, "norm": self.attack.norm, "epsilon": self.size, "knowledge": "oblivious"}
 
     @property
     def fitted(self):
         """Fields of rows on a branch that was fitted on it."""
-        return {"fitted_on": f"{KINDS[self.kind]} {self.attack.norm}", "fitted_at": self.size}
+        return {"fitted_on": f"{self._attack} {self.attack.norm}", "fitted_at": self.size}
+
+    @property
+    def _attack(self):
+        """Its name in rows; a further adversary that the paper does not have is named as its kind, without the norm."""
+        return KINDS.get(self.kind) or self.kind.removesuffix(f" {self.attack.norm}")
 
 
 def adversaries(plan):

@@ -44,6 +44,11 @@ def white_box(guard):
     return (*OPEN, ON_A_BRANCH) if guard == "branch" else OPEN
 
 
+def at_zero(guard):
+    """Attacks of type II that are also judged at the paper's own rule, f(c) > 0: those in the open, and transfers."""
+    return () if guard in PLAIN or guard == CONFIDENCE else (*white_box(guard), *TRANSFERRED)
+
+
 def thresholds(guard):
     """Which of the two a model is measured at: a plain one has none, and for a confidence none is the paper's."""
     return ("0",) if guard in PLAIN else ("5 % FPR",) if guard == CONFIDENCE else tuple(THRESHOLDS)
@@ -108,12 +113,15 @@ def type_one(setting, name):
     return found
 
 
-def type_two(setting, name, search):
-    """For each sample whether it is misclassified and not rejected, by an attack that knows that there may be a detector."""
+def type_two(setting, name, search, title="5 % FPR"):
+    """For each sample whether it is misclassified and not rejected, by an attack that knows that there may be a detector.
+
+    The attack knows the threshold of that title too: at another one it searches anew.
+    """
     import tfdefense as td
 
     own = setting.of(name)
-    guard, (x, y) = own.guard(name), own.test
+    guard, (x, y) = own.guard(name, THRESHOLDS[title]), own.test
     if search in TRANSFERRED:
         x_adv = transferred(setting, search.attack.removeprefix(_TRANSFER), x, y)
         return {"missed": td.evaluate(guard, x_adv, y, adversarial=True).wrong.tolist(), "zero gradient": 0.0}
@@ -150,14 +158,15 @@ def transferred(setting, source, x, y):
     return setting.context.adversarial(f"on {source}", attack, setting.source(source), x, y, regardless=True).x_adv
 
 
+def together(missed, searches):
+    """Whether any of these searches got past the model, for each sample that all of them were tried on."""
+    count = min(len(missed[search]) for search in searches)
+    return np.any([missed[search][:count] for search in searches], axis=0)
+
+
 def worst_cases(missed, guard):
     """Whether any attack got past the model, for each sample: of those in the open, of the black boxes, and of all."""
-
-    def together(searches):
-        count = min(len(missed[search]) for search in searches)
-        return np.any([missed[search][:count] for search in searches], axis=0)
-
-    white, black = together(white_box(guard)), together(BLACK)
+    white, black = together(missed, white_box(guard)), together(missed, BLACK)
     # Fewer are asked about than searched for in the open: what they add counts, and takes nothing away.
     every = white.copy()
     for search in BLACK:

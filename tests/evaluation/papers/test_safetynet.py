@@ -12,11 +12,12 @@ import pytest
 import tfdefense as td
 from evaluation.benchmarks.speed import codes as speed_codes
 from evaluation.papers.detector.settings import PLANS
-from evaluation.papers.safetynet import fit, measure, protocol, tables
+from evaluation.papers.safetynet import counterparts, fit, goals, measure, protocol, tables
 from evaluation.runner import results, rows
 from evaluation.runner.context import Context
 from evaluation.runner.rows import Results
 from tests.evaluation.papers.test_detector import path  # noqa: F401 - a fixture
+from tfdefense import _cache
 from tfdefense.layers import ClasswiseDetectorSVM, DetectorSVM
 
 PLAN = dataclasses.replace(PLANS["digits"], depths=("conv", "conv_1"), usual=0, deepfool=1, linf=(0.2,), l2=(1.0,))
@@ -45,25 +46,86 @@ def setting(path, digits, held_out, tmp_path_factory):  # noqa: F811
     return found
 
 
+@pytest.mark.parametrize(("classes", "there"), [(10, False), (11, True)])
+def test_deepfool_out_of_five_is_an_adversary_of_sets_with_more_than_ten_classes(classes, there):
+    here = types.SimpleNamespace(cache=Path("parts"))
+    train = types.SimpleNamespace(classes=tuple(map(str, range(classes))))
+    found = fit.Guards(here, PLAN, CODES, None, BUDGET, (train, None, None)).adversaries
+    assert (fit.OUT_OF_FIVE in found) == there
+    if there:
+        assert found[fit.OUT_OF_FIVE].attack.top == 5
+        assert found[fit.OUT_OF_FIVE].tested["attack"] == "DeepFool-5"
+        assert found[fit.OUT_OF_FIVE].fitted["fitted_on"] == "DeepFool-5 l2"
+        assert found["DeepFool l2"].tested["attack"] == "DeepFool"
+
+
 def machines(model):
     return [layer for layer in model.layers if isinstance(layer, (ClasswiseDetectorSVM, DetectorSVM))]
 
 
 def test_table_4_has_each_number_of_the_paper_beside_ours():
-    def row(name, search, value):
-        of = fit.fields(name) | search.fields(name) | {"epsilon": 0.2}
+    def row(name, search, value, **about):
+        of = fit.fields(name) | search.fields(name) | {"epsilon": 0.2} | about
         return rows.make("lu2017.table4", "error rate", value, **of).plain()
 
-    made = [row("plain", measure.PAPERS, 0.5), row("Det A", measure.PAPERS, 0.25), row(fit.ALL, measure.TRANSFERRED[2], 0.125)]
-    lines = [line.strip("| ").split(" | ") for line in tables.table_4(Results({"rows": made})).splitlines()]
-    assert lines[0] == ["attack", "plain", "branch", "Det A", "Det A or B or C"]
-    found = {line[0]: line[1:] for line in lines[2:]}
-    assert found["gradient descent (II)"][0] == "0.500 (paper 0.328 / 0.553)"
-    assert found["gradient descent (II)"][2] == "0.250 (paper 0.163 / 0.037)"
-    assert found["transfer from one with a branch"][3] == "0.125 (paper 0.091 / 0.000)"
-    assert found["transfer from another network"][0] == "- (paper 0.289 / 0.367)"
-    assert found["gradient descent (I)"][0] == "- (paper 0.328 / 0.553)"
-    assert found["none: clean rejected"][:2] == ["-", "- (paper 0.102)"]
+    calibrated = {"threshold": "5 % FPR"}
+    made = [
+        row("plain", measure.PAPERS, 0.5),
+        row("Det A", measure.PAPERS, 0.25, threshold="0"),
+        row("Det A", measure.PAPERS, 0.75, **calibrated),
+        row(fit.ALL, measure.TRANSFERRED[2], 0.125, threshold="0"),
+        rows.make("lu2017.table4", "false-positive rate", 0.0625, **fit.fields("Det A"), **calibrated).plain(),
+    ]
+    results = Results({"rows": made, "protocol": "safetynet", "dataset": "mnist"})
+    lines = [line.strip("| ").split(" | ") for line in tables.table_4(results).splitlines()]
+    assert lines[0] == ["attack", "threshold", "plain", "branch", "Det A", "Det A or B or C"]
+    found = {tuple(line[:2]): line[2:] for line in lines[2:-2]}
+    assert found["gradient descent (II)", "0"][0] == "0.500 (paper 0.328 / 0.553)"
+    assert found["gradient descent (II)", "0"][2] == "0.250 (paper 0.163 / 0.037)"
+    assert found["gradient descent (II)", "5 % FPR"] == ["0.500", "not measured", "0.750", "not measured"], "the paper has its rule"
+    assert found["transfer from one with a branch", "0"][3] == "0.125 (paper 0.091 / 0.000)"
+    assert found["transfer from another network", "0"][0] == "not measured (paper 0.289 / 0.367)"
+    assert found["gradient descent (I)", "0"][0] == "not measured (paper 0.328 / 0.553)"
+    assert found["none: clean rejected", "0"][:2] == ["-", "not measured (paper 0.102)"]
+    assert found["none: clean rejected", "5 % FPR"][2] == "0.062"
+    assert lines[-1] == ["Not measured: `python -m evaluation safetynet --dataset mnist`, about 2 CPU hours."]
+
+
+def test_verdict_on_figure_2_c_is_that_of_its_rows():
+    made = []
+    for threshold, branch, own, other in (("0", 0.6, 0.7, 0.5), ("5 % FPR", 0.9, 0.8, 0.95)):
+        for name, value in (("branch", branch), ("Det A", own), (fit.ALL, other)):
+            about = {"attack": protocol.UNSEEN, "threshold": threshold, "fitted_on": "BIM linf"}
+            made.append(rows.make("lu2017.fig2", "detection accuracy", value, **fit.fields(name), **about).plain())
+    results = Results({"rows": made})
+    lines = [line.strip("| ").split(" | ") for line in tables.figure_2_c(results).splitlines()[2:]]
+    assert lines[0] == ["0", "0.600", "0.700", "0.100", "holds", "1 of 2", "Det A: 0.700"]
+    assert lines[1] == ["5 % FPR", "0.900", "0.800", "-0.100", "does not hold", "1 of 2", f"{fit.ALL}: 0.950"]
+    verdicts = [goal for goal in goals.GOALS["safetynet", "mnist"] if goal.what.startswith("figure 2 C")]
+    assert [goal.met(goal.measured(results)) for goal in verdicts] == [True, False]
+
+
+def test_intervals_are_the_known_ones():
+    assert counterparts.share_interval(0.5, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4), "Wilson, by hand"
+    assert counterparts.share_interval(0.0, 50)[0] == pytest.approx(0) and counterparts.share_interval(0.0, 50)[1] < 0.08
+    assert counterparts.area_interval(0.5, 100)[1] - 0.5 == pytest.approx(1.96 * (201 / 120_000) ** 0.5, rel=1e-2), "Mann-Whitney"
+
+
+def test_each_table_and_figure_has_numbers_or_the_hours_that_they_take():
+    share = rows.make("t", "error rate", 0.5, n=100).plain()
+    parts = (
+        counterparts.Counterpart("figure 1", "there", lambda found: found.rows),
+        counterparts.Counterpart("figure 2", "missing", lambda found: [], {"mnist": 2.5}),
+        counterparts.Counterpart("figure 3", "impossible", None, 40.0, "no data"),
+        counterparts.Counterpart("figure 4", "a drawing", reason="nothing to measure"),
+    )
+    about = {"protocol": "safetynet", "dataset": "mnist"}
+    assert "| measured, by older code |" in counterparts.table(parts, Results({"rows": [share]} | about))
+    text = counterparts.table(parts, Results({"rows": [share], "code": _cache.imported()} | about))
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines()[2:]]
+    assert lines[0][2:] == ["1", "100", "0", "± 0.096", "measured"]
+    assert lines[1][-1] == "not measured: `python -m evaluation safetynet --dataset mnist`, about 2.5 CPU hours"
+    assert lines[2][-1] == "not measured: no data; about 40 CPU hours" and lines[3][-1] == "nothing to measure"
 
 
 @pytest.mark.parametrize("dataset", protocol.DATASETS)
@@ -141,7 +203,7 @@ def test_nets_are_fitted_as_they_say(setting):
 
 def test_a_net_may_be_fitted_on_more_pairs_than_the_others(setting, monkeypatch):
     seen = []
-    monkeypatch.setattr(td, "adapt", lambda model, x, y, adversarial, **_: seen.append((len(x), len(y), len(adversarial))))
+    monkeypatch.setattr(td, "adapt", lambda model, x, y, adversarial, sources, **_: seen.append((len(x), len(y), len(adversarial))))
     monkeypatch.setitem(fit.NETS, "more", fit.Net("A", pairs=310))
     monkeypatch.setitem(fit.NETS, "most", fit.Net("A", pairs=7000))
     for name in ("Det A", "more", "most"):
@@ -154,10 +216,18 @@ def test_a_net_may_be_fitted_on_more_pairs_than_the_others(setting, monkeypatch)
 def test_dynamic_net_also_learns_what_evaded_it(setting, monkeypatch):
     seen = []
     adapt = td.adapt
-    monkeypatch.setattr(td, "adapt", lambda *args, **named: seen.append((args[1], named["adversarial"])) or adapt(*args, **named))
+
+    def watched(model, x, y, **named):
+        seen.append((x, named["adversarial"], named["sources"]))
+        return adapt(model, x, y, **named)
+
+    monkeypatch.setattr(td, "adapt", watched)
     monkeypatch.setitem(fit.NETS, "dynamic", fit.Net("A", rounds=1, benign=True))
     defended = setting.net("dynamic", ("fast 0.2",))
-    (clean, first), (_, second) = seen
+    (clean, first, one), (_, second, both) = seen
+    assert one.tolist() == list(range(300)) == both[:300].tolist()
+    nearest = [np.abs(setting.samples["train"][0][row] - found).max() for row, found in zip(both[300:], second[300:], strict=True)]
+    assert max(nearest) <= CODES.size + 1e-6, "each beside the sample that it was made from"
     assert len(first) == 300 < len(second) <= 340
     np.testing.assert_array_equal(second[:300], first)
     x = setting.samples["train"][0][:300]
@@ -187,6 +257,10 @@ def test_attacks_of_both_types_are_judged_by_the_model(setting):
     attack = measure.made(setting, guard, measure.OPEN[2])
     assert isinstance(attack, td.attacks.BPDA) and attack.exact_forward
     assert straight["missed"] == attack(guard, x, y, only=np.arange(len(x)) < 12).success[:12].tolist()
+    at_zero = measure.type_two(setting, "Det A", measure.OPEN[2], "0")["missed"]
+    assert at_zero == attack(setting.guard("Det A", 0.0), x, y, only=np.arange(len(x)) < 12).success[:12].tolist()
+    assert not measure.at_zero("plain") and not measure.at_zero(fit.CONFIDENCE)
+    assert measure.PAPERS in measure.at_zero("Det A") and measure.ON_A_BRANCH in measure.at_zero("branch")
     labels = measure.type_two(setting, "Det A", measure.LABELS)
     reached = np.array(labels["reached"]) & (np.array(labels["distance"]) <= 0.2 * (1 + 1e-6))
     assert len(reached) == 6 and labels["missed"] == reached.tolist()
