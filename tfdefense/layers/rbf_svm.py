@@ -235,3 +235,136 @@ class RBFSVM(AdaptableLayer):
                 features, _, labels, _ = train_test_split(features, labels, train_size=most, stratify=labels, random_state=0)
             self._check_folds(labels, pairs)
         return svm_fits.choose(features, labels, self.classes, self.search, self.folds, pairs)
+
+    def compress(self, vectors: int, features: np.ndarray | None = None, scores: ArrayLike | None = None) -> None:
+        """Replaces the support vectors by fewer, refitted to give the same scores.
+
+        Args:
+            vectors: How many; nothing changes where there are no more already and they give the scores asked for.
+            features: Where the scores are to be kept, shape (samples, ...). By default at the present support vectors.
+            scores: The scores to give there, where they are not those that the layer gives now.
+        """
+        _check_count("vectors", vectors, 1)
+        if not self.adapted:
+            raise ValueError(f"Layer '{self.name}' is not adapted yet, so there is nothing to compress. Call `adapt` first.")
+        if features is None:
+            points = ops.convert_to_numpy(self.support_vectors).astype("float64")
+        else:
+            points = np.asarray(features, "float32").reshape(len(features), -1) - ops.convert_to_numpy(self.centre)
+        few = vectors >= self.vectors
+        if scores is None or few:
+            centre = ops.convert_to_numpy(self.centre)
+            whole = [points[i : i + 1024].astype("float32") + centre for i in range(0, len(points), 1024)]
+            now = np.concatenate([ops.convert_to_numpy(self._scores(part, self.log_gamma)) for part in whole])
+            scores = now if scores is None else scores
+            if few and np.allclose(scores, now, atol=1e-5):
+                return
+        wanted, vectors = self._of_all_svms(scores), min(vectors, self.vectors)
+        support_vectors = svm_fits.centres(points, vectors).astype("float64")
+        gamma = float(np.exp(np.float64(ops.convert_to_numpy(self.log_gamma))))
+        # The intercepts stay: they are the scores far from all data, on which rejection stands.
+        targets = wanted.astype("float64") - ops.convert_to_numpy(self.intercepts)
+        self._set_support_vectors(support_vectors, svm_fits.refit(points, support_vectors, gamma, targets))
+
+    def _of_all_svms(self, scores):
+        """One column an SVM, from what the layer gives."""
+        return scores
+
+    def _check(self, features, labels, pairs=None):
+        features = np.asarray(features, "float32")
+        if features.ndim < 2:
+            raise ValueError(f"Expected features of shape (samples, ...). Received shape {features.shape}.")
+        features = features.reshape(len(features), -1)
+        if not np.isfinite(features).all():
+            raise ValueError(f"Expected finite features. Received NaN or infinity in layer '{self.name}'. Check the samples.")
+        labels = check_labels(labels, "labels", samples=len(features), classes=self.classes)
+        kernel = 8 * len(features) ** 2
+        if kernel > self.max_memory:
+            fits = int((self.max_memory / 8) ** 0.5)
+            kinds, of_each = (", clean and adversarial ones together", fits // 2) if self.needs_adversarial else ("", fits)
+            raise ValueError(
+                f"Expected at most {fits:,} samples{kinds}: the kernel of {len(features):,} samples takes {_size(kernel)}, "
+                f"the limit is {_size(self.max_memory)}. Pass fewer, such as `x[:{min(of_each, _USUAL_SAMPLES)}]`, "
+                "or raise `max_memory`."
+            )
+        missing = sorted(set(range(self.classes)) - set(labels.tolist()))
+        if missing:
+            raise ValueError(f"Expected samples of all {self.classes} classes. Received none of class {missing[0]}.")
+        if pairs is not None:
+            pairs = np.asarray(pairs)
+            if pairs.shape != labels.shape or not np.issubdtype(pairs.dtype, np.integer):
+                raise ValueError(
+                    f"Expected `pairs` as a whole number for each of the {len(labels)} samples. "
+                    f"Received {pairs.dtype} of shape {pairs.shape}."
+                )
+        if self.cross_validated or self.search is not None:
+            if pairs is None and self.needs_adversarial:
+                raise ValueError(
+                    f"Layer '{self.name}' is cross-validated: a clean sample and what was made of it must be left out together. "
+                    "Expected `pairs`, a number for each sample, received none. "
+                    "Pass the same number for both of a pair."
+                )
+            self._check_folds(labels, pairs)
+        return features, labels, pairs
+
+    def _check_folds(self, labels, pairs):
+        if len(labels) < self.folds:
+            raise ValueError(f"Expected at least as many samples as folds, {self.folds}. Received {len(labels)}.")
+        counts = np.bincount(labels, minlength=self.classes)
+        if counts.min() < self.folds:
+            raise ValueError(
+                f"Expected each class in each of the {self.folds} folds. Class {counts.argmin()} has {counts.min()} samples "
+                f"of {len(labels)}. Pass more of it, or fewer `folds`."
+            )
+        if pairs is not None:
+            counts = [len(np.unique(pairs[labels == label])) for label in range(self.classes)]
+            if min(counts) < self.folds:
+                raise ValueError(
+                    f"Expected samples of each class in at least as many pairs as folds, {self.folds}. "
+                    f"Class {int(np.argmin(counts))} has them in {min(counts)}. "
+                    "Pass adversarial samples of more clean ones, or fewer `folds`."
+                )
+
+    def get_config(self):
+        own = ("classes", "C", "gamma", "folds", "cross_validated", "search", "max_memory", "vectors", "search_samples")
+        return {**super().get_config(), **{name: getattr(self, name) for name in own}}
+
+
+def _size(count):
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+
+
+def _check_count(name, value, low):
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < low:
+        raise ValueError(f"`{name}` must be a whole number of at least {low}. Received: {value!r}.")
+
+
+def _is_positive(value):
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and 0 < value < np.inf
+
+
+def _check_C(C):
+    if not _is_positive(C):
+        raise ValueError(f"`C` must be a number above 0, such as 1.0. Received: {C!r}.")
+
+
+def _check_gamma(gamma):
+    if isinstance(gamma, str):
+        svm_fits.scale_factor(gamma)
+    elif not _is_positive(gamma):
+        raise ValueError(f"`gamma` must be a number above 0, 'scale', or a multiple such as '2*scale'. Received: {gamma!r}.")
+
+
+def _checked_grid(search):
+    if search is None or search is False:
+        return None
+    if search is True:
+        return {name: list(values) for name, values in GRID.items()}
+    if not isinstance(search, dict) or set(search) - {"C", "gamma"} or not all(len(values) for values in search.values()):
+        raise ValueError(f'`search` must be True or a dict such as {{"C": [1, 10], "gamma": ["scale"]}}. Received: {search!r}.')
+    grid = {"C": list(search.get("C", GRID["C"])), "gamma": list(search.get("gamma", GRID["gamma"]))}
+    for C in grid["C"]:
+        _check_C(C)
+    for gamma in grid["gamma"]:
+        _check_gamma(gamma)
+    return grid
