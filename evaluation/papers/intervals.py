@@ -13,6 +13,14 @@ def wilson(share, n):
     return tuple(round(max(0.0, (middle + sign * spread) / (1 + Z**2 / n)), 6) for sign in (-1, 1))
 
 
+def area(value, n):
+    """The 95 % interval of an area under a ROC curve of n clean and n attacked samples (Hanley and McNeil, 1982)."""
+    one, other = value / (2 - value), 2 * value**2 / (1 + value)
+    variance = (value * (1 - value) + (n - 1) * (one + other - 2 * value**2)) / n**2
+    half = Z * math.sqrt(max(variance, 0.0))
+    return max(0.0, value - half), min(1.0, value + half)
+
+
 def balanced(accuracy, false_positives, clean, attacked):
     """The 95 % interval of a detection accuracy: the mean of the share of clean samples kept and of attacked ones caught.
 

@@ -1,5 +1,9 @@
 """The tables of docs/results/dustbin.md."""
 
+import functools
+
+from evaluation.papers import counterparts
+from evaluation.papers.counterparts import Counterpart
 from evaluation.papers.dustbin.measure import AT_ZERO, CARLINI, REACHED, SEARCHES
 from evaluation.papers.dustbin.settings import CONFIDENCE, PLANS, UNMEASURED
 from evaluation.papers.unmeasured import beside, rows_of, unmeasured
@@ -116,8 +120,21 @@ def network(row):
     return "its own network" if row.seed and not row.detector and row.base == "clean" else detector(row)
 
 
+_COSTS = {name: UNMEASURED[name] for name in ("mnist", "cifar10")}
+_MORE = {"cifar10": UNMEASURED["dustbin_ood"]}
+COUNTERPARTS = (
+    Counterpart("table I", "clean and OOD images, attacks", lambda results: [
+        row for row in results.all(table=TABLE, seed=0, on=None) if row.attack not in (AT_ZERO, REACHED)], _COSTS),
+    Counterpart("table I", "C&W at kappa 0, and who reaches kappa", lambda results: results.all(
+        table=TABLE, on=None, attack=(AT_ZERO, REACHED)), _COSTS),
+    Counterpart("table I", "OOD images, with more of them in training", lambda results: results.all(
+        table=f"{OURS}.more_ood"), _MORE, protocol="dustbin_ood"),
+    Counterpart("figure 1", "adversarial examples", reason="pictures, below"),
+    Counterpart("figures 2 to 4", "two moons, interpolated samples, features", reason="pictures, below"),
+    Counterpart("outlook", "adaptive attacks", lambda results: results.all(table=f"{OURS}.adaptive"), _COSTS),
+)  # fmt: skip
 _TABLES = (table1, source, dustbin, benign, worst, searches, changes, changes_benign, changes_attacks, more, more_benign, at_zero)
 TABLES = {
-    "dustbin": {table.__name__: table for table in _TABLES},
+    "dustbin": {"counterparts": functools.partial(counterparts.table, COUNTERPARTS)} | {table.__name__: table for table in _TABLES},
     "dustbin_ood": {"rejected": _rejected, "dustbin": _more_dustbin},
 }
