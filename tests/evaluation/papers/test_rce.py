@@ -248,7 +248,7 @@ def made_alike(found, protocol):
 def test_tables_without_rows_say_what_measures_them():
     shown = Results.load(results.RESULTS / "rce-mnist.json")
     without = Results(shown.about | {"rows": []}, "rce-mnist")
-    assert TABLES["rce"]["noise"](without).startswith("Not measured. `python -m evaluation rce --dataset mnist")
+    assert TABLES["rce"]["noise"](without).startswith("Not measured: `python -m evaluation rce --dataset mnist")
 
 
 def test_transfer_of_few_pairs_is_not_measured():
