@@ -200,7 +200,7 @@ def run(
         checks=f"{attacker.checked} samples of the first network each: {attacker.thorough}; {attacker.longer} times the steps",
         fitted=f"{setup.fitted} samples; detectors on attacks of linf {setup.attacked:.3g}",
         calibrated=f"at most {CALIBRATES} held-out samples, {MAX_REJECTED} of them rejected; several thresholds get one rate",
-        machines=f"those of DNR compressed to {VECTORS} vectors",
+        SVMs=f"those of DNR compressed to {VECTORS} vectors",
         bandwidth="of densities the paper's",
         samples=plan.samples,
         interval="of samples and networks drawn together, with replacement",

@@ -28,7 +28,7 @@ def _interval(row, text="{:.2f}"):
 
 
 def _doubt(row):
-    return f" ({_interval(row, '{:.0%}')})" if row.interval else ""
+    return f" ({' to '.join(f'{100 * end:.0f}' for end in row.interval)})" if row.interval else ""
 
 
 def _over_networks(row):
