@@ -82,7 +82,7 @@ def test_the_surrogate_of_react_has_a_gradient_where_all_units_are_cut_off(netwo
         np.testing.assert_allclose(found, layer(x), atol=error)
         assert (tape.gradient(found, x).numpy()[0] > 0).all() == (slope < 100)
     model, train, new = network
-    defended = td.ThresholdDefense("react", percentile=40).attach(model, bounds=None)
+    defended = td.ThresholdDefense("react", percentile=80).attach(model, bounds=None)
     td.adapt(defended, train["x"], train["y"], calibration=new["x"], max_rejected=0.1)
     surrogate = td.smoothed(defended, slope=1e4)
     np.testing.assert_allclose(surrogate(new["x"])["suspicion"], defended(new["x"])["suspicion"], atol=1e-3)

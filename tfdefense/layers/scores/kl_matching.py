@@ -25,8 +25,8 @@ class KLMatching(FittedScore):
 
     >>> layer = KLMatching()
     >>> layer.adapt(np.array([[2.0, 0.0], [0.0, 2.0]]), np.array([0, 1]))
-    >>> [round(float(score), 3) for score in layer(np.array([[2.0, 0.0], [0.0, 0.0]]))]
-    [0.0, 0.434]
+    >>> [round(float(score), 3) for score in layer(np.array([[1.0, 0.0], [0.0, 0.0]]))]
+    [0.083, 0.434]
 
     Reference: Hendrycks et al., 2022, Scaling out-of-distribution detection for real-world settings.
     """

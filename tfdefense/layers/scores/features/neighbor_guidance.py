@@ -33,8 +33,8 @@ class NeighborGuidance(ReferenceScore):
 
     >>> layer = NeighborGuidance(k=1)
     >>> layer.adapt((np.array([[3.0, 0.0], [0.0, 3.0]]), np.array([[3.0, 0.0], [0.0, 3.0]])), np.array([0, 1]))
-    >>> [round(float(score), 1) for score in layer(np.array([[5.0, 0.0], [-1.0, 0.0]]), np.array([[5.0, 0.0], [5.0, 0.0]]))]
-    [-15.3, 0.0]
+    >>> [round(float(score), 1) for score in layer(np.array([[5.0, 0.0], [-1.0, -1.0]]), np.array([[5.0, 0.0], [5.0, 0.0]]))]
+    [-15.3, 10.8]
 
     Reference: Park et al., 2023, Nearest neighbor guidance for out-of-distribution detection.
     """

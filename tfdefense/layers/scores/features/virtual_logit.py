@@ -30,7 +30,7 @@ class VirtualLogit(HeadScore):
     >>> layer, z = VirtualLogit(components=1), np.array([[4.0, 1.0], [-4.0, 1.0], [4.0, -1.0]])
     >>> layer.adapt((z, z), np.array([0, 1, 0]), head=(np.eye(2), np.zeros(2)))
     >>> np.asarray(layer(np.array([[4.0, 0.0], [0.0, 4.0]]), np.zeros((2, 2)))).round(1)
-    array([ 0.3, 10.6], dtype=float32)
+    array([ 0.5, 12.9], dtype=float32)
 
     Reference: Wang et al., 2022, ViM: out-of-distribution with virtual-logit matching.
     """
