@@ -12,7 +12,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "scores.md").read_text()
 
 
 def test_the_table_has_every_score_with_its_options():
-    rows = dict(re.findall(r"^\| `([\w-]+)` \| ([^|]*) \|", PAGE, re.M))
+    rows = dict(re.findall(r"^\| `([\w-]+)` \|([^|]*)\|", PAGE, re.M))
     for name, kind in td.layers.scores.POST_HOC.items():
         options = [each for each in inspect.signature(kind.__init__).parameters if each not in ("self", "kwargs", "forms")]
         assert re.findall(r"`(\w+)`", rows.pop(name)) == options, name

@@ -29,7 +29,7 @@ class HeadScore(PairScore):
         # The first time: a copy of the model calls the layer again, on other layers of the same weights.
         if self._of_graph() is None and all(hasattr(tensor, "_keras_history") for tensor in (features, scores)):
             # In a function: Keras would take what an attribute holds for parts of this layer.
-            self._of_graph = lambda: (features, scores)
+            self._of_graph = lambda: (_uncast(features), scores)
         return keras.KerasTensor(features.shape[:1], dtype="float32")
 
     def adapt(
@@ -79,3 +79,11 @@ class HeadScore(PairScore):
                 "activation or a further layer lies between. Use 'knn', 'mahalanobis' or 'energy', which do without."
             )
         return kernel, bias
+
+
+def _uncast(tensor):
+    """What a layer gave, where Keras has cast it on the way into another: class scores come from that."""
+    while type(tensor._keras_history.operation).__name__ == "Cast":
+        history = tensor._keras_history
+        tensor = history.operation._inbound_nodes[history.node_index].arguments.keras_tensors[0]
+    return tensor
