@@ -1,5 +1,7 @@
 """Detector scores, one a file: a layer that gives one number a sample, which grows with suspicion."""
 
+from typing import Any
+
 from tfdefense.layers.scores.best_score import BestScore
 from tfdefense.layers.scores.confidence import Confidence
 from tfdefense.layers.scores.dustbin import Dustbin as Dustbin
@@ -31,7 +33,7 @@ SCORES = {
     "non-me": NonMaximalEntropy,
 }
 # All that `td.ThresholdDefense` takes: also those that need training samples or the features of a hidden layer.
-POST_HOC = {
+POST_HOC: dict[str, type[Any]] = {
     **SCORES,
     "ash": ASH,
     "fdbd": BoundaryDistance,

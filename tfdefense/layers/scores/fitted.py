@@ -14,7 +14,7 @@ from tfdefense.layers.adaptable import AdaptableLayer
 from tfdefense.layers.finite import unless_finite
 
 # What a weight takes up and how it is written into the configuration: its type and its shape.
-Form = tuple[str, Sequence[int]]
+Form = tuple[str, Sequence[Any]]
 
 
 class FittedScore(AdaptableLayer):
@@ -27,7 +27,7 @@ class FittedScore(AdaptableLayer):
         forms: Of files: types and shapes of what the layer holds by now.
     """
 
-    takes: tuple[str, ...] = ("features",)
+    takes: tuple[str, ...]
 
     def __init__(self, forms: Mapping[str, Form] | None = None, **kwargs: Any):
         # Small differences of large numbers: float16 would lose them.
@@ -35,12 +35,9 @@ class FittedScore(AdaptableLayer):
         super().__init__(**kwargs)
         self.forms = {name: (kind, tuple(shape)) for name, (kind, shape) in (forms or {}).items()}
 
-    def blank(self, width: int, classes: int | None) -> dict[str, Sequence[int]]:
+    def blank(self, width: int, classes: int | None) -> dict[str, Sequence[Any]]:
         """Shapes of what the layer holds, by name, before it is adapted."""
         raise NotImplementedError
-
-    def build(self, features_shape):
-        self._build(features_shape)
 
     def _build(self, features_shape, scores_shape=(None,)):
         super().build(features_shape)
@@ -79,12 +76,21 @@ class FittedScore(AdaptableLayer):
         # Log 1 is 0, minus log 0 is +inf: `where` may be written as a product with infinity.
         return unless_finite(values, features) - ops.log(ops.convert_to_tensor(self._adapted))
 
-    def compute_output_shape(self, features_shape):
-        return features_shape[:1]
-
     def get_config(self):
         forms = {name: [kind, list(shape)] for name, (kind, shape) in self.forms.items()} if self.adapted else None
         return {**super().get_config(), "forms": forms}
+
+
+class SingleScore(FittedScore):
+    """A fitted score that is called with features, or with class scores."""
+
+    takes = ("features",)
+
+    def build(self, features_shape):
+        self._build(features_shape)
+
+    def compute_output_shape(self, features_shape):
+        return features_shape[:1]
 
 
 class PairScore(FittedScore):
@@ -92,7 +98,7 @@ class PairScore(FittedScore):
 
     takes = ("features", "scores")
 
-    def build(self, features_shape, scores_shape):
+    def build(self, features_shape, scores_shape=(None,)):
         # Keras goes by the names of arguments.
         self._build(features_shape, scores_shape)
 

@@ -1,17 +1,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
-from tfdefense.layers.scores.fitted import FittedScore, checked_features
+from tfdefense.layers.scores.fitted import SingleScore, checked_features
 
 
 @keras.saving.register_keras_serializable(package="tfdefense")
-class KLMatching(FittedScore):
+class KLMatching(SingleScore):
     """KL matching: how far the class probabilities are from the nearest of those that are typical, one row for each class.
 
     Typical of a class is the mean of the probabilities of all samples that the network gives to it; the distance is the
@@ -33,7 +34,7 @@ class KLMatching(FittedScore):
 
     takes = ("scores",)
 
-    def blank(self, width: int, classes: int | None) -> dict[str, Sequence[int]]:
+    def blank(self, width: int, classes: int | None) -> dict[str, Sequence[Any]]:
         return {"log_typical": (1, width)}
 
     def build(self, scores_shape):

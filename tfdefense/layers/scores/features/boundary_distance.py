@@ -31,7 +31,7 @@ class BoundaryDistance(HeadScore):
     Reference: Liu and Qin, 2024, Fast decision boundary based out-of-distribution detector.
     """
 
-    def blank(self, width: int, classes: int | None) -> dict[str, Sequence[int]]:
+    def blank(self, width: int, classes: int | None) -> dict[str, Sequence[Any]]:
         return {"center": (width,), "apart": (classes, classes)}
 
     def call(self, features, scores):

@@ -1,17 +1,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
-from tfdefense.layers.scores.fitted import FittedScore, checked_features, nearest, pooled
+from tfdefense.layers.scores.fitted import SingleScore, checked_features, nearest, pooled
 
 
 @keras.saving.register_keras_serializable(package="tfdefense")
-class Mahalanobis(FittedScore):
+class Mahalanobis(SingleScore):
     """The squared Mahalanobis distance of features to the nearest class mean, with one covariance for all classes.
 
     Directions in which training samples do not vary within classes are not looked at. Differentiable.
@@ -29,7 +30,7 @@ class Mahalanobis(FittedScore):
     Reference: Lee et al., 2018, A simple unified framework for detecting out-of-distribution samples and adversarial attacks.
     """
 
-    def blank(self, width: int, classes: int | None) -> dict[str, Sequence[int]]:
+    def blank(self, width: int, classes: int | None) -> dict[str, Sequence[Any]]:
         return {"center": (width,), "whitening": (width, 1), "means": (1, 1)}
 
     def call(self, features):

@@ -7,11 +7,11 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from tfdefense.layers.scores.features.reference_set import ReferenceScore, unit_rows
-from tfdefense.layers.scores.fitted import checked_features, nearest
+from tfdefense.layers.scores.fitted import SingleScore, checked_features, nearest
 
 
 @keras.saving.register_keras_serializable(package="tfdefense")
-class NearestNeighbors(ReferenceScore):
+class NearestNeighbors(ReferenceScore, SingleScore):
     """KNN: the squared distance of the direction of the features to the k-th nearest among training samples.
 
     Differentiable: the gradient leads to that neighbour. With `components` the distance within the principal subspace counts, and

@@ -7,11 +7,11 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from tfdefense.layers.scores.features.reference_set import ReferenceScore, unit_rows
-from tfdefense.layers.scores.fitted import checked_features
+from tfdefense.layers.scores.fitted import PairScore, checked_features
 
 
 @keras.saving.register_keras_serializable(package="tfdefense")
-class NeighborGuidance(ReferenceScore):
+class NeighborGuidance(ReferenceScore, PairScore):
     """NNGuide: minus the log-sum-exp of the class scores times how near the features are to those of sure training samples.
 
     Nearness is the mean of the k largest inner products of the direction of the features with those of training samples, each
@@ -39,7 +39,6 @@ class NeighborGuidance(ReferenceScore):
     Reference: Park et al., 2023, Nearest neighbor guidance for out-of-distribution detection.
     """
 
-    takes = ("features", "scores")
     centered = False
 
     def __init__(
@@ -52,12 +51,6 @@ class NeighborGuidance(ReferenceScore):
         **kwargs: Any,
     ):
         super().__init__(k, max_points, components, storage, seed, **kwargs)
-
-    def build(self, features_shape, scores_shape):
-        self._build(features_shape, scores_shape)
-
-    def compute_output_shape(self, features_shape, scores_shape):
-        return features_shape[:1]
 
     def call(self, features, scores):
         rows = self.directions(features)

@@ -9,11 +9,11 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from tfdefense.layers.scores.features.shaping import check_percentile
-from tfdefense.layers.scores.fitted import FittedScore, checked_features
+from tfdefense.layers.scores.fitted import SingleScore, checked_features
 
 
 @keras.saving.register_keras_serializable(package="tfdefense")
-class ReAct(FittedScore):
+class ReAct(SingleScore):
     """Cuts features off at a value that few of the training samples' exceed. The energy of the class scores of what is left is the
     detector score: `td.ThresholdDefense("react")`.
 
@@ -41,7 +41,7 @@ class ReAct(FittedScore):
         check_percentile(percentile)
         self.percentile = float(percentile)
 
-    def blank(self, width: int, classes: int | None) -> dict[str, Sequence[int]]:
+    def blank(self, width: int, classes: int | None) -> dict[str, Sequence[Any]]:
         return {"most": ()}
 
     def call(self, features):

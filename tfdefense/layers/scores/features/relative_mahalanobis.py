@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -28,7 +29,7 @@ class RelativeMahalanobis(Mahalanobis):
     Reference: Ren et al., 2021, A simple fix to Mahalanobis distance for improving near-OOD detection.
     """
 
-    def blank(self, width: int, classes: int | None) -> dict[str, Sequence[int]]:
+    def blank(self, width: int, classes: int | None) -> dict[str, Sequence[Any]]:
         return {**super().blank(width, classes), "whitening_of_all": (width, 1)}
 
     def background(self, centered):

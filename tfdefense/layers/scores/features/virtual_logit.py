@@ -41,7 +41,7 @@ class VirtualLogit(HeadScore):
             check_number("components", components, 1, whole=True)
         self.components = components
 
-    def blank(self, width: int, classes: int | None) -> dict[str, Sequence[int]]:
+    def blank(self, width: int, classes: int | None) -> dict[str, Sequence[Any]]:
         if self.components is not None and self.components >= width:
             raise ValueError(f"`components` must be below the {width} features of a sample. Received: {self.components}.")
         return {"origin": (width,), "outside": (width, 1)}
