@@ -38,6 +38,20 @@ known = np.asarray(codes(x))
 guard = adapted(layers.DetectorSVM(), known, (labels > 1).astype("int32"))
 taken_for = np.eye(2, dtype="float32")[rng.integers(0, 2, 300)]
 matched = adapted(layers.ClasswiseDetectorSVM(2), [known, taken_for], (labels > 1).astype("int32"))
+kernel = rng.normal(size=(6, 4)).astype("float32")
+
+
+def post_hoc(name, kind):
+    # After `adapt`, where it has one, of `new` and of what a Dense layer makes of it.
+    layer = kind(**({"k": 5, "components": 3, "storage": "int8"} if name in ("knn", "nnguide") else {}))
+    given = [{"features": rows, "scores": rows @ kernel} for rows in (x, new)]
+    train, fresh = ([part[each] for each in layer.takes] for part in given)
+    if hasattr(layer, "adapt"):
+        head = {"head": (kernel, np.zeros(4))} if name in ("vim", "fdbd") else {}
+        layer.adapt(train if len(train) > 1 else train[0], labels, **head)
+    return layer(*fresh)
+
+
 tried = {
     "KernelDensity": (lambda: density(new, scores)),
     "RBFSVM": (lambda: svms(new)),
@@ -48,7 +62,7 @@ tried = {
     "ReverseLogits": (lambda: layers.ReverseLogits()(scores)),
     "BinaryScores": (lambda: layers.BinaryScores()(scores[:, :1])),
     "Dustbin": (lambda: layers.Dustbin()(ops.concatenate([scores, ops.ones((len(scores), 1))], -1))[1]),
-    **{name: (lambda kind=kind: kind()(scores)) for name, kind in layers.scores.SCORES.items()},
+    **{name: (lambda name=name, kind=kind: post_hoc(name, kind)) for name, kind in layers.scores.POST_HOC.items()},
     "energy, temperature": (lambda: layers.scores.Energy(0.5)(scores)),
     "Reject": (lambda: layers.Reject()(new, scores, layers.Threshold(0.0)(layers.Confidence()(scores)))["label"]),
     "Reject, NaN": (lambda: layers.Reject()(new * np.nan, scores, scores[:, 0])["label"]),

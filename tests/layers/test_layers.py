@@ -15,6 +15,9 @@ IMAGES = np.random.default_rng(1).uniform(size=(5, 3, 3, 1)).astype("float32")
 FORMULAS = {
     "confidence": lambda z: np.log(1 - softmax(z, axis=-1).max(-1)),
     "energy": lambda z: -logsumexp(z, axis=-1),
+    "entropy": lambda z: np.log(entropy(softmax(z, axis=-1), axis=-1)),
+    "gen": lambda z: (softmax(z, axis=-1) ** 0.1 * (1 - softmax(z, axis=-1)) ** 0.1).sum(-1),
+    "max-logit": lambda z: -z.max(-1),
     "non-me": lambda z: -entropy(np.sort(softmax(z, axis=-1))[:, :-1], axis=-1),
 }
 TABLE = {
@@ -22,10 +25,12 @@ TABLE = {
     "join-any": (lambda: L.Join("any"), ([SCORES[:, 0], SCORES[:, 1]],)),
     "join-all": (lambda: L.Join("all"), ([SCORES[:, 0], SCORES[:, 1]],)),
     **{name: (kind, (SCORES,)) for name, kind in L.scores.SCORES.items()},
+    "gen-top": (lambda: L.scores.SCORES["gen"](gamma=0.5, top=2), (SCORES,)),
+    "scale": (lambda: L.scores.Scale(percentile=50), (np.abs(SCORES),)),
+    **{f"ash-{form}": (lambda form=form: L.scores.ASH(50, form), (np.abs(SCORES),)) for form in "sbp"},
     "energy-temperature": (lambda: L.scores.Energy(temperature=2.0), (SCORES,)),
     "dustbin": (L.Dustbin, (SCORES,)),
     "binary": (L.BinaryScores, (SCORES[:, :1],)),
-    "best-score": (L.BestScore, (SCORES,)),
     "detector-branch": (lambda: L.DetectorBranch(width=2, seed=0), (IMAGES,)),
     "quantized": (lambda: L.QuantizedReLU(thresholds=[0.0, 0.5]), (SCORES,)),
     "smoothed": (lambda: L.Smoothed(L.QuantizedReLU(thresholds=[0.0, 0.5]), slope=3.0), (SCORES,)),

@@ -196,7 +196,7 @@ def test_adapt_without_held_out_samples_warns(classifier, digits):
         (lambda d, m, x, y: td.adapt(d, x.astype(object), y), "Expected numbers. Received an array of dtype object"),
         (lambda d, m, x, y: td.calibrate(d, x * np.nan), "have a detector score that is not finite"),
         (lambda d, m, x, y: td.base_model(m), "Expected a defended model"),
-        (lambda d, m, x, y: td.ThresholdDefense("entropy"), "'confidence', .*'non-me'. Received: 'entropy'"),
+        (lambda d, m, x, y: td.ThresholdDefense("entropie"), "'confidence', .*'non-me'.*Received: 'entropie'"),
         (lambda d, m, x, y: td.AnyOf(td.ThresholdDefense()), "Expected two or more defenses"),
         (lambda d, m, x, y: td.AnyOf(td.ThresholdDefense(), m), "Expected two or more defenses"),
         (lambda d, m, x, y: td.ThresholdDefense().attach(m, bounds=(1, 0)), "low < high"),

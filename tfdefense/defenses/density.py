@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from tfdefense._validation import Model, Tensor
 from tfdefense.calibration import run_batches
 from tfdefense.defenses.defense import Defense
-from tfdefense.graph import before_last_dense
+from tfdefense.defenses.last_dense import into_last_dense
 from tfdefense.layers import KernelDensity
 
 
@@ -56,7 +56,7 @@ class DensityDefense(Defense):
         KernelDensity(**self.options)
 
     def connect(self, logits: Tensor, taps: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        features = taps[self.layers[0]] if self.layers else _into_last_dense(logits)
+        features = taps[self.layers[0]] if self.layers else into_last_dense(logits, "td.DensityDefense(layer='name')")
         return logits, KernelDensity(**self.options)(features, logits)
 
 
@@ -84,14 +84,3 @@ def capping_error(defended: Model, x: ArrayLike, y: ArrayLike, probes: ArrayLike
     inner = keras.Model(defended.inputs[0], found[0].input)
     features, (there, scores) = (run_batches(inner, np.asarray(part), batch_size) for part in (x, probes))
     return found[0].capping_error(features[0], y, there, scores.argmax(-1))
-
-
-def _into_last_dense(logits):
-    """The last hidden features."""
-    features, last = before_last_dense(logits)
-    if features is None:
-        raise ValueError(
-            f"The model ends in '{last.name}' ({type(last).__name__}), behind which no Dense layer is in sight. "
-            "Say where the density is to be taken: `td.DensityDefense(layer='name')`."
-        )
-    return features

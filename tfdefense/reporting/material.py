@@ -183,15 +183,17 @@ def _features(protocol):
     """A function from samples to what the last Dense layer of the undefended model takes; else to the class scores."""
     import keras
 
-    from tfdefense.defenses.density import _into_last_dense
-    from tfdefense.graph import expose
+    from tfdefense.graph import before_last_dense, expose
 
     view = protocol.base or protocol.view
     try:
         if not view.is_keras:
             raise ValueError
         exposed = expose(view.model)
-        model, layer = keras.Model(exposed.input, _into_last_dense(exposed.logits)), "the last hidden layer"
+        inner, _ = before_last_dense(exposed.logits)
+        if inner is None:
+            raise ValueError
+        model, layer = keras.Model(exposed.input, inner), "the last hidden layer"
     except ValueError:
         model, layer = None, "the class scores"
 

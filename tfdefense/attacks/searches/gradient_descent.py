@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
+from tfdefense._validation import Tensor
 from tfdefense.attacks.base import succeeds
 from tfdefense.attacks.searches.projected import PGD, all_zero, no_worse, slope, step_along, with_best
+from tfdefense.view import View
 
 KEPT = ("best", "last")
 
@@ -59,7 +62,7 @@ class GradientDescent(PGD):
         key = ("gradient descent", self.norm, objective, targeted, self.early_stop)
         return view.function(key, lambda: build_step(view, self.ball, objective, targeted, self.early_stop))
 
-    def online(self, view):
+    def online(self, view: View) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         raise ValueError(
             "GradientDescent is for evaluation: in training the length of its steps would follow that of the gradient, which falls "
             "as the network learns. Take `td.attacks.PGD`."

@@ -6,14 +6,15 @@ from tfdefense.layers.scores.score import DetectorScore
 
 @keras.saving.register_keras_serializable(package="tfdefense")
 class BestScore(DetectorScore):
-    """Minus the best of the class scores. For scores that fall off away from the data, as those of RBF-SVMs do.
+    """Max-logit: minus the best of the class scores. Also for scores that fall off away from the data, as those of RBF-SVMs do.
 
     Example:
 
     >>> BestScore()(np.array([[0.5, -1.0]])).numpy()
     array([-0.5], dtype=float32)
 
-    Reference: Melis et al., 2017, Is deep learning safe for robot vision? Adversarial examples against the iCub humanoid.
+    Reference: Hendrycks et al., 2022, Scaling out-of-distribution detection for real-world settings; Melis et al., 2017, Is deep
+    learning safe for robot vision? Adversarial examples against the iCub humanoid.
     """
 
     def call(self, scores):
