@@ -188,6 +188,20 @@ def _with_body(path):
     return contract.as_defended(model)
 
 
+def available(name: str, *, cards: PathLike | None = None) -> bool:
+    """Whether `load(name)` finds its weights: those of some models come with a package of their own, or are too large to be shipped.
+
+    Example:
+
+    >>> available("digits_cnn.dnr")
+    True
+    """
+    if name in networks():
+        return imagenet.available()
+    about = card(name, cards=cards)
+    return about.file is not None and (about.body is None or imagenet.available())
+
+
 def class_names(name: str, *, cards: PathLike | None = None) -> tuple[str, ...]:
     """Names of the classes of a model or a plain network in the order of its scores, as a tuple.
 
