@@ -20,7 +20,7 @@ def nested(whole_numbers, policy):
     try:
         keras.utils.set_random_seed(0)
         body = keras.applications.MobileNetV2((32, 32, 3), 0.35, include_top=False, weights=None, pooling="avg")
-        # Of random weights, normalisation alone keeps what differs between pictures: as after training, its means are those of data.
+        # Random weights blur what differs between pictures, unless normalisation has the means of data, as after training.
         for layer in body.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.momentum = 0.0

@@ -189,7 +189,7 @@ def _with_body(path):
 
 
 def available(name: str, *, cards: PathLike | None = None) -> bool:
-    """Whether `load(name)` finds its weights: those of some models come with a package of their own, or are too large to be shipped.
+    """Whether `load(name)` finds its weights: some come with a package of their own, some are too large to be shipped.
 
     Example:
 
