@@ -41,7 +41,9 @@ if TYPE_CHECKING:
     from tfdefense.defenses import DensityDefense as DensityDefense
     from tfdefense.defenses import DustbinDefense as DustbinDefense
     from tfdefense.defenses import NeuralRejection as NeuralRejection
+    from tfdefense.defenses import PerClass as PerClass
     from tfdefense.defenses import SafetyNet as SafetyNet
+    from tfdefense.defenses import TemperatureScaled as TemperatureScaled
     from tfdefense.defenses import ThresholdDefense as ThresholdDefense
     from tfdefense.defenses import capping_error as capping_error
     from tfdefense.defenses import compress as compress
@@ -88,7 +90,9 @@ _NAMES = {
     "DetectorTraining": "trainers",
     "NeuralRejection": "defenses",
     "DustbinDefense": "defenses",
+    "PerClass": "defenses",
     "SafetyNet": "defenses",
+    "TemperatureScaled": "defenses",
     "ThresholdDefense": "defenses",
     "report": "reporting",
     "smoothed": "attacks.surrogate",
