@@ -191,6 +191,8 @@ def _all(scores, always, max_rejected, confidence):
 def cut(scores, number):
     """The scores at which each detector cut last, after so many cuts; its highest where it cut nothing."""
     order = np.argsort(-scores, axis=1, kind="stable")
+    if len(scores) == 1:
+        return scores[:, order[0, max(number, 1) - 1]]
     gone, behind = np.zeros(scores.shape[1], bool), [0] * len(scores)
     for _ in range(number):
         detector = behind.index(min(behind))

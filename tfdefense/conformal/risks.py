@@ -35,7 +35,7 @@ import numpy as np
 from tfdefense.conformal.rates import TooFew, cut, decisive, halved, joined_by
 
 # Shares of the samples that are cut off by the counts that are tried: close together where few are rejected.
-SHARES = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+SHARES = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, *(step / 20 for step in range(2, 19)))
 
 
 class NoThreshold(ValueError):

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from evaluation.runner.markdown import markdown
 from tfdefense import _cache
+from tfdefense.metrics import share_interval
 
 # What is a share of n samples.
 SHARES = {"accuracy", "robust accuracy", "error rate", "rejection rate", "false-positive rate", "detection accuracy"}
@@ -31,13 +32,6 @@ class Counterpart(NamedTuple):
 
     def cost(self, dataset):
         return self.hours.get(dataset, 0.0) if isinstance(self.hours, dict) else self.hours
-
-
-def share_interval(share, n):
-    """Wilson's 95 % interval of a share of n samples."""
-    z = 1.959964
-    middle, half = (share + z**2 / (2 * n)), z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return tuple((middle + sign * half) / (1 + z**2 / n) for sign in (-1, 1))
 
 
 def area_interval(area, n):
