@@ -33,10 +33,10 @@ def attached(model, *defenses):
 
 def test_the_risk_of_fresh_samples_is_kept(points):
     defended, (x, y), (fresh, true) = attached(points, td.ThresholdDefense()), drawn(3000), drawn(30_000, seed=1)
-    rejected = td.calibrate(defended, x, y, risk=0.05)
+    rejected = td.calibrate(defended, x, y, risk=0.07)
     found = td.evaluate(defended, fresh, true)
     assert td.evaluate(defended, x, y).rejection == pytest.approx(rejected)
-    assert 0.03 < found.risk <= 0.05 and found.coverage > 0.55
+    assert 0.045 < found.risk <= 0.07 and found.coverage > 0.65
     assert found.accuracy_before_rejection == pytest.approx(0.9, abs=0.01)
 
 

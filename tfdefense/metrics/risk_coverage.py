@@ -84,9 +84,7 @@ def risk_coverage(suspicion: ArrayLike | Outcomes, wrong: ArrayLike | None = Non
     """
     if wrong is None:
         if not hasattr(suspicion, "accuracy_before_rejection"):
-            raise ValueError(
-                "Expected which samples are wrong. Received scores alone: pass `wrong`, or `Outcomes` of `td.evaluate`."
-            )
+            raise ValueError("Expected what is wrong. Received scores alone: pass `wrong`, or the `Outcomes` of `td.evaluate`.")
         wrong = suspicion._known_guess() != suspicion.y
     scores, wrong = _suspicion(suspicion, "suspicion"), np.asarray(wrong)
     if wrong.dtype != bool:
