@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tfdefense import attacks as attacks
     from tfdefense import calibration as calibration
     from tfdefense import callbacks as callbacks
+    from tfdefense import comparison as comparison
     from tfdefense import conformal as conformal
     from tfdefense import contract as contract
     from tfdefense import data as data
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from tfdefense.attacks.surrogate import smoothed as smoothed
     from tfdefense.calibration import adapt as adapt
     from tfdefense.calibration import calibrate as calibrate
+    from tfdefense.comparison import compare as compare
     from tfdefense.contract import base_model as base_model
     from tfdefense.contract import defend as defend
     from tfdefense.contract import load as load
@@ -60,6 +62,7 @@ _SUBMODULES = {
     "attacks",
     "calibration",
     "callbacks",
+    "comparison",
     "conformal",
     "contract",
     "data",
@@ -81,6 +84,7 @@ _NAMES = {
     "base_model": "contract",
     "calibrate": "calibration",
     "capping_error": "defenses",
+    "compare": "comparison",
     "compress": "defenses",
     "defend": "contract",
     "AllOf": "defenses",

@@ -41,10 +41,8 @@ def test_the_risk_of_fresh_samples_is_kept(points):
 
 
 def test_joined_detectors_take_a_risk(points):
-    defended, (x, y), (fresh, true) = (
-        attached(points, td.ThresholdDefense(), td.ThresholdDefense("energy")),
-        *map(drawn, (3000, 30_000)),
-    )
+    defended = attached(points, td.ThresholdDefense(), td.ThresholdDefense("energy"))
+    (x, y), (fresh, true) = drawn(3000), drawn(30_000, seed=1)
     td.calibrate(defended, x, y, risk=0.06, confidence=0.9)
     assert td.evaluate(defended, fresh, true).risk <= 0.06
 
