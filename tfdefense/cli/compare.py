@@ -5,7 +5,6 @@ from typing import Annotated, Any
 import typer
 
 from tfdefense.cli._app import command
-from tfdefense.cli._console import out
 from tfdefense.cli._inputs import load_data, load_keras
 from tfdefense.cli._options import Bounds, Classes, Data, DataDir, Download, Model, Norm, Seed, Split, class_list, writable
 
@@ -16,7 +15,7 @@ def compare(
     data: Data,
     foreign: Annotated[
         list[str] | None,
-        typer.Option(help="Out-of-distribution images, which are none of the classes: a name or a path as --data. May be repeated."),
+        typer.Option(help="Out-of-distribution images, which are none of the classes: as --data. May be repeated."),
     ] = None,
     candidates: Annotated[
         str | None, typer.Option(metavar="A,B,C", help="Names of scores, such as confidence,energy; by default all.")
@@ -61,9 +60,7 @@ def compare(
     options |= {"attack": None if attack == "none" else attack, "epsilon": epsilon, "norm": norm or "linf", "attacked": attacked}
     options |= {"steps": steps, "by": by, "max_rejected": max_rejected, "confidence": confidence}
     found = td.compare(loaded, chosen, images, foreign=sets or None, **options)
-    out().print(comparison_table(f"{model} on {found.settings['reported']} samples of {data}", found))
-    for note in found.notes():
-        print(note)
+    print(found.summary())
     if json:
         found.write_json(json)
     if output:
@@ -71,16 +68,3 @@ def compare(
     for path in (output, picture, json):
         if path:
             print(f"  {path}")
-
-
-def comparison_table(title, found):
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    head, *lines = found.cells()
-    for index, column in enumerate(head):
-        table.add_column(column, justify="right" if index else "left", no_wrap=not index)
-    for line in lines:
-        table.add_row(*line)
-    return table

@@ -30,8 +30,8 @@ CRITERIA = {
 
 def compare(
     model: AnyModel,
-    defenses: Candidates | None = None,
-    held_out: str | Images | tuple[ArrayLike, ArrayLike] = (),
+    defenses: Candidates | None,
+    held_out: str | Images | tuple[ArrayLike, ArrayLike],
     *,
     foreign: Mapping[str, Any] | Images | ArrayLike | None = None,
     attack: str | Suite | Any | None = "quick-1",
@@ -57,8 +57,8 @@ def compare(
 
     Args:
         model: A Keras classifier; of a defended one the undefended model inside.
-        defenses: Candidates: names of scores, such as "confidence" and "energy", defenses, or a dict of either by names of your own.
-            None is every score by name; those that this model can't have are left out, with the reason. What needs adversarial
+        defenses: Candidates: names of scores, such as "confidence" and "energy", defenses, or a dict of either by names of your
+            own. None is every score by name; those that this model can't have are left out, with the reason. What needs adversarial
             samples or training is refused.
         held_out: Samples that the model was not trained on, with their classes: a pair of arrays, `Images`, or the name of a set.
         foreign: Out-of-distribution samples, which are none of the classes: an array or `Images`, or a dict of them by name.

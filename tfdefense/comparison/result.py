@@ -91,30 +91,30 @@ class Comparison:
                 return row
         raise KeyError(f"No candidate {name!r}. Compared were {', '.join(row.name for row in self.rows)}.")
 
-    def cells(self) -> list[list[str]]:
-        """The table as text: a head, then a line for each row; the winner is marked."""
+    def tables(self) -> list[list[list[str]]]:
+        """Two tables as text, what candidates do and what they cost: a head, then a line for each row; the winner is marked."""
         ood, attacked = list(self.rows[0].ood), any(row.robust_accuracy is not None for row in self.rows)
-        head = ["", "right", "clean rejected", *(f"{name} rejected" for name in ood), "benign rejected"]
-        head += (["robust accuracy"] if attacked else []) + ["wrong of accepted", "AURC", "set up", "predict", "added"]
-        lines = [head]
+        does = [["", "right", "clean rejected", *(f"{name} rejected" for name in ood), "benign rejected"]]
+        does[0] += ["robust accuracy"] if attacked else []
+        costs = [["", "wrong of accepted", "AURC", "set up", "predict", "added"]]
         for row in self.rows:
-            names = ["right", "rejected", *ood]
-            line = [f"{row.name} *" if row.name == self.chosen else row.name]
-            line += [_with_interval(row.ood.get(name, getattr(row, name, None)), row.interval(name)) for name in names]
-            line.append(_share(row.mean_benign))
+            name = f"{row.name} *" if row.name == self.chosen else row.name
+            shares = [(row.right, "right"), (row.rejected, "rejected"), *((row.ood[each], each) for each in ood)]
+            line = [name, *(_with_interval(share, row.interval(of)) for share, of in shares), _share(row.mean_benign)]
             line += [_with_interval(row.robust_accuracy, row.interval("robust_accuracy"))] if attacked else []
-            aurc = "-" if row.aurc is None else f"{row.aurc:.4f}"
-            line += [_share(None if row.risk != row.risk else row.risk), aurc]
-            line += [f"{row.setup_seconds:.1f} s", f"{row.predict_ratio:.2f} x", f"{row.added_kib:,.0f} KiB"]
-            lines.append(line)
-        return lines
+            does.append(line)
+            aurc, risk = "-" if row.aurc is None else f"{row.aurc:.4f}", _share(None if row.risk != row.risk else row.risk)
+            spent = [f"{row.setup_seconds:.1f} s", f"{row.predict_ratio:.2f} x", f"{row.added_kib:,.0f} KiB"]
+            costs.append([name, risk, aurc, *(["-"] * 3 if row.name == UNDEFENDED else spent)])
+        return [does, costs]
 
     def summary(self) -> str:
-        """The table to print, with what it says of."""
-        lines = self.cells()
-        widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-        text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-        return "\n".join([*text, *self.notes()])
+        """The tables to print, with what they are of."""
+        blocks = []
+        for lines in self.tables():
+            widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+            blocks += ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines] + [""]
+        return "\n".join([*blocks, *self.notes()])
 
     def notes(self) -> list[str]:
         about = self.settings

@@ -61,7 +61,7 @@ def halves(model: Any, held_out: Any, foreign: Any, train: Any, bounds: Any, cla
         for part, rows in zip(parts, (order[: len(x) // 2], order[len(x) // 2 :]), strict=True):
             part[name] = x[np.sort(rows)]
     both = (
-        Half(half.x.astype("float32"), half.y, part, images.name, tuple(view.bounds))
+        Half(half.x.astype("float32"), half.y, part, images.name, view.bounds)
         for half, part in zip((first, second), parts, strict=True)
     )
     chosen, reported = both

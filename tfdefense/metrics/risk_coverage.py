@@ -83,7 +83,9 @@ def risk_coverage(suspicion: ArrayLike | Outcomes, wrong: ArrayLike | None = Non
     Reference: Geifman, Uziel and El-Yaniv, 2019, Bias-reduced uncertainty estimation for deep neural classifiers.
     """
     if wrong is None:
-        if not hasattr(suspicion, "accuracy_before_rejection"):
+        from .outcomes import Outcomes
+
+        if not isinstance(suspicion, Outcomes):
             raise ValueError("Expected what is wrong. Received scores alone: pass `wrong`, or the `Outcomes` of `td.evaluate`.")
         wrong = suspicion._known_guess() != suspicion.y
     scores, wrong = _suspicion(suspicion, "suspicion"), np.asarray(wrong)
