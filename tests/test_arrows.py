@@ -17,7 +17,7 @@ ALLOWED = {
     "evaluation": {"tfdefense", "models"},
 }
 # Inside tfdefense, from the bottom up. What stands at the top may know all below.
-_TOP = {"attacks", "metrics", "defenses", "trainers", "callbacks", "reporting", "plots", "zoo", "cli"}
+_TOP = {"attacks", "metrics", "defenses", "trainers", "callbacks", "reporting", "comparison", "plots", "zoo", "cli"}
 _BELOW_THE_CONTRACT = _TOP | {"contract", "calibration", "view", "export", "data"}
 # What each of these may not know.
 FORBIDDEN = {
@@ -28,12 +28,13 @@ FORBIDDEN = {
     "contract": _BELOW_THE_CONTRACT - {"contract"},
     "view": _TOP | {"calibration", "export", "data"},
     "calibration": _TOP | {"export", "data"},
-    "attacks": {"defenses", "metrics", "trainers", "callbacks", "reporting", "cli"},
-    "metrics": {"defenses", "attacks", "trainers", "callbacks", "reporting", "cli"},
-    "defenses": {"attacks", "metrics", "trainers", "callbacks", "reporting", "cli"},
-    "trainers": {"defenses", "callbacks", "reporting", "cli"},
-    "data": {"defenses", "attacks", "metrics", "trainers", "callbacks", "reporting", "cli"},
-    "reporting": {"cli"},
+    "attacks": {"defenses", "metrics", "trainers", "callbacks", "reporting", "comparison", "cli"},
+    "metrics": {"defenses", "attacks", "trainers", "callbacks", "reporting", "comparison", "cli"},
+    "defenses": {"attacks", "metrics", "trainers", "callbacks", "reporting", "comparison", "cli"},
+    "trainers": {"defenses", "callbacks", "reporting", "comparison", "cli"},
+    "data": {"defenses", "attacks", "metrics", "trainers", "callbacks", "reporting", "comparison", "cli"},
+    "reporting": {"cli", "comparison"},
+    "comparison": {"cli", "callbacks", "trainers"},
 }
 LINES, FILES = 400, 15  # of a file, of a package
 

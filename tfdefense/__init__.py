@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tfdefense import attacks as attacks
     from tfdefense import calibration as calibration
     from tfdefense import callbacks as callbacks
+    from tfdefense import comparison as comparison
     from tfdefense import conformal as conformal
     from tfdefense import contract as contract
     from tfdefense import data as data
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from tfdefense.attacks.surrogate import smoothed as smoothed
     from tfdefense.calibration import adapt as adapt
     from tfdefense.calibration import calibrate as calibrate
+    from tfdefense.comparison import compare as compare
     from tfdefense.contract import base_model as base_model
     from tfdefense.contract import defend as defend
     from tfdefense.contract import load as load
@@ -41,7 +43,9 @@ if TYPE_CHECKING:
     from tfdefense.defenses import DensityDefense as DensityDefense
     from tfdefense.defenses import DustbinDefense as DustbinDefense
     from tfdefense.defenses import NeuralRejection as NeuralRejection
+    from tfdefense.defenses import PerClass as PerClass
     from tfdefense.defenses import SafetyNet as SafetyNet
+    from tfdefense.defenses import TemperatureScaled as TemperatureScaled
     from tfdefense.defenses import ThresholdDefense as ThresholdDefense
     from tfdefense.defenses import capping_error as capping_error
     from tfdefense.defenses import compress as compress
@@ -58,6 +62,7 @@ _SUBMODULES = {
     "attacks",
     "calibration",
     "callbacks",
+    "comparison",
     "conformal",
     "contract",
     "data",
@@ -79,6 +84,7 @@ _NAMES = {
     "base_model": "contract",
     "calibrate": "calibration",
     "capping_error": "defenses",
+    "compare": "comparison",
     "compress": "defenses",
     "defend": "contract",
     "AllOf": "defenses",
@@ -88,7 +94,9 @@ _NAMES = {
     "DetectorTraining": "trainers",
     "NeuralRejection": "defenses",
     "DustbinDefense": "defenses",
+    "PerClass": "defenses",
     "SafetyNet": "defenses",
+    "TemperatureScaled": "defenses",
     "ThresholdDefense": "defenses",
     "report": "reporting",
     "smoothed": "attacks.surrogate",

@@ -220,7 +220,7 @@ def broken(model: Model, apart_from: tuple[type, ...] = ()) -> str | None:
     spared = set()
     for layer in _layers_within(model):
         waits = isinstance(layer, layers.AdaptableLayer) and not layer.adapted
-        waits |= isinstance(layer, layers.Threshold) and (not layer.built or float(layer.value) == -np.inf)
+        waits |= isinstance(layer, layers.Threshold) and not layer.placed
         if waits or isinstance(layer, apart_from):
             spared |= {id(weight) for weight in layer.weights}
     for weight in model.weights:

@@ -59,7 +59,7 @@ def test_every_option_has_a_help_text_and_every_command_an_example():
     import typer.main
 
     commands = typer.main.get_command(cli.app).commands
-    assert set(commands) == {"info", "attack", "evaluate", "calibrate", "check-scene", "export", "zoo"}
+    assert set(commands) == {"info", "attack", "evaluate", "compare", "calibrate", "check-scene", "export", "zoo"}
     for name, command in commands.items():
         assert command.help and f"tfdefense {name} " in command.epilog
         assert all(getattr(parameter, "help", True) for parameter in command.params), name
@@ -347,3 +347,23 @@ def test_warnings_of_the_library_are_lines_others_are_not_shown(capsys):
 
     warn()
     assert capsys.readouterr().err == "warning: PGD: the gradient was all zeros\n"
+
+
+def test_compare_writes_the_winner_its_picture_and_its_numbers(files, tmp_path):
+    paths = [tmp_path / name for name in ("winner.keras", "picture.png", "found.json")]
+    options = ["--candidates", "confidence,energy", "--attack", "none", "--foreign", "letters8", "--samples", 200]
+    outputs = ["--output", paths[0], "--picture", paths[1], "--json", paths[2]]
+    text = run("compare", files / "plain.keras", "--data", "digits", *options, *outputs).stdout
+    assert "letters8" in text and "Promised: on average at most 5 %" in text and all(path.exists() for path in paths)
+    found = json.loads(paths[2].read_text())
+    assert f"{found['chosen']} *" in text and found["settings"]["reported"] == 100
+    assert not td.contract.unready(td.load(paths[0]))
+    assert "Did you mean `energy`" in fails("compare", files / "plain.keras", "--data", "digits", "--candidates", "enrgy")
+
+
+def test_calibrate_takes_a_risk(files, tmp_path):
+    output = tmp_path / "careful.keras"
+    options = ["--data", "digits", "--output", output, "--risk", 0.05, "--confidence", 0.9]
+    text = run("calibrate", files / "raw.keras", *options).stdout
+    assert "with 90 % confidence at most 5 % of the accepted samples are wrong" in text and output.exists()
+    assert "one promise" in fails("calibrate", files / "raw.keras", *options, "--max-rejected", 0.1)

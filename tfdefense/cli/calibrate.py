@@ -14,8 +14,15 @@ def calibrate(
     model: Model,
     data: Data,
     output: Annotated[str, typer.Option(metavar="KERAS", help="Where to write the calibrated model.")],
-    max_rejected: Annotated[float, typer.Option(help="Share of fresh clean samples that may be rejected, on average.")] = 0.05,
-    confidence: Annotated[float | None, typer.Option(help="Promise that share with so much confidence, such as 0.95.")] = None,
+    max_rejected: Annotated[
+        float | None, typer.Option(help="Share of fresh clean samples that may be rejected, on average; 0.05.")
+    ] = None,
+    risk: Annotated[
+        float | None, typer.Option(help="In place of it: share of the accepted samples that may be wrong, such as 0.01.")
+    ] = None,
+    confidence: Annotated[
+        float | None, typer.Option(help="Promise that share with so much confidence, such as 0.95, which a risk always has.")
+    ] = None,
     samples: Annotated[int | None, typer.Option(min=1, help="Number of samples; by default all.")] = None,
     split: Split = "test",
     classes: Classes = None,
@@ -28,7 +35,12 @@ def calibrate(
 
     output, loaded = writable(output, (".keras",)), load_keras(model, "calibrated")
     images = load_data(loaded, data, split, samples, None, classes, seed=seed, data_dir=data_dir, download=download)
-    rejected = td.calibrate(loaded, images.x, max_rejected=max_rejected, confidence=confidence)
+    y = None if risk is None else images.y
+    rejected = td.calibrate(loaded, images.x, y, max_rejected=max_rejected, confidence=confidence, risk=risk)
     td.export.export(loaded, output)
-    promised = f"Promised: {td.conformal.promise(max_rejected, confidence)}. Judge it on others: it knows these."
+    if risk is None:
+        promise = td.conformal.promise(0.05 if max_rejected is None else max_rejected, confidence)
+    else:
+        promise = td.conformal.risk_promise(risk, 0.95 if confidence is None else confidence)
+    promised = f"Promised: {promise}. Judge it on others: it knows these."
     print(f"{output}: rejects {rejected:.1%} of {len(images)} samples of {data} ({split}). {promised}")

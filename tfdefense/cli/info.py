@@ -107,12 +107,17 @@ def _output(layer):
 
 
 def _state(layer):
-    from tfdefense.layers import AdaptableLayer, KernelDensity, Threshold
+    from tfdefense.layers import AdaptableLayer, KernelDensity, TemperatureScaling, Threshold
 
     if isinstance(layer, Threshold):
-        return f"rejects above {float(layer.value.numpy()):.4g}" if layer.calibrated else "not calibrated"
+        if not layer.calibrated:
+            return "not calibrated"
+        values = sorted({float(value) for value in layer.value.numpy().reshape(-1)})
+        return f"rejects above {' to '.join(f'{value:.4g}' for value in dict.fromkeys((values[0], values[-1])))}"
     if isinstance(layer, KernelDensity) and layer.adapted:
         return f"adapted, sigma {float(layer.current_sigma):.4g}"
+    if isinstance(layer, TemperatureScaling) and layer.adapted:
+        return f"adapted, temperature {float(layer.temperature):.4g}"
     if isinstance(layer, AdaptableLayer):
         return "adapted" if layer.adapted else "not adapted"
     return ""

@@ -8,6 +8,7 @@ from tfdefense.defenses.grafting import graft_dustbin
 from tfdefense.defenses.rejection import DeepNeuralRejection, NeuralRejection, compress
 from tfdefense.defenses.safetynet import SafetyNet
 from tfdefense.defenses.threshold import DustbinDefense, ThresholdDefense
+from tfdefense.defenses.wrapped import PerClass, TemperatureScaled
 
 __all__ = [
     "AdversaryDetector",
@@ -18,7 +19,9 @@ __all__ = [
     "DensityDefense",
     "NeuralRejection",
     "DustbinDefense",
+    "PerClass",
     "SafetyNet",
+    "TemperatureScaled",
     "ThresholdDefense",
     "capping_error",
     "compress",

@@ -68,7 +68,9 @@ def _give_free_names(theirs, ours):
             taken.add(operation.name)
 
 
-class _Joined(Defense):
+class Joined(Defense):
+    """Several defenses on one model, each with thresholds of its own."""
+
     how: str
 
     def __init__(self, *defenses: Defense):
@@ -88,13 +90,13 @@ class _Joined(Defense):
         return pairs[0][0], Join(self.how)([suspicion for _, suspicion in pairs])
 
 
-class AnyOf(_Joined):
+class AnyOf(Joined):
     """Rejects what any of several defenses rejects. The class scores are those of the first."""
 
     how = "any"
 
 
-class AllOf(_Joined):
+class AllOf(Joined):
     """Rejects what all of several defenses reject. The class scores are those of the first."""
 
     how = "all"

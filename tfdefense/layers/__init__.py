@@ -9,10 +9,11 @@ from tfdefense.layers.detector_branch import DetectorBranch
 from tfdefense.layers.detector_svm import DetectorSVM
 from tfdefense.layers.quantized_relu import QuantizedReLU
 from tfdefense.layers.rbf_svm import RBFSVM
-from tfdefense.layers.reject import Join, Reject, Threshold
+from tfdefense.layers.reject import ClassThreshold, Join, Reject, Threshold
 from tfdefense.layers.reverse_logits import ReverseLogits
 from tfdefense.layers.scores import BestScore, Confidence, Dustbin, KernelDensity, NonMaximalEntropy
 from tfdefense.layers.smoothed import Smoothed
+from tfdefense.layers.temperature_scaling import TemperatureScaling
 
 __all__ = [
     "RBFSVM",
@@ -20,6 +21,7 @@ __all__ = [
     "DetectorSVM",
     "BestScore",
     "BinaryScores",
+    "ClassThreshold",
     "Confidence",
     "DetectorBranch",
     "Dustbin",
@@ -31,6 +33,7 @@ __all__ = [
     "Reject",
     "ReverseLogits",
     "Smoothed",
+    "TemperatureScaling",
     "Threshold",
     "scores",
 ]

@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from tfdefense import graph  # its names are looked up later: it may be what loads this file
-from tfdefense._validation import Bounds, Tensor, checked_bounds, checked_names, is_bounded
+from tfdefense._validation import Bounds, Tensor, check_number, checked_bounds, checked_names, is_bounded
 from tfdefense.conformal import check_promise, thresholds
 
 # Why a sample is accepted or rejected.
@@ -74,8 +74,13 @@ class Threshold(keras.layers.Layer):
         return input_shape
 
     @property
+    def placed(self) -> bool:
+        """Whether there is a threshold, sound or not."""
+        return self.built and bool((ops.convert_to_numpy(self.value) != -np.inf).all())
+
+    @property
     def calibrated(self) -> bool:
-        return self.built and bool(np.isfinite(ops.convert_to_numpy(self.value)))
+        return self.built and bool(np.isfinite(ops.convert_to_numpy(self.value)).all())
 
     def calibrate(self, score: Tensor, max_rejected: float = 0.05, confidence: float | None = None) -> None:
         """Sets the threshold from clean samples, so that fresh ones are rejected as rarely as `td.calibrate` promises.
@@ -96,10 +101,92 @@ class Threshold(keras.layers.Layer):
             self.build(score.shape)
         score = np.sort(np.where(score > -np.inf, score, np.inf))
         # Never below the value, so what was promised with that as the threshold is kept.
-        self.value.assign(_in_gap(score, max(0, int(np.searchsorted(score, value, side="right")) - 1)))
+        self._assign(_in_gap(score, max(0, int(np.searchsorted(score, value, side="right")) - 1)))
+
+    def place_below(self, value: float, score: np.ndarray) -> None:
+        """Sets a threshold that accepts what is below a value: the value less what rounding may move, if no sample lies there."""
+        score = ops.convert_to_numpy(score).astype("float32")
+        if not self.built:
+            self.build(score.shape)
+        self._assign(_just_below(score, value))
+
+    def _assign(self, value):
+        self.value.assign(value)
 
     def get_config(self):
         return {**super().get_config(), "threshold": self.threshold}
+
+
+@keras.saving.register_keras_serializable(package="tfdefense")
+class ClassThreshold(Threshold):
+    """Turns a detector score into a suspicion by a threshold of the class that the sample is taken for.
+
+    Always active. Each class waits for its own threshold, until which its samples are rejected. An attacker follows the gradient of
+    the score; the threshold is a constant of the class.
+
+    Args:
+        classes: Number of classes.
+        threshold: The detector score above which a sample is rejected, the same for all. None waits for `td.calibrate`.
+
+    Call arguments:
+        score: Detector score, shape (batch,).
+        scores: Class scores, shape (batch, classes).
+
+    Example:
+
+    >>> layer = ClassThreshold(2)
+    >>> score, scores = np.array([1.0, 1.0]), np.array([[5.0, 0.0], [0.0, 5.0]])
+    >>> layer(score, scores).numpy().tolist()
+    [inf, inf]
+    >>> _ = layer.value.assign([0.5, 3.0])
+    >>> layer(score, scores).numpy().tolist()
+    [0.5, -2.0]
+    """
+
+    def __init__(self, classes: int, threshold: float | None = None, **kwargs: Any):
+        super().__init__(threshold, **kwargs)
+        check_number("classes", classes, low=1, whole=True)
+        self.classes = int(classes)
+
+    def build(self, score_shape, scores_shape=None):
+        value = -float("inf") if self.threshold is None else float(self.threshold)
+        constant = keras.initializers.Constant(value)
+        self.value = self.add_weight(name="value", shape=(self.classes,), initializer=constant, trainable=False)
+
+    def call(self, score, scores=None):
+        best = ops.top_k(scores, 1)[1][:, 0]
+        return score - ops.take(self.value, best, axis=0)
+
+    def compute_output_shape(self, score_shape, scores_shape=None):
+        return score_shape
+
+    def place(self, value: float, score: np.ndarray, label: int | None = None) -> None:
+        """Sets the threshold of one class; `score` has its samples alone. Without a class it is that of all."""
+        self._placed(super().place, value, score, label)
+
+    def place_below(self, value: float, score: np.ndarray, label: int | None = None) -> None:
+        self._placed(super().place_below, value, score, label)
+
+    def _placed(self, place, value, score, label):
+        self._label = label
+        place(value, score)
+
+    def _assign(self, value):
+        found = np.array(ops.convert_to_numpy(self.value))
+        found[slice(None) if self._label is None else self._label] = value
+        self.value.assign(found)
+
+    def get_config(self):
+        return {**super().get_config(), "classes": self.classes}
+
+
+def _just_below(score, value):
+    """A float32 below a value and not below the highest score that is: as far from the value as rounding may move a score."""
+    finite = score[np.isfinite(score)].astype("float64")
+    below = finite[finite < value]
+    lower, upper = np.percentile(finite, [25, 75])
+    margin = min(ROUNDING * (upper - lower), (value - below.max()) / 2 if below.size else np.inf)
+    return min(np.float32(value - margin), np.nextafter(np.float32(value), np.float32(-np.inf)))
 
 
 def _in_gap(score, place):

@@ -6,21 +6,27 @@ from .benign import benign_perturbation
 from .curves import SecurityCurve, WorstCaseCurve, security_curve, worst_case_curve
 from .detector_metrics import Roc, auc, detectability, roc
 from .distances import Distortion, distortion
+from .intervals import share_interval
 from .outcomes import Outcomes, evaluate, successful_pairs
+from .risk_coverage import RiskCoverage, aurc, risk_coverage
 
 __all__ = [
     "Distortion",
     "Outcomes",
+    "RiskCoverage",
     "Roc",
     "SecurityCurve",
     "WorstCaseCurve",
     "auc",
+    "aurc",
     "benign_perturbation",
     "detectability",
     "distortion",
     "evaluate",
+    "risk_coverage",
     "roc",
     "security_curve",
+    "share_interval",
     "successful_pairs",
     "worst_case_curve",
 ]

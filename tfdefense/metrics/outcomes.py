@@ -92,6 +92,21 @@ class Outcomes:
         return float(self.wrong.mean())
 
     @property
+    def coverage(self) -> float:
+        """Share of samples that are accepted."""
+        return float((~self.rejected).mean())
+
+    @property
+    def risk(self) -> float:
+        """Share of wrong ones among the accepted samples; NaN where none is accepted.
+
+        >>> Outcomes.of(label=[7, -1, 3, 1, -1], y=[7, 2, 5, 1, 3]).risk
+        0.3333333333333333
+        """
+        accepted = int((~self.rejected).sum())
+        return float(self.wrong.sum() / accepted) if accepted else float("nan")
+
+    @property
     def robust_accuracy(self) -> float:
         """Share of samples either right or rejected: accuracy under attack."""
         return float((~self.wrong).mean())
@@ -137,6 +152,8 @@ class Outcomes:
         lines += [f"  {kind:<18}{n:>7}{100 * n / len(self):>8.1f} %" for kind, n in self.counts.items()]
         safe = self.counts["right"] + self.counts["rejected"]
         lines.append(f"  {'robust accuracy':<18}{safe:>7}{100 * self.robust_accuracy:>8.1f} %")
+        if not self.adversarial and self.rejected.any() and not self.rejected.all():
+            lines.append(f"  {'wrong of accepted':<18}{self.counts['wrong']:>7}{100 * self.risk:>8.1f} %")
         return "\n".join(lines)
 
     def __repr__(self):

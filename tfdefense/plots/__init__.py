@@ -4,6 +4,7 @@ Nothing here touches pyplot, so that it works in threads, servers and notebooks 
 """
 
 from tfdefense.plots.canvas import FAINT, INK
+from tfdefense.plots.comparisons import comparison
 from tfdefense.plots.drawings import (
     MARKERS,
     PALETTE,
@@ -28,6 +29,7 @@ __all__ = [
     "REJECTED",
     "RIGHT",
     "WRONG",
+    "comparison",
     "detectability",
     "distortion",
     "embedding",

@@ -120,17 +120,12 @@ def thresholds(
             threshold; +inf is above every threshold of its detector.
         decide: Which samples are rejected, from which detectors reject which, both boolean; monotone. None joins by "any".
     """
-    decide = decide or (lambda rejects: rejects.any(axis=0))
     scores = np.array(scores)
-    lost, above = ~(scores > -np.inf).all(axis=0), np.isposinf(scores)
-
-    def joined(rejects):
-        return decide(rejects | above) | lost
-
+    joined = joined_by(decide, scores)
     none = np.zeros(scores.shape, bool)
     always, never = joined(none), ~joined(~none)
     scores[:, always] = np.inf
-    alone, needed = _decisive(joined, none)
+    alone, needed = decisive(joined, none)
     # Where a detector decides nothing, it neither cuts a sample off nor keeps it.
     if np.array_equal(joined(alone), ~never) and np.array_equal(joined(~alone), always):
         found = _any(np.where(always, np.inf, np.where(alone, scores, -np.inf)), always, max_rejected, confidence)
@@ -151,7 +146,14 @@ def thresholds(
     return found
 
 
-def _decisive(decide, none):
+def joined_by(decide, scores):
+    """How detectors are joined, with what is no score or above every threshold as it is; None joins by "any"."""
+    decide = decide or (lambda rejects: rejects.any(axis=0))
+    lost, above = ~(scores > -np.inf).all(axis=0), np.isposinf(scores)
+    return lambda rejects: decide(rejects | above) | lost
+
+
+def decisive(decide, none):
     """For each detector, the samples that it rejects alone, and those that all others together do not."""
     alone, needed = np.zeros_like(none), np.zeros_like(none)
     for index in range(len(none)):
@@ -166,14 +168,14 @@ def _any(scores, always, max_rejected, confidence):
     if max_rejected == 0:
         if always.any():
             raise _no_room(always, max_rejected)
-        return _cut(scores, 0)
+        return cut(scores, 0)
     allowed = rank(samples, max_rejected, confidence)
     # A detector that cuts nothing off has no threshold.
     if allowed < detectors:
         raise _too_few(samples, max_rejected, confidence, fewest(max_rejected, confidence, detectors))
     if always.sum() + detectors > allowed:
         raise _no_room(always, max_rejected)
-    return _cut(scores, allowed)
+    return cut(scores, allowed)
 
 
 def _all(scores, always, max_rejected, confidence):
@@ -183,12 +185,14 @@ def _all(scores, always, max_rejected, confidence):
         raise _too_few(samples, max_rejected, confidence, fewest(max_rejected, confidence))
     if always.sum() >= allowed:
         raise _no_room(always, max_rejected)
-    return -_cut(-scores, samples + 1 - allowed)
+    return -cut(-scores, samples + 1 - allowed)
 
 
-def _cut(scores, number):
+def cut(scores, number):
     """The scores at which each detector cut last, after so many cuts; its highest where it cut nothing."""
     order = np.argsort(-scores, axis=1, kind="stable")
+    if len(scores) == 1:
+        return scores[:, order[0, max(number, 1) - 1]]
     gone, behind = np.zeros(scores.shape[1], bool), [0] * len(scores)
     for _ in range(number):
         detector = behind.index(min(behind))
@@ -204,8 +208,7 @@ def _halves(scores, joined, max_rejected, confidence):
     half = counted = np.ones(samples, bool)
     allowed = 1
     if max_rejected:
-        # In the order in which they came, one half may be other classes than the other.
-        half = np.random.default_rng(0).permutation(samples) < samples // 2
+        half = halved(samples)
         counted, allowed = ~half, rank(samples - samples // 2, max_rejected, confidence)
     # What is above every threshold sets none.
     falling = -np.sort(-np.where(scores < np.inf, scores, -np.inf)[:, half], axis=1)
@@ -225,6 +228,11 @@ def _halves(scores, joined, max_rejected, confidence):
         middle = (low + high + 1) // 2
         low, high = (middle, high) if rejected(middle) < allowed else (low, middle - 1)
     return falling[:, low]
+
+
+def halved(samples):
+    """Which samples are in one half, by lot: in the order in which they came, it may be other classes than the other."""
+    return np.random.default_rng(0).permutation(samples) < samples // 2
 
 
 def _no_room(always, max_rejected):

@@ -1,0 +1,69 @@
+"""Parts of a model run on samples: checked, in batches, for inference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfdefense._progress import batches
+from tfdefense._validation import Model, Samples, check_shape, samples
+from tfdefense.contract import reject_node
+from tfdefense.view import samples_at_once
+
+
+def check_images(defended: Model, x: Samples) -> np.ndarray:
+    reject, _ = reject_node(defended)
+    x = samples(x)
+    check_shape(x, defended.inputs[0].shape)
+    low, high = reject.bounds
+    slack = 1e-6 * (high - low)
+    # Past NaN, of which the model rejects its sample; `nanmin` warns where there is nothing else.
+    least, most = np.fmin.reduce(x, axis=None), np.fmax.reduce(x, axis=None)
+    if least < low - slack or most > high + slack:
+        raise ValueError(
+            f"Expected samples in ({low:g}, {high:g}), outside of which the model rejects. Received values in "
+            f"[{least:g}, {most:g}]. Rescale them, or attach the defense with the bounds of your data: "
+            "`attach(model, bounds=(0, 255))`, or `bounds=None` for features without a range."
+        )
+    return x
+
+
+class Inference(keras.Function):
+    """A cut through a graph, run for inference. A bare function runs layers as they were called: random ones would draw.
+
+    Not a `keras.Model`: cut through the middle of a graph, one spoils the original's input and it can't be saved.
+    """
+
+    def call(self, inputs):
+        # As a model does; whole numbers would reach the first layer as they are.
+        inputs = [keras.ops.cast(value, tensor.dtype) for value, tensor in zip(inputs, self.inputs, strict=True)]
+        return self._run_through_graph(inputs, operation_fn=_without_training)
+
+
+def _without_training(operation):
+    if not isinstance(operation, keras.layers.Layer):
+        return operation
+    return lambda *args, **kwargs: operation(*args, **kwargs | {"training": False})
+
+
+def run_batches(model: Any, x: Any, batch_size: int | None = None) -> list[np.ndarray]:
+    """The outputs of a model as a list of arrays, for an array or a list of them. Unlike `predict` it compiles nothing.
+
+    Without `batch_size` as many samples go through at once as memory allows; see `samples_at_once`.
+    """
+    parts, first = [], x[0] if isinstance(x, list) else x
+    for part in batches(len(first), batch_size or samples_at_once(model, first)):
+        batch = [array[part] for array in x] if isinstance(x, list) else x[part]
+        options = {"training": False} if isinstance(model, keras.Model) else {}
+        outputs = keras.tree.flatten(model(batch, **options))
+        parts.append([keras.ops.convert_to_numpy(output) for output in outputs])
+    return [np.concatenate(part) for part in zip(*parts, strict=True)]
+
+
+def forget_compiled(model: Model) -> None:
+    """Makes a model trace its functions anew: layers whose number of weights follows from data may have new variables."""
+    for name in ("train", "test", "predict"):
+        if getattr(model, f"{name}_function", None) is not None:
+            getattr(model, f"make_{name}_function")(force=True)

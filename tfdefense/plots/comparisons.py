@@ -1,0 +1,49 @@
+"""The picture of `td.compare`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tfdefense._validation import PathLike
+from tfdefense.plots import canvas
+from tfdefense.plots.drawings import PALETTE, RIGHT
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from tfdefense.comparison import Comparison
+
+
+def comparison(found: Comparison, path: PathLike | None = None) -> Figure:
+    """One panel a question, one line a candidate: shares with their 95 % intervals; the winner is orange.
+
+    Args:
+        found: What `td.compare` gave.
+        path: Where to save the figure.
+
+    Example: `plots.comparison(td.compare(model, None, held_out, foreign={"letters": letters}), "comparison.png")`
+    """
+    rows = found.rows
+    panels = [("right", "right"), ("rejected", "clean rejected"), *((name, f"{name} rejected") for name in rows[0].ood)]
+    if any(row.robust_accuracy is not None for row in rows):
+        panels.append(("robust_accuracy", "robust accuracy"))
+    with canvas.figure((1.6 + 1.5 * len(panels), 0.9 + 0.27 * len(rows)), path) as figure:
+        for axes, (key, title) in zip(np.atleast_1d(figure.subplots(1, len(panels), sharey=True)), panels, strict=True):
+            for place, row in enumerate(rows):
+                share = row.ood[key] if key in row.ood else getattr(row, key)
+                if share is None:
+                    continue
+                colour = PALETTE[1] if row.name == found.chosen else RIGHT
+                low, high = row.interval(key) or (share, share)
+                axes.plot([low, high], [place, place], color=colour, linewidth=1.4)
+                axes.plot([share], [place], "o", color=colour, markersize=4.5)
+            axes.set_title(title, fontsize=8.5)
+            axes.set_xlim(-0.03, 1.03)
+            axes.set_xticks([0, 0.5, 1])
+            axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
+            axes.set_yticks(range(len(rows)), [row.name for row in rows])
+            axes.tick_params(axis="y", length=0)
+        axes.invert_yaxis()
+        return figure
