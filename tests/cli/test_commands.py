@@ -361,6 +361,16 @@ def test_compare_writes_the_winner_its_picture_and_its_numbers(files, tmp_path):
     assert "Did you mean `energy`" in fails("compare", files / "plain.keras", "--data", "digits", "--candidates", "enrgy")
 
 
+def test_evaluate_says_how_many_of_the_accepted_are_wrong(files, held_out, tmp_path):
+    found = tmp_path / "found.json"
+    options = ["--data", "digits", "--samples", 100, "--epsilon", 0.05, "--steps", 1, "--json", found]
+    text = run("evaluate", files / "defended.keras", *options).stdout
+    clean = json.loads(found.read_text())["rows"][0]
+    assert f"of the clean samples accepted {clean['risk']:.2%} are wrong" in text and f"curve {clean['aurc']:.4f}" in text
+    accepted = 1 - clean["rejected"]
+    assert clean["risk"] == pytest.approx(clean["wrong"] / accepted, abs=1e-6)
+
+
 def test_calibrate_takes_a_risk(files, tmp_path):
     output = tmp_path / "careful.keras"
     options = ["--data", "digits", "--output", output, "--risk", 0.05, "--confidence", 0.9]
