@@ -354,11 +354,21 @@ def test_compare_writes_the_winner_its_picture_and_its_numbers(files, tmp_path):
     options = ["--candidates", "confidence,energy", "--attack", "none", "--foreign", "letters8", "--samples", 200]
     outputs = ["--output", paths[0], "--picture", paths[1], "--json", paths[2]]
     text = run("compare", files / "plain.keras", "--data", "digits", *options, *outputs).stdout
-    assert "letters8" in text and "Promised: on average at most 5 %" in text and all(path.exists() for path in paths)
+    assert "letters8" in text and "Promised of each alone: on average at most 5 %" in text and all(path.exists() for path in paths)
     found = json.loads(paths[2].read_text())
     assert f"{found['chosen']} *" in text and found["settings"]["reported"] == 100
     assert not td.contract.unready(td.load(paths[0]))
     assert "Did you mean `energy`" in fails("compare", files / "plain.keras", "--data", "digits", "--candidates", "enrgy")
+
+
+def test_evaluate_says_how_many_of_the_accepted_are_wrong(files, held_out, tmp_path):
+    found = tmp_path / "found.json"
+    options = ["--data", "digits", "--samples", 100, "--epsilon", 0.05, "--steps", 1, "--json", found]
+    text = run("evaluate", files / "defended.keras", *options).stdout
+    clean = json.loads(found.read_text())["rows"][0]
+    assert f"of the clean samples accepted {clean['risk']:.2%} are wrong" in text and f"curve {clean['aurc']:.4f}" in text
+    accepted = 1 - clean["rejected"]
+    assert clean["risk"] == pytest.approx(clean["wrong"] / accepted, abs=1e-6)
 
 
 def test_calibrate_takes_a_risk(files, tmp_path):

@@ -109,6 +109,11 @@ def evaluate(
         found = table(loaded, images, Settings(epsilon, norm, steps, seed, points, source, cache), begin)
     title = f"{model} on {len(images)} samples of {data}; attacks of {norm} size {epsilon:g}, {steps} steps"
     out().print(outcome_table(title, found.rows))
+    clean = found.rows[0][1]
+    if clean.suspicion is not None and clean.coverage:
+        from tfdefense.metrics import aurc
+
+        print(f"  of the clean samples accepted {clean.risk:.2%} are wrong; area under the risk-coverage curve {aurc(clean):.4f}")
     for entry in found.left_out:
         print(f"  not run: {entry['name']}: {entry['reason']}")
     if curve:

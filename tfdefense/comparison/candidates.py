@@ -12,7 +12,7 @@ from tfdefense.defenses import Defense, ThresholdDefense
 from tfdefense.layers import AdaptableLayer, Threshold, scores
 
 # Names that `td.ThresholdDefense` takes.
-SCORES: dict[str, Any] = getattr(scores, "POST_HOC", scores.SCORES)
+SCORES: dict[str, Any] = scores.POST_HOC
 
 Candidates = Sequence[str | Defense] | Mapping[str, str | Defense]
 

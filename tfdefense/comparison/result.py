@@ -120,7 +120,7 @@ class Comparison:
         about = self.settings
         notes = [
             f"* chosen by {about['by']}, on other samples than those of this table ({about['reported']} of {about['held_out']}). "
-            f"Promised: {about['promise']}. In brackets 95 % intervals."
+            f"Promised of each alone: {about['promise']}; the choice among them is not in the promise. In brackets 95 % intervals."
         ]
         return [*notes, *(f"left out: {name}: {reason}" for name, reason in self.left_out.items())]
 

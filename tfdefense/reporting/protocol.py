@@ -135,7 +135,12 @@ class Protocol:
         clean = self.judged(self.images.x, y=self.images.y)
         attacked = clean.select(np.arange(len(self.x)))
         self.outcomes["clean"] = clean
-        self.findings["clean"] = _shares(clean) | {"before_rejection": clean.accuracy_before_rejection}
+        aurc = None if clean.suspicion is None else metrics.aurc(clean)
+        self.findings["clean"] = _shares(clean) | {
+            "before_rejection": clean.accuracy_before_rejection,
+            "risk": clean.risk,
+            "aurc": aurc,
+        }
         self.evidence = Evidence(self.x, attacked.wrong, self.plan.norms)
         self.own_right, self.own_wrong = attacked.right, attacked.wrong
         for change in material.benign(self.images, self.plan, self.seed):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tfdefense import __version__, metrics
-from tfdefense._files import write_text
+from tfdefense._files import plain, write_text
 from tfdefense._validation import check_number
 from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.suites.situation import ADAPTIVE, OBLIVIOUS
@@ -73,6 +73,9 @@ class Table:
             {"what": name, "sizes": c.sizes.tolist(), "accuracy": c.accuracy.tolist(), "rejection": c.rejection.tolist()}
             for name, c in self.curves.items()
         ]
+        clean = self.rows[0][1]
+        if clean.suspicion is not None:
+            rows[0] |= plain({"risk": clean.risk, "aurc": metrics.aurc(clean)})
         content = {"tfdefense": __version__, **about, "settings": chosen, "rows": rows, "curves": curves, "left_out": self.left_out}
         write_text(path, json.dumps(content, indent=2) + "\n")
 
