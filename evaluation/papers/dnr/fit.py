@@ -131,7 +131,11 @@ class Fitted:
         import tfdefense as td
 
         variant, split = self.variant, self.split
-        options = {"gamma": variant.gamma, "search": variant.search or None, "search_samples": split.plan.searched}
+        options = {
+            "gamma": variant.gamma,
+            "search": (dict(split.plan.grid) or True) if variant.search else None,
+            "search_samples": split.plan.searched,
+        }
         layers = LAYERS[split.context.dataset][variant.layers] if variant.layers else split.plan.layers
         defense = td.NeuralRejection(**options) if variant.system == "NR" else td.DeepNeuralRejection(layers, **options)
         defended = defense.attach(split.load(variant.base))

@@ -22,6 +22,7 @@ class Plan:
         trained: l2 size of the attacks in training.
         network: Settings of the recipe that are the paper's and not its own.
         searched: So many samples C and gamma are cross-validated on.
+        grid: What is tried for them, as pairs; none is the library's own.
     """
 
     recipe: str
@@ -40,6 +41,7 @@ class Plan:
     network: tuple = ()
     rejecting: tuple = ()
     searched: int = 2_000
+    grid: tuple = ()
 
 
 PLANS = {

@@ -12,7 +12,7 @@ from evaluation.runner import command as runner
 from evaluation.runner import results
 from evaluation.runner.context import Context
 from evaluation.runner.rows import Results
-from tfdefense.attacks import Interpolated, LogSumExp, Transferred, suites
+from tfdefense.attacks import Interpolated, Transferred, suites
 from tfdefense.attacks.suites import Attacker
 from tfdefense.metrics import SecurityCurve
 
@@ -24,12 +24,17 @@ PLAN = dataclasses.replace(
     sizes=(0, 0.25, 0.5, 0.75, 4),
     ordered=(0.5, 0.5),
     shown=(1,),
+    grid=(("C", (1.0,)), ("gamma", ("scale",))),
 )
 COMMITTED = results.RESULTS
-# Each search is compiled for every model; the others are tested with the suites.
-FEW = (Attacker("log-sum-exp", "adaptive", lambda s: s.pgd(objective=LogSumExp()), search=True),)
+# Each search is compiled for every model: this one goes by a step that is compiled already. The others are tested with the suites.
+FEW = (Attacker("from random points", "adaptive", lambda s: _elsewhere(s), search=True),)
 OPTIONS = {"dataset": "digits", "quick": True, "samples": 16, "data_dir": None, "output": None}
 OWN = {"splits": 2, "steps": 4, "fitted": None, "vectors": 60, "worst_case": 12, "figures": True}
+
+
+def _elsewhere(situation):
+    return dataclasses.replace(measure.descent("best", situation.epsilon, 30.0, situation.steps), starts=("random",))
 
 
 @pytest.fixture(scope="module")
@@ -162,12 +167,12 @@ def test_the_worst_case_starts_everywhere_and_goes_through_wider_kernels(network
 def test_the_worst_case_goes_on_from_what_the_papers_attack_has_left(network, monkeypatch):
     one = Fitted(Variant("no defense"), split(network))
     monkeypatch.setattr(suites, "get", lambda name: suites.Suite(name, FEW))
-    found = measure.measure_curves(one, (0, 0.8), 3, 8)
+    found = measure.measure_curves(one, (0, 0.8), 3, 10)
     left = {kind: each["accuracies"][0][1] for kind, each in found.items()}
     assert left["worst_case"] <= left["best"] <= left["printed"]
     # The others have seen those alone that the paper's attack had left.
     assert found["best"]["zero_gradient"][1] == 10
-    assert found["worst_case"]["zero_gradient"][1] < 8 and found["worst_case"]["n"] == 8
+    assert found["worst_case"]["zero_gradient"][1] == round(10 * left["best"]) < 10
 
 
 def test_the_step_size_that_leaves_least_is_chosen_on_other_samples(network, monkeypatch):
