@@ -78,6 +78,7 @@ def test_invalid_input_is_rejected(attached):
     assert defended(broken)["label"].numpy().tolist() == [-1] * 3
 
 
+@pytest.mark.slow
 def test_files_and_exports_decide_alike(attached, tmp_path):
     _, defended, x, _ = attached
     expected = td.view.decide(defended, x)

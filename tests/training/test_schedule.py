@@ -32,6 +32,7 @@ def test_paper_schedule_drops_where_the_paper_has_it():
         _falling(dataclasses.replace(recipe, drops=(0.75, 0.5)), 0.1, 10)
 
 
+@pytest.mark.slow
 def test_run_with_drops_goes_on_where_it_was_stopped(tmp_path):
     """The rate follows from the steps that the state holds: a run in two parts ends with the weights of one in one part."""
 

@@ -53,6 +53,7 @@ def made(tmp_path_factory):
     return folder, images, model, context, said
 
 
+@pytest.mark.slow
 @needs_weights
 def test_only_head_and_defense_are_shipped(made):
     folder, images, model, *_ = made

@@ -24,6 +24,7 @@ def places(classifier, tmp_path_factory):
         make=zoo._attach("DeepNeuralRejection", ["features", "scores"]),
         fitted=400,
         fitting=Fitting(vectors=50),
+        suite="quick-1",  # the longer one has its own tests
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(results, "UNTRACKED", folder / "runs")

@@ -13,6 +13,7 @@ from evaluation.runner.rows import Results
 from tests.evaluation.papers.test_detector import BUDGET, PLAN, context, path, setting  # noqa: F401 - two are fixtures
 
 
+@pytest.mark.slow
 def test_both_topologies_are_fitted_and_told_apart(setting):
     three, four = (setting.detector(("fast 0.2",), "conv", depth=depth) for depth in (3, 4))
     assert [fit._branch(one).depth for one in (three, four)] == [3, 4]
@@ -43,6 +44,7 @@ def test_a_classifier_is_trained_through_a_detector_that_others_keep(setting, mo
     assert found[1.0]["attacked"] > found[None]["attacked"], "it learns from attacks"
 
 
+@pytest.mark.slow
 def test_figure_5_is_as_in_the_paper(path, tmp_path):
     assert figure5.BATCHES == 20 * 352
     made = context(tmp_path, protocol="detector_figure5", samples=40)

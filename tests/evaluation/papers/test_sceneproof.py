@@ -212,6 +212,7 @@ def test_paper_s_rule_is_a_threshold_of_zero_on_the_same_detectors(setting):
         assert np.abs(usual(x)["suspicion"] - zero(x)["suspicion"]).max() > 1e-3, "the usual threshold stays"
 
 
+@pytest.mark.slow
 def test_transfers_from_the_residual_network_are_crafted_on_it(setting):
     searches = {attack: setting._transfer(attack) for attack in ATTACKS if "transfer" in attack}
     resnet, other = setting.network("resnet"), setting.network("other")
@@ -239,6 +240,7 @@ def test_flags_join_two_detectors(setting):
     assert found["A"] + found["B"] == pytest.approx(found["A and B"] + found["A or B"])
 
 
+@pytest.mark.slow
 def test_model_of_the_zoo_is_a_small_file_that_loads_and_its_card_says_how_it_falls(setting, tmp_path):
     fitted, calibrated, test = zoo_scene.divided(setting)
     assert fitted.y.tolist() == 10 * [1, 0] and test.y.tolist() == 14 * [1, 0] and set(calibrated.y) == {1}

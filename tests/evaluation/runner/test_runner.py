@@ -243,7 +243,7 @@ def test_bad_input_ends_with_one_line_and_code_2(places, capsys):
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are counted in /proc")
 def test_a_run_that_is_ended_leaves_no_process_behind(tmp_path):
-    command = [sys.executable, "-m", "evaluation", "dnr", "--dataset", "digits", "--quick", "--workers", "2", "--fitted", "100"]
+    command = [sys.executable, "-m", "evaluation", "nearest", "--dataset", "digits", "--quick", "--workers", "2"]
     run = subprocess.Popen([*command, "--output", tmp_path], cwd=results.ROOT, stderr=subprocess.PIPE, start_new_session=True)
     with contextlib.closing(run.stderr):
         told = []
