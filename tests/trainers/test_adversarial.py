@@ -150,6 +150,19 @@ def test_random_starts_fill_the_ball_and_follow_from_the_seed_of_each_sample(nor
     np.testing.assert_array_equal(again, points[few])
 
 
+@pytest.mark.parametrize("attack", [A.PGD(1.0, "l2", steps=4, objective=A.Margin()), A.DynamicAdversary(0.2, sigma=0.3, steps=4)])
+def test_steps_that_stand_one_by_one_and_a_loop_of_them_end_at_one_point(attack, defended, held_out, monkeypatch):
+    x, y, view = tf.constant(held_out.x[:16]), tf.constant(held_out.y[:16], tf.int32), td.view.View.of(defended)
+    ends = []
+    for most in (4, 3):
+        monkeypatch.setattr(A.searches.loop, "UNROLLED", most)
+        perturb = tf.function(attack.online(view)).get_concrete_function(x, y, y)
+        assert any("While" in one.type for one in perturb.graph.get_operations()) == (most < attack.steps)
+        ends.append(perturb(x, y, y).numpy())
+    assert np.abs(ends[0] - held_out.x[:16]).max() > 0.1
+    np.testing.assert_allclose(ends[0], ends[1], atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("attacks", "options", "message"),
     [

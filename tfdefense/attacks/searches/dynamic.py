@@ -10,7 +10,7 @@ from tfdefense._validation import Tensor, check_number
 from tfdefense.attacks.base import Attack, Batch, Candidates, succeeds
 from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.objectives import CrossEntropy
-from tfdefense.attacks.searches.loop import check_search, lengths_of, search
+from tfdefense.attacks.searches.loop import check_search, in_the_graph, lengths_of, search
 from tfdefense.attacks.searches.projected import all_zero, steepest, step_along
 from tfdefense.view import View
 
@@ -89,9 +89,9 @@ class DynamicAdversary(Attack):
 
             def descend(index, at):
                 direction, _, _ = _direction(view, self.ball, False, at, y, sigma)
-                return index + 1, step_along(at, x, direction, tf.constant(each)[index], self.epsilon, self.ball, view.bounds)
+                return (step_along(at, x, direction, tf.constant(each)[index], self.epsilon, self.ball, view.bounds),)
 
-            return tf.while_loop(lambda index, at: index < self.steps, descend, (0, x))[1]
+            return in_the_graph(descend, (x,), self.steps)[0]
 
         return perturb
 

@@ -10,6 +10,8 @@ from tfdefense._validation import check_number
 from tfdefense.attacks.norms import norm_named
 
 SCHEDULES = ("cosine", "fixed")
+# So many steps inside a training step stand one by one.
+UNROLLED = 10
 
 
 def check_search(attack):
@@ -81,3 +83,16 @@ def search(step, state, steps):
     if len(rows):
         settle(np.ones(len(rows), bool))
     return final, spent
+
+
+def in_the_graph(descend, state, steps):
+    """The state after so many steps inside a training step; `descend(index, *state)` gives the next one.
+
+    TensorFlow fuses convolutions with what follows them everywhere but in the body of a loop, which costs up to a tenth of a
+    training step. Long searches loop all the same: each step that stands by itself takes a third of a second to compile.
+    """
+    if steps <= UNROLLED:
+        for index in range(steps):
+            state = descend(index, *state)
+        return state
+    return tf.while_loop(lambda index, *_: index < steps, lambda index, *at: (index + 1, *descend(index, *at)), (0, *state))[1:]

@@ -15,7 +15,7 @@ from tfdefense.attacks.base import Attack, Batch, Candidates, succeeds
 from tfdefense.attacks.gradients import gradient_or_error
 from tfdefense.attacks.norms import uniform
 from tfdefense.attacks.objectives import Objective
-from tfdefense.attacks.searches.loop import check_search, lengths_of, search
+from tfdefense.attacks.searches.loop import check_search, in_the_graph, lengths_of, search
 from tfdefense.attacks.starts import Random, as_tuple
 from tfdefense.view import View
 
@@ -151,11 +151,11 @@ class PGD(Attack):
             def descend(index, at, velocity):
                 _, _, gradient = slope(view, objective, targeted, at, aim, scale)
                 velocity = carried(velocity, gradient, share) if share else gradient
-                return index + 1, move(at, x, velocity, each[index], self.epsilon, self.ball, view.bounds), velocity
+                return move(at, x, velocity, each[index], self.epsilon, self.ball, view.bounds), velocity
 
             start = x + _noise(self.ball, x, self.epsilon, seeds) if random else x
             start = tf.clip_by_value(start, *view.bounds)
-            return tf.while_loop(lambda index, *_: index < self.steps, descend, (0, start, tf.zeros_like(start)))[1]
+            return in_the_graph(descend, (start, tf.zeros_like(start)), self.steps)[0]
 
         return perturb
 
