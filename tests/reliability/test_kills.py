@@ -129,7 +129,7 @@ class Killer:
 @pytest.mark.parametrize("name", NAMES)
 def test_killed_write_loses_nothing(name, place, times, tally, monkeypatch, tmp_path):
     argv, path = commands(place)[name]
-    killer = Killer(path, times(short=3, full=SHARE[name]))
+    killer = Killer(path, times(short=2, full=SHARE[name]))
     monkeypatch.setattr(export, "write_folder", from_a_copy(tmp_path / "scratch"))
     Children(killer.wanted, killer.meet).run(argv, monkeypatch)
     assert killer.in_the_middle, "no kill came in the middle of a write"
