@@ -146,7 +146,7 @@ def add_rows(context, setup, systems, found, alone):
         _plain_rows(context, setup, system, found["clean", system.name], wilson)
         _attacked_rows(context, system, found["attacked", system.name], wilson)
     spent = sum(one["CPU seconds"] for one in found.values())
-    context.row("ood.cost", "CPU seconds", spent, counted="all systems, without training")
+    context.row("ood.cost", "CPU seconds", spent, counted="all systems, without the network and its features")
 
 
 def _plain_rows(context, setup, system, one, wilson):

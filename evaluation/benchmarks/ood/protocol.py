@@ -1,9 +1,9 @@
 """The OOD board: near and far images of no class against every detector score, as they are and when each score is attacked.
 
-One trained network, on which every post-hoc score, the systems of the five papers as far as they fit to it, and joined scores are
-fitted and calibrated to the same share of rejected known samples. As they are, images are told apart from known samples by AUROC and
-by FPR at 95 % TPR. Then OOD images are perturbed until the score accepts them, and known ones until it rejects them. On CIFAR-10
-about an hour of CPU time, on Imagenette about two.
+On one trained network every post-hoc score, the systems of the five papers as far as they fit to it, and joined scores are fitted,
+and calibrated to reject the same share of known samples. First images are told from known samples as they are: AUROC, FPR at 95 %
+TPR, and the share rejected. Then OOD images are perturbed until a score accepts them, and known ones until it rejects them. On
+CIFAR-10 about an hour of CPU time, on Imagenette about two.
 """
 
 import dataclasses
@@ -31,7 +31,9 @@ def run(
 
     context.refuse_a_part(only)
     if network and context.output.resolve() == results.RESULTS:
-        raise ValueError("A result is of the data set's own network. Name another folder with `--output`, or leave `--network` out.")
+        raise ValueError(
+            "A result is of the data set's own network. Name another folder with `--output`, or leave `--network` out."
+        )
     setup = SETUPS[context.dataset]
     setup = setup.quick() if context.quick else setup
     setup = dataclasses.replace(setup, attacked=context.samples_or(setup.attacked, 8), steps=steps or setup.steps)

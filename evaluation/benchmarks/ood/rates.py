@@ -18,7 +18,7 @@ class Rates:
     def __init__(self, known, foreign, draws=DRAWS):
         known = np.sort(_numbers(known))
         count = len(known)
-        # How often each known sample is in a draw, summed up in the order of their scores; the first line is the samples as they are.
+        # How often each known sample is in a draw, summed up in the order of their scores. The first draw has each once.
         rng = np.random.default_rng(0)
         self.sums = np.cumsum(np.concatenate([np.ones((1, count), int), _counts(rng, draws, count)]), 1)
         self.sums = np.concatenate([np.zeros((draws + 1, 1), int), self.sums], 1)
@@ -28,7 +28,9 @@ class Rates:
         self.auroc, self.fpr = {}, {}
         for number, (name, values) in enumerate(foreign.items()):
             values = _numbers(values)
-            times = np.concatenate([np.ones((1, len(values)), int), _counts(np.random.default_rng([1, number]), draws, len(values))])
+            times = np.concatenate(
+                [np.ones((1, len(values)), int), _counts(np.random.default_rng([1, number]), draws, len(values))]
+            )
             beaten = sum(self.sums[:, np.searchsorted(known, values, side=side)] for side in ("left", "right"))
             self.auroc[name] = (times * beaten).sum(1) / (2 * count * len(values))
             self.fpr[name] = (times * (values <= threshold[:, None])).sum(1) / len(values)

@@ -49,6 +49,7 @@ _READ = {
 _MADE = {"textures": _drawn, "noise": _noise}
 
 
+@functools.lru_cache(maxsize=8)
 def load(name, shape, number, split="test", data_dir=None):
     """At most so many images of one of these sets, float32 in [0, 1]; of another shape their middle square is resized."""
     from evaluation.benchmarks.demo_photos import squared

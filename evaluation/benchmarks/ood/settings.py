@@ -66,7 +66,8 @@ class Setup:
 
 _SEEN = {"train_samples": 45_000}
 SETUPS = {
-    # As in OpenOOD, as far as the sets are here: of the near ones Tiny ImageNet is not, of the far ones none but letters for digits.
+    # CIFAR-100 is near in OpenOOD too, whose Tiny ImageNet is not here. Its far sets are digits, house numbers, textures and places;
+    # letters, drawn textures and rooms stand in for them.
     "cifar10": Setup(
         recipe="cifar10_resnet9",
         settings=_SEEN,

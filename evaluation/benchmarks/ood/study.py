@@ -71,35 +71,27 @@ class Study:
 
     @functools.cached_property
     def train(self):
-        from tfdefense import data
-
-        return data.load(self.context.dataset, "train", data_dir=self.context.data_dir)
+        return self._of("train")
 
     @functools.cached_property
     def test(self):
         """Known samples of the test set; any beginning has as many of each class as there are."""
-        return self._balanced(self._of("test"), self.setup.tested)
+        return _balanced(self._of("test"), self.setup.tested)
 
     def _of(self, split):
         from tfdefense import data
 
-        return data.load(self.context.dataset, split, data_dir=self.context.data_dir)
-
-    @staticmethod
-    def _balanced(images, number):
-        from tfdefense.data.images import balanced_order
-
-        return images.take(balanced_order(images.y, 0)[:number])
+        return data.load(self.context.dataset, split, data_dir=self.context.data_dir, dtype="uint8")
 
     @functools.cached_property
     def fitted(self):
         """Samples that the network has seen: on them scores are fitted."""
-        return self._balanced(self.train.take(slice(self.setup.seen)), self.setup.fitted)
+        return _balanced(self.train.take(slice(self.setup.seen)), self.setup.fitted)
 
     @functools.cached_property
     def held_out(self):
         """Samples that it has not seen: they calibrate."""
-        return self.train.take(slice(self.setup.seen, self.setup.seen + self.setup.calibrates))
+        return self.train.take(slice(self.setup.seen, self.setup.seen + self.setup.calibrates)).moved((0.0, 1.0))
 
     def foreign(self, name):
         """Images of an OOD set."""
@@ -131,6 +123,13 @@ class Study:
         from tfdefense.view import decide
 
         return decide(self.defended(system), x if system.on_images else self.features(x))
+
+
+def _balanced(images, number):
+    """So many of them, as many of each class as there are, in [0, 1]."""
+    from tfdefense.data.images import balanced_order
+
+    return images.take(balanced_order(images.y, 0)[:number]).moved((0.0, 1.0))
 
 
 def build(study, name):

@@ -10,9 +10,8 @@ from evaluation.runner.benign import size_text
 from evaluation.runner.markdown import markdown, pivot
 from evaluation.runner.summary import percent
 
-# Commands and hours of CPU time, for pages without results. Samples times steps at their pace, of each system two directions and two
-# sizes; early ends taken for a third.
-UNMEASURED = {"ood": {"cifar10": ("ood --dataset cifar10", 1.2), "imagenette_small": ("ood --dataset imagenette_small", 2)}}
+# Commands and hours of CPU time. Estimated by the pace of a step: for each system two directions, two sizes, five searches.
+COSTS = {"ood": {"cifar10": ("ood --dataset cifar10", 1.2), "imagenette_small": ("ood --dataset imagenette_small", 2)}}
 _GROUPS = (NEAR, FAR)
 
 
@@ -91,7 +90,9 @@ def clean(results):
         cells = []
         for group in _GROUPS:
             cells += [_area(results.one(table="ood", system=system, metric="AUROC", ood=group))]
-            cells += [percent(results(table="ood", system=system, metric=name, ood=group)) for name in (METRICS["fpr"], "rejection rate")]
+            cells += [
+                percent(results(table="ood", system=system, metric=name, ood=group)) for name in (METRICS["fpr"], "rejection rate")
+            ]
         known = [percent(results(table="ood", system=system, metric=name)) for name in ("accuracy", "false-positive rate")]
         kind = results.all(table="ood", system=system)[0].get("kind")
         lines.append((system, kind, *cells, *known))
