@@ -2,8 +2,8 @@
 
 Between two marks, `<!-- begin NAME-SET: TABLE -->` and `<!-- end -->`, stands what a function made of the results. `about`, `goals`
 and `pictures` exist for every protocol. The others are in the package's `tables.py`: `TABLES[protocol][name]` is a function of
-`Results` that gives Markdown, `PICTURES[protocol][name]` one that gives an SVG. Where there are no results yet `COSTS[protocol][set]`
-says how to get them: a command, and its hours of CPU time.
+`Results` that gives Markdown, `PICTURES[protocol][name]` one that gives an SVG. Where there are no results yet,
+`COSTS[protocol][set]` says how to get them: a command, and its hours of CPU time.
 """
 
 import csv

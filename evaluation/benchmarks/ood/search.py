@@ -44,8 +44,8 @@ class At:
 class Sight:
     """A defended model as the search sees it: `scores` are its suspicion and the negative of it, class 1 is where the search ends.
 
-    It ends where nothing more is to be gained: an OOD image that looks less suspicious than every known one adds nothing to an AUROC,
-    nor does a known one that looks more suspicious than every OOD image.
+    It ends where nothing more is to be gained: an OOD image that looks less suspicious than every known one adds nothing to an
+    AUROC, nor does a known one that looks more suspicious than every OOD image.
 
     Args:
         outputs: Gives the suspicion of images, and what a search is to make small for it to fall.

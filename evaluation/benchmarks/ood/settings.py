@@ -66,8 +66,8 @@ class Setup:
 
 _SEEN = {"train_samples": 45_000}
 SETUPS = {
-    # CIFAR-100 is near in OpenOOD too, whose Tiny ImageNet is not here. Its far sets are digits, house numbers, textures and places;
-    # letters, drawn textures and rooms stand in for them.
+    # CIFAR-100 is near in OpenOOD too, whose Tiny ImageNet is not here. Its far sets are digits, house numbers, textures and
+    # places: letters, drawn textures and rooms stand in for them.
     "cifar10": Setup(
         recipe="cifar10_resnet9",
         settings=_SEEN,
