@@ -23,6 +23,7 @@ class Setup:
         fitted, few: Samples that scores are fitted on, and those that fit kernels.
         calibrates, tested, each: Samples that calibrate, known ones that test, and images of each OOD set.
         points, shown: Samples that are attacked for SafetyNet, and those that the branch is trained on, with repetitions.
+        dustbin: Steps of its training, on features.
         k: The neighbour that counts.
         steps: Of each search.
         checked: So many samples of each direction are searched for longer.
@@ -47,6 +48,7 @@ class Setup:
     each: int = 1_000
     points: int = 1_000
     shown: int = 20_000
+    dustbin: int = 3_000
     k: int = 10
     steps: int = 20
     checked: int = 40
@@ -58,7 +60,7 @@ class Setup:
 
     def quick(self):
         """As much as shows that it works."""
-        few = {"fitted": 300, "few": 120, "calibrates": 120, "tested": 100, "each": 20, "points": 30, "shown": 128}
+        few = {"fitted": 300, "few": 120, "calibrates": 120, "tested": 100, "each": 20, "points": 30, "shown": 128, "dustbin": 100}
         seen = self.short.get("train_samples", self.seen)
         few = {name: min(number, getattr(self, name)) for name, number in few.items()}
         return dataclasses.replace(self, **few, seen=seen, settings=self.short, steps=3, checked=4, k=3)

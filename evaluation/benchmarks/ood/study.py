@@ -160,7 +160,7 @@ def build(study, name):
     return defended
 
 
-def with_dustbin(study, epochs=30):
+def with_dustbin(study):
     """The classifier of features with one output more, trained on known samples and on OOD ones; the network stays as it is."""
     import keras
 
@@ -172,5 +172,5 @@ def with_dustbin(study, epochs=30):
     y = np.concatenate([study.fitted.y, np.full(len(foreign), head.output_shape[-1] - 1)])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     head.compile(keras.optimizers.Adam(1e-3), loss, jit_compile=False)
-    head.fit(x, y, batch_size=128, epochs=epochs, verbose=0)
+    head.fit(x, y, batch_size=128, epochs=-(-study.setup.dustbin // -(-len(x) // 128)), verbose=0)
     return head
