@@ -106,6 +106,7 @@ def test_search_ends_where_nothing_is_to_be_gained_and_begins_with_what_is_there
     assert np.abs(search(x, SIZE, tried=[x + 0.4])[0] - x).max() <= SIZE + 1e-6
 
 
+@pytest.mark.slow
 def test_codes_are_searched_through_their_surrogate(digits, classifier):
     body, head = divided(classifier)
     model = td.SafetyNet(("features",), threshold=0.0).attach(head, bounds=None)
@@ -146,6 +147,7 @@ def places(classifier, tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_board_from_end_to_end(places, monkeypatch):
     options = {"dataset": "digits", "quick": True, "samples": 6, "data_dir": None, "output": None}
     options |= {"only": None, "steps": 2, "network": places / "digits" / "model.keras"}
@@ -183,6 +185,7 @@ def test_the_board_from_end_to_end(places, monkeypatch):
     assert again["rows"] == content["rows"]
 
 
+@pytest.mark.slow
 def test_dustbin_is_trained_on_the_last_hidden_layer_and_its_samples_on_others(places):
     setup = dataclasses.replace(SETUPS["digits"].quick(), fitted=60)
     study = Study(Context("ood", "digits", True, None, None, places, places / "parts"), setup, places / "digits" / "model.keras")
