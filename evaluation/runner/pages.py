@@ -2,7 +2,8 @@
 
 Between two marks, `<!-- begin NAME-SET: TABLE -->` and `<!-- end -->`, stands what a function made of the results. `about`, `goals`
 and `pictures` exist for every protocol. The others are in the package's `tables.py`: `TABLES[protocol][name]` is a function of
-`Results` that gives Markdown, `PICTURES[protocol][name]` one that gives an SVG.
+`Results` that gives Markdown, `PICTURES[protocol][name]` one that gives an SVG. Where there are no results yet,
+`COSTS[protocol][set]` says how to get them: a command, and its hours of CPU time.
 """
 
 import csv
@@ -93,10 +94,22 @@ def made(name, table):
         return BLOCKS[table](results.RESULTS)
     path = results.RESULTS / f"{name}.json"
     if not path.exists():
-        return "Not measured yet."
+        return _not_measured(name)
     found = _read(path, path.stat().st_mtime_ns)
     build = {"about": about, "goals": _goals, "pictures": pictures}.get(table) or functools.partial(_table, table)
     return build(found)
+
+
+def _not_measured(name):
+    """The command that measures it and what that takes, where the protocol's tables know: `COSTS[protocol][dataset]`."""
+    from evaluation.papers.unmeasured import unmeasured
+
+    protocol, _, dataset = name.rpartition("-")
+    if protocol not in protocols():
+        return "Not measured yet."
+    module = importlib.import_module(f"{protocols()[protocol][0].rpartition('.')[0]}.tables")
+    cost = getattr(module, "COSTS", {}).get(protocol, {}).get(dataset)
+    return unmeasured(*cost) if cost else "Not measured yet."
 
 
 @functools.cache

@@ -27,6 +27,7 @@ METRICS = {
     "distance difference": "how much larger one system's distance is than another's",
     "no farther": "share of samples whose nearest example is no farther than another attack's, or by 2 % at most",
     "distance ratio": "one system's distance over another's",
+    "FPR at 95 % TPR": "share of OOD samples accepted where 95 % of the known ones are; known ones are the positives",
     "mean error": "mean absolute error, in the unit of its setting",
     "F->T": "share of forged pairs taken for true",
     "T->F": "share of true pairs taken for forged",
