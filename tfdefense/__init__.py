@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tfdefense import attacks as attacks
     from tfdefense import calibration as calibration
     from tfdefense import callbacks as callbacks
+    from tfdefense import certificates as certificates
     from tfdefense import comparison as comparison
     from tfdefense import conformal as conformal
     from tfdefense import contract as contract
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from tfdefense.attacks.surrogate import smoothed as smoothed
     from tfdefense.calibration import adapt as adapt
     from tfdefense.calibration import calibrate as calibrate
+    from tfdefense.certificates import certify as certify
     from tfdefense.comparison import compare as compare
     from tfdefense.contract import base_model as base_model
     from tfdefense.contract import defend as defend
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from tfdefense.defenses import NeuralRejection as NeuralRejection
     from tfdefense.defenses import PerClass as PerClass
     from tfdefense.defenses import SafetyNet as SafetyNet
+    from tfdefense.defenses import Smoothed as Smoothed
     from tfdefense.defenses import TemperatureScaled as TemperatureScaled
     from tfdefense.defenses import ThresholdDefense as ThresholdDefense
     from tfdefense.defenses import capping_error as capping_error
@@ -62,6 +65,7 @@ _SUBMODULES = {
     "attacks",
     "calibration",
     "callbacks",
+    "certificates",
     "comparison",
     "conformal",
     "contract",
@@ -84,6 +88,7 @@ _NAMES = {
     "base_model": "contract",
     "calibrate": "calibration",
     "capping_error": "defenses",
+    "certify": "certificates",
     "compare": "comparison",
     "compress": "defenses",
     "defend": "contract",
@@ -96,6 +101,7 @@ _NAMES = {
     "DustbinDefense": "defenses",
     "PerClass": "defenses",
     "SafetyNet": "defenses",
+    "Smoothed": "defenses",
     "TemperatureScaled": "defenses",
     "ThresholdDefense": "defenses",
     "report": "reporting",

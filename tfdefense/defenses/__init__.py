@@ -7,6 +7,7 @@ from tfdefense.defenses.density import DensityDefense, capping_error
 from tfdefense.defenses.grafting import graft_dustbin
 from tfdefense.defenses.rejection import DeepNeuralRejection, NeuralRejection, compress
 from tfdefense.defenses.safetynet import SafetyNet
+from tfdefense.defenses.smoothing import Smoothed
 from tfdefense.defenses.threshold import DustbinDefense, ThresholdDefense
 from tfdefense.defenses.wrapped import PerClass, TemperatureScaled
 
@@ -21,6 +22,7 @@ __all__ = [
     "DustbinDefense",
     "PerClass",
     "SafetyNet",
+    "Smoothed",
     "TemperatureScaled",
     "ThresholdDefense",
     "capping_error",

@@ -11,6 +11,7 @@ from tfdefense.layers.quantized_relu import QuantizedReLU
 from tfdefense.layers.rbf_svm import RBFSVM
 from tfdefense.layers.reject import ClassThreshold, Join, Reject, Threshold
 from tfdefense.layers.reverse_logits import ReverseLogits
+from tfdefense.layers.robust import NoisyCopies, NoisyVotes
 from tfdefense.layers.scores import BestScore, Confidence, Dustbin, KernelDensity, NonMaximalEntropy
 from tfdefense.layers.smoothed import Smoothed
 from tfdefense.layers.temperature_scaling import TemperatureScaling
@@ -28,6 +29,8 @@ __all__ = [
     "Join",
     "KernelDensity",
     "ClasswiseDetectorSVM",
+    "NoisyCopies",
+    "NoisyVotes",
     "NonMaximalEntropy",
     "QuantizedReLU",
     "Reject",

@@ -1,0 +1,5 @@
+"""Layers of the defenses whose claims can be proved or are trained for: noisy votes, rectified confidence, joint probability."""
+
+from tfdefense.layers.robust.noisy_votes import NoisyCopies, NoisyVotes
+
+__all__ = ["NoisyCopies", "NoisyVotes"]
