@@ -116,6 +116,14 @@ def _falling(recipe, rate, steps):
     return keras.optimizers.schedules.PiecewiseConstantDecay(ends, [rate * 0.1**i for i in range(len(ends) + 1)])
 
 
+def _check_noise(recipe):
+    if recipe.noise and (recipe.attack is not None or recipe.task != "classes" or not recipe.noise > 0):
+        raise ValueError(
+            f"`noise` must be a deviation above 0, of a recipe of classes without `attack`. Received {recipe.noise!r}, task "
+            f"{recipe.task!r} and attack {recipe.attack}."
+        )
+
+
 def _measure(recipe):
     if recipe.watched:
         return "detectability"
@@ -168,12 +176,13 @@ def fit(recipe, work, *, place, trained, data_dir=None, callbacks=(), verbose=2)
     watched = branch.classifier(recipe, trained) if recipe.watched else None
     # A detector is to take benign perturbations for clean, and draws its own.
     benign = {} if watched else recipe.benign
-    batches, judged = ShuffledBatches(x, y, recipe.batch_size, recipe.seed, recipe.augment, benign), (test.x, test.y)
+    batches, judged = ShuffledBatches(x, y, recipe.batch_size, recipe.seed, recipe.augment, benign, recipe.noise), (test.x, test.y)
     if watched:
         judged = branch.judged(recipe, watched, test)
     if recipe.task != "classes":
         batches, judged = prepared(recipe, x, judged_on.x, trained)
     keras.utils.set_random_seed(recipe.seed)
+    _check_noise(recipe)
     with place.scope(), _policy(recipe.mixed_precision) as policy:
         outputs = classes and classes + bool(recipe.dustbin)
         model = place.prepare(_compiled(recipe, len(batches), x.shape[1:], outputs, watched))

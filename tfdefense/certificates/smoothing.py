@@ -61,10 +61,10 @@ def certify(
 ) -> Certified:
     """Proves for each sample how long a perturbation must be in l2 to change the class of a smoothed classifier.
 
-    Fresh noise, not that of the model's own graph: some votes choose the class, others bound its probability p from below by Clopper
-    and Pearson, and the radius is sigma times the normal quantile of that bound. It speaks of the majority over all noise. What the
-    graph says with its fixed copies is an estimate of that: it agrees, or rejects, but for the level of its own test; an attacker
-    who fits a perturbation to those very copies is not bound by it. Robust accuracy under attack stands beside it for that reason.
+    Fresh noise, not that of the model's own graph: some votes choose the class, others bound its probability from below by Clopper
+    and Pearson, and the radius is sigma times the normal quantile of that bound. It speaks of the majority over all noise. The
+    graph's fixed copies are a sample of that. An attacker who fits a perturbation to those very copies is not bound by the radius:
+    look at the robust accuracy under attack, too.
 
     A perturbation may lead out of the model's bounds, where it is rejected in any case.
 

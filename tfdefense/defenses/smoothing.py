@@ -16,8 +16,8 @@ from tfdefense.layers.robust import NoisyCopies, NoisyVotes
 class Smoothed(Defense):
     """Answers with the majority over noisy copies of a sample, and rejects where the vote is close: randomised smoothing.
 
-    The majority over *all* noise can't be changed by a perturbation that is short in l2, and `td.certify` proves how short. Made for
-    networks that were trained with noise of this size (the recipes `mnist_noise`, `cifar10_noise`); others know no noisy image.
+    The majority over *all* noise can't be changed by a perturbation that is short in l2, and `td.certify` proves how short. Made
+    for networks that were trained with noise of this size (the recipes `mnist_noise`, `cifar10_noise`); others know no noisy image.
 
     The graph asks about `samples` copies with fixed noise, drawn from the seed, so every answer is the same each time and in each
     format. The proof is about all noise, not about these draws: who knows the seed may find samples on which just these vote
@@ -64,8 +64,8 @@ class Smoothed(Defense):
 def sign_test(samples: int, alpha: float) -> float:
     """The statistic (a - b) / sqrt(a + b) beyond which a two-sided sign test tells a and b votes apart at level `alpha`.
 
-    It holds for each a + b up to `samples`, by the exact binomial distribution. The statistic for which it holds at a + b votes differs
-    a little from one a + b to the next; the largest is taken.
+    It holds for each a + b up to `samples`, by the exact binomial distribution: the limits differ a little from one a + b to the
+    next, and the largest is taken.
 
     Example:
 
@@ -86,7 +86,7 @@ def sign_test(samples: int, alpha: float) -> float:
             worst = max(worst, (2 * alike[-1] - both) / both**0.5)
     if worst >= samples**0.5:
         raise ValueError(
-            f"{samples} votes can't tell two classes apart at level {alpha:g}: every sample would be rejected. Take more `samples`, "
-            "or a larger `alpha`."
+            f"{samples} votes can't tell two classes apart at level {alpha:g}: every sample would be rejected. "
+            "Take more `samples`, or a larger `alpha`."
         )
     return float(worst)
