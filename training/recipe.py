@@ -41,8 +41,8 @@ class Recipe:
             where, `width` its first feature maps, `depth` its convolutions, `settings` what is changed in that recipe. `attack` are
             then arguments of `td.attacks.DynamicAdversary`, and half of the clean samples get one of `benign`.
         mixed_precision: Compute in 16 bits, with weights in 32.
-        noise: Standard deviation of Gaussian noise on every training sample, drawn anew in each epoch and not clipped, as randomised
-            smoothing wants it.
+        noise: Standard deviation of Gaussian noise on every training sample, drawn anew in each epoch and not clipped, as
+            randomised smoothing wants it.
         rejection: How the attacked samples of `attack` teach the network to reject: "ccat" (`td.CalibratedTraining`) or "rectified"
             (`td.RectifiedTraining`); the arguments of that beside the attack are `rejection_options`.
     """

@@ -62,8 +62,8 @@ Command: python -m training cifar10_noise
 Cost: 1 to 1.5 minutes of CPU time an epoch.
 Expected: not measured yet.
 
-0.25 is the least deviation of Cohen et al. (2019), whose networks with it are their best at radii up to 0.5. The samples and settings
-are those of `cifar10_short`, with twice as many epochs: noise is hard to fit.
+0.25 is the least deviation of Cohen et al. (2019) but for one, and meant for radii up to 0.5. The samples and settings are those of
+`cifar10_short`, with twice as many epochs: noise is hard to fit.
 """
 
 import dataclasses

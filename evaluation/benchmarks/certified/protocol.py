@@ -1,8 +1,8 @@
 """Certified beside attacked: what randomised smoothing proves of a network trained with noise, and what an attack leaves of it.
 
-Certified accuracy is a lower bound of the robust accuracy of the majority over all noise; accuracy under attack is an upper bound of
-that of the model, which knows some fixed copies. The truth lies between, unless the attack breaks a sample that is certified: then it
-has learned the copies. Rejected samples are counted apart: what is certified is right, and nothing is proved of a rejection.
+Certified accuracy is a lower bound of the robust accuracy of the majority over all noise; accuracy under attack is an upper bound
+of that of the model, which knows some fixed copies. The truth lies between, unless the attack breaks a sample that is certified:
+then it has learned the copies. What is certified is right; nothing is proved of a rejection.
 """
 
 from dataclasses import dataclass
@@ -114,7 +114,7 @@ def clean(context, recipe, setup, count):
 
     test, model = td.data.load(context.dataset, "test", data_dir=context.data_dir, limit=count), model_of(context, recipe, setup)
     found = {}
-    for kind, size, x in perturbed(test.x, setup.benign):
+    for kind, _, x in perturbed(test.x, setup.benign):
         both = {SMOOTHED: td.evaluate(model, x, test.y), ALONE: td.evaluate(td.base_model(model), x, test.y)}
         found[kind] = {name: [one.accuracy, one.rejection] for name, one in both.items()}
     return found
@@ -174,7 +174,7 @@ def run(
 
 
 def add_rows(context, recipe, setup, found):
-    """Rows of one network. Intervals are Wilson's; those of a certified share leave out the doubt in each radius, which is alpha."""
+    """Rows of one network. Intervals are Wilson's; the doubt in each radius, which is alpha, is not in them."""
     from tfdefense.metrics import share_interval
 
     def share(metric, value, count, **fields):

@@ -69,8 +69,8 @@ class NoisyVotes(keras.layers.Layer):
     """Counts which class wins on each noisy copy of a sample.
 
     Always active. The class scores are logarithms of the shares of votes, with one vote more for each class; softmax gives the
-    shares back. The detector score is minus the statistic of a sign test of the best class against the second, (b - a) / sqrt(a + b)
-    for a and b votes. Votes are steps: an attacker's gradient is that of the probabilities in their place (Salman et al. 2019).
+    shares back. The detector score is minus the statistic of a sign test of the best class against the second: for a and b votes
+    (b - a) / sqrt(a + b). Votes are steps: an attacker's gradient is that of the probabilities in their place (Salman et al. 2019).
 
     Args:
         samples: Copies of each sample.
