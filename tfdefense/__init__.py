@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from tfdefense.defenses import DustbinDefense as DustbinDefense
     from tfdefense.defenses import NeuralRejection as NeuralRejection
     from tfdefense.defenses import PerClass as PerClass
+    from tfdefense.defenses import RectifiedRejection as RectifiedRejection
     from tfdefense.defenses import SafetyNet as SafetyNet
     from tfdefense.defenses import Smoothed as Smoothed
     from tfdefense.defenses import TemperatureScaled as TemperatureScaled
@@ -56,7 +57,9 @@ if TYPE_CHECKING:
     from tfdefense.metrics import evaluate as evaluate
     from tfdefense.reporting import report as report
     from tfdefense.trainers import AdversarialTraining as AdversarialTraining
+    from tfdefense.trainers import ConfidenceCalibratedTraining as ConfidenceCalibratedTraining
     from tfdefense.trainers import DetectorTraining as DetectorTraining
+    from tfdefense.trainers import RectifiedTraining as RectifiedTraining
     from tfdefense.trainers import adversarial_pairs as adversarial_pairs
 
 __version__ = "0.1.0"
@@ -96,10 +99,13 @@ _NAMES = {
     "AnyOf": "defenses",
     "DensityDefense": "defenses",
     "DeepNeuralRejection": "defenses",
+    "ConfidenceCalibratedTraining": "trainers",
     "DetectorTraining": "trainers",
+    "RectifiedTraining": "trainers",
     "NeuralRejection": "defenses",
     "DustbinDefense": "defenses",
     "PerClass": "defenses",
+    "RectifiedRejection": "defenses",
     "SafetyNet": "defenses",
     "Smoothed": "defenses",
     "TemperatureScaled": "defenses",

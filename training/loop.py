@@ -12,7 +12,7 @@ from tfdefense import data
 from tfdefense._cache import content
 from training.batches import ShuffledBatches, WholeBatches
 from training.checkpoints import Board, Checkpoints, same_data
-from training.tasks import branch
+from training.tasks import attacked, branch
 from training.tasks.no_class import extended
 from training.tasks.pairs import prepared
 
@@ -82,9 +82,7 @@ def _compiled(recipe, steps, shape, classes, watched):
     else:
         model, loss = _network(recipe, shape, classes)
     if recipe.attack is not None and not watched:
-        # Steps of one length, as in the literature on training.
-        attack = tfdefense.attacks.PGD(**{"schedule": "fixed"} | recipe.attack)
-        model = tfdefense.AdversarialTraining(model, attack, share=recipe.attack_share, seed=recipe.seed)
+        model = attacked.trainer(recipe, model)
     if recipe.decay or recipe.warmup_steps:
         floor = 0.0 if recipe.decay else 1.0
         rate = RisingCosine(options["learning_rate"], recipe.epochs * steps, alpha=floor, warmup_steps=recipe.warmup_steps)
@@ -116,14 +114,6 @@ def _falling(recipe, rate, steps):
     return keras.optimizers.schedules.PiecewiseConstantDecay(ends, [rate * 0.1**i for i in range(len(ends) + 1)])
 
 
-def _check_noise(recipe):
-    if recipe.noise and (recipe.attack is not None or recipe.task != "classes" or not recipe.noise > 0):
-        raise ValueError(
-            f"`noise` must be a deviation above 0, of a recipe of classes without `attack`. Received {recipe.noise!r}, task "
-            f"{recipe.task!r} and attack {recipe.attack}."
-        )
-
-
 def _measure(recipe):
     if recipe.watched:
         return "detectability"
@@ -150,6 +140,7 @@ def fit(recipe, work, *, place, trained, data_dir=None, callbacks=(), verbose=2)
     `trained(name, **settings)` gives the directory of another recipe's result, where this one builds on it.
     """
     started = time.perf_counter()
+    attacked.check(recipe)
     train = data.load(recipe.dataset, "train", data_dir=data_dir)
     test = data.load(recipe.dataset, "test", data_dir=data_dir)
     if recipe.task != "classes":
@@ -182,7 +173,6 @@ def fit(recipe, work, *, place, trained, data_dir=None, callbacks=(), verbose=2)
     if recipe.task != "classes":
         batches, judged = prepared(recipe, x, judged_on.x, trained)
     keras.utils.set_random_seed(recipe.seed)
-    _check_noise(recipe)
     with place.scope(), _policy(recipe.mixed_precision) as policy:
         outputs = classes and classes + bool(recipe.dustbin)
         model = place.prepare(_compiled(recipe, len(batches), x.shape[1:], outputs, watched))

@@ -43,8 +43,8 @@ class Recipe:
         mixed_precision: Compute in 16 bits, with weights in 32.
         noise: Standard deviation of Gaussian noise on every training sample, drawn anew in each epoch and not clipped, as
             randomised smoothing wants it.
-        rejection: How the attacked samples of `attack` teach the network to reject: "ccat" (`td.CalibratedTraining`) or "rectified"
-            (`td.RectifiedTraining`); the arguments of that beside the attack are `rejection_options`.
+        rejection: How attacked samples teach the network to reject: "ccat" (`td.ConfidenceCalibratedTraining`) or "rectified"
+            (`td.RectifiedTraining`). Other arguments of these, and `layer` and `width` of the rectifier, are `rejection_options`.
     """
 
     dataset: str

@@ -177,8 +177,3 @@ def test_noise_is_of_every_image_drawn_anew_in_each_epoch_and_not_clipped():
     assert not np.isclose(batches[1][0], first).any(axis=(1, 2, 3)).all()
     keys = {recipes.find("digits").key(), recipes.find("digits_noise").key(), recipes.find("digits").changed(noise=0.5).key()}
     assert len(keys) == 3
-
-
-def test_noise_and_attack_are_two_recipes(tmp_path):
-    with pytest.raises(ValueError, match="`noise` must be a deviation above 0, of a recipe of classes without `attack`"):
-        train("digits_pgd", cache=tmp_path, noise=0.5)
