@@ -33,7 +33,7 @@ FORBIDDEN = {
     "defenses": {"attacks", "metrics", "trainers", "callbacks", "reporting", "comparison", "cli"},
     "trainers": {"defenses", "callbacks", "reporting", "comparison", "cli"},
     "data": {"defenses", "attacks", "metrics", "trainers", "callbacks", "reporting", "comparison", "cli"},
-    "certificates": {"defenses", "attacks", "metrics", "trainers", "callbacks", "reporting", "comparison", "cli", "export", "data"},
+    "certificates": {"defenses", "attacks", "trainers", "callbacks", "reporting", "comparison", "cli", "export", "data"},
     "reporting": {"cli", "comparison"},
     "comparison": {"cli", "callbacks", "trainers"},
 }

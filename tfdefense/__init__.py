@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tfdefense.calibration import adapt as adapt
     from tfdefense.calibration import calibrate as calibrate
     from tfdefense.certificates import certify as certify
+    from tfdefense.certificates import certify_ood as certify_ood
     from tfdefense.comparison import compare as compare
     from tfdefense.contract import base_model as base_model
     from tfdefense.contract import defend as defend
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from tfdefense.defenses import DeepNeuralRejection as DeepNeuralRejection
     from tfdefense.defenses import DensityDefense as DensityDefense
     from tfdefense.defenses import DustbinDefense as DustbinDefense
+    from tfdefense.defenses import JointDiscriminator as JointDiscriminator
     from tfdefense.defenses import NeuralRejection as NeuralRejection
     from tfdefense.defenses import PerClass as PerClass
     from tfdefense.defenses import RectifiedRejection as RectifiedRejection
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from tfdefense.trainers import AdversarialTraining as AdversarialTraining
     from tfdefense.trainers import ConfidenceCalibratedTraining as ConfidenceCalibratedTraining
     from tfdefense.trainers import DetectorTraining as DetectorTraining
+    from tfdefense.trainers import DiscriminatorTraining as DiscriminatorTraining
     from tfdefense.trainers import RectifiedTraining as RectifiedTraining
     from tfdefense.trainers import adversarial_pairs as adversarial_pairs
 
@@ -92,6 +95,7 @@ _NAMES = {
     "calibrate": "calibration",
     "capping_error": "defenses",
     "certify": "certificates",
+    "certify_ood": "certificates",
     "compare": "comparison",
     "compress": "defenses",
     "defend": "contract",
@@ -101,7 +105,9 @@ _NAMES = {
     "DeepNeuralRejection": "defenses",
     "ConfidenceCalibratedTraining": "trainers",
     "DetectorTraining": "trainers",
+    "DiscriminatorTraining": "trainers",
     "RectifiedTraining": "trainers",
+    "JointDiscriminator": "defenses",
     "NeuralRejection": "defenses",
     "DustbinDefense": "defenses",
     "PerClass": "defenses",

@@ -87,8 +87,8 @@ def test_ccat_is_unsure_of_what_makes_the_plain_network_wrong_and_sure(ccat, cla
     for name, model in (("plain", classifier), ("ccat", ccat)):
         moved = attack(model, x, y, regardless=True).x_adv
         confidence[name] = [softmax(model(samples).numpy(), -1).max(-1).mean() for samples in (x, moved)]
-    assert confidence["plain"][1] > 0.8 and confidence["ccat"][0] > 0.7
-    assert confidence["ccat"][1] < confidence["ccat"][0] - 0.3
+    assert confidence["plain"][1] > 0.8 and confidence["ccat"][0] > 0.5
+    assert confidence["ccat"][1] < min(confidence["ccat"][0] - 0.1, confidence["plain"][1] - 0.3)
 
 
 @pytest.fixture(scope="module")

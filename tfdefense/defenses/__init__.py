@@ -5,6 +5,7 @@ from tfdefense.defenses.adversary_detector import AdversaryDetector
 from tfdefense.defenses.defense import AllOf, AnyOf, Defense
 from tfdefense.defenses.density import DensityDefense, capping_error
 from tfdefense.defenses.grafting import graft_dustbin
+from tfdefense.defenses.joint import JointDiscriminator
 from tfdefense.defenses.rectified import RectifiedRejection
 from tfdefense.defenses.rejection import DeepNeuralRejection, NeuralRejection, compress
 from tfdefense.defenses.safetynet import SafetyNet
@@ -19,6 +20,7 @@ __all__ = [
     "DeepNeuralRejection",
     "Defense",
     "DensityDefense",
+    "JointDiscriminator",
     "NeuralRejection",
     "DustbinDefense",
     "PerClass",

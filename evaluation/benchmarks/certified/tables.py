@@ -45,4 +45,34 @@ def clean(results):
     return markdown((*head, "passes of the network for a prediction"), lines)
 
 
-TABLES = {"certified": {"curve": curve, "radii": radii, "clean": clean}}
+def ood(results):
+    """A line for each set and system: the AUROC as it is, attacked and guaranteed, and what is rejected for sure."""
+    lines = []
+    for row in results.all(metric="AUROC", bound="clean"):
+        here = {"ood": row.ood, "system": row.system}
+        others = [results.values("bound", metric=metric, **here) for metric in ("AUROC", "rejection rate")]
+        values = [others[0].get("attacked"), others[0].get("guaranteed"), others[1].get("clean"), others[1].get("guaranteed")]
+        lines.append((row.ood, row.system, row.n, row.value, *values))
+    head = (
+        "out of distribution",
+        "system",
+        "n",
+        "AUROC",
+        "AUROC, attacked",
+        "AUROC, guaranteed",
+        "rejected",
+        "rejected, guaranteed",
+    )
+    return markdown(head, lines)
+
+
+def ood_clean(results):
+    """What the discriminator costs on clean images."""
+    lines = [
+        (row.system, row.n, row.value, results(metric="false-positive rate", system=row.system))
+        for row in results.all(metric="accuracy")
+    ]
+    return markdown(("system", "n", "accuracy", "false-positive rate"), lines)
+
+
+TABLES = {"certified": {"curve": curve, "radii": radii, "clean": clean}, "certified_ood": {"auroc": ood, "clean": ood_clean}}

@@ -90,5 +90,6 @@ class RectifiedConfidence(DetectorScore):
 def log_rectified(odds, scores):
     """The logarithms of confidence times probability, and of 1 minus that."""
     best, _, others = log_shares(scores)
-    # 1 - ca = (1 - c) + c (1 - a), each of which has an exact logarithm.
-    return best + ops.log_sigmoid(odds), ops.logaddexp(others, best + ops.log_sigmoid(-odds))
+    # 1 - ca = (1 - c) + c (1 - a), each of which has an exact logarithm. Not logaddexp: the ONNX converter knows no log1p.
+    rest = ops.logsumexp(ops.stack([others, best + ops.log_sigmoid(-odds)], axis=-1), axis=-1)
+    return best + ops.log_sigmoid(odds), rest
