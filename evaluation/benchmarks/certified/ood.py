@@ -1,7 +1,7 @@
 """Certified "none of these": the AUROC that a discriminator guarantees against images of no class, moved within 0.01 in linf.
 
 Beside it what an attack on the confidence leaves, which is an upper bound, and the same for the confidence of the classifier alone,
-of which nothing is proved. The discriminator learns from one out-of-distribution set and is judged on its test images and on others.
+of which nothing is proved. The discriminator learns from one such set and is judged on its test images and on others.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 import pytest
 
 import tfdefense as td
-from evaluation.benchmarks.certified import protocol, tables
+from evaluation.benchmarks.certified import ood, protocol, tables
 from evaluation.runner import command, results
 from evaluation.runner.context import Context
 from evaluation.runner.rows import Results
@@ -44,3 +44,20 @@ def test_a_network_is_certified_and_attacked(classifier, tmp_path, monkeypatch):
     assert attacked.n == 4 and 0 <= proved.value <= 1
     with pytest.raises(ValueError, match="`--only` must be one of digits_noise"):
         command.execute("certified", protocol, **about, only="mnist_noise")
+
+
+@pytest.mark.slow
+def test_the_guarantee_lies_below_what_an_attack_leaves(classifier, tmp_path, monkeypatch):
+    classifier.save(tmp_path / "plain.keras")
+    monkeypatch.setattr(results, "UNTRACKED", tmp_path)
+    monkeypatch.setattr(Context, "network", lambda self, name, **options: tmp_path / "plain.keras")
+    about = {"dataset": "digits", "quick": True, "samples": 30, "data_dir": None, "output": None}
+    found = Results.load(command.execute("certified_ood", ood, **about))
+    guaranteed, attacked, clean = (
+        found(metric="AUROC", system=ood.JOINT, bound=bound) for bound in ("guaranteed", "attacked", "clean")
+    )
+    assert guaranteed <= attacked + 1e-6 and attacked <= clean + 1e-6
+    alone = [found(metric="AUROC", system=ood.CONFIDENCE, bound=bound) for bound in ("attacked", "clean")]
+    assert alone[0] < alone[1]
+    assert found(metric="accuracy", system="no defense") > 0.9
+    assert tables.ood(found).count("\n") == 3 and tables.ood_clean(found).count("\n") == 3
