@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from tfdefense._validation import Model, Samples, check_labels, check_number, check_same_length
 from tfdefense.calibration.running import Inference, check_images, run_batches
-from tfdefense.contract import check_sound, nodes_of, reject_node
+from tfdefense.contract import check_sound, is_defended, nodes_of, reject_node
 from tfdefense.graph import behind
 from tfdefense.layers.robust import NoisyCopies, NoisyVotes
 from tfdefense.view import samples_at_once
@@ -133,13 +134,22 @@ def check_level(alpha: float) -> None:
         raise ValueError(f"`alpha` must be a number below 1, such as 0.001. Received: {alpha!r}.")
 
 
+def is_smoothed(model: Any) -> bool:
+    """Whether `certify` can say something of a model: the class scores are those of a `td.Smoothed`."""
+    return is_defended(model) and bool(_votes_of(model))
+
+
+def _votes_of(defended):
+    """The call that counts the votes, in a list; none where the class is not that of the vote."""
+    _, call = reject_node(defended)
+    return [node for _, node in nodes_of(defended, NoisyVotes) if node.output_tensors[0] is call.arguments.args[1]]
+
+
 def _voters(defended):
     """The layer that makes noisy copies, and the network that votes on them."""
-    _, call = reject_node(defended)
-    calls = nodes_of(defended, NoisyVotes)
-    # Its scores may be renamed or wrapped no further: the class must be that of the vote.
-    own = [node for _, node in calls if node.output_tensors[0] is call.arguments.args[1]]
+    own = _votes_of(defended)
     if not own:
+        calls = nodes_of(defended, NoisyVotes)
         hint = "make it the first: `td.AnyOf(td.Smoothed(0.5), ...)`" if calls else "attach one: `td.Smoothed(0.5).attach(model)`"
         raise ValueError(f"Expected class scores of a `td.Smoothed`. Those of '{defended.name}' are of another layer: {hint}.")
     logits = own[0].arguments.keras_tensors[0]
