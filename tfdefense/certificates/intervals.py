@@ -86,7 +86,7 @@ def interval_bounds(model: Model, low: Tensor, high: Tensor) -> tuple[Tensor, Te
 
 def _through(operation: Any, *arguments: Any, **options: Any) -> _Interval:
     """What an operation of a graph makes of intervals."""
-    inputs = arguments[0] if arguments else None
+    inputs: Any = arguments[0] if arguments else None
     kind = type(operation)
     if isinstance(operation, keras.Model):
         return _Interval(*interval_bounds(operation, inputs.low, inputs.high))

@@ -47,7 +47,7 @@ class ConfidenceCalibratedTraining(AdversarialTraining):
     def __init__(self, model: Model, attacks: Any, *, power: float = 10.0, share: float = 0.5, **options: Any):
         super().__init__(model, attacks, share=share, **options)
         check_number("power", power, above=True)
-        balls = {(getattr(attack, "norm", None), getattr(attack, "epsilon", None)) for attack in self.attacks}
+        balls: Any = {(getattr(attack, "norm", None), getattr(attack, "epsilon", None)) for attack in self.attacks}
         if len(balls) != 1 or None in next(iter(balls)):
             told = "; ".join(
                 " ".join([type(one).__name__, *(str(getattr(one, name, "")) for name in ("norm", "epsilon"))]).strip()

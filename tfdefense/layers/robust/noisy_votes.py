@@ -82,7 +82,7 @@ class NoisyVotes(keras.layers.Layer):
 
     >>> scores, detector_score = NoisyVotes(2)(np.array([[3.0, 0.0], [2.0, 0.0], [3.0, 0.0], [0.0, 2.0]]))
     >>> [round(float(score), 2) for score in detector_score]
-    [-1.41, -0.0]
+    [-1.41, 0.0]
     """
 
     def __init__(self, samples: int, **kwargs: Any):

@@ -10,7 +10,7 @@ from keras import ops
 from tfdefense._validation import check_number
 from tfdefense.layers.finite import unless_finite
 from tfdefense.layers.scores.fitted import pooled
-from tfdefense.layers.scores.score import DetectorScore, log_shares
+from tfdefense.layers.scores.score import log_shares
 
 
 @keras.saving.register_keras_serializable(package="tfdefense")
@@ -62,7 +62,7 @@ class Rectifier(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="tfdefense")
-class RectifiedConfidence(DetectorScore):
+class RectifiedConfidence(keras.layers.Layer):
     """The log of what is left to 1 by the confidence times the rectifier's probability. Differentiable.
 
     It goes on where a float32 confidence is stuck at 1, as `Confidence` does, which it is where the rectifier is sure.
@@ -78,7 +78,9 @@ class RectifiedConfidence(DetectorScore):
     [-5.01, -0.69]
     """
 
-    takes = ("odds", "scores")
+    def __init__(self, **kwargs: Any):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
 
     def call(self, odds, scores):
         return log_rectified(odds, scores)[1]
