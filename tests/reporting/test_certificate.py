@@ -1,8 +1,10 @@
 """What a report proves of a smoothed model, under the curve of its attacks."""
 
+import keras
 import pytest
 
 import tfdefense as td
+from tfdefense.certificates.smoothing import is_smoothed
 from tfdefense.reporting import page
 from tfdefense.reporting.plan import Plan
 from tfdefense.reporting.protocol import Protocol, run
@@ -31,5 +33,9 @@ def test_certified_curve_is_that_of_certify(classifier, held_out):
 def test_nothing_is_proved_of_other_models(defended, held_out):
     protocol, found = only_clean(defended, held_out.take(slice(0, 20)), True)
     assert "certificate" not in {job.part for job in protocol.jobs()} and "l2" not in found["curves"]
+    image = keras.Input((8, 8, 1))
+    scores = keras.layers.Dense(3)(keras.layers.Flatten()(image))
+    by_hand = keras.Model(image, {"scores": scores, "suspicion": scores[:, 0], "label": scores[:, 1]})
+    assert not is_smoothed(by_hand) and not is_smoothed(lambda x: x)
     with pytest.raises(ValueError, match="`votes` must be a whole number of at least 1. Received: 0"):
         Plan(l2=(0.1, 0.5), compared={"l2": 0.1}, votes=0)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from tfdefense._validation import Model, Samples, check_labels, check_number, check_same_length
 from tfdefense.calibration.running import Inference, check_images, run_batches
-from tfdefense.contract import check_sound, is_defended, nodes_of, reject_node
+from tfdefense.contract import bounds_of, check_sound, is_defended, nodes_of, reject_node
 from tfdefense.graph import behind
 from tfdefense.layers.robust import NoisyCopies, NoisyVotes
 from tfdefense.view import samples_at_once
@@ -136,7 +136,8 @@ def check_level(alpha: float) -> None:
 
 def is_smoothed(model: Any) -> bool:
     """Whether `certify` can say something of a model: the class scores are those of a `td.Smoothed`."""
-    return is_defended(model) and bool(_votes_of(model))
+    # One that was built by hand has no `td.layers.Reject`, and says nothing of itself.
+    return is_defended(model) and bounds_of(model) is not None and bool(_votes_of(model))
 
 
 def _votes_of(defended):
