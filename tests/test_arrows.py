@@ -17,7 +17,7 @@ ALLOWED = {
     "evaluation": {"tfdefense", "models"},
 }
 # Inside tfdefense, from the bottom up. What stands at the top may know all below.
-_TOP = {"attacks", "metrics", "defenses", "trainers", "callbacks", "reporting", "comparison", "plots", "zoo", "cli"}
+_TOP = {"attacks", "metrics", "defenses", "trainers", "callbacks", "reporting", "comparison", "plots", "zoo", "cli", "certificates"}
 _BELOW_THE_CONTRACT = _TOP | {"contract", "calibration", "view", "export", "data"}
 # What each of these may not know.
 FORBIDDEN = {
@@ -33,6 +33,7 @@ FORBIDDEN = {
     "defenses": {"attacks", "metrics", "trainers", "callbacks", "reporting", "comparison", "cli"},
     "trainers": {"defenses", "callbacks", "reporting", "comparison", "cli"},
     "data": {"defenses", "attacks", "metrics", "trainers", "callbacks", "reporting", "comparison", "cli"},
+    "certificates": {"defenses", "attacks", "trainers", "callbacks", "reporting", "comparison", "cli", "export", "data"},
     "reporting": {"cli", "comparison"},
     "comparison": {"cli", "callbacks", "trainers"},
 }

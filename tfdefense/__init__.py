@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tfdefense import attacks as attacks
     from tfdefense import calibration as calibration
     from tfdefense import callbacks as callbacks
+    from tfdefense import certificates as certificates
     from tfdefense import comparison as comparison
     from tfdefense import conformal as conformal
     from tfdefense import contract as contract
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from tfdefense.attacks.surrogate import smoothed as smoothed
     from tfdefense.calibration import adapt as adapt
     from tfdefense.calibration import calibrate as calibrate
+    from tfdefense.certificates import certify as certify
+    from tfdefense.certificates import certify_ood as certify_ood
     from tfdefense.comparison import compare as compare
     from tfdefense.contract import base_model as base_model
     from tfdefense.contract import defend as defend
@@ -42,9 +45,12 @@ if TYPE_CHECKING:
     from tfdefense.defenses import DeepNeuralRejection as DeepNeuralRejection
     from tfdefense.defenses import DensityDefense as DensityDefense
     from tfdefense.defenses import DustbinDefense as DustbinDefense
+    from tfdefense.defenses import JointDiscriminator as JointDiscriminator
     from tfdefense.defenses import NeuralRejection as NeuralRejection
     from tfdefense.defenses import PerClass as PerClass
+    from tfdefense.defenses import RectifiedRejection as RectifiedRejection
     from tfdefense.defenses import SafetyNet as SafetyNet
+    from tfdefense.defenses import Smoothed as Smoothed
     from tfdefense.defenses import TemperatureScaled as TemperatureScaled
     from tfdefense.defenses import ThresholdDefense as ThresholdDefense
     from tfdefense.defenses import capping_error as capping_error
@@ -53,7 +59,10 @@ if TYPE_CHECKING:
     from tfdefense.metrics import evaluate as evaluate
     from tfdefense.reporting import report as report
     from tfdefense.trainers import AdversarialTraining as AdversarialTraining
+    from tfdefense.trainers import ConfidenceCalibratedTraining as ConfidenceCalibratedTraining
     from tfdefense.trainers import DetectorTraining as DetectorTraining
+    from tfdefense.trainers import DiscriminatorTraining as DiscriminatorTraining
+    from tfdefense.trainers import RectifiedTraining as RectifiedTraining
     from tfdefense.trainers import adversarial_pairs as adversarial_pairs
 
 __version__ = "0.1.0"
@@ -62,6 +71,7 @@ _SUBMODULES = {
     "attacks",
     "calibration",
     "callbacks",
+    "certificates",
     "comparison",
     "conformal",
     "contract",
@@ -84,6 +94,8 @@ _NAMES = {
     "base_model": "contract",
     "calibrate": "calibration",
     "capping_error": "defenses",
+    "certify": "certificates",
+    "certify_ood": "certificates",
     "compare": "comparison",
     "compress": "defenses",
     "defend": "contract",
@@ -91,11 +103,17 @@ _NAMES = {
     "AnyOf": "defenses",
     "DensityDefense": "defenses",
     "DeepNeuralRejection": "defenses",
+    "ConfidenceCalibratedTraining": "trainers",
     "DetectorTraining": "trainers",
+    "DiscriminatorTraining": "trainers",
+    "RectifiedTraining": "trainers",
+    "JointDiscriminator": "defenses",
     "NeuralRejection": "defenses",
     "DustbinDefense": "defenses",
     "PerClass": "defenses",
+    "RectifiedRejection": "defenses",
     "SafetyNet": "defenses",
+    "Smoothed": "defenses",
     "TemperatureScaled": "defenses",
     "ThresholdDefense": "defenses",
     "report": "reporting",

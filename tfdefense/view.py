@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -371,12 +372,14 @@ def _cached_view(model, key, build):
     return views[key][1]
 
 
-def samples_at_once(model: Any, x: np.ndarray) -> int:
-    """As many samples as keep all activations of a model within `ROOM`, at least one and at most `MOST`.
+def samples_at_once(model: Any, x: np.ndarray, most: int = MOST) -> int:
+    """As many samples as keep all activations of a model within `ROOM`, at least one and at most `most`.
 
-    All of them, as a model that is called holds each until its last. `MOST` where a model can't be looked into.
+    All of them, as a model that is called holds each until its last. `most` where a model can't be looked into.
     """
-    return max(1, min(MOST, ROOM // max(1, _bytes_a_sample(model, x.shape[1:]))))
+    # A network that asks itself about copies of a sample holds the activations of each.
+    copies = max((getattr(operation, "copies", 1) for operation in getattr(model, "operations", ())), default=1)
+    return max(1, min(most, ROOM // max(1, copies * _bytes_a_sample(model, x.shape[1:]))))
 
 
 def _bytes_a_sample(model, shape):
@@ -390,10 +393,7 @@ def _bytes_a_sample(model, shape):
     total = 0
     for operation, node in walk(model):
         for tensor in node.output_tensors:
-            size = 4
-            for length in tensor.shape[1:]:
-                size *= max(shape) if length is None else length
-            total += size
+            total += 4 * math.prod(max(shape) if length is None else length for length in tensor.shape[1:])
         if isinstance(operation, keras.Model):
             total += _bytes_a_sample(operation, shape)
     return total

@@ -9,9 +9,10 @@ from tfdefense.metrics import benign_perturbation
 class ShuffledBatches(keras.utils.PyDataset):
     """Whole batches in an order drawn from (seed, epoch). Keras's own shuffling can't be taken up again half way."""
 
-    def __init__(self, x, y, batch_size, seed, augment=False, benign=None):
+    def __init__(self, x, y, batch_size, seed, augment=False, benign=None, noise=0.0):
         super().__init__()
         self.x, self.y, self.batch_size, self.seed, self.augment, self.benign = x, y, batch_size, seed, augment, benign
+        self.noise = noise
         self.start(0)
 
     def start(self, epoch):
@@ -28,6 +29,9 @@ class ShuffledBatches(keras.utils.PyDataset):
             x = augmented(x, np.random.default_rng([self.seed, self.epoch, index]))
         if self.benign:
             x = varied(x, self.benign, np.random.default_rng([self.seed, self.epoch, index, 1]))
+        if self.noise:
+            drawn = np.random.default_rng([self.seed, self.epoch, index, 2]).standard_normal(x.shape, "float32")
+            x = x + np.float32(self.noise) * drawn
         return x, self.y[chosen]
 
 

@@ -12,7 +12,7 @@ from tfdefense import data
 from tfdefense._cache import content
 from training.batches import ShuffledBatches, WholeBatches
 from training.checkpoints import Board, Checkpoints, same_data
-from training.tasks import branch
+from training.tasks import attacked, branch
 from training.tasks.no_class import extended
 from training.tasks.pairs import prepared
 
@@ -82,9 +82,7 @@ def _compiled(recipe, steps, shape, classes, watched):
     else:
         model, loss = _network(recipe, shape, classes)
     if recipe.attack is not None and not watched:
-        # Steps of one length, as in the literature on training.
-        attack = tfdefense.attacks.PGD(**{"schedule": "fixed"} | recipe.attack)
-        model = tfdefense.AdversarialTraining(model, attack, share=recipe.attack_share, seed=recipe.seed)
+        model = attacked.trainer(recipe, model)
     if recipe.decay or recipe.warmup_steps:
         floor = 0.0 if recipe.decay else 1.0
         rate = RisingCosine(options["learning_rate"], recipe.epochs * steps, alpha=floor, warmup_steps=recipe.warmup_steps)
@@ -142,6 +140,7 @@ def fit(recipe, work, *, place, trained, data_dir=None, callbacks=(), verbose=2)
     `trained(name, **settings)` gives the directory of another recipe's result, where this one builds on it.
     """
     started = time.perf_counter()
+    attacked.check(recipe)
     train = data.load(recipe.dataset, "train", data_dir=data_dir)
     test = data.load(recipe.dataset, "test", data_dir=data_dir)
     if recipe.task != "classes":
@@ -168,7 +167,7 @@ def fit(recipe, work, *, place, trained, data_dir=None, callbacks=(), verbose=2)
     watched = branch.classifier(recipe, trained) if recipe.watched else None
     # A detector is to take benign perturbations for clean, and draws its own.
     benign = {} if watched else recipe.benign
-    batches, judged = ShuffledBatches(x, y, recipe.batch_size, recipe.seed, recipe.augment, benign), (test.x, test.y)
+    batches, judged = ShuffledBatches(x, y, recipe.batch_size, recipe.seed, recipe.augment, benign, recipe.noise), (test.x, test.y)
     if watched:
         judged = branch.judged(recipe, watched, test)
     if recipe.task != "classes":

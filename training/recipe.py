@@ -41,6 +41,10 @@ class Recipe:
             where, `width` its first feature maps, `depth` its convolutions, `settings` what is changed in that recipe. `attack` are
             then arguments of `td.attacks.DynamicAdversary`, and half of the clean samples get one of `benign`.
         mixed_precision: Compute in 16 bits, with weights in 32.
+        noise: Standard deviation of Gaussian noise on every training sample, drawn anew in each epoch and not clipped, as
+            randomised smoothing wants it.
+        rejection: How attacked samples teach the network to reject: "ccat" (`td.ConfidenceCalibratedTraining`) or "rectified"
+            (`td.RectifiedTraining`). Other arguments of these, and `layer` and `width` of the rectifier, are `rejection_options`.
     """
 
     dataset: str
@@ -66,6 +70,9 @@ class Recipe:
     watched: dict | None = None
     mixed_precision: bool = False
     drops: tuple = ()
+    noise: float = 0.0
+    rejection: str | None = None
+    rejection_options: dict = dataclasses.field(default_factory=dict)
 
     @renamed_keywords(harmless="benign")
     def changed(self, **settings):
@@ -137,7 +144,7 @@ def parameters(name):
 
 
 _LATER = ("decay", "loss", "loss_options", "augment", "train_samples", "attack", "attack_share", "dustbin", "benign")
-_LATER += ("task", "predictor", "watched", "mixed_precision", "drops")
+_LATER += ("task", "predictor", "watched", "mixed_precision", "drops", "noise", "rejection", "rejection_options")
 # Settings whose name in the key is an earlier one: networks trained before keep their place.
 _IN_KEY = {"benign": "harmless"}
 _OPTIONS = {"set": {"limit", "seed"}, "interpolated": {"alpha", "per_class", "limit", "seed", "settings"}}

@@ -15,6 +15,7 @@ BOUNDS = ("", ">=", "~")
 METRICS = {
     "accuracy": "share of samples whose label is right; a rejected one is not",
     "robust accuracy": "share of samples right or rejected under attack",
+    "certified accuracy": "share of samples proved right for each perturbation of the size",
     "error rate": "share of samples neither right nor rejected",
     "success rate": "share of samples on which the attack succeeded",
     "undetected rate": "share of successful attacks that are not rejected",

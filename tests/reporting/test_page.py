@@ -22,6 +22,16 @@ def page(report, tmp_path_factory):
     return report.save(tmp_path_factory.mktemp("page"))
 
 
+def test_a_certified_curve_is_drawn_and_explained(report):
+    from tfdefense.reporting.page import render
+
+    assert "The certified share is a lower bound" not in render(report.content)
+    curves = report.content["curves"]
+    certified = {"sizes": curves["l2"]["adaptive"]["sizes"], "robust_accuracy": [0.25, 0.0], "start": 0.5}
+    text = render(report.content | {"curves": curves | {"l2": curves["l2"] | {"certified": certified}}})
+    assert "The certified share is a lower bound" in text and text.count("<td>certified</td>") == 1 and ">25.0 %</td>" in text
+
+
 class Reader(html.parser.HTMLParser):
     """Tags with their attributes, and the text of the page without scripts."""
 

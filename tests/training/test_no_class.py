@@ -164,3 +164,16 @@ def test_augmented_networks_differ_from_the_naive_one_in_the_dustbin_alone():
         for other in (out, both):
             assert {key for key in naive if naive[key] != other[key]} == {"dustbin"}
         assert isinstance(Recipe(**both), Recipe) and len(both["dustbin"]) == 2
+
+
+def test_noise_is_of_every_image_drawn_anew_in_each_epoch_and_not_clipped():
+    x, y = np.full((64, 8, 8, 1), 0.9, "float32"), np.arange(64)
+    batches = ShuffledBatches(x, y, 32, seed=0, noise=0.5)
+    (first, labels), (same, _) = batches[1], batches[1]
+    np.testing.assert_array_equal(first, same)
+    np.testing.assert_array_equal(labels, ShuffledBatches(x, y, 32, seed=0)[1][1])
+    assert abs((first - 0.9).std() - 0.5) < 0.03 and first.max() > 1 and first.dtype == np.float32
+    batches.start(1)
+    assert not np.isclose(batches[1][0], first).any(axis=(1, 2, 3)).all()
+    keys = {recipes.find("digits").key(), recipes.find("digits_noise").key(), recipes.find("digits").changed(noise=0.5).key()}
+    assert len(keys) == 3

@@ -51,3 +51,27 @@ def test_learning_rate_and_optimizer_replace_the_recipes_own():
     assert (other.optimizer, other.optimizer_options) == ("SGD", {"learning_rate": 0.1}), "AdamW's settings are not SGD's"
     with pytest.raises(ValueError, match="`learning_rate` must be above 0. Received 0"):
         recipe.changed(learning_rate=0)
+
+
+@pytest.mark.parametrize("name", ["digits_ccat", "digits_rectified"])
+def test_a_network_that_learns_to_reject_is_trained_and_saved(name, tmp_path):
+    done = train(name, cache=tmp_path, verbose=0, epochs=1, train_samples=128)
+    model, config = keras.models.load_model(done / "model.keras", compile=False), json.loads((done / "config.json").read_text())
+    assert 0 < config["test_accuracy"] < 1
+    if name == "digits_rectified":
+        assert set(model.output) == {"scores", "suspicion", "label"} and model.layers[-1].name == "reject"
+    else:
+        assert model.output_shape == (None, 10)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"rejection": "cat"}, "`rejection` must be one of 'ccat', 'rectified', or None. Received 'cat'"),
+        ({"rejection": "ccat", "attack": {}, "loss": "reverse_cross_entropy"}, "is trained on attacked samples with cross-entropy"),
+        ({"noise": -1.0}, "`noise` must be a deviation above 0, of a recipe of classes without `attack`"),
+    ],
+)
+def test_what_cannot_be_trained_together_is_told(settings, words, tmp_path):
+    with pytest.raises(ValueError, match=words):
+        train("digits_pgd", cache=tmp_path, **settings)

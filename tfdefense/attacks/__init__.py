@@ -5,7 +5,17 @@ from tfdefense.attacks import suites
 from tfdefense.attacks.base import Attack, Candidates
 from tfdefense.attacks.bpda import BPDA, Through  # noqa: F401, the second is an old name
 from tfdefense.attacks.combine import Transfer, WorstCase, WorstCaseResult
-from tfdefense.attacks.objectives import CrossEntropy, Evade, LogitRatio, LogSumExp, Margin, MaximumConfidence, Objective, Penalty
+from tfdefense.attacks.objectives import (
+    CrossEntropy,
+    Evade,
+    LogitRatio,
+    LogSumExp,
+    Margin,
+    MaximumConfidence,
+    Objective,
+    Penalty,
+    WrongConfidence,
+)
 from tfdefense.attacks.result import AttackResult
 from tfdefense.attacks.searches.auto_pgd import APGD
 from tfdefense.attacks.searches.carlini_wagner import CarliniWagner
@@ -59,6 +69,7 @@ __all__ = [
     "Transferred",
     "WorstCase",
     "WorstCaseResult",
+    "WrongConfidence",
     "substitute_network",
     "suite",
     "suites",

@@ -70,6 +70,23 @@ class Margin(Objective):
 
 
 @dataclass(frozen=True)
+class WrongConfidence(Objective):
+    """Minus the largest log-probability of a wrong class, or that of the target: what confidence a wrong answer can reach.
+
+    Training by `td.ConfidenceCalibratedTraining` attacks by it. Against a threshold on the confidence it is the direct attack: it
+    goes on beyond the boundary, to where the wrong class is believed. Rejection itself takes no part.
+
+    Reference: Stutz et al., 2020, Confidence-calibrated adversarial training: generalizing to unseen attacks.
+    """
+
+    def value(self, scores: Tensor, suspicion: Tensor, y: Tensor, target: Tensor, scale: Tensor) -> Tensor:
+        log_probability = tf.nn.log_softmax(scores)
+        if target is not None:
+            return -split(log_probability, target)[0]
+        return -tf.reduce_max(split(log_probability, y)[1], -1)
+
+
+@dataclass(frozen=True)
 class LogSumExp(Objective):
     """The true class against all wrong ones together, which has a slope towards every one of them.
 

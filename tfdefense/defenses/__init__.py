@@ -5,8 +5,11 @@ from tfdefense.defenses.adversary_detector import AdversaryDetector
 from tfdefense.defenses.defense import AllOf, AnyOf, Defense
 from tfdefense.defenses.density import DensityDefense, capping_error
 from tfdefense.defenses.grafting import graft_dustbin
+from tfdefense.defenses.joint import JointDiscriminator
+from tfdefense.defenses.rectified import RectifiedRejection
 from tfdefense.defenses.rejection import DeepNeuralRejection, NeuralRejection, compress
 from tfdefense.defenses.safetynet import SafetyNet
+from tfdefense.defenses.smoothing import Smoothed
 from tfdefense.defenses.threshold import DustbinDefense, ThresholdDefense
 from tfdefense.defenses.wrapped import PerClass, TemperatureScaled
 
@@ -17,10 +20,13 @@ __all__ = [
     "DeepNeuralRejection",
     "Defense",
     "DensityDefense",
+    "JointDiscriminator",
     "NeuralRejection",
     "DustbinDefense",
     "PerClass",
+    "RectifiedRejection",
     "SafetyNet",
+    "Smoothed",
     "TemperatureScaled",
     "ThresholdDefense",
     "capping_error",

@@ -11,6 +11,7 @@ from tfdefense.layers.quantized_relu import QuantizedReLU
 from tfdefense.layers.rbf_svm import RBFSVM
 from tfdefense.layers.reject import ClassThreshold, Join, Reject, Threshold
 from tfdefense.layers.reverse_logits import ReverseLogits
+from tfdefense.layers.robust import JointProbability, NoisyCopies, NoisyVotes, RectifiedConfidence, Rectifier
 from tfdefense.layers.scores import BestScore, Confidence, Dustbin, KernelDensity, NonMaximalEntropy
 from tfdefense.layers.smoothed import Smoothed
 from tfdefense.layers.temperature_scaling import TemperatureScaling
@@ -26,10 +27,15 @@ __all__ = [
     "DetectorBranch",
     "Dustbin",
     "Join",
+    "JointProbability",
     "KernelDensity",
     "ClasswiseDetectorSVM",
+    "NoisyCopies",
+    "NoisyVotes",
     "NonMaximalEntropy",
     "QuantizedReLU",
+    "RectifiedConfidence",
+    "Rectifier",
     "Reject",
     "ReverseLogits",
     "Smoothed",

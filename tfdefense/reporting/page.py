@@ -10,6 +10,7 @@ CURVES = (
     ("adaptive", "adaptive attacker", 1),
     ("oblivious", "oblivious attacker", 0),
     ("undefended", "the model without its defense", 2),
+    ("certified", "certified: proved right of the majority over all noise", 3),
 )
 KNOWLEDGE = {
     "oblivious": "does not know of the defense",

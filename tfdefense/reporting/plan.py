@@ -24,6 +24,7 @@ class Plan:
         steps, restarts: Of each search by gradients, and its random starts.
         queries: Of a black-box attack.
         refine: Iterations and rounds of Carlini-Wagner.
+        votes: On each sample, for the radius in l2 that is proved of a smoothed model.
         substitute: Epochs and samples of the network that transferred attacks are crafted on; no epochs leave it out.
         shown: Adversarial examples in the gallery, for each norm.
         mapped: Samples of each kind in the feature map.
@@ -41,13 +42,14 @@ class Plan:
     restarts: int = 1
     queries: int = 500
     refine: tuple = (100, 3)
+    votes: int = 2000
     substitute: tuple = (3, 10_000)
     shown: int = 10
     mapped: int = 150
     holds_from: float = 0.8
 
     def __post_init__(self):
-        for name in ("samples", "clean", "steps", "restarts", "queries"):
+        for name in ("samples", "clean", "steps", "restarts", "queries", "votes"):
             check_number(name, getattr(self, name), low=1, whole=True)
         if not self.norms:
             raise ValueError("Expected sizes in at least one norm. Received none: give `linf`, `l2` or `l1`, such as (0.1, 0.5).")
@@ -101,7 +103,7 @@ PLANS = {
     ),
 }
 # A short run keeps the sizes that are compared, those that say where a model falls, and the last.
-_QUICK = {"samples": 30, "clean": 400, "steps": 8, "queries": 100, "refine": (20, 2), "substitute": (1, 4000)}
+_QUICK = {"samples": 30, "clean": 400, "steps": 8, "queries": 100, "votes": 200, "refine": (20, 2), "substitute": (1, 4000)}
 
 
 def plan_for(name, shape, *, quick=False, **asked):

@@ -17,6 +17,7 @@ from tfdefense.attacks.norms import within
 from tfdefense.attacks.starts import Interpolated
 from tfdefense.attacks.suites import standard
 from tfdefense.attacks.suites.situation import ADAPTIVE, OBLIVIOUS
+from tfdefense.certificates.smoothing import certify, is_smoothed
 from tfdefense.reporting import checks, harder, material
 from tfdefense.reporting.evidence import Evidence
 from tfdefense.view import View
@@ -119,6 +120,8 @@ class Protocol:
                     work = functools.partial(self._simple_curve, norm, name)
                     cost = count * plan.steps * (3 if name == "undefended" else 1)
                     yield Job(f"{name} curve", f"curve, {name}, {norm}", cost, work)
+        if "l2" in plan.norms and is_smoothed(self.model):
+            yield Job("certificate", "certificate, l2", count * plan.votes / 100, self._certify)
         for norm in plan.norms:
             situation = self.situation(norm, 1.0)
             several = len(situation.from_sample)
@@ -259,6 +262,13 @@ class Protocol:
         if name == "undefended":
             # Its own: a defense may have scores of its own.
             self.findings["curves"][norm][name]["start"] = float(1 - wrong.mean())
+
+    def _certify(self):
+        """What is proved of a smoothed model: a lower bound under the curve of the attacks, which is an upper one."""
+        found = certify(self.model, self.x, self.y, samples=self.plan.votes, seed=self.seed)
+        for size in self.plan.sizes("l2"):
+            self._point("l2", "certified", size, robust_accuracy=found.accuracy(size))
+        self.findings["curves"]["l2"]["certified"]["start"] = found.accuracy()
 
     def _harder(self, norm):
         """Whether other searches find more, at the size where robust accuracy is about a half; and how the steps go."""

@@ -17,7 +17,7 @@ import typer
 from evaluation.benchmarks.board.attacker import Attacker
 from evaluation.benchmarks.board.fitting import Fitting
 from evaluation.benchmarks.board.measure import add_rows
-from evaluation.benchmarks.board.systems import ADVERSARIAL, BOTH, CLEAN, JOINED, entries
+from evaluation.benchmarks.board.systems import ADVERSARIAL, BOTH, CCAT, CLEAN, JOINED, RECTIFIED, entries
 
 DATASETS = ("mnist", "cifar10", "digits")
 MAX_REJECTED, CALIBRATES, VECTORS = 0.05, 2000, 300
@@ -65,6 +65,8 @@ SETUPS = {
             ADVERSARIAL.name: "mnist_wong_pgd",
             JOINED.name: "mnist_wong_joined",
             BOTH.name: "mnist_wong_joined_pgd",
+            CCAT.name: "mnist_ccat",
+            RECTIFIED.name: "mnist_rectified",
         },
         settings={},
         seen=45_000,
@@ -100,6 +102,8 @@ SETUPS = {
             ADVERSARIAL.name: "digits_pgd",
             JOINED.name: "digits_joined",
             BOTH.name: "digits_joined_pgd",
+            CCAT.name: "digits_ccat",
+            RECTIFIED.name: "digits_rectified",
         },
         settings={"train_samples": 1100},
         seen=1100,
@@ -156,6 +160,11 @@ def build(context, setup, system, seed, samples):
     network = keras.models.load_model(context.network(setup.recipes[system.base.name], **setup.settings, seed=seed), compile=False)
     if system.base.joined and not system.defense.dustbin:
         network = keras.Model(network.inputs[0], network.outputs[0][:, :-1], name=network.name)
+    if td.contract.is_defended(network):
+        if system.defense.trained:
+            td.calibrate(network, samples.held_out.x, max_rejected=MAX_REJECTED)
+            return network
+        network = td.base_model(network)
     if system.defense.make is None:
         return network
     fitting = Fitting(setup.attacked, 0 if context.quick else 150_000, 1e-3, VECTORS, max_rejected=MAX_REJECTED)
@@ -171,6 +180,10 @@ def described(paths):
     if config["attack"]:
         steps = config["attack"].get("steps", 1)
         words.append("against FGSM with a random start" if steps == 1 else f"against PGD of {steps} steps")
+    # Networks trained before have no such setting.
+    words += (
+        [{"ccat": "confidence-calibrated", "rectified": "with a rectifier"}[config["rejection"]]] if config.get("rejection") else []
+    )
     names, accuracies = ", ".join(path.parent.name for path in paths), ", ".join(str(one["test_accuracy"]) for one in configs)
     return f"{'; '.join(words)}; test accuracy {accuracies}; {names}"
 

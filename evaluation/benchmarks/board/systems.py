@@ -17,7 +17,10 @@ CLEAN = Base("clean", False, False)
 ADVERSARIAL = Base("adversarially trained", False, True)
 JOINED = Base("jointly trained", True, False)
 BOTH = Base("jointly and adversarially trained", True, True)
-BASES = (CLEAN, ADVERSARIAL, JOINED, BOTH)
+# Trained so that they learn when to be unsure.
+CCAT = Base("confidence-calibrated", False, True)
+RECTIFIED = Base("adversarially trained with a rectifier", False, True)
+BASES = (CLEAN, ADVERSARIAL, JOINED, BOTH, CCAT, RECTIFIED)
 
 
 @dataclass(frozen=True)
@@ -25,13 +28,14 @@ class Defense:
     """`make(td, setup)` gives it, None leaves the base as it is.
 
     A joined base without its `dustbin` is a classifier like the others, which was trained in another way. Of several defenses it is
-    `combined`; what is `slow` is measured first.
+    `combined`; what is `slow` is measured first. What is `trained` comes with its base, which is a defended model.
     """
 
     make: Callable | None
     dustbin: bool = False
     combined: bool = False
     slow: bool = False
+    trained: bool = False
 
 
 def _dnr(td, setup):
@@ -54,6 +58,7 @@ DEFENSES = {
     "detector branch": Defense(lambda td, setup: td.AdversaryDetector(setup.branch, width=16, seed=0, depth=4), slow=True),
     # The class is that of the first: SVMs that disagree with the network would else reject nothing for it.
     "DNR + confidence": Defense(lambda td, setup: td.AnyOf(_dnr(td, setup), td.ThresholdDefense()), combined=True),
+    "rectified confidence": Defense(lambda td, setup: td.RectifiedRejection(), trained=True),
     "RCE": Defense(lambda td, setup: td.DensityDefense(_SIGMA_RCE)),
     "dustbin": Defense(lambda td, setup: _dustbin(td), dustbin=True),
     "RCE + dustbin": Defense(lambda td, setup: td.AnyOf(_dustbin(td), td.DensityDefense(_SIGMA_RCE)), dustbin=True, combined=True),
@@ -96,6 +101,10 @@ SYSTEMS = (
     System("detector branch", ADVERSARIAL, _YARDSTICK),
     System("RCE", BOTH, ("confidence", BOTH.name)),
     System("dustbin", BOTH, ("confidence", BOTH.name)),
+    # Networks that were trained to reject, against what the training alone brings.
+    System("no defense", RECTIFIED, ("no defense", ADVERSARIAL.name)),
+    System("rectified confidence", RECTIFIED, _YARDSTICK),
+    System("confidence", CCAT, _YARDSTICK),
     # Combinations, against the best that one of their parts alone could be.
     System("RCE + dustbin", BOTH, ("RCE", BOTH.name)),
     System("DNR + confidence", ADVERSARIAL, _YARDSTICK),

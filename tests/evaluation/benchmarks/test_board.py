@@ -165,6 +165,24 @@ def test_codes_are_searched_along_their_surrogate(classifier, digits, held_out):
     assert search(guarded, images.x, images.y).success.all()
 
 
+def test_a_base_that_was_trained_to_reject_brings_its_defense(places, classifier, monkeypatch):
+    keras.utils.set_random_seed(0)
+    td.RectifiedRejection(width=4).attach(classifier).save(places[0] / "plain" / "model.keras")
+    context = Context("board", "digits", True, 10, None, places[0], places[0])
+    samples = board.Samples(context, SETUP)
+    x = samples.held_out.x
+    found = {
+        name: board.build(context, SETUP, System(name, systems.RECTIFIED), 0, samples)
+        for name in ("no defense", "rectified confidence", "confidence")
+    }
+    assert not td.contract.is_defended(found["no defense"])
+    np.testing.assert_allclose(found["no defense"](x), classifier(x), atol=1e-5)
+    for name in ("rectified confidence", "confidence"):
+        assert 0.005 < (np.asarray(found[name](x)["label"]) == -1).mean() <= board.MAX_REJECTED
+        own = any(isinstance(layer, td.layers.Rectifier) for layer in found[name].layers)
+        assert own == (name == "rectified confidence")
+
+
 def test_entries_are_systems_whose_base_the_data_set_has():
     for name, setup in board.SETUPS.items():
         found = systems.entries(setup.recipes, setup.left_out, False, None)
@@ -172,7 +190,7 @@ def test_entries_are_systems_whose_base_the_data_set_has():
         assert {system.base.name for system in found} == set(setup.recipes), name
         keys = {system.key for system in found}
         assert all(system.over in keys for system in found if system.over), "what is compared stands on the board"
-    assert 12 <= len(systems.SYSTEMS) <= 16
+    assert 12 <= len(systems.SYSTEMS) <= 24
     recipes = board.SETUPS["mnist"].recipes
     assert [s.base for s in systems.entries(recipes, (), True, "DNR")] == [CLEAN, ADVERSARIAL]
     with pytest.raises(ValueError, match="`--only` must be one of no defense, confidence"):
