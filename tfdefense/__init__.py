@@ -39,11 +39,13 @@ if TYPE_CHECKING:
     from tfdefense.defenses import AdversaryDetector as AdversaryDetector
     from tfdefense.defenses import AllOf as AllOf
     from tfdefense.defenses import AnyOf as AnyOf
+    from tfdefense.defenses import ConsistencyRejection as ConsistencyRejection
     from tfdefense.defenses import DeepNeuralRejection as DeepNeuralRejection
     from tfdefense.defenses import DensityDefense as DensityDefense
     from tfdefense.defenses import DustbinDefense as DustbinDefense
     from tfdefense.defenses import NeuralRejection as NeuralRejection
     from tfdefense.defenses import PerClass as PerClass
+    from tfdefense.defenses import RadiusRejection as RadiusRejection
     from tfdefense.defenses import SafetyNet as SafetyNet
     from tfdefense.defenses import TemperatureScaled as TemperatureScaled
     from tfdefense.defenses import ThresholdDefense as ThresholdDefense
@@ -89,12 +91,14 @@ _NAMES = {
     "defend": "contract",
     "AllOf": "defenses",
     "AnyOf": "defenses",
+    "ConsistencyRejection": "defenses",
     "DensityDefense": "defenses",
     "DeepNeuralRejection": "defenses",
     "DetectorTraining": "trainers",
     "NeuralRejection": "defenses",
     "DustbinDefense": "defenses",
     "PerClass": "defenses",
+    "RadiusRejection": "defenses",
     "SafetyNet": "defenses",
     "TemperatureScaled": "defenses",
     "ThresholdDefense": "defenses",

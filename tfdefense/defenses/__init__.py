@@ -2,6 +2,7 @@
 
 from tfdefense._renamed import renamed_names
 from tfdefense.defenses.adversary_detector import AdversaryDetector
+from tfdefense.defenses.consistency import ConsistencyRejection, RadiusRejection
 from tfdefense.defenses.defense import AllOf, AnyOf, Defense
 from tfdefense.defenses.density import DensityDefense, capping_error
 from tfdefense.defenses.grafting import graft_dustbin
@@ -14,12 +15,14 @@ __all__ = [
     "AdversaryDetector",
     "AllOf",
     "AnyOf",
+    "ConsistencyRejection",
     "DeepNeuralRejection",
     "Defense",
     "DensityDefense",
     "NeuralRejection",
     "DustbinDefense",
     "PerClass",
+    "RadiusRejection",
     "SafetyNet",
     "TemperatureScaled",
     "ThresholdDefense",
