@@ -61,7 +61,7 @@ def with_slopes(function: Callable[[Tensor], Tensor], x: Tensor, directions: Cal
         raise ValueError(f"Gradients inside a model need Keras on TensorFlow or JAX. It runs on '{backend}': set KERAS_BACKEND.")
     if any(one is None for one in found):
         raise ValueError(
-            "The class scores have no gradient with respect to the input: a layer of the classifier stops it, so that nothing can be "
-            "searched for around a sample. Attach a defense that looks at scores, such as `td.ThresholdDefense()`."
+            "The class scores have no gradient with respect to the input: a layer of the classifier stops it, so that nothing can "
+            "be searched for around a sample. Attach a defense that looks at scores, such as `td.ThresholdDefense()`."
         )
     return output, found

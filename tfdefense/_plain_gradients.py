@@ -65,9 +65,7 @@ def _of_two(first, second):
 
     def gradient(op, g):
         a, b = op.inputs
-        return [
-            _unbroadcast(g * factor(a, b, op.outputs[0]), one) for one, factor in ((a, first), (b, second))
-        ]
+        return [_unbroadcast(g * factor(a, b, op.outputs[0]), one) for one, factor in ((a, first), (b, second))]
 
     return gradient
 
@@ -124,9 +122,7 @@ def _pool(op, g):
             shares.append(g * mine)
     else:
         shares = [g / tf.add_n([window(ones, *offset) for offset in offsets])] * len(offsets)
-    total = tf.add_n(
-        [_spread(share, offset, stride, padded.shape[1:3]) for share, offset in zip(shares, offsets, strict=True)]
-    )
+    total = tf.add_n([_spread(share, offset, stride, padded.shape[1:3]) for share, offset in zip(shares, offsets, strict=True)])
     return total[:, before[0] : before[0] + sides[0], before[1] : before[1] + sides[1], :]
 
 

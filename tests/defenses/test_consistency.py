@@ -18,6 +18,9 @@ def small():
     x = keras.layers.Flatten()(keras.layers.MaxPooling2D()(x))
     model = keras.Model(inputs, keras.layers.Dense(2, name="logits")(x))
     x = np.random.default_rng(0).uniform(0, 1, (120, 4, 4, 1)).astype("float32")
+    lead = np.asarray(model(x))
+    # As many of one class as of the other.
+    model.get_layer("logits").bias.assign([0.0, np.median(lead[:, 0] - lead[:, 1])])
     return model, x, np.asarray(model(x)).argmax(1)
 
 
@@ -82,18 +85,26 @@ def test_a_sample_is_rejected_where_another_class_is_within_the_radius(small):
     assert (rejected & ~near).mean() <= 0.02 and (rejected & near).sum() >= 0.9 * near.sum()
 
 
-def test_files_and_formats_decide_alike(attached, small, tmp_path):
+def test_a_file_decides_alike(attached, small, tmp_path):
     expected, x = outputs(attached, small[1]), small[1]
     attached.save(tmp_path / "d.keras")
     loaded = td.load(tmp_path / "d.keras")
     same(outputs(loaded, x), expected)
     np.testing.assert_allclose(td.base_model(loaded)(x), small[0](x), atol=1e-6)
-    attached.export(tmp_path / "d.onnx")
-    onnx = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed").InferenceSession(tmp_path / "d.onnx")
+
+
+def test_onnx_decides_alike(small, tmp_path):
+    runtime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+    model, x, _ = small
+    defended = td.AnyOf(td.ConsistencyRejection(0.2, steps=2), td.RadiusRejection("linf")).attach(model)
+    td.calibrate(defended, x, max_rejected=0.1)
+    defended.export(tmp_path / "d.onnx")
+    session, expected = runtime.InferenceSession(tmp_path / "d.onnx"), outputs(defended, x)
     for rows in (x, x[:1], x[:0]):
-        found = dict(zip((one.name for one in onnx.get_outputs()), onnx.run(None, {onnx.get_inputs()[0].name: rows}), strict=True))
-        assert found["label"].shape == (len(rows),)
+        answers = session.run(None, {session.get_inputs()[0].name: rows})
+        found = dict(zip((one.name for one in session.get_outputs()), answers, strict=True))
         np.testing.assert_array_equal(found["label"], expected["label"][: len(rows)])
+        np.testing.assert_allclose(found["suspicion"], expected["suspicion"][: len(rows)], rtol=1e-4, atol=1e-5)
 
 
 def test_litert_decides_alike(small, tmp_path):

@@ -21,7 +21,12 @@ def linear(classes, seed=0):
 def curved():
     keras.utils.set_random_seed(1)
     inputs = keras.Input((6,))
-    return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Dense(8, activation="tanh", kernel_initializer=keras.initializers.RandomNormal(0, 0.8))(inputs)))
+    return keras.Model(
+        inputs,
+        keras.layers.Dense(3)(
+            keras.layers.Dense(8, activation="tanh", kernel_initializer=keras.initializers.RandomNormal(0, 0.8))(inputs)
+        ),
+    )
 
 
 def scored(layer, model):

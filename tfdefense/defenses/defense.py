@@ -8,7 +8,6 @@ from tfdefense.contract import defend
 from tfdefense.graph import behind, expose, tell_unloadable, unnoted
 from tfdefense.layers import Join, Threshold
 
-
 _bounds: contextvars.ContextVar[Bounds] = contextvars.ContextVar("bounds", default=(0.0, 1.0))
 
 

@@ -46,9 +46,7 @@ class Consistency(AroundSample, AdaptableLayer):
     has_slope = True
     takes_rate = True
 
-    def __init__(
-        self, radius: float | None = None, steps: int = 10, norm: str = "l2", bounds: Bounds = None, **kwargs: Any
-    ):
+    def __init__(self, radius: float | None = None, steps: int = 10, norm: str = "l2", bounds: Bounds = None, **kwargs: Any):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         if radius is not None:
