@@ -158,6 +158,18 @@ def test_inside_other_defenses(small):
         assert (outputs(defended, x[60:])["label"] == -1).mean() <= 0.2
 
 
+def test_they_can_be_compared(small):
+    model, x, y = small
+    candidates = {
+        "around": td.ConsistencyRejection(0.2, steps=1),
+        "radius": td.RadiusRejection(),
+        "confidence": td.ThresholdDefense(),
+    }
+    found = td.compare(model, candidates, (x, y), max_rejected=0.1, attack=None)
+    assert {"around", "radius", "confidence"} <= set(found.summary().replace("|", " ").split())
+    assert td.contract.unready(found.winner) is None
+
+
 def test_search_keeps_to_the_bounds_of_the_model(small):
     found = [
         next(layer for layer in defense.attach(small[0], bounds=bounds).layers if isinstance(layer, td.layers.Consistency)).bounds

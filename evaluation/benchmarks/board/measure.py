@@ -147,7 +147,15 @@ def _add_cost(row, measured, compared, dataset):
     for alpha, error in zip(ALPHAS, metrics.stratified_error(evaded, forced, size, ALPHAS), strict=True):
         row("stratified error", float(error), epsilon=size, alpha=alpha, **about)
     claim = metrics.plausibility(dataset, norm, size, float((right & (evaded > size)).mean()))
-    row("implied robust accuracy", claim.implied, norm=norm, epsilon=claim.size, n=len(forced), paper=claim.record, source=claim.source)
+    row(
+        "implied robust accuracy",
+        claim.implied,
+        norm=norm,
+        epsilon=claim.size,
+        n=len(forced),
+        paper=claim.record,
+        source=claim.source,
+    )
 
 
 def _add_comparisons(context, found, draws):

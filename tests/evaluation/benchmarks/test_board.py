@@ -228,7 +228,10 @@ def test_where_the_attack_failed_there_is_no_rank(tmp_path):
 
 
 def test_what_rejection_costs_is_told_where_it_was_measured(tmp_path):
-    found = {System("CPR", ADVERSARIAL): measured([0.5, 0.7, 1.1, 1.5]), System("no defense", CLEAN): measured([0.1, 0.2, 0.3, 0.4])}
+    found = {
+        System("CPR", ADVERSARIAL): measured([0.5, 0.7, 1.1, 1.5]),
+        System("no defense", CLEAN): measured([0.1, 0.2, 0.3, 0.4]),
+    }
     assert tables.cost(rows_of(found, tmp_path)).startswith("Not measured: `python -m evaluation board --dataset mnist`")
     forced = {"norm": "l2", "distance": [0.05, None, 0.0, 2.0], "right": [True, True, False, True]}
     for one in found[System("CPR", ADVERSARIAL)]:
