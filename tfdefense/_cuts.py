@@ -45,13 +45,15 @@ def with_slopes(function: Callable[[Tensor], Tensor], x: Tensor, directions: Cal
 
         from tfdefense import _plain_gradients
 
-        if _plain_gradients.are_wanted():
-            return _plain_gradients.gradients(function, x, directions)
-        # Persistent, so that one forward pass serves all directions.
-        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-            tape.watch(x)
-            output = function(x)
-        found = [tape.gradient(output, x, output_gradients=tf.stop_gradient(one)) for one in directions(output)]
+        if not tf.executing_eagerly():
+            # A tape would see nothing where recording is paused, as in a function that is traced in `tf.init_scope`.
+            output, found = _plain_gradients.in_graph(function, x, directions)
+        else:
+            # Persistent, so that one forward pass serves all directions.
+            with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+                tape.watch(x)
+                output = function(x)
+            found = [tape.gradient(output, x, output_gradients=tf.stop_gradient(one)) for one in directions(output)]
     elif backend == "jax":
         import jax
 

@@ -25,17 +25,15 @@ def plain_gradients():
         _wanted.reset(token)
 
 
-def are_wanted():
-    return _wanted.get() and not tf.executing_eagerly()
-
-
-def gradients(function, x, directions):
-    """As `with_slopes` by a tape; in a graph alone."""
-    graph, names = tf.compat.v1.get_default_graph(), {name: f"tfdefense{name}" for name in _register()}
+def in_graph(function, x, directions):
+    """What `tfdefense._cuts.with_slopes` gives, in a graph that is traced: of TensorFlow's own operations, or of plain ones."""
+    graph, names = tf.compat.v1.get_default_graph(), {}
+    if _wanted.get():
+        names = {name: f"tfdefense{name}" for name in _register()}
     before = len(graph.get_operations())
     with graph.gradient_override_map(names):
         output = function(x)
-    found = [tf.gradients(output, x, one)[0] for one in directions(output)]
+    found = [tf.gradients(output, x, tf.stop_gradient(one))[0] for one in directions(output)]
     for operation in graph.get_operations()[before:]:
         # Done with: a SavedModel would look for the gradient under that name.
         if operation.type in names and "_gradient_op_type" in operation.node_def.attr:

@@ -69,7 +69,7 @@ def test_radius_is_where_the_wanted_share_has_another_class():
 
 def test_a_radius_that_was_given_stays(small):
     model, x, y = small
-    defended = td.AnyOf(td.ConsistencyRejection(0.2, steps=1, threshold=0.0), td.ThresholdDefense()).attach(model)
+    defended = td.AnyOf(td.ConsistencyRejection(0.2, steps=1), td.ThresholdDefense()).attach(model)
     td.adapt(defended, x[:60], y[:60], calibration=x[60:])
     layer = next(layer for layer in defended.layers if isinstance(layer, td.layers.Consistency))
     assert float(layer.used_radius) == pytest.approx(0.2)
@@ -127,10 +127,10 @@ def test_what_a_format_lacks_is_told_in_one_sentence(tmp_path):
 
 def test_a_saved_model_can_be_attacked_through_its_search(small, tmp_path):
     model, x, y = small
-    defended = td.ConsistencyRejection(0.2, steps=2).attach(model)
+    defended = td.ConsistencyRejection(0.2, steps=1).attach(model)
     td.calibrate(defended, x, max_rejected=0.1)
     defended.export(tmp_path / "d")
-    attack = td.attacks.PGD(0.5, "l2", steps=3, starts="sample")
+    attack = td.attacks.PGD(0.5, "l2", steps=2, starts="sample")
     found = [attack(one, x[:8], y[:8], batch_size=8).x_adv for one in (defended, tf.saved_model.load(str(tmp_path / "d")))]
     np.testing.assert_allclose(*found, atol=1e-4)
     assert np.abs(found[0] - x[:8]).max() > 0.01

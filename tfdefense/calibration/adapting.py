@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -73,7 +74,7 @@ def adapt(
             labels = np.repeat(np.array([0, 1], "int32"), [len(x), len(adversarial)])
         else:
             values, labels = clean, y
-        options = {"pairs": np.concatenate([np.arange(len(x)), sources])} if layer.takes_pairs else {}
+        options: dict[str, Any] = {"pairs": np.concatenate([np.arange(len(x)), sources])} if layer.takes_pairs else {}
         if layer.takes_rate:
             options["max_rejected"] = max_rejected
         unseen = layer.adapt(_alone(values), labels, **options)

@@ -12,6 +12,7 @@ import numpy as np
 
 from tfdefense import metrics
 from tfdefense.attacks import BPDA, Margin, WorstCase, substitute_network, suites
+from tfdefense.attacks.arguments import attacked_at_once
 from tfdefense.attacks.gradients import NoGradient
 from tfdefense.attacks.norms import within
 from tfdefense.attacks.starts import Interpolated
@@ -205,7 +206,8 @@ class Protocol:
         Of `rows`, where they are given, each is attacked as if all were: units and random numbers are the same.
         """
         only = None if rows is None else np.isin(np.arange(len(self.x)), rows)
-        options = {"regardless": True} if regardless else {}
+        options: dict[str, Any] = {"regardless": True} if regardless else {}
+        options["batch_size"] = attacked_at_once(self.view.model, self.x)
         try:
             with warnings.catch_warnings():
                 # Counted, and told by a check.

@@ -74,7 +74,8 @@ class _Search:
         rows = np.arange(len(protocol.x)) if rows is None else rows
         if not len(rows):
             return rows
-        result = attack(protocol.view, protocol.x, protocol.y, only=np.isin(np.arange(len(protocol.x)), rows))
+        only = np.isin(np.arange(len(protocol.x)), rows)
+        result = attack(protocol.view, protocol.x, protocol.y, only=only, **self.batches())
         x_adv = result.x_adv[rows]
         outcomes = protocol.judged(x_adv, True, protocol.y[rows])
         found_by = getattr(result, "found_by", np.full(len(protocol.x), name))[rows]
@@ -83,6 +84,13 @@ class _Search:
             self.evidence.add(x_adv[own], outcomes.wrong[own], self._number(one or name), rows[own])
         self.steps[name] += int(result.steps[rows].sum())
         return rows[outcomes.wrong]
+
+    def batches(self):
+        """How many samples are attacked at once, where a search inside the model leaves room for few."""
+        from tfdefense.attacks.arguments import attacked_at_once
+
+        size = attacked_at_once(getattr(self.protocol.view, "model", None), self.protocol.x)
+        return {} if size == 128 else {"batch_size": size}
 
     def _number(self, name):
         if name not in self.names:
@@ -112,7 +120,7 @@ class _Search:
         from tfdefense.reporting.forced import search
 
         protocol = self.protocol
-        result = search(protocol.view, norm, self.attacker.steps)(protocol.view, protocol.x, protocol.y)
+        result = search(protocol.view, norm, self.attacker.steps)(protocol.view, protocol.x, protocol.y, **self.batches())
         self.steps["forced rejection"] += int(result.steps.sum())
         distance = [round(float(d), 6) if found else None for d, found in zip(result.distance, result.success, strict=True)]
         return {"norm": norm, "distance": distance, "right": protocol.own_right.tolist()}

@@ -20,6 +20,7 @@ class AroundSample:
     of it is kept in a file, and a loaded model finds it in its own graph.
     """
 
+    name: str
     _classify: Callable[[Any], Any] | None = None
 
     def classify(self, x):

@@ -64,6 +64,11 @@ class Consistency(AroundSample, AdaptableLayer):
         self._adapted = number("adapted", 0.0 if self.radius is None else 1.0)
         self.used_radius = number("radius", self.radius or 0.0)
 
+    @property
+    def passes(self) -> int:
+        """How often the classifier is run, forward and most times backward."""
+        return self.steps + 1
+
     def call(self, inputs):
         x, scores = inputs
         margins, _ = self._search(x, scores, self.used_radius)
@@ -90,10 +95,15 @@ class Consistency(AroundSample, AdaptableLayer):
         own = one_hot_best(scores)
         at, lowest, moved = x, None, ops.zeros_like(x)
         for share in self._shares():
-            scores, (slope,) = with_slopes(self.classify, at, lambda scores: [_towards_margin(scores, own)])
+            scores, slope = self._slope(at, own)
             lowest, moved = _lower(_margin(scores, own), at - x, lowest, moved)
             at = self._inside(x, at - x - radius * share * self._unit(slope), radius)
         return _lower(_margin(self.classify(at), own), at - x, lowest, moved)
+
+    def _slope(self, x, own):
+        """The class scores, and the gradient of the margin."""
+        scores, (slope,) = with_slopes(self.classify, x, lambda scores: [_towards_margin(scores, own)])
+        return scores, slope
 
     def _shares(self):
         return [(1 + math.cos(math.pi * step / self.steps)) / 2 for step in range(self.steps)]
@@ -170,7 +180,7 @@ class Consistency(AroundSample, AdaptableLayer):
         found = []
         for i in range(0, len(x), 128):
             part, mine = ops.convert_to_tensor(x[i : i + 128]), own[i : i + 128]
-            there, (slope,) = with_slopes(self.classify, part, lambda scores, mine=mine: [_towards_margin(scores, mine)])
+            there, slope = self._slope(part, mine)
             size = ops.sum(ops.abs(flat(slope)), axis=-1) if self.norm == "linf" else l2_length(flat(slope))
             found.append(ops.convert_to_numpy(_margin(there, mine) / ops.maximum(size, 1e-20)))
         return np.concatenate(found)

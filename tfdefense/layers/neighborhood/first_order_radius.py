@@ -36,6 +36,8 @@ class FirstOrderRadius(AroundSample, keras.layers.Layer):
     """
 
     has_slope = True
+    # Forward; the backward passes share its activations.
+    passes = 2
 
     def __init__(self, norm: str = "l2", top: int | None = None, **kwargs: Any):
         kwargs.setdefault("dtype", "float32")
