@@ -7,7 +7,7 @@ from evaluation.runner.markdown import markdown
 from evaluation.runner.summary import percent
 
 # An estimate, with the systems that look around a sample; these take most of it.
-HOURS = {"mnist": 14, "cifar10": 30}
+HOURS = {"mnist": 7, "cifar10": 50}
 SHOWN, CURVES = 8, 5
 _LOOK = """<style>text { fill: #5b636b; font: 12px system-ui, sans-serif } .label { fill: #1c1f23 } .grid { stroke: #e2e5e8 }
 polyline { fill: none; stroke-width: 2.2 } .hit { fill: none } .name { text-anchor: start }
