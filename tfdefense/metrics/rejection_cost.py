@@ -65,8 +65,8 @@ def stratified_error(evaded: Any, forced: Any, epsilon: float, alphas: ArrayLike
     return (_within(evaded, np.array([epsilon])) | _within(forced, alphas * epsilon)).mean(axis=1)
 
 
-# Robust accuracies of classifiers without rejection, by AutoAttack, as RobustBench's files have them: set, norm, size in pixels from
-# 0 to 1. Among the highest known here; not every file was compared, so a higher one may be published.
+# Robust accuracies of classifiers without rejection, by AutoAttack, as RobustBench's files have them: set, norm, size in pixels,
+# from 0 to 1. Among the highest known here; not every file was compared, so a higher one may be published.
 RECORDS = (
     ("cifar10", "linf", 8 / 255, 0.7528, "Amini et al. 2024, in RobustBench"),
     ("cifar10", "l2", 0.5, 0.8486, "Wang et al. 2023, in RobustBench"),
