@@ -42,12 +42,14 @@ if TYPE_CHECKING:
     from tfdefense.defenses import AdversaryDetector as AdversaryDetector
     from tfdefense.defenses import AllOf as AllOf
     from tfdefense.defenses import AnyOf as AnyOf
+    from tfdefense.defenses import ConsistencyRejection as ConsistencyRejection
     from tfdefense.defenses import DeepNeuralRejection as DeepNeuralRejection
     from tfdefense.defenses import DensityDefense as DensityDefense
     from tfdefense.defenses import DustbinDefense as DustbinDefense
     from tfdefense.defenses import JointDiscriminator as JointDiscriminator
     from tfdefense.defenses import NeuralRejection as NeuralRejection
     from tfdefense.defenses import PerClass as PerClass
+    from tfdefense.defenses import RadiusRejection as RadiusRejection
     from tfdefense.defenses import RectifiedRejection as RectifiedRejection
     from tfdefense.defenses import SafetyNet as SafetyNet
     from tfdefense.defenses import Smoothed as Smoothed
@@ -101,6 +103,7 @@ _NAMES = {
     "defend": "contract",
     "AllOf": "defenses",
     "AnyOf": "defenses",
+    "ConsistencyRejection": "defenses",
     "DensityDefense": "defenses",
     "DeepNeuralRejection": "defenses",
     "ConfidenceCalibratedTraining": "trainers",
@@ -111,6 +114,7 @@ _NAMES = {
     "NeuralRejection": "defenses",
     "DustbinDefense": "defenses",
     "PerClass": "defenses",
+    "RadiusRejection": "defenses",
     "RectifiedRejection": "defenses",
     "SafetyNet": "defenses",
     "Smoothed": "defenses",

@@ -187,10 +187,14 @@ def _write_saved_model(model, folder, serve, serve_uint8=None):
     archive.write_out(str(folder), verbose=False)
 
 
+@contextlib.contextmanager
 def _constants():
+    """What is traced inside has its weights as constants, and gradients, where some layer takes any, of plain operations."""
+    from tfdefense._plain_gradients import plain_gradients
     from tfdefense.layers.reject import weights_are_constants
 
-    return weights_are_constants()
+    with weights_are_constants(), plain_gradients():
+        yield
 
 
 def _prepared(model, path, format):

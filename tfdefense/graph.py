@@ -118,6 +118,11 @@ def behind(tensors: Iterable[Tensor]) -> Iterator[tuple[Any, Any]]:
             yield history.operation, node
 
 
+def input_of(tensor: Tensor) -> Tensor:
+    """The one input of the model that a symbolic tensor comes from."""
+    return next(node.output_tensors[0] for _, node in behind([tensor]) if node.is_input)
+
+
 def for_inference(model: Model) -> Model:
     """The same layers in a graph whose calls say `training=False`, where a plain call might draw; else the model itself.
 

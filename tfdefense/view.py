@@ -76,7 +76,7 @@ class View:
         if isinstance(model, View):
             return model
         bounds = None if bounds is None else checked_bounds(bounds)
-        return _cached_view(model, ("itself", bounds), lambda: View(model, bounds)) if _lasts(model) else View(model, bounds)
+        return cached_view(model, ("itself", bounds), lambda: View(model, bounds)) if _lasts(model) else View(model, bounds)
 
     def __init__(self, model: AnyModel, bounds: Bounds = None) -> None:
         import keras
@@ -295,7 +295,7 @@ class View:
             )
         from tfdefense.contract import base_model
 
-        return _cached_view(self.model, ("base", self.bounds), lambda: View(base_model(self.model), self.bounds))
+        return cached_view(self.model, ("base", self.bounds), lambda: View(base_model(self.model), self.bounds))
 
 
 def _lasts(model):
@@ -358,7 +358,7 @@ def scaled_gradient(call: Callable[..., Any]) -> Callable[..., Any]:
     return scaled
 
 
-def _cached_view(model, key, build):
+def cached_view(model, key, build):
     """The view of a model under `key`, built once for the variables that it has now.
 
     It is an attribute of the model, which it refers to in turn: both go when nobody else holds the model. A table beside them

@@ -73,6 +73,12 @@ tried = {
 }
 found = {name: np.asarray(ops.convert_to_numpy(make())).ravel().tolist() for name, make in tried.items()}
 inputs = [keras.Input((6,)), keras.Input((4,))]
+classifier = keras.Sequential([inputs[0], keras.layers.Dense(4, activation="tanh"), keras.layers.Dense(4)])
+for layer, shape in zip(classifier.layers, ((6, 4), (4, 4))):
+    layer.set_weights([0.2 * np.sin(np.arange(shape[0] * 4)).reshape(shape), np.arange(4) / 9])
+for around in (layers.Consistency(0.5, steps=3), layers.Consistency(0.1, norm="linf"), layers.FirstOrderRadius()):
+    score = keras.Model(inputs[0], around([inputs[0], classifier(inputs[0])]))
+    found[f"{type(around).__name__}, {around.norm}"] = np.asarray(ops.convert_to_numpy(score(new))).tolist()
 compiled = keras.Model(inputs, density(*inputs))
 compiled.compile(jit_compile=False)
 found["compiled"] = compiled.predict([new, scores], verbose=0).tolist()

@@ -14,6 +14,8 @@ DEFENSES = {
     "dustbin": lambda: td.DustbinDefense(threshold=None),
     "detector": lambda: td.AdversaryDetector("conv", width=4, seed=0),
     "rectified": lambda: td.RectifiedRejection(width=4, seed=0),
+    "consistency": lambda: td.ConsistencyRejection(0.05, steps=1),
+    "radius": lambda: td.RadiusRejection("linf", top=2),
     "any": lambda: td.AnyOf(td.ThresholdDefense(), td.ThresholdDefense("non-me")),
     "all": lambda: td.AllOf(td.ThresholdDefense(), td.ThresholdDefense("non-me")),
     "any-dustbin": lambda: td.AnyOf(td.ThresholdDefense(), td.DustbinDefense(threshold=None)),

@@ -77,6 +77,21 @@ def test_page_shows_what_was_found(report, page):
     assert f"{100 * content['clean']['right']:.1f} %" in words
 
 
+def test_what_rejection_may_cost_is_shown(report, page):
+    (row,) = report.content["cost"]
+    assert row["norm"] == "l2" and row["sizes"][-2:] == [1.0, 3.0] and row["alphas"][0] == 0 and row["alphas"][-1] == 1
+    for curve in (row["forced"], row["stratified"]):
+        assert all(one <= other for one, other in zip(curve, curve[1:], strict=False)) and 0 <= curve[0] <= curve[-1] <= 1
+    # Within the compared size: wrong and accepted, or clean and rejected.
+    broken = 1 - report.content["curves"]["l2"]["adaptive"]["robust_accuracy"][0]
+    assert row["stratified"][0] >= broken - 1e-9
+    words = " ".join(" ".join(Reader(page.read_text()).words).split())
+    assert "What rejection may cost" in words and row["claim"] in words
+    from tfdefense.reporting.page import render
+
+    assert "What rejection may cost" not in render({name: value for name, value in report.content.items() if name != "cost"})
+
+
 def test_everything_that_the_protocol_promises_is_there(report):
     content = report.content
     found = {(entry["knowledge"], entry["name"]) for entry in content["attacks"]}
@@ -182,7 +197,8 @@ def test_a_browser_shows_it(browser, page, report, width, scheme):
     assert (paper > 200 and ink < 60) if scheme == "light" else (paper < 60 and ink > 200)
     assert run("return [...document.images].every(image => image.complete && image.naturalWidth > 0)")
     charts = run("return [...document.querySelectorAll('.charts svg')].map(svg => svg.getBoundingClientRect().width)")
-    assert len(charts) == len(report.content["curves"]) + bool(report.content["roc"]) and min(charts) > 250
+    wanted = len(report.content["curves"]) + bool(report.content["roc"]) + len(report.content["cost"])
+    assert len(charts) == wanted and min(charts) > 250
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 

@@ -5,6 +5,7 @@ from tfdefense.attacks import suites
 from tfdefense.attacks.base import Attack, Candidates
 from tfdefense.attacks.bpda import BPDA, Through  # noqa: F401, the second is an old name
 from tfdefense.attacks.combine import Transfer, WorstCase, WorstCaseResult
+from tfdefense.attacks.forced import ForcedRejection
 from tfdefense.attacks.objectives import (
     CrossEntropy,
     Evade,
@@ -50,6 +51,7 @@ __all__ = [
     "DynamicAdversary",
     "Evade",
     "Candidates",
+    "ForcedRejection",
     "GradientDescent",
     "HopSkipJump",
     "Impersonation",

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tfdefense._validation import check_labels
-from tfdefense.view import View
+from tfdefense.view import View, samples_at_once
 
 
 def check(model, x, y, bounds):
@@ -76,3 +76,10 @@ def _unready(model):
     from tfdefense.contract import is_defended, unready
 
     return unready(model) if isinstance(model, keras.Model) and is_defended(model) else None
+
+
+def attacked_at_once(model, x):
+    """As many samples as an attack may take at once, at most 128: its gradient goes back through each pass that a layer such as
+    `td.layers.Consistency` makes, and holds the activations of all."""
+    passes = sum(getattr(layer, "passes", 0) for layer in getattr(model, "layers", ()))
+    return max(4, min(128, 4 * samples_at_once(model, x) // (1 + 2 * passes))) if passes else 128

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from tfdefense import conformal
+from tfdefense._cuts import Inference
 from tfdefense._validation import Model, Samples, check_labels, check_same_length, is_bounded, pairs
-from tfdefense.calibration.running import Inference, check_images, forget_compiled, run_batches
+from tfdefense.calibration.running import check_images, forget_compiled, run_batches
 from tfdefense.calibration.thresholds import calibrate
 from tfdefense.contract import base_model, check_sound, nodes_of, reject_node
 from tfdefense.layers import AdaptableLayer, Threshold
@@ -72,7 +74,9 @@ def adapt(
             labels = np.repeat(np.array([0, 1], "int32"), [len(x), len(adversarial)])
         else:
             values, labels = clean, y
-        options = {"pairs": np.concatenate([np.arange(len(x)), sources])} if layer.takes_pairs else {}
+        options: dict[str, Any] = {"pairs": np.concatenate([np.arange(len(x)), sources])} if layer.takes_pairs else {}
+        if layer.takes_rate:
+            options["max_rejected"] = max_rejected
         unseen = layer.adapt(_alone(values), labels, **options)
         layer.mark_adapted()
         if unseen is not None:

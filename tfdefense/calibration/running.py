@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfdefense._cuts import Inference as Inference
 from tfdefense._progress import batches
 from tfdefense._validation import Model, Samples, check_shape, samples
 from tfdefense.contract import reject_node
@@ -28,24 +29,6 @@ def check_images(defended: Model, x: Samples) -> np.ndarray:
             "`attach(model, bounds=(0, 255))`, or `bounds=None` for features without a range."
         )
     return x
-
-
-class Inference(keras.Function):
-    """A cut through a graph, run for inference. A bare function runs layers as they were called: random ones would draw.
-
-    Not a `keras.Model`: cut through the middle of a graph, one spoils the original's input and it can't be saved.
-    """
-
-    def call(self, inputs):
-        # As a model does; whole numbers would reach the first layer as they are.
-        inputs = [keras.ops.cast(value, tensor.dtype) for value, tensor in zip(inputs, self.inputs, strict=True)]
-        return self._run_through_graph(inputs, operation_fn=_without_training)
-
-
-def _without_training(operation):
-    if not isinstance(operation, keras.layers.Layer):
-        return operation
-    return lambda *args, **kwargs: operation(*args, **kwargs | {"training": False})
 
 
 def run_batches(model: Any, x: Any, batch_size: int | None = None) -> list[np.ndarray]:

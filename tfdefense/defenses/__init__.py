@@ -2,6 +2,7 @@
 
 from tfdefense._renamed import renamed_names
 from tfdefense.defenses.adversary_detector import AdversaryDetector
+from tfdefense.defenses.consistency import ConsistencyRejection, RadiusRejection
 from tfdefense.defenses.defense import AllOf, AnyOf, Defense
 from tfdefense.defenses.density import DensityDefense, capping_error
 from tfdefense.defenses.grafting import graft_dustbin
@@ -17,6 +18,7 @@ __all__ = [
     "AdversaryDetector",
     "AllOf",
     "AnyOf",
+    "ConsistencyRejection",
     "DeepNeuralRejection",
     "Defense",
     "DensityDefense",
@@ -24,6 +26,7 @@ __all__ = [
     "NeuralRejection",
     "DustbinDefense",
     "PerClass",
+    "RadiusRejection",
     "RectifiedRejection",
     "SafetyNet",
     "Smoothed",

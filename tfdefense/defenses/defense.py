@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Sequence
 
 from tfdefense._validation import Bounds, Model, Tensor
 from tfdefense.contract import defend
 from tfdefense.graph import behind, expose, tell_unloadable, unnoted
 from tfdefense.layers import Join, Threshold
+
+_bounds: contextvars.ContextVar[Bounds] = contextvars.ContextVar("bounds", default=(0.0, 1.0))
 
 
 class Defense:
@@ -15,11 +18,14 @@ class Defense:
         layers: Names of the watched layers.
         threshold: The detector score above which a sample is rejected; None waits for `td.calibrate`.
         has_dustbin: Whether the model's last score is not a class but the dustbin, which this defense takes away.
+        bounds: Lowest and highest value of an input, while `attach` connects the layers; None is any finite number.
     """
 
     layers: tuple[str, ...] = ()
     threshold: float | None = None
     has_dustbin = False
+    # Of the model that is being attached to, also for defenses inside others.
+    bounds = property(lambda self: _bounds.get())
 
     def connect(self, logits: Tensor, taps: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """From the logits and the watched layers' outputs: class scores, and a detector score that grows with suspicion."""
@@ -48,7 +54,11 @@ class Defense:
         with unnoted(model):
             exposed = expose(model, self.layers)
             tell_unloadable(model)
-            scores, suspicion = self.suspect(exposed.logits, exposed.taps)
+            token = _bounds.set(bounds)
+            try:
+                scores, suspicion = self.suspect(exposed.logits, exposed.taps)
+            finally:
+                _bounds.reset(token)
             # A dustbin is no class of the undefended classifier: an attack that starts from its examples would end in there.
             base = exposed.logits[:, :-1] if self.has_dustbin else exposed.logits
             _give_free_names([exposed.logits, *exposed.taps.values()], [scores, suspicion, base])

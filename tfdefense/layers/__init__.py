@@ -7,6 +7,7 @@ from tfdefense.layers.binary_scores import BinaryScores
 from tfdefense.layers.classwise_detector_svm import ClasswiseDetectorSVM
 from tfdefense.layers.detector_branch import DetectorBranch
 from tfdefense.layers.detector_svm import DetectorSVM
+from tfdefense.layers.neighborhood import Consistency, FirstOrderRadius
 from tfdefense.layers.quantized_relu import QuantizedReLU
 from tfdefense.layers.rbf_svm import RBFSVM
 from tfdefense.layers.reject import ClassThreshold, Join, Reject, Threshold
@@ -24,8 +25,10 @@ __all__ = [
     "BinaryScores",
     "ClassThreshold",
     "Confidence",
+    "Consistency",
     "DetectorBranch",
     "Dustbin",
+    "FirstOrderRadius",
     "Join",
     "JointProbability",
     "KernelDensity",

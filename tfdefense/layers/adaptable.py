@@ -18,6 +18,7 @@ class AdaptableLayer(keras.layers.Layer):
     `labels` are the classes of clean samples. A layer with `needs_adversarial = True` gets clean and adversarial samples, and
     for each 0 (clean) or 1 (adversarial). One with `takes_pairs = True` is also given `pairs`, a number for each sample that is the
     same for a clean one and for those made of it: what cross-validates must leave them out together.
+    One with `takes_rate = True` is also given `max_rejected`, the share of clean samples that may be rejected, or None.
 
     A layer without a useful gradient may offer `smooth(inputs, slope, widen)`, a smooth version of `call` that attacks can
     follow: see `td.smoothed`. Where it is only a second way to attack, beside a gradient of the layer's own, `has_slope = True`
@@ -26,6 +27,7 @@ class AdaptableLayer(keras.layers.Layer):
 
     needs_adversarial = False
     takes_pairs = False
+    takes_rate = False
 
     def build(self, input_shape):
         self._adapted = self.add_weight(name="adapted", shape=(), initializer="zeros", trainable=False, dtype="float32")

@@ -8,11 +8,13 @@ from .detector_metrics import Roc, auc, detectability, roc
 from .distances import Distortion, distortion
 from .intervals import share_interval
 from .outcomes import Outcomes, evaluate, successful_pairs
+from .rejection_cost import Plausibility, forced_rejection, plausibility, stratified_error
 from .risk_coverage import RiskCoverage, aurc, risk_coverage
 
 __all__ = [
     "Distortion",
     "Outcomes",
+    "Plausibility",
     "RiskCoverage",
     "Roc",
     "SecurityCurve",
@@ -23,10 +25,13 @@ __all__ = [
     "detectability",
     "distortion",
     "evaluate",
+    "forced_rejection",
+    "plausibility",
     "risk_coverage",
     "roc",
     "security_curve",
     "share_interval",
+    "stratified_error",
     "successful_pairs",
     "worst_case_curve",
 ]

@@ -45,6 +45,8 @@ def render(content):
         "curves": [(norm, Markup(_curves(norm, curves, content))) for norm, curves in content["curves"].items()],
         "legend": [(number, name) for key, name, number in CURVES if any(key in curves for curves in content["curves"].values())],
         "roc": Markup(_roc(content["roc"])) if content["roc"] else None,
+        # Reports of older versions have none.
+        "cost": [{"row": row, "svg": Markup(_cost(row))} for row in content.get("cost", ())],
         "bars": _bars(content),
         "sparks": [(row, Markup(charts.spark(row["path"]))) for row in content["harder"]],
         "name_of": lambda label: "rejected" if label == -1 else _class(about["classes"], label),
@@ -82,6 +84,25 @@ def _curves(norm, curves, content):
     size = content["about"]["plan"]["compared"][norm]
     xlabel = f"{norm} size of the perturbation"
     return charts.lines(found, xlabel, x_max=curves["adaptive"]["sizes"][-1], ylabel="robust accuracy", marked=size)
+
+
+def _cost(row):
+    found = [
+        {
+            "name": "stratified error",
+            "x": [a * row["size"] for a in row["alphas"]],
+            "y": row["stratified"],
+            "colour": 0,
+            "dashed": True,
+        },
+        {"name": "forced rejections", "x": row["sizes"], "y": row["forced"], "colour": 1},
+    ]
+    xlabel = f"{row['norm']} size of the perturbation"
+    # Beyond twice the compared size all is rejected, or will never be.
+    for line in found:
+        chosen = [i for i, x in enumerate(line["x"]) if x <= 2 * row["size"]]
+        line["x"], line["y"] = ([line[axis][i] for i in chosen] for axis in "xy")
+    return charts.lines(found, xlabel, x_max=2 * row["size"], ylabel="share of samples", marked=row["size"])
 
 
 def _roc(rows):

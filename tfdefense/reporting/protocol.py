@@ -12,13 +12,14 @@ import numpy as np
 
 from tfdefense import metrics
 from tfdefense.attacks import BPDA, Margin, WorstCase, substitute_network, suites
+from tfdefense.attacks.arguments import attacked_at_once
 from tfdefense.attacks.gradients import NoGradient
 from tfdefense.attacks.norms import within
 from tfdefense.attacks.starts import Interpolated
 from tfdefense.attacks.suites import standard
 from tfdefense.attacks.suites.situation import ADAPTIVE, OBLIVIOUS
 from tfdefense.certificates.smoothing import certify, is_smoothed
-from tfdefense.reporting import checks, harder, material
+from tfdefense.reporting import checks, forced, harder, material
 from tfdefense.reporting.evidence import Evidence
 from tfdefense.view import View
 
@@ -80,6 +81,8 @@ class Protocol:
         self.outcomes = {}
         # Whether each sample was rejected after the last search, for a norm and a size.
         self.rejecting = {}
+        # How far each sample is from the nearest point that is rejected, for a norm.
+        self.forced: dict[str, np.ndarray] = {}
 
     def _base(self):
         """The undefended model as a view, or None."""
@@ -127,7 +130,10 @@ class Protocol:
             several = len(situation.from_sample)
             cost = count * plan.steps * (6 * several + 3 * plan.restarts + 2 * harder.FEW) / 2
             yield Job("checks", f"checks, {norm}", cost, functools.partial(self._harder, norm))
+            if self.view.rejects:
+                yield Job("cost", f"forced rejections, {norm}", count * plan.steps, functools.partial(forced.force, self, norm))
         yield Job("curves", "curves", 0, self._close_curves)
+        yield Job("cost", "what rejection may cost", 0, functools.partial(forced.conclude, self))
         yield Job("checks", "verdict", 0, self._conclude)
         yield Job("page", "feature map and gallery", count, self._show)
 
@@ -172,7 +178,7 @@ class Protocol:
         # Of discrete codes only a search on a surrogate sees anything: the others prove nothing by being blind.
         entry["sighted"] = isinstance(attack, BPDA) if situation.coded else attacker.name.startswith("PGD")
         entry["authors"] = attacker.authors
-        result = self._run(attack, entry)
+        result = self.run_attack(attack, entry)
         if result is None:
             return
         distance = self.evidence.distance(norm, result.x_adv)
@@ -197,13 +203,14 @@ class Protocol:
         }
         self.findings["attacks"].append(entry)
 
-    def _run(self, attack, entry, rows=None, model=None, regardless=False):
+    def run_attack(self, attack, entry, rows=None, model=None, regardless=False):
         """The attack's result, or None where the model has no gradient to follow: that is a finding, and no reason to stop.
 
         Of `rows`, where they are given, each is attacked as if all were: units and random numbers are the same.
         """
         only = None if rows is None else np.isin(np.arange(len(self.x)), rows)
-        options = {"regardless": True} if regardless else {}
+        options: dict[str, Any] = {"regardless": True} if regardless else {}
+        options["batch_size"] = attacked_at_once(self.view.model, self.x)
         try:
             with warnings.catch_warnings():
                 # Counted, and told by a check.
@@ -222,7 +229,7 @@ class Protocol:
                 if len(rows) == 0:
                     break
                 entry = {"name": attacker.name, "knowledge": attacker.knowledge, "norm": norm, "size": size}
-                result = self._run(attacker.make(situation), entry, rows)
+                result = self.run_attack(attacker.make(situation), entry, rows)
                 if result is not None:
                     x_adv = result.x_adv[rows]
                     self.evidence.add(x_adv, self.judged(x_adv, True, self.y[rows]).wrong, number, rows)
@@ -253,7 +260,7 @@ class Protocol:
                 if name == "undefended":
                     starts = ("sample", "random", *(s for s in self.situation(norm, size).starts if isinstance(s, Interpolated)))
                     attack = dataclasses.replace(attack, objective=Margin(), starts=starts)
-                result = self._run(attack, entry, rows, self.base, regardless=name == OBLIVIOUS)
+                result = self.run_attack(attack, entry, rows, self.base, regardless=name == OBLIVIOUS)
             if result is not None:
                 outcomes = self.judged(result.x_adv[rows], True, self.y[rows], model)
                 before.add(result.x_adv[rows], outcomes.wrong, rows=rows)
@@ -308,7 +315,7 @@ class Protocol:
         for attack in attacks:
             still = np.flatnonzero(~evades)
             entry = {"name": name, "knowledge": ADAPTIVE, "norm": norm, "size": size}
-            result = self._run(attack, entry, rows[still]) if len(still) else None
+            result = self.run_attack(attack, entry, rows[still]) if len(still) else None
             if result is not None:
                 ran = True
                 x_adv = result.x_adv[rows[still]]

@@ -88,7 +88,7 @@ def table(model, images, settings, begin=lambda name, done, total: None):
     plan = Plan(**own, compared={norm: size}, samples=len(images), clean=len(images), steps=settings.steps)
     options = {"source": settings.source, "seed": settings.seed, "cache": settings.cache, "suite": "quick-1"}
     protocol = Protocol(model, images, plan, **options)
-    without = {"ood", "checks", "page", "undefended curve"} | (set() if settings.sizes else {"oblivious curve"})
+    without = {"ood", "checks", "page", "cost", "undefended curve"} | (set() if settings.sizes else {"oblivious curve"})
     findings = run(protocol, begin, without=without)
     # Judged last: what a search at another size found within this one counts.
     worst = protocol.judged(protocol.evidence.worst(norm, size), adversarial=True)

@@ -31,14 +31,19 @@ class Attacker:
     checked: int = 100
     longer: int = 4
 
-    def attack(self, model, images, plan, ood, max_rejected):
-        """Everything that is measured on one network, as JSON holds it; the first samples of `images` are attacked."""
+    def attack(self, model, images, plan, ood, max_rejected, noise=None, another=None):
+        """Everything that is measured on one network, as JSON holds it; the first samples of `images` are attacked.
+
+        Args:
+            noise: Size of random signs whose rejections are measured beside the other benign perturbations.
+            another: A network like the base, trained from another seed: where the harder suite begins too.
+        """
         from tfdefense.reporting.protocol import Protocol, run
 
         protocol = Protocol(model, images, plan, ood=ood, max_rejected=max_rejected)
         # Clean, benignly perturbed and out-of-distribution samples are the report's; the attacks are the board's own.
         found = run(protocol, without={job.part for job in protocol.jobs()} - {"clean", "ood"})
-        search = _Search(self, protocol)
+        search = _Search(self, protocol, another)
         search.nearest()
         search.at_sizes()
         checks = search.harder()
@@ -50,13 +55,16 @@ class Attacker:
             for norm in plan.norms
         }
         kept = {name: found[name] for name in ("clean", "benign", "ood")}
+        kept |= {"forced": search.forced("l2")} if protocol.view.rejects else {}
+        kept |= {"noise": search.noise(noise)} if noise else {}
         return kept | {"each": each, "checks": checks, "calibrated": _calibrated(protocol), "steps": dict(search.steps)}
 
 
 class _Search:
     """The searches on one network, and what they have found together."""
 
-    def __init__(self, attacker, protocol):
+    def __init__(self, attacker, protocol, another=None):
+        self.another = another
         self.attacker, self.protocol, self.plan, self.evidence = attacker, protocol, protocol.plan, protocol.evidence
         self.names, self.steps = [], collections.Counter()
 
@@ -66,7 +74,8 @@ class _Search:
         rows = np.arange(len(protocol.x)) if rows is None else rows
         if not len(rows):
             return rows
-        result = attack(protocol.view, protocol.x, protocol.y, only=np.isin(np.arange(len(protocol.x)), rows))
+        only = np.isin(np.arange(len(protocol.x)), rows)
+        result = attack(protocol.view, protocol.x, protocol.y, only=only, **self.batches())
         x_adv = result.x_adv[rows]
         outcomes = protocol.judged(x_adv, True, protocol.y[rows])
         found_by = getattr(result, "found_by", np.full(len(protocol.x), name))[rows]
@@ -75,6 +84,13 @@ class _Search:
             self.evidence.add(x_adv[own], outcomes.wrong[own], self._number(one or name), rows[own])
         self.steps[name] += int(result.steps[rows].sum())
         return rows[outcomes.wrong]
+
+    def batches(self):
+        """How many samples are attacked at once, where a search inside the model leaves room for few."""
+        from tfdefense.attacks.arguments import attacked_at_once
+
+        size = attacked_at_once(getattr(self.protocol.view, "model", None), self.protocol.x)
+        return {} if size == 128 else {"batch_size": size}
 
     def _number(self, name):
         if name not in self.names:
@@ -96,7 +112,26 @@ class _Search:
         from tfdefense.attacks import suites
 
         suite, protocol = suites.get(name), self.protocol
-        return suite.worst_case(suite.situation(protocol.view, (protocol.images.x, protocol.images.y), norm, size))
+        options = {"substitute": self.another} if self.another is not None and name == self.attacker.thorough else {}
+        return suite.worst_case(suite.situation(protocol.view, (protocol.images.x, protocol.images.y), norm, size, **options))
+
+    def forced(self, norm):
+        """The distance of each sample's nearest rejected point, and whether it is right when clean."""
+        from tfdefense.reporting.forced import search
+
+        protocol = self.protocol
+        result = search(protocol.view, norm, self.attacker.steps)(protocol.view, protocol.x, protocol.y, **self.batches())
+        self.steps["forced rejection"] += int(result.steps.sum())
+        distance = [round(float(d), 6) if found else None for d, found in zip(result.distance, result.success, strict=True)]
+        return {"norm": norm, "distance": distance, "right": protocol.own_right.tolist()}
+
+    def noise(self, size):
+        """What is rejected of samples with random signs of that size."""
+        from tfdefense import metrics
+
+        images = self.protocol.images
+        x = metrics.benign_perturbation(images.x, size, "sign", images.bounds)
+        return {"size": size, "rejected": self.protocol.judged(x, y=images.y).rejection}
 
     def left(self, norm, size):
         return np.flatnonzero(~self.evidence.succeeded(norm, size))

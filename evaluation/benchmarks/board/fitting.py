@@ -1,4 +1,4 @@
-"""Fits an attached defense with what each kind of its layers needs: RBF-SVMs, densities, codes, a detector branch."""
+"""Fits an attached defense with what each kind of its layers needs: RBF-SVMs, densities, codes, a detector branch, a radius."""
 
 from dataclasses import dataclass
 
@@ -37,12 +37,13 @@ class Fitting:
         if "DetectorBranch" in kinds:
             self._train_branch(td, defended, samples)
         coded = kinds & {"DetectorSVM", "ClasswiseDetectorSVM"}
-        if coded or kinds & {"RBFSVM", "KernelDensity"}:
+        if coded or kinds & {"RBFSVM", "KernelDensity", "Consistency"}:
             options = {}
             if coded:
                 some = samples.take(slice(0, self.points))
                 options["adversarial"] = td.attacks.BIM(self.attacked)(td.base_model(defended), some.x, some.y).x_adv
                 options["sources"] = np.arange(len(some.x))
+            # A radius goes by the rate that the whole is calibrated to, which sets the thresholds afterwards.
             td.adapt(defended, samples.x, samples.y, max_rejected=None, **options)
             svms = [layer.name for layer in defended.layers if type(layer).__name__ == "RBFSVM"]
             if svms and self.vectors:

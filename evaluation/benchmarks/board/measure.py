@@ -106,7 +106,7 @@ def _add_system(context, system, measured, draws, compared, sizes):
             "note": "" if np.isfinite(median) else "no example is known for half of the samples: the attack failed",
         }
         row("median distance", median if np.isfinite(median) else None, norm=norm, **attack, **about)
-        shown = dict.fromkeys((0, *(sizes if norm == "l2" else ()), *([compared[norm]] if norm in compared else [])))
+        shown = dict.fromkeys((0, *sizes.get(norm, ()), *([compared[norm]] if norm in compared else [])))
         for size in sorted(shown):
             share = float(np.mean(distance > 0)) if size == 0 else _robust(distance, size)
             fields = {"compared": True} if size == compared.get(norm) else {}
@@ -119,8 +119,43 @@ def _add_system(context, system, measured, draws, compared, sizes):
     row("accuracy", mean(lambda one: one["clean"]["before_rejection"]), counted="before rejection")
     row("false-positive rate", mean(lambda one: one["clean"]["rejected"]))
     row("false-positive rate", mean(lambda one: max(each["rejected"] for each in one["benign"])), perturbation="worst case")
+    if all("noise" in one for one in measured):
+        size = measured[0]["noise"]["size"]
+        row("false-positive rate", mean(lambda one: one["noise"]["rejected"]), perturbation="random signs", epsilon=size)
+    if all("forced" in one for one in measured):
+        _add_cost(row, measured, compared, context.dataset)
     for number, one in enumerate(measured[0]["ood"]):
         row("rejection rate", mean(lambda each, number=number: each["ood"][number]["rejected"]), ood=one["what"])
+
+
+def _add_cost(row, measured, compared, dataset):
+    """What rejection may cost in l2: forced rejections, the stratified error, and what the claim would imply."""
+    from tfdefense import metrics
+    from tfdefense.reporting.forced import ALPHAS
+
+    norm = measured[0]["forced"]["norm"]
+    if norm not in compared:
+        return
+    size, evaded = compared[norm], distances(measured, norm).ravel()
+    forced = np.array([np.inf if value is None else value for one in measured for value in one["forced"]["distance"]])
+    right = np.array([value for one in measured for value in one["forced"]["right"]])
+    about = {"norm": norm, "n": len(forced), "attack": "forced rejection", "knowledge": "adaptive"}
+    if right.any():
+        at = [share * size for share in ALPHAS]
+        for epsilon, rate in zip(at, metrics.forced_rejection(forced, right, at), strict=True):
+            row("forced rejection rate", float(rate), epsilon=epsilon, **about)
+    for alpha, error in zip(ALPHAS, metrics.stratified_error(evaded, forced, size, ALPHAS), strict=True):
+        row("stratified error", float(error), epsilon=size, alpha=alpha, **about)
+    claim = metrics.plausibility(dataset, norm, size, float((right & (evaded > size)).mean()))
+    row(
+        "implied robust accuracy",
+        claim.implied,
+        norm=norm,
+        epsilon=claim.size,
+        n=len(forced),
+        paper=claim.record,
+        source=claim.source,
+    )
 
 
 def _add_comparisons(context, found, draws):

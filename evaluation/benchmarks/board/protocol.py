@@ -37,6 +37,8 @@ class Setup:
         attacked: Size in linf of the attacks that detectors are trained on.
         compared: The size in each norm at which the suite goes on, where the best are to be told apart.
         sizes: In l2, of the curves.
+        linf: Sizes in linf at which robust accuracy is told beside the compared one.
+        around: The norm in which defenses that look around a sample measure.
         left_out: Systems that the data set goes without.
         seeds: Networks of each base.
         attacker: How hard is searched.
@@ -53,6 +55,8 @@ class Setup:
     attacked: float
     compared: dict
     sizes: tuple
+    linf: tuple = ()
+    around: str = "l2"
     left_out: tuple = ()
     seeds: int = 3
     attacker: Attacker = Attacker()
@@ -92,6 +96,8 @@ SETUPS = {
         attacked=4 / 255,
         compared={"linf": 8 / 255, "l2": 0.5},
         sizes=(0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 4),
+        linf=(2 / 255, 4 / 255, 8 / 255),
+        around="linf",
         left_out=("SafetyNet", "detector branch"),
         # A step costs twenty times that of the MNIST network.
         attacker=Attacker(steps=30, checked=50),
@@ -150,21 +156,27 @@ class Samples:
         return self.train.take(np.arange(self.setup.seen, len(self.train.x))[:CALIBRATES])
 
 
-def build(context, setup, system, seed, samples):
-    """The defended model, calibrated as a whole; the base itself where there is no defense."""
+def trained(context, setup, base, seed, dustbin=False, detector=False):
+    """The network of a base; without its dustbin, or the detector that it was trained with, unless that is wanted."""
     import keras
 
     import tfdefense as td
     import tfdefense.layers  # the network may end in one of them
 
-    network = keras.models.load_model(context.network(setup.recipes[system.base.name], **setup.settings, seed=seed), compile=False)
-    if system.base.joined and not system.defense.dustbin:
+    network = keras.models.load_model(context.network(setup.recipes[base.name], **setup.settings, seed=seed), compile=False)
+    if base.joined and not dustbin:
         network = keras.Model(network.inputs[0], network.outputs[0][:, :-1], name=network.name)
-    if td.contract.is_defended(network):
-        if system.defense.trained:
-            td.calibrate(network, samples.held_out.x, max_rejected=MAX_REJECTED)
-            return network
-        network = td.base_model(network)
+    return td.base_model(network) if td.contract.is_defended(network) and not detector else network
+
+
+def build(context, setup, system, seed, samples):
+    """The defended model, calibrated as a whole; the base itself where there is no defense."""
+    import tfdefense as td
+
+    network = trained(context, setup, system.base, seed, system.defense.dustbin, system.defense.trained)
+    if system.defense.trained:
+        td.calibrate(network, samples.held_out.x, max_rejected=MAX_REJECTED)
+        return network
     if system.defense.make is None:
         return network
     fitting = Fitting(setup.attacked, 0 if context.quick else 150_000, 1e-3, VECTORS, max_rejected=MAX_REJECTED)
@@ -216,6 +228,7 @@ def run(
         SVMs=f"those of DNR compressed to {VECTORS} vectors",
         bandwidth="of densities the paper's",
         samples=plan.samples,
+        forced_rejections="the minimum-norm search for a rejection, from the sample and a random point",
         interval="of samples and networks drawn together, with replacement",
     )
     # What takes longest first: nobody waits for it at the end.
@@ -224,11 +237,12 @@ def run(
     # Harder searches take as long as all others: of the first network.
     attackers = {seed: attacker if seed == 0 else dataclasses.replace(attacker, checked=0) for seed in seeds}
     parts = {
-        f"{', '.join(system.key)}, seed {seed}": (measured, context, system, seed, plan, attackers[seed]) for system, seed in keys
+        f"{', '.join(system.key)}, seed {seed}": (measured, context, system, seed, plan, attackers[seed], len(seeds) > 1)
+        for system, seed in keys
     }
     by_part = dict(zip(keys, context.parts(parts).values(), strict=True))
     found = {system: [by_part[system, seed] for seed in seeds] for system in chosen}
-    add_rows(context, found, plan.compared, setup.sizes)
+    add_rows(context, found, plan.compared, {"l2": setup.sizes, "linf": setup.linf})
 
 
 def planned(context, setup):
@@ -243,8 +257,8 @@ def planned(context, setup):
     return plan_for(context.dataset, shape, quick=context.quick, **asked)
 
 
-def measured(context, system, seed, plan, attacker):
-    """Builds a system on one network of its base and attacks it."""
+def measured(context, system, seed, plan, attacker, others=False):
+    """Builds a system on one network of its base and attacks it; the check also from examples of the next of `others`."""
     from tfdefense import data
 
     setup = SETUPS[context.dataset]
@@ -253,4 +267,5 @@ def measured(context, system, seed, plan, attacker):
     images = data.load(context.dataset, "test", data_dir=context.data_dir, limit=plan.clean)
     name = next(name for name in plan.ood if data.available(name, context.data_dir))
     ood = {name: data.load(name, "test", data_dir=context.data_dir, limit=plan.clean).x}
-    return attacker.attack(model, images, plan, ood, MAX_REJECTED)
+    another = trained(context, setup, system.base, seed + 1) if others and attacker.checked else None
+    return attacker.attack(model, images, plan, ood, MAX_REJECTED, setup.attacked, another)

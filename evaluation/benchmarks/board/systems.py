@@ -56,6 +56,12 @@ DEFENSES = {
     "SafetyNet": Defense(lambda td, setup: td.SafetyNet(setup.codes), slow=True),
     # Of the depth that its results were measured with; the paper has 3.
     "detector branch": Defense(lambda td, setup: td.AdversaryDetector(setup.branch, width=16, seed=0, depth=4), slow=True),
+    # The norm is the one that the data set's order follows from.
+    "CPR": Defense(lambda td, setup: td.ConsistencyRejection(norm=setup.around), slow=True),
+    "first-order radius": Defense(lambda td, setup: td.RadiusRejection(setup.around), slow=True),
+    "CPR + confidence": Defense(
+        lambda td, setup: td.AnyOf(td.ConsistencyRejection(norm=setup.around), td.ThresholdDefense()), combined=True, slow=True
+    ),
     # The class is that of the first: SVMs that disagree with the network would else reject nothing for it.
     "DNR + confidence": Defense(lambda td, setup: td.AnyOf(_dnr(td, setup), td.ThresholdDefense()), combined=True),
     "rectified confidence": Defense(lambda td, setup: td.RectifiedRejection(), trained=True),
@@ -105,9 +111,13 @@ SYSTEMS = (
     System("no defense", RECTIFIED, ("no defense", ADVERSARIAL.name)),
     System("rectified confidence", RECTIFIED, _YARDSTICK),
     System("confidence", CCAT, _YARDSTICK),
+    # What looks around the sample; made for networks that withstand.
+    System("CPR", ADVERSARIAL, _YARDSTICK),
+    System("first-order radius", ADVERSARIAL, _YARDSTICK),
     # Combinations, against the best that one of their parts alone could be.
     System("RCE + dustbin", BOTH, ("RCE", BOTH.name)),
     System("DNR + confidence", ADVERSARIAL, _YARDSTICK),
+    System("CPR + confidence", ADVERSARIAL, ("CPR", ADVERSARIAL.name)),
 )
 _QUICK = ("no defense", "confidence", "K-density", "RCE + dustbin")
 

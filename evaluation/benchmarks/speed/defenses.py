@@ -1,5 +1,5 @@
-"""What the defenses cost: their training beside stock Keras `fit`, a step of dynamic training, a decision with 10,000 codes,
-and what oneDNN spares.
+"""What the defenses cost: their training beside stock Keras `fit`, a step of dynamic training, a decision with 10,000 codes
+or with a search around the sample, and what oneDNN spares.
 
 Each is a ratio of CPU times, all threads of the process included, to a yardstick of the same process, measured in turns with
 it but for the detector step, whose parts follow each other:
@@ -20,4 +20,5 @@ def run(context):
     fit.add_rows(context, context.part("fit", fit.measure, *place, batches, turns))
     detector.add_rows(context, context.part("detector step", detector.measure, *place))
     codes.add_row(context, context.part("codes", codes.measure, *place))
+    codes.add_rows_around(context, context.part("around the sample", codes.measure_around, *place))
     onednn.add_rows(context, context.part("oneDNN", onednn.measure, *place, 1 if context.quick else onednn.TURNS))

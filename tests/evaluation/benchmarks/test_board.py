@@ -222,7 +222,7 @@ def measured(*distances, checks=None, calibrated=True, rejected=0.05):
 
 def rows_of(found, tmp_path, sizes=(1, 2), compared=None):
     context = Context("board", "digits", True, 10, None, tmp_path, tmp_path)
-    measure.add_rows(context, found, {"l2": 1} if compared is None else compared, sizes)
+    measure.add_rows(context, found, {"l2": 1} if compared is None else compared, {"l2": sizes})
     return Results({"rows": [row.plain() for row in context.rows]})
 
 
@@ -243,6 +243,26 @@ def test_where_the_attack_failed_there_is_no_rank(tmp_path):
     shown = tables.board(of).splitlines()
     assert shown[2].startswith("| 1 | first | clean | 0.95 |") and shown[-1].startswith("| - | beyond | clean | - |")
     assert tables.leaders(Results({"rows": []})) == "No system has a rank: the attack failed on all of them."
+
+
+def test_what_rejection_costs_is_told_where_it_was_measured(tmp_path):
+    found = {
+        System("CPR", ADVERSARIAL): measured([0.5, 0.7, 1.1, 1.5]),
+        System("no defense", CLEAN): measured([0.1, 0.2, 0.3, 0.4]),
+    }
+    assert tables.cost(rows_of(found, tmp_path)).startswith("Not measured: `python -m evaluation board --dataset mnist`")
+    forced = {"norm": "l2", "distance": [0.05, None, 0.0, 2.0], "right": [True, True, False, True]}
+    for one in found[System("CPR", ADVERSARIAL)]:
+        one |= {"forced": forced, "noise": {"size": 0.15, "rejected": 0.25}}
+    of = rows_of(found, tmp_path)
+    about = {"system": "CPR", "metric": "forced rejection rate", "norm": "l2"}
+    assert of(**about, epsilon=0.05) == of(**about, epsilon=1.0) == pytest.approx(1 / 3)
+    # At alpha 0 the clean rejection and the two that are broken within 1.
+    assert of(metric="stratified error", alpha=0.0) == of(metric="stratified error", alpha=1.0) == 0.75
+    implied = of.one(metric="implied robust accuracy")
+    assert implied.value == 0.25 and implied.epsilon == 0.5 and implied.paper is None
+    shown = tables.cost(of).splitlines()
+    assert len(shown) == 3 and "| 25 % | 33 % |" in shown[2] and shown[2].endswith("| not known here |")
 
 
 def test_a_check_that_failed_on_all_networks_together_marks_the_row(tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import tfdefense as td
+from evaluation.benchmarks.speed import codes as speed_codes
 from evaluation.benchmarks.speed import detector as speed_detector
 from evaluation.benchmarks.speed import fit as speed_fit
 from evaluation.benchmarks.speed import onednn as speed_onednn
@@ -270,6 +271,15 @@ def test_what_is_timed_is_each_defense(setting):
     classes = models["stock"].output_shape[-1]
     assert models["dustbin"].output_shape[-1] == classes + 1 and models["RCE"].output_shape[-1] == classes
     assert isinstance(models["RCE"].loss, td.losses.ReverseCrossEntropy)
+
+
+def test_what_looks_around_a_sample_is_timed_beside_the_classifier(classifier, tmp_path):
+    classifier.save(path := tmp_path / "model.keras")
+    found = speed_codes.measure_around(path, "digits", None, repeats=1)
+    here = context(tmp_path, protocol="speed_defenses")
+    speed_codes.add_rows_around(here, found)
+    ratios = {row.system: row.value for row in here.rows}
+    assert ratios["CPR, 10 steps"] > ratios["CPR, 5 steps"] > 2 and ratios["first-order radius"] > 1
 
 
 def test_onednn_is_measured_against_the_same_without_in_turns(tmp_path, monkeypatch):
