@@ -33,6 +33,8 @@ FORBIDDEN = {
     "defenses": {"attacks", "metrics", "trainers", "callbacks", "reporting", "comparison", "cli"},
     "trainers": {"defenses", "callbacks", "reporting", "comparison", "cli"},
     "data": {"defenses", "attacks", "metrics", "trainers", "callbacks", "reporting", "comparison", "cli"},
+    "prediction": {"defenses", "attacks", "metrics", "trainers", "callbacks", "reporting", "comparison", "cli", "monitoring"},
+    "monitoring": {"defenses", "attacks", "trainers", "callbacks", "reporting", "comparison", "cli", "layers"},
     "reporting": {"cli", "comparison"},
     "comparison": {"cli", "callbacks", "trainers"},
 }

@@ -8,6 +8,7 @@ from tfdefense.defenses.grafting import graft_dustbin
 from tfdefense.defenses.rejection import DeepNeuralRejection, NeuralRejection, compress
 from tfdefense.defenses.safetynet import SafetyNet
 from tfdefense.defenses.threshold import DustbinDefense, ThresholdDefense
+from tfdefense.defenses.watchable import watchable
 from tfdefense.defenses.wrapped import PerClass, TemperatureScaled
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "capping_error",
     "compress",
     "graft_dustbin",
+    "watchable",
 ]
 
 __getattr__ = renamed_names(__name__, OutDistribution="DustbinDefense")
