@@ -55,7 +55,7 @@ def attach(
     output, reference = writable(output, (".keras",)), writable(reference, (".json",))
     loaded = load_keras(model, "defended")
     import tfdefense as td
-    from tfdefense.cli._defenses import build_defense
+    from tfdefense.cli.service.defenses import build_defense
     from tfdefense.contract import is_defended, nodes_of
     from tfdefense.layers import AdaptableLayer
 
