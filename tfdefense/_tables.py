@@ -74,8 +74,9 @@ def rows_of(file: TextIO, parts: Iterable[Predictions]) -> None:
     """The rows of predictions as CSV, into an open file."""
     count = 0
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(COLUMNS)
     for part in parts:
+        if not count:  # Nothing before the first: what is wrong is told before that.
+            writer.writerow(COLUMNS)
         rows = (_row(part, place, count + place) for place in range(len(part)))
         writer.writerows([(*row[:3], *map(_digits, row[3:5]), row[5]) for row in rows])
         count += len(part)

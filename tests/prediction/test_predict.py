@@ -136,6 +136,8 @@ def test_saved_models_are_asked_as_others_are(defended, pixels, expected, tmp_pa
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_tables_say_the_same_and_are_read_back(suffix, defended, pictures, tmp_path):
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow", reason="pip install tfdefense[parquet]")
     path = tmp_path / f"labels.{suffix}"
     assert td.predict(defended, pictures, output=path, batch_size=7) is None
     found = td.predict(defended, pictures)

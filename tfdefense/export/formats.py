@@ -1,40 +1,33 @@
-"""A model, defended or plain, as one artifact for other programs: the rejection is inside and needs no tfdefense.
-
-Every format has a free batch size. A plain model's one output is called `output_0`. Those of a defended model are `scores`,
-`suspicion`, `label` and, but for `.keras`, `reason`: 0 accepted, 1 suspicious, 2 invalid input (NaN, infinity, out of bounds),
-3 broken model (a weight or a score that is not finite).
-
-A SavedModel has the signature `serving_default`, which takes what the model takes, and where the model has bounds
-`serve_uint8`, which takes pixels from 0 to 255. It checks its weights at each request; the other formats hold them as constants,
-which are checked when they are written. A request of the wrong shape is an error; LiteRT looks only at how many numbers a sample
-has. An empty batch gives an empty answer.
-"""
+"""One function a format."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
-import math
+import json
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
-from tfdefense._files import write_file, write_folder
+import numpy as np
+
+from tfdefense._files import plain, write_file, write_folder
 from tfdefense._progress import quiet
-from tfdefense._validation import Model, PathLike, Tensor
+from tfdefense._validation import Model, PathLike
+from tfdefense.export.served import served, served_image, served_threshold, served_uint8, spec_of
 
 FORMATS = ("keras", "saved_model", "onnx", "litert")
 _SUFFIXES = {".keras": "keras", ".onnx": "onnx", ".tflite": "litert"}
 _FOREIGN = (".h5", ".hdf5", ".pb", ".pt", ".pth", ".tf", ".ckpt", ".zip", ".npz", ".json", ".lite", ".mlmodel")
 
 
-def export(model: Model, path: PathLike, format: str | None = None) -> Path:
+def export(model: Model, path: PathLike, format: str | None = None, **options: bool) -> Path:
     """Writes a model in the format that the path's suffix names.
 
     Args:
         model: A defended model that is calibrated, or a plain Keras model.
         path: `.keras`, `.onnx` and `.tflite` name their formats; anything else becomes a SavedModel directory.
         format: "keras", "saved_model", "onnx" or "litert", where the path does not say it.
+        options: Of a SavedModel, `decode` and `resize`; see `saved_model`.
 
     Returns:
         The path.
@@ -44,7 +37,11 @@ def export(model: Model, path: PathLike, format: str | None = None) -> Path:
     format = format or _SUFFIXES.get(Path(path).suffix.lower(), "saved_model")
     if format not in FORMATS:
         raise ValueError(f"`format` must be one of {', '.join(map(repr, FORMATS))}. Received: {format!r}.")
-    return {"keras": keras, "saved_model": saved_model, "onnx": onnx, "litert": litert}[format](model, path)
+    write = {"keras": keras, "saved_model": saved_model, "onnx": onnx, "litert": litert}[format]
+    for name in options:
+        if name not in ("decode", "resize") or format != "saved_model":
+            raise ValueError(f"The format {format!r} has no option `{name}`. A SavedModel has `decode` and `resize`.")
+    return write(model, path, **options)
 
 
 def keras(model: Model, path: PathLike) -> Path:
@@ -61,13 +58,27 @@ def keras(model: Model, path: PathLike) -> Path:
     return path
 
 
-def saved_model(model: Model, path: PathLike) -> Path:
-    """Writes a SavedModel directory, for TensorFlow and TensorFlow Serving."""
+def saved_model(model: Model, path: PathLike, *, decode: bool = False, resize: bool = False) -> Path:
+    """Writes a SavedModel directory, for TensorFlow and TensorFlow Serving.
+
+    Args:
+        model, path: As of `export`.
+        decode: Whether it also has the signature `serve_image`, which takes JPEG and PNG files.
+        resize: The same, for pictures of any size.
+    """
     path = _prepared(model, path, "saved_model")
     if path.is_file() or (path.is_dir() and any(path.iterdir()) and not (path / "saved_model.pb").exists()):
         raise ValueError(f"{path} is there already and no SavedModel. Choose another path, or remove it.")
+    endpoints = _endpoints(model, decode, resize)
+
+    def write(new):
+        _write_saved_model(model, new, endpoints)
+        # Where programs that serve a model look for what is none of TensorFlow's.
+        (new / "assets.extra").mkdir()
+        (new / "assets.extra" / "tfdefense.json").write_text(json.dumps(plain(_about(model)), indent=1))
+
     with quiet():
-        write_folder(path, lambda new: _write_saved_model(model, new, served(model), served_uint8(model)))
+        write_folder(path, write)
     return path
 
 
@@ -83,7 +94,7 @@ def onnx(model: Model, path: PathLike) -> Path:
         import onnx as onnx_package
         import tf2onnx
 
-        spec = _spec(model)
+        spec = spec_of(model)
         function = tf.function(served(model, frozen=True), input_signature=[spec], autograph=False)
         with _readable("ONNX"), _constants():
             proto, _ = tf2onnx.convert.from_function(
@@ -104,87 +115,68 @@ def litert(model: Model, path: PathLike) -> Path:
         raise ImportError("This TensorFlow has no LiteRT converter. Use one that has: pip install 'tensorflow<2.22'")
     with tempfile.TemporaryDirectory() as folder, quiet():
         with _readable("LiteRT"), _constants():
-            _write_saved_model(model, folder, served(model, frozen=True))
+            _write_saved_model(model, Path(folder), {"serve": (served(model, frozen=True), spec_of(model))})
             content = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serving_default"]).convert()
     write_file(path, lambda new: new.write_bytes(content))
     return path
 
 
-def served(model: Model, frozen: bool = False) -> Callable[[Tensor], dict[str, Tensor]]:
-    """What an artifact computes: outputs by name from a batch, for inference.
-
-    A batch of the wrong shape is an error: oneDNN ends the whole process over a convolution of the wrong rank. TensorFlow's
-    convolutions know no empty batch either, so a sample is put in its place and its answer is left out.
-
-    Args:
-        frozen: For formats that know no operation that checks a shape. One that gives a shape fails where it can't.
-    """
-    import tensorflow as tf
-
-    run, shape = _run(model), model.inputs[0].shape
-    frozen = frozen and None not in shape[1:]
-
-    def serve(x):
-        count = tf.shape(x)[0]
-        empty = tf.cast(count == 0, "int32")
-        if frozen:
-            x = tf.pad(tf.reshape(x, [count, math.prod(shape[1:])]), [[0, empty], [0, 0]])
-            x = tf.reshape(x, [count + empty, *shape[1:]])
-        else:
-            x = tf.pad(tf.ensure_shape(x, shape), [[0, empty], *[[0, 0]] * (len(shape) - 1)])
-        return {name: output[:count] for name, output in run(x).items()}
-
-    return serve
-
-
-def served_uint8(model: Model) -> Callable[[Tensor], dict[str, Tensor]] | None:
-    """The same for pixels from 0 to 255, or None where the model does not say what range they are to be moved to."""
-    import tensorflow as tf
-
-    from tfdefense._validation import is_bounded
-    from tfdefense.contract import bounds_of, is_defended
-
-    bounds = bounds_of(model) if is_defended(model) else None
-    if not bounds or not is_bounded(bounds):
-        return None
-    serve, (low, high) = served(model), bounds
-
-    def serve_uint8(x):
-        return serve(tf.cast(tf.cast(x, "float32") / 255 * (high - low) + low, model.inputs[0].dtype))
-
-    return serve_uint8
-
-
-def _run(model):
-    """The outputs of a model as a function; of a defended one with the reasons, which its graph leaves out."""
-    from tfdefense.contract import InferenceModel, is_defended, reject_node
-
-    if is_defended(model):
-        reject, node = reject_node(model)
-        _, scores, suspicion = node.arguments.args
-        if all(output._keras_history.operation is reject for output in model.outputs):
-            inner = InferenceModel(model.inputs[0], [scores, suspicion])
-            return lambda x: reject.decide(x, *inner(x))
-    return lambda x: _outputs(model, x)
-
-
-def _spec(model, dtype=None):
-    import tensorflow as tf
-
-    image = model.inputs[0]
-    return tf.TensorSpec(image.shape, dtype or image.dtype, name=image.name)
-
-
-def _write_saved_model(model, folder, serve, serve_uint8=None):
+def _write_saved_model(model, new, endpoints):
+    """`endpoints`: name of a signature -> its function, and what it takes. The first is `serving_default` too."""
     from keras.export import ExportArchive
 
     archive = ExportArchive()
     archive.track(model)
-    # The first is `serving_default` too.
-    archive.add_endpoint("serve", serve, input_signature=[_spec(model)])
-    if serve_uint8:
-        archive.add_endpoint("serve_uint8", serve_uint8, input_signature=[_spec(model, "uint8")])
-    archive.write_out(str(folder), verbose=False)
+    for name, (function, *specs) in endpoints.items():
+        archive.add_endpoint(name, function, input_signature=specs)
+    archive.write_out(str(new), verbose=False)
+    for name, (_, *specs) in endpoints.items():
+        for spec in specs[1:]:
+            _set_default(new, name, spec)
+
+
+def _set_default(new, name, spec):
+    """Says in a signature what a server puts in where a request leaves an input out; Keras has no way to."""
+    import tensorflow as tf
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    content = saved_model_pb2.SavedModel.FromString((new / "saved_model.pb").read_bytes())
+    row = np.full([1, *spec.shape[1:]], np.nan, "float32")
+    content.meta_graphs[0].signature_def[name].defaults[spec.name].CopyFrom(tf.make_tensor_proto(row))
+    (new / "saved_model.pb").write_bytes(content.SerializeToString())
+
+
+def _endpoints(model, decode, resize):
+    found = {"serve": (served(model), spec_of(model))}
+    if uint8 := served_uint8(model):
+        found["serve_uint8"] = (uint8, spec_of(model, "uint8"))
+    if moved := served_threshold(model):
+        found["serve_threshold"] = (moved[0], spec_of(model), moved[1])
+    if decode or resize:
+        import tensorflow as tf
+
+        found["serve_image"] = (served_image(model, resize), tf.TensorSpec([None], "string", name="image_bytes"))
+    return found
+
+
+def _about(model):
+    """What a request and its answer don't say: names of classes and detectors, the thresholds, the range of the pixels."""
+    from tfdefense._reasons import REASONS
+    from tfdefense._validation import is_bounded
+    from tfdefense.contract import bounds_of, class_names, is_defended, nodes_of
+    from tfdefense.layers import Threshold
+    from tfdefense.prediction.deciding import detectors
+
+    if not is_defended(model):
+        return {"classes": None, "detectors": []}
+    bounds = bounds_of(model)
+    return {
+        "classes": class_names(model),
+        "detectors": detectors(model),
+        "thresholds": [layer.value.numpy().reshape(-1) for layer, _ in nodes_of(model, Threshold)],
+        "reasons": REASONS,
+        "bounds": bounds if bounds and is_bounded(bounds) else None,
+    }
 
 
 def _constants():
@@ -220,14 +212,6 @@ def _prepared(model, path, format):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
-
-
-def _outputs(model, x):
-    outputs = model(x, training=False)
-    if isinstance(outputs, dict):
-        return outputs
-    outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
-    return {f"output_{index}": output for index, output in enumerate(outputs)}
 
 
 def _where(context, node, name, arguments):

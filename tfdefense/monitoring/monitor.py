@@ -55,7 +55,8 @@ class Monitor:
 
     All tests may be looked at after every sample, for ever. Without a drift the probability that any of them ever rings is at most
     `alpha`: half of it is for the drift test, the rest is shared by those of the rates. `tfdefense/monitoring/sequential.py` has
-    the theorems. Samples must be independent, such as one frame of each video; memory does not grow.
+    the theorems. Samples must be independent, such as one frame of each video, and in the order in which they came: a folder that is
+    sorted by class is one drift after the other. Memory does not grow.
 
     Args:
         reference: What `td.monitoring.reference` gave or wrote, or what `save` wrote: it then goes on from there.
@@ -123,8 +124,8 @@ class Monitor:
 
         Args:
             suspicion: Suspicion of each, +inf where the model could not judge it.
-            reason: Why each was accepted or rejected, as places in `td.prediction.REASONS`: the output `reason` of an exported model.
-                Without it a suspicion of +inf is taken for an invalid input.
+            reason: Why each was accepted or rejected, as places in `td.prediction.REASONS`, such as the output `reason` of an
+                exported model. Without it a suspicion of +inf is taken for an invalid input.
 
         Returns:
             A `Status`.

@@ -34,8 +34,8 @@ def reference(
 
     Args:
         defended: A defended model, calibrated.
-        x: Clean samples as the service will see them, such as those that it was calibrated on; none that it was trained or adapted on.
-            An array, a data set of batches or paths, as for `td.predict`.
+        x: Clean samples as the service will see them, such as those that it was calibrated on, but none that it was trained or
+            adapted on. An array, a data set of batches or paths, as for `td.predict`.
         path: Where to write it.
         max_rejected: What the calibration promised, to be shown beside.
         seed: Of the choice of samples for the edges of the bins.

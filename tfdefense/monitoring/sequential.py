@@ -1,26 +1,26 @@
 """Tests that may be looked at after every sample: however often and however long, false alarms keep below the promised rate.
 
-**Theorem 1** (Vovk, Nouretdinov and Gammerman, 2003, Testing exchangeability on-line; Vovk, Gammerman and Shafer, 2005, Algorithmic
-learning in a random world, chapter 8). Let z_1, z_2, ... be exchangeable, and u_1, u_2, ... uniform on (0, 1), independent of all else.
-The smoothed ranks p_t = (#{i < t: z_i > z_t} + u_t #{i <= t: z_i = z_t}) / t are independent and uniform on (0, 1).
+**Theorem 1** (Vovk, Nouretdinov and Gammerman, 2003, Testing exchangeability on-line; Vovk, Gammerman and Shafer, 2005,
+Algorithmic learning in a random world). Let z_1, z_2, ... be exchangeable, and u_1, u_2, ... uniform on (0, 1), independent of all
+else. The smoothed ranks p_t = (#{i < t: z_i > z_t} + u_t #{i <= t: z_i = z_t}) / t are independent and uniform on (0, 1).
 
 Here the first z are the pool, held-out samples at calibration, and the others come in service. Suspicions are put into bins whose
 edges come from other held-out samples: given these, pool and service are exchangeable as long as nothing has drifted, and the
 counts of the bins are all that need be remembered. No distribution is assumed. A threshold is the same shift of all suspicions
 and moves no rank, so the samples may be those that it was calibrated on; the detector must not have been adapted on them.
 
-**Theorem 2** (Ville, 1939). A process that is not negative, starts at 1, and is never expected to grow, passes 1 / alpha at any time
-with probability at most alpha.
+**Theorem 2** (Ville, 1939). A process that is not negative, starts at 1, and is never expected to grow, passes 1 / alpha at any
+time with probability at most alpha.
 
-If p is uniform and f a density on (0, 1), f(p) is expected to be 1. So M_t = f(p_1) ... f(p_t) is such a process, and so is
-every average of these, over densities and over the times at which they begin. Such an average is the `evidence`: what somebody
-would have who bets on a drift with 1 at the start. Drifts may begin late, so bets are placed at every 64th sample, with 1 / ((j + 1)(j + 2))
-of the start at the j-th; what is left is kept.
+If p is uniform and f a density on (0, 1), f(p) is expected to be 1. So M_t = f(p_1) ... f(p_t) is such a process, and so is every
+average of these, over densities and over the times at which they begin. Such an average is the `evidence`: what somebody would
+have who bets on a drift with 1 at the start. Drifts may begin late, so bets are placed at every 64th sample, the j-th with
+the share 1 / ((j + 1) (j + 2)) of the start; what is left is kept.
 
 **Theorem 3** (Robbins, 1970, Statistical methods related to the law of the iterated logarithm; Howard et al., 2021, Time-uniform,
 nonparametric, nonasymptotic confidence sequences). For independent trials of probability p, s of n successful, the mixture
-B(s + 1/2, n - s + 1/2) / (B(1/2, 1/2) p^s (1 - p)^(n - s)) is such a process. The p for which it is below 1 / alpha are an interval that
-holds the true one at all times at once, with probability at least 1 - alpha.
+B(s + 1/2, n - s + 1/2) / (B(1/2, 1/2) p^s (1 - p)^(n - s)) is such a process. The p for which it is below 1 / alpha are an interval
+that holds the true one at all times at once, with probability at least 1 - alpha.
 """
 
 from __future__ import annotations
