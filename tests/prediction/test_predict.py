@@ -188,3 +188,18 @@ def test_evaluate_streams_data_sets_and_folders(defended, held_out, tmp_path):
     (tmp_path / "3" / "x.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match="x.png can't be read"):
         td.evaluate(defended, tmp_path)
+
+
+def test_decide_is_the_model_compiled_once(classifier, held_out):
+    defended, x = td.ThresholdDefense("knn", k=3, threshold=0.5).attach(classifier), held_out.x
+    td.adapt(defended, x[:100], held_out.y[:100], max_rejected=None)
+    for part in (x[:1], x[:7], x[:0]):
+        found, expected = defended.decide(part), defended(part)
+        np.testing.assert_array_equal(found["label"], expected["label"])
+        np.testing.assert_allclose(found["suspicion"], expected["suspicion"], atol=1e-4)
+        assert isinstance(found["reason"], np.ndarray)
+    # What it is adapted on anew, other variables among it, counts at once.
+    td.adapt(defended, x[100:350], held_out.y[100:350], max_rejected=None)
+    np.testing.assert_allclose(defended.decide(x[:7])["suspicion"], defended(x[:7])["suspicion"], atol=1e-4)
+    with pytest.raises(ValueError, match="Add the batch axis"):
+        defended.decide(x[0])

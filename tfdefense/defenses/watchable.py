@@ -25,7 +25,8 @@ def watchable(model: Model) -> dict[str, tuple[int, ...]]:
         graph.expose(model)
     except ValueError:  # no classifier that a defense can be attached to
         return {}
-    return _watchable(graph.as_functional(model))
+    # A graph is walked from its end.
+    return dict(reversed(_watchable(graph.as_functional(model)).items()))
 
 
 def _watchable(model, prefix=""):

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -147,7 +148,7 @@ def _set_default(new, name, spec):
 
 
 def _endpoints(model, decode, resize):
-    found = {"serve": (served(model), spec_of(model))}
+    found: dict[str, tuple[Any, ...]] = {"serve": (served(model), spec_of(model))}
     if uint8 := served_uint8(model):
         found["serve_uint8"] = (uint8, spec_of(model, "uint8"))
     if moved := served_threshold(model):

@@ -9,7 +9,7 @@ from typing import Any
 from tfdefense._validation import Model, Tensor
 
 
-def served(model: Model, frozen: bool = False) -> Callable[[Tensor], dict[str, Tensor]]:
+def served(model: Model, frozen: bool = False) -> Callable[..., dict[str, Tensor]]:
     """What an artifact computes: outputs by name from a batch, for inference.
 
     A batch of the wrong shape is an error: oneDNN ends the whole process over a convolution of the wrong rank. TensorFlow's

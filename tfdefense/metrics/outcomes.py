@@ -196,7 +196,8 @@ def evaluate(
     perturbed, view = hasattr(x, "x_adv"), View.of(model)
     found: list[tuple[Any, ...]] = []
     for batch, labels in labelled_batches(view, x.x_adv if perturbed else x, y, batch_size):
-        scores, suspicion, label = (None if one is None else one.numpy() for one in view.run(batch))
+        said: Any = (None if one is None else one.numpy() for one in view.run(batch))
+        scores, suspicion, label = said
         if scores.ndim != 2:
             raise ValueError(
                 f"The model must give scores of shape (n, classes). Received shape {scores.shape}. "

@@ -55,8 +55,8 @@ class Monitor:
 
     All tests may be looked at after every sample, for ever. Without a drift the probability that any of them ever rings is at most
     `alpha`: half of it is for the drift test, the rest is shared by those of the rates. `tfdefense/monitoring/sequential.py` has
-    the theorems. Samples must be independent, such as one frame of each video, and in the order in which they came: a folder that is
-    sorted by class is one drift after the other. Memory does not grow.
+    the theorems. Samples must be independent, such as one frame of each video, and in the order in which they came: a folder that
+    is sorted by class is one drift after the other. Memory does not grow.
 
     Args:
         reference: What `td.monitoring.reference` gave or wrote, or what `save` wrote: it then goes on from there.
@@ -182,8 +182,8 @@ class Monitor:
         }
         interval = confidence_sequence(rejected, samples, 0.05)
         evidence = math.exp(self._evidence) if self._evidence < 700 else math.inf
-        rates = (rejected / max(1, samples), interval, reasons, self.expected)
-        return Status(samples, rejected, *rates, evidence, *self._distance(), dict(self.alarms))
+        rate, (ks, ks_p) = rejected / max(1, samples), self._distance()
+        return Status(samples, rejected, rate, interval, reasons, self.expected, evidence, ks, ks_p, dict(self.alarms))
 
     def _distance(self):
         if not len(self._window):

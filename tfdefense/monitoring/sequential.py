@@ -39,7 +39,7 @@ _CHUNK = 2048
 
 def _bets():
     """Densities on (0, 1) as rows (edges, heights), constant in between: more mass in a tail, in both, or in the middle."""
-    found = []
+    found: list[tuple[list[float], tuple[float, ...]]] = []
     for tail, mass in ((0.01, 0.02), (0.01, 0.05), (0.05, 0.1), (0.05, 0.25), (0.2, 0.4), (0.2, 0.8), (0.5, 0.75)):
         low = (mass / tail, (1 - mass) / (1 - tail))
         found += [([tail], low), ([1 - tail], low[::-1])]

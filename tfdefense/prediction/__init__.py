@@ -3,6 +3,6 @@
 from tfdefense._reasons import ALL_REASONS as REASONS
 from tfdefense._tables import read_table, write
 from tfdefense.prediction.deciding import decider, detectors
-from tfdefense.prediction.predicting import Predictions, predict, stream
+from tfdefense.prediction.predicting import Predictions, decide, predict, stream
 
-__all__ = ["REASONS", "Predictions", "decider", "detectors", "predict", "read_table", "stream", "write"]
+__all__ = ["REASONS", "Predictions", "decide", "decider", "detectors", "predict", "read_table", "stream", "write"]

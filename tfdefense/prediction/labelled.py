@@ -33,7 +33,7 @@ def labelled_batches(view: View, x: Any, y: Any, batch_size: int | None) -> Iter
         if batch.y is None:
             raise ValueError("Expected labels. Received samples alone: pass `y`, or a data set of batches (samples, labels).")
         empty = False
-        yield view.check_shape(batch.x).astype("float32", copy=False), batch.y
+        yield view.check_shape(np.asarray(batch.x)).astype("float32", copy=False), batch.y
     if empty:
         raise ValueError(f"Expected at least one batch. Received an empty {type(x).__name__}.")
 
@@ -57,6 +57,6 @@ def _of_folder(view, path, y, batch_size):
     for batch in batches_of(files, Wanted(view.input_shape, view.bounds, batch_size or at_once(view, path))):
         for place, why in batch.faults.items():
             # One that is left out would make the shares those of another set.
-            raise ValueError(f"{batch.names[place]} can't be read: {why}")
-        yield batch.x, labels[done : done + len(batch)]
+            raise ValueError(f"{files[done + place]} can't be read: {why}")
+        yield np.asarray(batch.x), labels[done : done + len(batch)]
         done += len(batch)

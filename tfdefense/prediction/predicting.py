@@ -11,7 +11,7 @@ import numpy as np
 
 from tfdefense._progress import estimate
 from tfdefense._reasons import ACCEPTED, ALL_REASONS, BROKEN, INVALID, SUSPICIOUS, UNREADABLE
-from tfdefense._validation import AnyModel, Bounds, PathLike, check_shape, checked_names
+from tfdefense._validation import AnyModel, Bounds, Model, PathLike, check_shape, checked_names
 from tfdefense.prediction.deciding import confidence_of, decider, detectors, knows_reasons
 from tfdefense.prediction.sources import Batch, Wanted, batches_of, first_shape
 from tfdefense.view import MOST, View, samples_at_once
@@ -188,7 +188,20 @@ def _decided(view, batch: Batch, classes, names) -> Predictions:
     return Predictions(label, confidence, suspicion if rejects else None, reason, detector, *extra)
 
 
-def decided(view: View, x: np.ndarray) -> dict[str, np.ndarray | None]:
+def decide(defended: Model, x: Any) -> dict[str, np.ndarray]:
+    """What a defended model says of one batch, compiled on the first call; see `DefendedModel.decide`."""
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        x = np.asarray(x)
+        if x.ndim and not len(x):
+            # Convolutions of TensorFlow know no empty batch.
+            return {name: value[:0] for name, value in decide(defended, np.zeros((1, *x.shape[1:]), "float32")).items()}
+        return decided(View.of(defended), x)
+    return {name: keras.ops.convert_to_numpy(value) for name, value in decider(defended)(np.asarray(x)).items()}
+
+
+def decided(view: View, x: np.ndarray) -> dict[str, Any]:
     """What a model says of one batch, compiled: the outputs of the contract, `reason` and `detector`."""
     import tensorflow as tf
 

@@ -34,7 +34,7 @@ def monitor(
     from tfdefense._tables import read_table
     from tfdefense.monitoring import Monitor
 
-    watching = Monitor(reference, **({} if alpha is None else {"alpha": alpha}))
+    watching = Monitor(reference, alpha=alpha)
     for table in tables:
         for suspicion, reason in read_table(table):
             watching.update(suspicion, reason)

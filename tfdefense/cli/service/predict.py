@@ -54,7 +54,8 @@ def predict(
         write(output, counted)
         print(f"{output}: {sum(counts.values()):,} pictures, " + ", ".join(f"{n:,} {name}" for name, n in counts.items() if n))
     if counts["unreadable"]:
-        tell(f"warning: {counts['unreadable']:,} pictures can't be read; the column reason says why.")
+        unread, total = counts["unreadable"], sum(counts.values())
+        tell(f"warning: {unread:,} of {total:,} pictures can't be read; the column reason says why.")
         raise typer.Exit(UNREADABLE_EXIT)
 
 
