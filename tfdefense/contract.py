@@ -69,7 +69,7 @@ class DefendedModel(InferenceModel):
             x: Samples, in one batch: `td.predict` divides more than memory holds.
 
         Returns:
-            Arrays: `scores`, `suspicion` and `label`, and why: `reason`, a place in `td.prediction.REASONS`, and `detector`, a place
+            Arrays: `scores`, `suspicion` and `label`, and why: `reason`, a place in `td.prediction.REASONS`, and `detector`, one
             in `td.prediction.detectors(model)`, -1 where none rejected.
 
         Example:

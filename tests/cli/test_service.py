@@ -139,6 +139,13 @@ def test_info_says_what_a_defense_can_watch_and_it_can(here, classifier, tmp_pat
     assert "to watch" not in run("info", here / "defended.keras").stdout
 
 
+def test_export_quantises_and_says_what_it_changed(attached, here, tmp_path):
+    options = ["--quantize", here / "held_out", "--split", "all", "--max-changed", 0.1]
+    text = run("export", attached[0], tmp_path / "m.tflite", *options).stdout
+    assert "the label differs on " in text and (tmp_path / "m.tflite").exists()
+    assert "belongs to --quantize" in fails("export", attached[0], tmp_path / "n.tflite", "--recalibrate", 0.05)
+
+
 MISTAKES = {
     "defense": (["attach", "{h}/model.keras", "--defense", "enrgy"], "Did you mean `energy`"),
     "trained": (["attach", "{h}/model.keras", "--defense", "detector"], "trained by gradient"),
