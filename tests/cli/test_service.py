@@ -55,6 +55,7 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_attach_writes_a_finished_model_that_knows_its_classes(attached, here, held_out):
     path, text = attached
     defended = td.load(path)
@@ -65,6 +66,7 @@ def test_attach_writes_a_finished_model_that_knows_its_classes(attached, here, h
     assert json.loads((here / "reference.json").read_text())["samples"] == 200
 
 
+@pytest.mark.slow
 def test_attach_adapts_where_a_defense_learns(here, tmp_path):
     options = ["--held-out", here / "held_out", "--bounds", 0, 255, "--output", tmp_path / "d.keras", "--max-rejected", 0.1]
     done = run("attach", here / "model.keras", "--defense", "knn", "--option", "k=3", *options)
@@ -75,6 +77,7 @@ def test_attach_adapts_where_a_defense_learns(here, tmp_path):
     assert "learns from" not in done.stderr and "of 200 samples" in " ".join(done.stdout.split())
 
 
+@pytest.mark.slow
 def test_predict_labels_folders_patterns_and_says_what_it_could_not_read(attached, here, tmp_path):
     path, _ = attached
     (here / "odd").mkdir()
@@ -99,6 +102,7 @@ def test_predict_takes_plain_models_and_names_for_their_classes(here):
     assert {row["suspicion"] for row in shown} == {""} and sum(row["class"] == "nought" for row in shown) > 0.8 * len(shown)
 
 
+@pytest.mark.slow
 def test_monitor_goes_on_and_rings(attached, here, tmp_path):
     path, _ = attached
     for name in ("arrived", "letters"):
@@ -112,6 +116,7 @@ def test_monitor_goes_on_and_rings(attached, here, tmp_path):
     assert (tmp_path / "m.png").read_bytes()[1:4] == b"PNG"
 
 
+@pytest.mark.slow
 def test_info_says_what_a_defense_can_watch_and_it_can(here, classifier, tmp_path):
     long = "a_layer_whose_name_is_so_long_that_a_table_of_eighty_columns_would_cut_it_off"
     inputs = keras.Input((8, 8, 1))
@@ -139,6 +144,7 @@ def test_info_says_what_a_defense_can_watch_and_it_can(here, classifier, tmp_pat
     assert "to watch" not in run("info", here / "defended.keras").stdout
 
 
+@pytest.mark.slow
 def test_export_quantises_and_says_what_it_changed(attached, here, tmp_path):
     options = ["--quantize", here / "held_out", "--split", "all", "--max-changed", 0.1]
     text = run("export", attached[0], tmp_path / "m.tflite", *options).stdout

@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from tfdefense import cli
@@ -30,6 +31,7 @@ def masked(text):
     return re.sub(r"[-\d.,e+]*\d[-\d.,e+]*", "#", re.sub(r" +", " ", text))
 
 
+@pytest.mark.slow
 def test_commands_print_what_the_page_shows(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = PAGE.read_text()

@@ -16,8 +16,12 @@ PAGE = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()
 
 
 @pytest.fixture(scope="module")
-def served(defended, tmp_path_factory):
-    loaded = tf.saved_model.load(str(td.export.export(defended, tmp_path_factory.mktemp("served") / "1", decode=True)))
+def loaded(defended, tmp_path_factory):
+    return tf.saved_model.load(str(td.export.export(defended, tmp_path_factory.mktemp("served") / "1", decode=True)))
+
+
+@pytest.fixture(scope="module")
+def served(loaded):
 
     def ask(request):
         """Rows become a tensor an input, of the type of the signature; {"b64": ...} is a string of bytes."""
@@ -36,6 +40,7 @@ def served(defended, tmp_path_factory):
     return ask
 
 
+@pytest.mark.slow
 def test_requests_are_answered(served, defended, held_out, tmp_path):
     made = {}
     exec(re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)[0], made)
@@ -50,8 +55,8 @@ def test_requests_are_answered(served, defended, held_out, tmp_path):
     assert (served(made["moved"](x, -1e6))["reason"] == 1).all()
 
 
-def test_the_page_names_every_signature_and_output(defended, held_out, tmp_path):
-    loaded = tf.saved_model.load(str(td.export.export(defended, tmp_path / "1", resize=True)))
+@pytest.mark.slow
+def test_the_page_names_every_signature_and_output(loaded):
     named = set(re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE))
     outputs = set(loaded.signatures["serving_default"].structured_outputs)
     assert named == outputs | set(loaded.signatures) - {"serve"}

@@ -57,6 +57,7 @@ def simulated(rng, held_out=400):
     return td.monitoring.of_suspicion(scores - threshold), lambda n, shift=0.0: rng.normal(size=n) + shift - threshold
 
 
+@pytest.mark.slow
 def test_all_alarms_together_stay_below_the_promised_rate():
     rng, rung = np.random.default_rng(0), 0
     for _ in range(100):

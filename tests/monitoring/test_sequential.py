@@ -54,6 +54,7 @@ def weeks(count, shift, seed, per_week=700, held_out=300):
     return rung
 
 
+@pytest.mark.slow
 def test_false_alarms_stay_below_the_promised_rate_over_a_thousand_weeks():
     # A rate of 5 % gives 50, and more than 65 once in a hundred; Ville's inequality is seldom reached.
     assert 5 <= weeks(1000, 0.0, seed=0) <= 50

@@ -1,6 +1,5 @@
 """A quantised LiteRT file decides as the model does, or is not written."""
 
-import keras
 import numpy as np
 import pytest
 
@@ -16,44 +15,53 @@ def joined(classifier, held_out):
     return model
 
 
+@pytest.fixture(scope="module")
+def file(joined, held_out, tmp_path_factory):
+    path = tmp_path_factory.mktemp("int8") / "int8.tflite"
+    return td.export.export(joined, path, quantize=held_out.x[:200], max_changed=0.05)
+
+
 def runner(path):
     return litert.Interpreter(model_path=str(path)).get_signature_runner("serving_default")
 
 
-def test_labels_stay_and_the_file_is_smaller(joined, held_out, tmp_path, capsys):
-    path = td.export.export(joined, tmp_path / "int8.tflite", quantize=held_out.x[:200], max_changed=0.05)
+@pytest.mark.slow
+def test_labels_stay_and_the_file_is_smaller(file, joined, held_out, tmp_path):
     whole = td.export.export(joined, tmp_path / "float.tflite")
-    assert path.stat().st_size < 0.6 * whole.stat().st_size
-    assert "the label differs on " in capsys.readouterr().out
+    assert file.stat().st_size < 0.6 * whole.stat().st_size
     x = held_out.x[200:]
-    found, expected = runner(path)(image=x), joined(x)
+    found, expected = runner(file)(image=x), joined(x)
     assert (found["label"] != expected["label"].numpy()).mean() < 0.05
     assert not np.array_equal(found["scores"], runner(whole)(image=x)["scores"]), "nothing was quantised"
-    kinds = {tensor["dtype"] for tensor in litert.Interpreter(model_path=str(path)).get_tensor_details()}
+    kinds = {tensor["dtype"] for tensor in litert.Interpreter(model_path=str(file)).get_tensor_details()}
     assert np.int8 in kinds
 
 
-def test_the_guard_computes_in_floats(joined, held_out, tmp_path):
-    path = td.export.export(joined, tmp_path / "int8.tflite", quantize=held_out.x[:100], max_changed=0.1)
+@pytest.mark.slow
+def test_the_guard_computes_in_floats(file, held_out):
     x = held_out.x[:8].copy()
     x[0], x[1, 2, 2], x[2, 3, 3], x[3, 0, 0], x[4, 7, 7] = np.nan, np.inf, -np.inf, 1.001, -0.001
-    found = runner(path)(image=x)
+    found = runner(file)(image=x)
     assert (found["reason"][:5] == 2).all() and (found["label"][:5] == -1).all() and np.isposinf(found["suspicion"][:5]).all()
     assert (found["reason"][5:] < 2).all()
 
 
-def test_a_model_that_answers_otherwise_is_not_written(defended, held_out, tmp_path):
-    # A threshold that rejects half changes half of the labels.
-    with pytest.raises(ValueError, match=r"was not written: int8: the label differs on .* At most 2.00% may differ"):
-        td.export.export(defended, tmp_path / "m.tflite", quantize=held_out.x, recalibrate=0.5)
+@pytest.mark.slow
+def test_a_model_that_answers_otherwise_is_not_written(classifier, tmp_path):
+    # Of noise the network is least sure.
+    noise = np.random.default_rng(0).uniform(size=(600, 8, 8, 1)).astype("float32")
+    with pytest.raises(ValueError, match=r"was not written: int8: the label differs on .* At most 0.00% may differ"):
+        td.export.export(classifier, tmp_path / "m.tflite", quantize=noise, max_changed=0.0)
     assert not list(tmp_path.iterdir())
 
 
-def test_the_threshold_is_set_anew_for_the_file_alone(defended, held_out, tmp_path):
+@pytest.mark.slow
+def test_the_threshold_is_set_anew_for_the_file_alone(defended, held_out, tmp_path, capsys):
     (threshold,) = [layer for layer in defended.layers if isinstance(layer, td.layers.Threshold)]
     own = float(threshold.value.numpy())
     options = {"quantize": held_out.x, "max_changed": 1.0}
     path = td.export.export(defended, tmp_path / "m.tflite", recalibrate=0.3, **options)
+    assert "the label differs on " in capsys.readouterr().out
     assert float(threshold.value.numpy()) == own
     rejected = (runner(path)(image=held_out.x)["label"] == -1).mean()
     assert 0.2 < rejected < 0.4
@@ -62,7 +70,7 @@ def test_the_threshold_is_set_anew_for_the_file_alone(defended, held_out, tmp_pa
         td.export.export(several.attach(td.base_model(defended)), tmp_path / "n.tflite", recalibrate=0.3, **options)
 
 
-def test_what_is_wrong_is_one_sentence(defended, classifier, held_out, tmp_path):
+def test_what_is_wrong_is_one_sentence(defended, held_out, tmp_path):
     wrong = [
         ({"quantize": held_out.x[:39]}, "at least 40"),
         ({"recalibrate": 0.05}, "belong to `quantize`"),
@@ -71,7 +79,3 @@ def test_what_is_wrong_is_one_sentence(defended, classifier, held_out, tmp_path)
     for options, expected in wrong:
         with pytest.raises(ValueError, match=expected):
             td.export.export(defended, tmp_path / "m.tflite", **options)
-    td.export.export(classifier, tmp_path / "plain.tflite", quantize=held_out.x[:80], max_changed=0.2)
-    outputs = runner(tmp_path / "plain.tflite")(image=held_out.x[:20])
-    expected = keras.ops.convert_to_numpy(classifier(held_out.x[:20])).argmax(1)
-    assert (outputs["output_0"].argmax(1) == expected).mean() > 0.8

@@ -10,6 +10,8 @@ import tensorflow as tf
 
 import tfdefense as td
 
+pytestmark = pytest.mark.slow
+
 SAMPLES = int(os.environ.get("TFDEFENSE_SAMPLES", 20_000))
 SHAPE = (32, 32, 3)
 MEGABYTES = 40  # that may come on top; the samples as floats have 245, or 12,000

@@ -61,6 +61,7 @@ def test_reasons_tell_what_was_wrong(defended, held_out):
     assert td.prediction.REASONS[:4] == OF_A_MODEL
 
 
+@pytest.mark.slow
 def test_the_detector_that_rejects_is_named(classifier, held_out):
     defense = td.AnyOf(td.ThresholdDefense("confidence", threshold=-0.99), td.ThresholdDefense("energy", threshold=-7.0))
     defended = defense.attach(classifier)
@@ -125,6 +126,7 @@ def test_pictures_are_moved_into_the_bounds(classifier, pictures, pixels):
     np.testing.assert_array_equal(plain.label, model.predict(pixels[:30] / 127.5 - 1, verbose=0).argmax(1))
 
 
+@pytest.mark.slow
 def test_saved_models_are_asked_as_others_are(defended, pixels, expected, tmp_path):
     saved = tf.saved_model.load(str(td.export.export(defended, tmp_path / "saved")))
     x = pixels / np.float32(255)
@@ -190,6 +192,7 @@ def test_evaluate_streams_data_sets_and_folders(defended, held_out, tmp_path):
         td.evaluate(defended, tmp_path)
 
 
+@pytest.mark.slow
 def test_decide_is_the_model_compiled_once(classifier, held_out):
     defended, x = td.ThresholdDefense("knn", k=3, threshold=0.5).attach(classifier), held_out.x
     td.adapt(defended, x[:100], held_out.y[:100], max_rejected=None)

@@ -11,6 +11,8 @@ from PIL import Image
 
 import tfdefense as td
 
+pytestmark = pytest.mark.slow
+
 NAN = float("nan")
 
 

@@ -65,6 +65,7 @@ def quantized(
     from tfdefense.view import View, decide
 
     check_number("max_changed", max_changed)
+    threshold = None if recalibrate is None else _one_threshold(model)
     x = View.of(model).check_shape(array_of(samples)).astype("float32")
     if len(x) < FEWEST:
         raise ValueError(f"Quantising needs at least {FEWEST} representative samples. Received {len(x)}.")
@@ -72,8 +73,14 @@ def quantized(
     ranges, compared = x[: min(_RANGES, len(x) // 2)], x[min(_RANGES, len(x) // 2) :]
     before = decide(model, compared).label
     content = _converted(model, ranges, write)
-    if recalibrate is not None:
-        content = _recalibrated(model, content, ranges, compared, write, recalibrate)
+    if threshold is not None and recalibrate is not None:
+        # The model keeps its own.
+        own = threshold.value.numpy()
+        try:
+            threshold.calibrate(_ask(content, compared)["suspicion"] + own, recalibrate)
+            content = _converted(model, ranges, write)
+        finally:
+            threshold.value.assign(own)
     after = _labels(_ask(content, compared))
     found = Quantized(
         content, float((after != before).mean()), float((after < 0).mean()), float((before < 0).mean()), len(compared)
@@ -147,21 +154,14 @@ def _labels(found):
     return found["label"] if "label" in found else next(iter(found.values())).argmax(-1)
 
 
-def _recalibrated(model, content, ranges, x, write, max_rejected):
-    """The file with a threshold that was set on what the file itself says. The model keeps its own."""
+def _one_threshold(model):
     from tfdefense.contract import nodes_of
     from tfdefense.layers import ClassThreshold, Threshold
 
-    found = nodes_of(model, Threshold)
-    if len(found) != 1 or isinstance(found[0][0], ClassThreshold):
+    found = [layer for layer, _ in nodes_of(model, Threshold)]
+    if len(found) != 1 or isinstance(found[0], ClassThreshold):
         raise ValueError(
             f"Only one threshold can be set anew on a quantised model. Received {len(found)}"
             f"{', one a class' if len(found) == 1 else ''}. Leave `recalibrate` out."
         )
-    layer = found[0][0]
-    own = layer.value.numpy()
-    try:
-        layer.calibrate(_ask(content, x)["suspicion"] + own, max_rejected)
-        return _converted(model, ranges, write)
-    finally:
-        layer.value.assign(own)
+    return found[0]
