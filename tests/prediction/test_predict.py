@@ -115,6 +115,22 @@ def test_folders_patterns_and_files_are_read_in_order(defended, pictures, pixels
         assert found.names[59] == f"{tmp_path / 'x'}.{suffix}#59"
 
 
+def test_a_model_of_any_size_takes_pictures_of_several(tmp_path):
+    inputs = keras.Input((None, None, 1))
+    mean = keras.layers.GlobalAveragePooling2D()(inputs)
+    model = keras.Model(inputs, keras.ops.concatenate([0.5 - mean, mean - 0.5], axis=1))
+    defended = td.ThresholdDefense(threshold=9.0).attach(model)
+    sizes, bright = [4, 4, None, 6, None, 6, 4], [0, 255, None, 255, None, 0, 255]
+    for place, (size, value) in enumerate(zip(sizes, bright, strict=True)):
+        if size is None:
+            (tmp_path / f"{place}.png").write_bytes(b"no picture")
+        else:
+            Image.fromarray(np.full((size, size), value, "uint8")).save(tmp_path / f"{place}.png")
+    found = td.predict(defended, tmp_path)
+    assert [name[-5] for name in found.names] == list("0123456")
+    assert found.label.tolist() == [0, 1, -1, 1, -1, 0, 1] and sorted(found.faults) == [2, 4]
+
+
 def test_pictures_are_moved_into_the_bounds(classifier, pictures, pixels):
     inputs = keras.Input((8, 8, 1))
     model = keras.Model(inputs, classifier((inputs + 1) / 2))
