@@ -179,8 +179,22 @@ def test_class_names_of_the_model_are_written(classifier, held_out):
 
 
 def test_what_is_wrong_is_one_sentence(defended, held_out, tmp_path):
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    (tmp_path / "empty").mkdir()
+    np.save(bad / "cut.npy", held_out.x[:50])
+    (bad / "cut.npy").write_bytes((bad / "cut.npy").read_bytes()[:1000])
+    np.save(bad / "code.npy", np.array([{}], object), allow_pickle=True)
+    (bad / "cut.tfrecord").write_bytes(b"no record" * 20)
+    (bad / "none.tfrecord").write_bytes(b"")
+    np.savez(bad / "z.npz", z=held_out.x)
     wrong = [
-        (lambda: td.predict(defended, tmp_path), "No pictures in"),
+        (lambda: td.predict(defended, bad / "cut.npy"), "cut.npy can't be read as an array"),
+        (lambda: td.predict(defended, bad / "code.npy"), "code.npy can't be read as an array"),
+        (lambda: td.predict(defended, bad / "cut.tfrecord"), "cut.tfrecord can't be read as records"),
+        (lambda: td.predict(defended, bad / "none.tfrecord"), "holds no records"),
+        (lambda: td.predict(defended, bad / "z.npz"), "must hold the samples as x, images or x_test"),
+        (lambda: td.predict(defended, tmp_path / "empty"), "No pictures in"),
         (lambda: td.predict(defended, str(tmp_path / "*.png")), "No file matches"),
         (lambda: td.predict(defended, held_out.x[:3, :7]), "Expected samples of shape"),
         (lambda: td.predict(defended, held_out.x[:0]), "at least one sample"),
@@ -190,7 +204,7 @@ def test_what_is_wrong_is_one_sentence(defended, held_out, tmp_path):
     for call, expected in wrong:
         with pytest.raises((ValueError, FileNotFoundError), match=expected):
             call()
-    assert not list(tmp_path.iterdir())
+    assert not (tmp_path / "x.txt").exists()
 
 
 def test_evaluate_streams_data_sets_and_folders(defended, held_out, tmp_path):

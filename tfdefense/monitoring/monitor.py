@@ -112,7 +112,8 @@ class Monitor:
     def _highest_rate(self):
         """An upper bound of the true rejection rate at calibration, by the exact binomial test of Clopper and Pearson.
 
-        A threshold set on these very samples has a rate whose distribution is that of this bound: Beta(k + 1, n - k).
+        One threshold that was set on these very samples has at most a rate of that distribution, Beta(k + 1, n - k). Of several
+        that were set together it is an approximation.
         """
         from scipy.stats import beta
 

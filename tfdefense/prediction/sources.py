@@ -243,6 +243,8 @@ def _from_records(path, wanted):
             yield from _read(waiting, _recorded, wanted, names)
             done, waiting = done + len(waiting), []
         if record is None:
+            if not done:
+                raise ValueError(f"{path} holds no records of TensorFlow.")
             return
 
 
