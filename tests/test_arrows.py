@@ -34,6 +34,8 @@ FORBIDDEN = {
     "trainers": {"defenses", "callbacks", "reporting", "comparison", "cli"},
     "data": {"defenses", "attacks", "metrics", "trainers", "callbacks", "reporting", "comparison", "cli"},
     "certificates": {"defenses", "attacks", "trainers", "callbacks", "reporting", "comparison", "cli", "export", "data"},
+    "prediction": {"defenses", "attacks", "metrics", "trainers", "callbacks", "reporting", "comparison", "cli", "monitoring"},
+    "monitoring": {"defenses", "attacks", "trainers", "callbacks", "reporting", "comparison", "cli", "layers"},
     "reporting": {"cli", "comparison"},
     "comparison": {"cli", "callbacks", "trainers"},
 }

@@ -24,7 +24,7 @@ ALLOWED = {
     ("tfdefense/_files.py", "os."): "the place itself",
     ("tfdefense/_progress.py", "open(os.devnull"): "nothing is kept",
     ("tfdefense/contract.py", "save(filepath)"): "Keras's own, of other formats or where it is told to ask first",
-    ("tfdefense/export.py", "model.save(path)"): "of a defended model, whose `save` is whole",
+    ("tfdefense/export/formats.py", "model.save(path)"): "of a defended model, whose `save` is whole",
     ("training/train.py", "os.replace(path, gone)"): "on its way to being removed",
     ("training/checkpoints.py", "tf.summary.create_file_writer"): "a log, to which TensorFlow adds lines",
     ("evaluation/benchmarks/speed/alone.py", "os.fdopen(os.dup(1)"): "standard output",
@@ -32,6 +32,7 @@ ALLOWED = {
     ("evaluation/benchmarks/zoo.py", "zipfile.ZipFile(made"): "in memory",
     ("tfdefense/data/scenes.py", "Image.fromarray(whole(plane)).save(file"): "in memory",
     ("tfdefense/reporting/material.py", "picture.save(buffer"): "in memory",
+    ("tfdefense/cli/service/monitor.py", "watching.save(output)"): "Monitor.save, which writes its file through write_text",
     ("tfdefense/reporting/__init__.py", "found.save(path)"): "Report.save, which writes its files through write_text",
 }
 

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from tfdefense import layers as layers
     from tfdefense import losses as losses
     from tfdefense import metrics as metrics
+    from tfdefense import monitoring as monitoring
     from tfdefense import plots as plots
+    from tfdefense import prediction as prediction
     from tfdefense import reporting as reporting
     from tfdefense import trainers as trainers
     from tfdefense import view as view
@@ -59,6 +61,8 @@ if TYPE_CHECKING:
     from tfdefense.defenses import compress as compress
     from tfdefense.defenses import graft_dustbin as graft_dustbin
     from tfdefense.metrics import evaluate as evaluate
+    from tfdefense.monitoring import Monitor as Monitor
+    from tfdefense.prediction import predict as predict
     from tfdefense.reporting import report as report
     from tfdefense.trainers import AdversarialTraining as AdversarialTraining
     from tfdefense.trainers import ConfidenceCalibratedTraining as ConfidenceCalibratedTraining
@@ -83,7 +87,9 @@ _SUBMODULES = {
     "layers",
     "losses",
     "metrics",
+    "monitoring",
     "plots",
+    "prediction",
     "reporting",
     "trainers",
     "view",
@@ -126,6 +132,8 @@ _NAMES = {
     "evaluate": "metrics",
     "graft_dustbin": "defenses",
     "load": "contract",
+    "Monitor": "monitoring",
+    "predict": "prediction",
 }
 
 __all__ = sorted(_SUBMODULES | set(_NAMES))

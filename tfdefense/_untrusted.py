@@ -67,16 +67,30 @@ def read_json(path):
 
 def read_image(path):
     """A picture, loaded, of one of the formats that need no other program and no more memory than PIL allows."""
+    path = check_file(path)
+    with readable(path, f"an image ({', '.join(IMAGE_FORMATS)})"), strict_images():
+        return decode_image(path)
+
+
+@contextlib.contextmanager
+def strict_images():
+    """Around `decode_image`, once for all threads that call it: filters of warnings are those of the whole process."""
     from PIL import Image
 
-    path = check_file(path)
-    with readable(path, f"an image ({', '.join(IMAGE_FORMATS)})"), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Of metadata.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        # An open list of formats has EPS in it, for which PIL starts Ghostscript.
-        with Image.open(path, formats=IMAGE_FORMATS) as image:
-            image.load()
-            return image.copy()
+        yield
+
+
+def decode_image(source):
+    """A picture of a path or a file object, loaded; within `strict_images`."""
+    from PIL import Image
+
+    # An open list of formats has EPS in it, for which PIL starts Ghostscript.
+    with Image.open(source, formats=IMAGE_FORMATS) as image:
+        image.load()
+        return image.copy()
 
 
 def read_arrays(path, names=None):

@@ -13,6 +13,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tfdefense import graph, layers  # their names are looked up later: this may be loaded in the middle of either
 from tfdefense._files import write_file
@@ -60,6 +61,25 @@ class DefendedModel(InferenceModel):
             write_file(filepath, save)
         else:
             save(filepath)
+
+    def decide(self, x: ArrayLike) -> dict[str, np.ndarray]:
+        """Decides a batch at once, compiled on the first call: what a service of your own calls for each request.
+
+        Args:
+            x: Samples, in one batch: `td.predict` divides more than memory holds.
+
+        Returns:
+            Arrays: `scores`, `suspicion` and `label`, and why: `reason`, a place in `td.prediction.REASONS`, and `detector`, one
+            in `td.prediction.detectors(model)`, -1 where none rejected.
+
+        Example:
+
+        >>> defended.decide(x)["label"].shape
+        (8,)
+        """
+        import tfdefense
+
+        return tfdefense.prediction.decide(self, x)
 
     def export(self, filepath: PathLike, format: str | None = None, verbose: bool = False, **options: Any) -> None:
         """Writes what the suffix of the path names, with the rejection inside: see `td.export.export`."""

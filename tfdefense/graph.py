@@ -174,7 +174,8 @@ def as_functional(model: Model) -> Model:
     return model
 
 
-def _is_submodel(operation):
+def is_submodel(operation: Any) -> bool:
+    """Whether a layer is a model whose own layers can be seen."""
     return isinstance(operation, keras.Model) and (isinstance(operation, keras.Sequential) or hasattr(operation, "operations"))
 
 
@@ -183,7 +184,7 @@ def _paths(model, prefix=""):
     for operation, _ in walk(model):
         if isinstance(operation, keras.layers.Layer):
             yield prefix + operation.name
-            if _is_submodel(operation):
+            if is_submodel(operation):
                 yield from _paths(as_functional(operation), f"{prefix}{operation.name}/")
 
 
@@ -214,7 +215,7 @@ def _open(model, wanted, logits):
         head, _, rest = path.partition("/")
         if rest:
             inside.setdefault(head, {})[name] = rest
-    if logits and _is_submodel(last):
+    if logits and is_submodel(last):
         inside.setdefault(last.name, {})
     taps, whole = {}, {}
     for head in inside:
@@ -223,7 +224,7 @@ def _open(model, wanted, logits):
             raise ValueError(
                 f"Submodel '{head}' is called {len(calls)} times in '{model.name}', so the output of a layer in it is ambiguous."
             )
-        if _is_submodel(submodel) and len(submodel.outputs) != 1:
+        if is_submodel(submodel) and len(submodel.outputs) != 1:
             raise ValueError(
                 f"Submodel '{head}' of '{model.name}' has {len(submodel.outputs)} outputs. To look at a layer in it, one is "
                 "needed: watch a layer beside it, or write its layers out."
@@ -232,7 +233,7 @@ def _open(model, wanted, logits):
         # Tapping the submodel beside the original call would run it twice, so the outer graph is laid again with a
         # submodel of more outputs in its place. The layers, and with them the weights, are the same objects.
         def call(layer, *args, **kwargs):
-            if layer.name not in inside or not _is_submodel(layer):
+            if layer.name not in inside or not is_submodel(layer):
                 return layer(*args, **kwargs)
             inner = as_functional(layer)
             names = inside[layer.name]

@@ -50,9 +50,10 @@ def decide(model: AnyModel, x: Samples, *, batch_size: int | None = None) -> Dec
         batch_size: Samples at once; None takes as many as keep the activations of a Keras model within 256 MiB, at most 256.
     """
     view = View.of(model)
-    x = view.check_shape(samples(x)).astype("float32", copy=False)
+    x = view.check_shape(samples(x))
     batch_size = batch_size or samples_at_once(view.model, x)
-    parts = [view.run(x[start : start + batch_size]) for start in range(0, len(x), batch_size)]
+    # Each batch by itself: an array of bytes may be as large as memory.
+    parts = [view.run(x[start : start + batch_size].astype("float32", copy=False)) for start in range(0, len(x), batch_size)]
     joined: Any = (None if part[0] is None else np.concatenate([p.numpy() for p in part]) for part in zip(*parts, strict=True))
     return Decisions(*joined)
 

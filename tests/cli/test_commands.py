@@ -59,7 +59,9 @@ def test_every_option_has_a_help_text_and_every_command_an_example():
     import typer.main
 
     commands = typer.main.get_command(cli.app).commands
-    assert set(commands) == {"info", "attack", "evaluate", "compare", "calibrate", "check-scene", "export", "zoo"}
+    assert set(commands) == {
+        *("info", "attach", "attack", "evaluate", "compare", "calibrate", "predict", "monitor", "check-scene", "export", "zoo")
+    }
     for name, command in commands.items():
         assert command.help and f"tfdefense {name} " in command.epilog
         assert all(getattr(parameter, "help", True) for parameter in command.params), name

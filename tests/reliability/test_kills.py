@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.reliability.children import Children, ended
-from tfdefense import _files, export
+from tfdefense import _files
+from tfdefense.export import formats
 
 pytestmark = [pytest.mark.torture, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
 OLD = b"old" * 400_000
@@ -130,7 +131,7 @@ class Killer:
 def test_killed_write_loses_nothing(name, place, times, tally, monkeypatch, tmp_path):
     argv, path = commands(place)[name]
     killer = Killer(path, times(short=2, full=SHARE[name]))
-    monkeypatch.setattr(export, "write_folder", from_a_copy(tmp_path / "scratch"))
+    monkeypatch.setattr(formats, "write_folder", from_a_copy(tmp_path / "scratch"))
     Children(killer.wanted, killer.meet).run(argv, monkeypatch)
     assert killer.in_the_middle, "no kill came in the middle of a write"
     left = [name for name in os.listdir(place) if name.startswith(_files._PREFIX)]

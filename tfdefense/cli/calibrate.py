@@ -26,6 +26,9 @@ def calibrate(
     samples: Annotated[int | None, typer.Option(min=1, help="Number of samples; by default all.")] = None,
     split: Split = "test",
     classes: Classes = None,
+    reference: Annotated[
+        str | None, typer.Option(metavar="JSON", help="Where to write what `tfdefense monitor` compares a service with.")
+    ] = None,
     seed: Seed = 0,
     data_dir: DataDir = None,
     download: Download = False,
@@ -33,7 +36,8 @@ def calibrate(
     """Set the thresholds of a defended model from clean samples that it was not trained on, nor is judged on later."""
     import tfdefense as td
 
-    output, loaded = writable(output, (".keras",)), load_keras(model, "calibrated")
+    output, reference = writable(output, (".keras",)), writable(reference, (".json",))
+    loaded = load_keras(model, "calibrated")
     images = load_data(loaded, data, split, samples, None, classes, seed=seed, data_dir=data_dir, download=download)
     y = None if risk is None else images.y
     rejected = td.calibrate(loaded, images.x, y, max_rejected=max_rejected, confidence=confidence, risk=risk)
@@ -44,3 +48,8 @@ def calibrate(
         promise = td.conformal.risk_promise(risk, 0.95 if confidence is None else confidence)
     promised = f"Promised: {promise}. Judge it on others: it knows these."
     print(f"{output}: rejects {rejected:.1%} of {len(images)} samples of {data} ({split}). {promised}")
+    if reference:
+        td.monitoring.reference(
+            loaded, images.x, reference, max_rejected=None if risk else 0.05 if max_rejected is None else max_rejected
+        )
+        print(reference)

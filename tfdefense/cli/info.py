@@ -1,5 +1,6 @@
 """`tfdefense info`: what a model is."""
 
+import math
 from pathlib import Path
 
 from rich import box
@@ -15,7 +16,11 @@ from tfdefense.cli._options import Model
 def info(model: Model):
     """What a model is: its input, classes, layers by name, and whether its defense is finished."""
     for part in describe(model):
-        out().print(part)
+        console = out()
+        wide = console.measure(part, options=console.options.update(width=_WIDEST)).maximum
+        # No narrower than the part, whatever the terminal is.
+        console.width = max(console.width, wide)
+        console.print(part)
 
 
 def describe(path):
@@ -25,7 +30,7 @@ def describe(path):
 
     size = _size(Path(path))
     if isinstance(model, keras.Model):
-        return [_facts(path, _keras_facts(model) | size), _layers(model)]
+        return [_facts(path, _keras_facts(model) | size), *_layers(model)]
     return [_facts(path, _saved_facts(model) | size)]
 
 
@@ -82,12 +87,33 @@ def _facts(path, facts):
 
 
 def _layers(model):
+    from tfdefense.contract import is_defended
+    from tfdefense.defenses import watchable
+
+    walked = list(_walk(model))
+    # A defense watches layers of the classifier, not those of another defense.
+    shapes = {} if is_defended(model) else watchable(model)
     table = Table(title="\nlayers", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    for column in ("name", "type", "output", "state"):
-        table.add_column(column)
-    for name, layer in _walk(model):
-        table.add_row(name, type(layer).__name__, _output(layer), _state(layer))
-    return table
+    for column in ("name", "type", "output", "state") if is_defended(model) else ("name", "type", "output", "to watch", "state"):
+        # Names are typed again: whole, whatever the width of the terminal.
+        table.add_column(column, no_wrap=True)
+    for name, layer in walked:
+        watched = () if is_defended(model) else (_watched(shapes.get(name)),)
+        table.add_row(name, type(layer).__name__, _output(layer), *watched, _state(layer))
+    return [table, _WATCHED] if shapes else [table]
+
+
+_WIDEST = 1000
+_WATCHED = (
+    "features: tfdefense attach --layer NAME --defense knn, mahalanobis, rmds, density, dnr or neural-rejection; td.SafetyNet.\n"
+    "maps: td.AdversaryDetector too. Numbers are values a sample: memory and time grow with them."
+)
+
+
+def _watched(shape):
+    if shape is None:
+        return ""
+    return f"{math.prod(shape):,} {'maps' if len(shape) == 3 else 'features'}"
 
 
 def _walk(model, prefix=""):

@@ -134,6 +134,12 @@ def _divide(x, y, split):
 
 
 def _read_folder(path, split):
+    files, y, classes = labelled(path, split)
+    return _read_images(files), y, classes
+
+
+def labelled(path, split="all"):
+    """The pictures of a folder with one sub-folder for each class, as paths, and their classes; none of them is opened."""
     folders = {part: _existing(path, names) for part, names in _SPLIT_FOLDERS.items()}
     divided = all(folders.values())
     roots = list(folders.values()) if divided else [path]
@@ -156,7 +162,7 @@ def _read_folder(path, split):
     if not divided:
         chosen, y = _divide(np.arange(len(files)), y, split)
         files = [files[index] for index in chosen]
-    return _read_images([file for file, _ in files]), y, classes
+    return [file for file, _ in files], y, classes
 
 
 def _existing(path, names):

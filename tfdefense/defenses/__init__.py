@@ -12,6 +12,7 @@ from tfdefense.defenses.rejection import DeepNeuralRejection, NeuralRejection, c
 from tfdefense.defenses.safetynet import SafetyNet
 from tfdefense.defenses.smoothing import Smoothed
 from tfdefense.defenses.threshold import DustbinDefense, ThresholdDefense
+from tfdefense.defenses.watchable import watchable
 from tfdefense.defenses.wrapped import PerClass, TemperatureScaled
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "capping_error",
     "compress",
     "graft_dustbin",
+    "watchable",
 ]
 
 __getattr__ = renamed_names(__name__, OutDistribution="DustbinDefense")

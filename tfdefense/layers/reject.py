@@ -10,11 +10,9 @@ import numpy as np
 from keras import ops
 
 from tfdefense import graph  # its names are looked up later: it may be what loads this file
+from tfdefense._reasons import REASONS as REASONS
 from tfdefense._validation import Bounds, Tensor, check_number, checked_bounds, checked_names, is_bounded
 from tfdefense.conformal import check_promise, thresholds
-
-# Why a sample is accepted or rejected.
-REASONS = ("accepted", "suspicious", "invalid input", "broken model")
 
 _checks_weights = contextvars.ContextVar("checks_weights", default=True)
 

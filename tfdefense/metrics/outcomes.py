@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tfdefense._validation import AnyModel, check_labels, check_numbers, check_same_length, pairs
+from tfdefense._validation import AnyModel, check_labels, check_numbers, check_same_length
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -172,13 +172,13 @@ class Outcomes:
 def evaluate(
     model: AnyModel, x: Any, y: ArrayLike | None = None, *, batch_size: int | None = None, adversarial: bool | None = None
 ) -> Outcomes:
-    """Right, rejected or wrong, for each sample.
+    """Right, rejected or wrong, for each sample. Samples are read, decided and forgotten batch by batch.
 
     Args:
         model: A defended model, or a plain classifier (which rejects nothing).
-        x: Samples, the result of an attack, or a data set of batches (samples, classes) such as a `tf.data.Dataset`, which is
-            read into memory.
-        y: True classes of shape (n,); None where the data set has them.
+        x: Samples, the result of an attack, a data set of batches (samples, classes) such as a `tf.data.Dataset`, or the path of a
+            folder with one sub-folder of pictures for each class. Arrays may be larger than memory: `np.load(path, mmap_mode="r")`.
+        y: True classes of shape (n,); None where the data set or the folder has them.
         batch_size: Samples a step; None as for `td.adapt`.
         adversarial: Whether the samples are perturbed; by default, whether `x` is the result of an attack.
 
@@ -190,26 +190,28 @@ def evaluate(
     >>> evaluate(model, np.eye(3), [0, 1, 1])
     Outcomes(3 samples: 66.7 % right, 0.0 % rejected, 33.3 % wrong)
     """
-    from tfdefense.view import View, decide
+    from tfdefense.prediction.labelled import labelled_batches
+    from tfdefense.view import View
 
-    perturbed, model = hasattr(x, "x_adv"), View.of(model)
-    x, y = pairs(x.x_adv if perturbed else x, y)
-    x = model.check_shape(x)
-    y = check_labels(y)
-    check_same_length(x=x, y=y)
-    decisions = decide(model, x, batch_size=batch_size)
-    scores, label = np.asarray(decisions.scores), np.asarray(decisions.label)
-    if scores.ndim != 2:
-        raise ValueError(
-            f"The model must give scores of shape (n, classes). Received shape {scores.shape}. "
-            "Give a binary classifier two scores, and flatten the output of a convolution."
-        )
-    y = check_labels(y, classes=scores.shape[1])
-    # A defended model rejects what it cannot judge; a plain one would name some class for scores of NaN.
-    check_numbers(np.where((label == -1)[:, None], 0.0, scores), "scores", ndim=2)
-    guess = np.where(np.isnan(scores).any(axis=1), -1, scores.argmax(axis=1))
+    perturbed, view = hasattr(x, "x_adv"), View.of(model)
+    found: list[tuple[Any, ...]] = []
+    for batch, labels in labelled_batches(view, x.x_adv if perturbed else x, y, batch_size):
+        said: Any = (None if one is None else one.numpy() for one in view.run(batch))
+        scores, suspicion, label = said
+        if scores.ndim != 2:
+            raise ValueError(
+                f"The model must give scores of shape (n, classes). Received shape {scores.shape}. "
+                "Give a binary classifier two scores, and flatten the output of a convolution."
+            )
+        labels = check_labels(labels, classes=scores.shape[1])
+        # A defended model rejects what it cannot judge; a plain one would name some class for scores of NaN.
+        check_numbers(np.where((label == -1)[:, None], 0.0, scores), "scores", ndim=2)
+        guess = np.where(np.isnan(scores).any(axis=1), -1, scores.argmax(axis=1))
+        found.append((label, labels, suspicion, guess))
+    joined: Any = (None if part[0] is None else np.concatenate(part) for part in zip(*found, strict=True))
+    label, y, suspicion, guess = joined
     adversarial = perturbed if adversarial is None else adversarial
-    return Outcomes.of(label, y, decisions.suspicion, guess=guess, adversarial=adversarial)
+    return Outcomes.of(label, y, suspicion, guess=guess, adversarial=adversarial)
 
 
 def successful_pairs(clean: Outcomes, adversarial: Outcomes) -> np.ndarray:

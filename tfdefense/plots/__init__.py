@@ -20,6 +20,7 @@ from tfdefense.plots.drawings import (
     roc,
     security_curve,
 )
+from tfdefense.plots.monitoring import monitor
 
 __all__ = [
     "FAINT",
@@ -35,6 +36,7 @@ __all__ = [
     "embedding",
     "examples",
     "matrix",
+    "monitor",
     "outcome_bars",
     "roc",
     "security_curve",

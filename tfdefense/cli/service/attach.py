@@ -1,0 +1,96 @@
+"""`tfdefense attach`: a classifier and held-out samples become a finished defended model."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tfdefense.cli._app import command
+from tfdefense.cli._console import tell
+from tfdefense.cli._inputs import load_data, load_keras
+from tfdefense.cli._options import Bounds, Classes, DataDir, Download, Model, Seed, writable
+
+
+@command("tfdefense attach model.keras --defense energy --held-out held_out/ --bounds 0 255 --output defended.keras")
+def attach(
+    model: Model,
+    held_out: Annotated[
+        str, typer.Option(help="Clean samples that the model was not trained on: a folder, an .npz file or a data set by name.")
+    ],
+    output: Annotated[str, typer.Option(metavar="KERAS", help="Where to write the defended model.")],
+    defense: Annotated[
+        str,
+        typer.Option(help="A score of docs/scores.md, such as confidence or energy, or density, dustbin, dnr, neural-rejection."),
+    ] = "confidence",
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A layer to watch, as `tfdefense info` names it. May be repeated for dnr."),
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="An option of the defense, such as k=50. May be repeated.")
+    ] = None,
+    train: Annotated[
+        str | None,
+        typer.Option(
+            help="Training samples, for a defense that learns from samples; without them it learns from half of the held-out."
+        ),
+    ] = None,
+    max_rejected: Annotated[float, typer.Option(help="Share of fresh clean samples that may be rejected, on average.")] = 0.05,
+    confidence: Annotated[float | None, typer.Option(help="Promise that share with so much confidence, such as 0.95.")] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="Part of the held-out data: train, test or all; by default all of your own, test of a set by name."),
+    ] = None,
+    samples: Annotated[int | None, typer.Option(min=2, help="Number of held-out samples; by default all.")] = None,
+    bounds: Bounds = None,
+    classes: Classes = None,
+    reference: Annotated[
+        str | None, typer.Option(metavar="JSON", help="Where to write what `tfdefense monitor` compares the service with.")
+    ] = None,
+    seed: Seed = 0,
+    data_dir: DataDir = None,
+    download: Download = False,
+):
+    """Give a classifier a defense: attach it, adapt it and set its threshold, in one step."""
+    output, reference = writable(output, (".keras",)), writable(reference, (".json",))
+    loaded = load_keras(model, "defended")
+    import tfdefense as td
+    from tfdefense.cli.service.defenses import build_defense
+    from tfdefense.contract import is_defended, nodes_of
+    from tfdefense.layers import AdaptableLayer
+
+    if is_defended(loaded):
+        raise ValueError(f"{model} has a defense already. Expected a plain classifier. New thresholds: `tfdefense calibrate`.")
+    built = build_defense(defense, layer or [], option or [])
+    places = {"data_dir": data_dir, "download": download, "seed": seed}
+    images = load_data(loaded, held_out, split or _whole(held_out), samples, bounds, classes, **places)
+    # A model that knows the names of its classes says them: those that the folder has, where nobody gave others.
+    names = images.classes if images.classes and images.classes != tuple(map(str, range(len(images.classes)))) else None
+    defended = built.attach(loaded, bounds=images.bounds, class_names=names)
+    learns = bool(nodes_of(defended, AdaptableLayer))
+    if train is not None and not learns:
+        raise ValueError(f"The defense {defense!r} learns nothing from samples. Leave --train out.")
+    fitted = None
+    if learns and train is not None:
+        fitted = load_data(loaded, train, _training(train), None, bounds, classes, **places)
+    elif learns:
+        fitted, images = images.divide(0.5, seed)
+        tell(f"note: {defense} learns from {len(fitted)} of the held-out samples; --train leaves them all to the threshold.")
+    if fitted is not None:
+        td.adapt(defended, fitted.x, fitted.y, max_rejected=None)
+    rejected = td.calibrate(defended, images.x, max_rejected=max_rejected, confidence=confidence)
+    td.export.export(defended, output)
+    promise = td.conformal.promise(max_rejected, confidence)
+    print(f"{output}: {defense}, rejects {rejected:.1%} of {len(images)} samples of {held_out}. Promised: {promise}.")
+    if reference:
+        td.monitoring.reference(defended, images.x, reference, max_rejected=max_rejected)
+        print(f"{reference}: watch the service with `tfdefense monitor {reference} labels.csv`")
+
+
+def _whole(name):
+    """All of somebody's own held-out data; of a set by name the part that models are not trained on."""
+    return "all" if Path(name).exists() else "test"
+
+
+def _training(name):
+    return "all" if Path(name).exists() else "train"

@@ -1,0 +1,66 @@
+"""`tfdefense predict`: labels for pictures, however many."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from tfdefense.cli._app import command
+from tfdefense.cli._console import tell
+from tfdefense.cli._inputs import load_model
+from tfdefense.cli._options import Bounds, Classes, Model, class_list, writable
+
+# Of the program, where all rows are written and some say that their picture can't be read. 2 is a mistake on the command line.
+UNREADABLE_EXIT = 3
+
+
+@command("tfdefense predict defended.keras photos/ more/*.jpg --output labels.csv")
+def predict(
+    model: Model,
+    pictures: Annotated[
+        list[str],
+        typer.Argument(metavar="PICTURES...", help="Pictures, folders, patterns in quotes, .npz, .npy or .tfrecord files."),
+    ],
+    output: Annotated[
+        str | None,
+        typer.Option(metavar="CSV|PARQUET", help="Where to write a row for each picture; by default a CSV on the screen."),
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures at once; by default as many as fit.")] = None,
+    bounds: Bounds = None,
+    classes: Classes = None,
+    resize: Annotated[bool, typer.Option("--resize", help="Move pictures of another size to the model's.")] = False,
+):
+    """Label pictures: file, class, confidence, suspicion and reason. Exit code 3: some could not be read; their rows say why."""
+    from tfdefense._tables import SUFFIXES, checked, rows_of, write
+
+    output = writable(output, SUFFIXES)
+    if output is not None:
+        checked(output)
+    loaded = load_model(model)
+    from tfdefense.contract import is_defended, unready
+    from tfdefense.prediction import REASONS, stream
+
+    if is_defended(loaded) and (lack := unready(loaded)):
+        raise ValueError(lack)
+    shown = output is not None
+    counts = dict.fromkeys(REASONS, 0)
+    parts = stream(
+        loaded, pictures, batch_size=batch_size, bounds=bounds, classes=class_list(classes), resize=resize, progress=shown
+    )
+    counted = _counted(parts, counts)
+    if output is None:
+        rows_of(sys.stdout, counted)
+    else:
+        write(output, counted)
+        print(f"{output}: {sum(counts.values()):,} pictures, " + ", ".join(f"{n:,} {name}" for name, n in counts.items() if n))
+    if counts["unreadable"]:
+        unread, total = counts["unreadable"], sum(counts.values())
+        tell(f"warning: {unread:,} of {total:,} pictures can't be read; the column reason says why.")
+        raise typer.Exit(UNREADABLE_EXIT)
+
+
+def _counted(parts, counts):
+    for part in parts:
+        for place, name in enumerate(counts):
+            counts[name] += int((part.reason == place).sum())
+        yield part
