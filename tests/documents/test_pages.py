@@ -1,0 +1,128 @@
+"""What the pages of docs/ show, runs: each goes on from the quick start."""
+
+import re
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import tfdefense as td
+
+DOCS = Path(__file__).parents[2] / "docs"
+START = "start.md"
+ALONE = {"photos.md", "scores.md"}  # have tests of their own
+PAGES = sorted(
+    str(path.relative_to(DOCS))
+    for path in (*DOCS.glob("*.md"), *DOCS.glob("defenses/*.md"))
+    if path.name not in ALONE | {START} and "```python" in path.read_text()
+)
+
+
+def code(page):
+    return "\n".join(re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.S))
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """The names that the quick start leaves, and the folder that it wrote to."""
+    folder = tmp_path_factory.mktemp("start")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        names = {}
+        exec(code(START), names)
+    return names, folder
+
+
+def test_the_quick_start(start):
+    names, folder = start
+    label = names["out"]["label"].numpy()
+    assert (label[label >= 0] == names["test"].y[label >= 0]).mean() > 0.9
+    assert (folder / "serving/1/saved_model.pb").exists() and td.load(folder / "defended.keras") is not None
+    assert (names["defended"](names["held_out"].x)["label"].numpy() == -1).mean() <= 0.05
+    foreign = td.view.decide(names["defended"], names["letters"].x).label
+    assert (foreign == -1).mean() > 0.2, "letters are rejected more often than digits"
+
+
+def rejected(names, defended="defended"):
+    return (names[defended](names["held_out"].x)["label"].numpy() == -1).mean()
+
+
+def of_dustbin(names):
+    assert rejected(names) <= 0.05
+    assert (td.view.decide(names["defended"], names["letters"].x).label == -1).mean() > 0.8
+
+
+def of_density(names):
+    right = names["dense"](names["held_out"].x)["scores"].numpy().argmax(-1) == names["held_out"].y
+    assert right.mean() > 0.9 and len(names["white_box"]) == 10
+
+
+def of_dnr(names):
+    assert rejected(names, "rejecting") <= 0.05
+    assert (names["rejecting"](names["held_out"].x)["label"].numpy() == names["held_out"].y).mean() > 0.85
+
+
+def of_safetynet(names):
+    open_box = names["open_box"]
+    np.testing.assert_array_equal(open_box.label, names["coded"](open_box.x_adv)["label"], "judged by the surrogate")
+    assert names["black_box"].success.any()
+
+
+def of_training(names):
+    robust = [row["robust_accuracy"] for row in names["attacked"] if row["norm"] == "linf"]
+    assert len(robust) > 1 and robust == sorted(robust, reverse=True) and td.contract.is_defended(names["ready"])
+
+
+def of_combining(names):
+    assert rejected(names, "both") <= 0.05 and rejected(names, "each") <= 0.1 and rejected(names, "honest") <= 0.05
+
+
+def of_serving(names):
+    assert set(names["answer"]["reason"].numpy()) <= {0, 1}
+
+
+LOOK = {
+    "defenses/dustbin.md": of_dustbin,
+    "defenses/density.md": of_density,
+    "defenses/dnr.md": of_dnr,
+    "defenses/detector.md": lambda names: None if rejected(names) <= 0.05 else pytest.fail("not calibrated"),
+    "defenses/safetynet.md": of_safetynet,
+    "defenses/combining.md": of_combining,
+    "training.md": of_training,
+    "serving.md": of_serving,
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page(page, start, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names, _ = start
+    # A page may calibrate or train the model: each has its own.
+    copy = keras.models.clone_model(names["model"])
+    copy.set_weights(names["model"].get_weights())
+    copy.compile("adam", loss="sparse_categorical_crossentropy")
+    defended = td.ThresholdDefense("energy").attach(copy)
+    td.calibrate(defended, names["held_out"].x, max_rejected=0.05)
+    names = names | {"model": copy, "defended": defended}
+    exec(code(page), names)
+    LOOK.get(page, lambda names: None)(names)
+
+
+def test_pages_with_a_look_are_there():
+    assert set(LOOK) <= set(PAGES)
+
+
+def test_every_attack_named_is_there():
+    page = (DOCS / "attacks.md").read_text()
+    table = page.split("## List")[1].split("## Suites")[0]
+    named = set(re.findall(r"^\| `(\w+)", table, re.M)) | {"Transfer"}
+    assert all(hasattr(td.attacks, name) for name in re.findall(r"`([A-Z]\w+)", table))
+    public = {name for name in td.attacks.__all__ if isinstance(kind := getattr(td.attacks, name), type)}
+    attacks = {name for name in public if issubclass(getattr(td.attacks, name), td.attacks.Attack)} - {"Attack"}
+    assert attacks <= named, "the table of attacks lacks some"
+
+
+def test_every_page_of_a_defense_says_when_it_breaks():
+    for path in DOCS.glob("defenses/*.md"):
+        assert re.search(r"When it breaks", path.read_text()), path.name
