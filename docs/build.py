@@ -135,12 +135,16 @@ def gather():
 class _Page(HTMLParser):
     def __init__(self):
         super().__init__()
-        self.links, self.anchors = [], set()
+        self.links, self.anchors, self.fetched = [], set(), []
 
     def handle_starttag(self, tag, attributes):
         found = dict(attributes)
         self.anchors |= {found[name] for name in ("id", "name") if found.get(name)}
         self.links += [found[name] for name in ("href", "src") if found.get(name)]
+        if tag != "a":
+            self.fetched += [
+                link for name in ("href", "src") if (link := found.get(name, "")).startswith(("http:", "https:", "//"))
+            ]
 
 
 def dangling(site=SITE):
@@ -153,13 +157,16 @@ def dangling(site=SITE):
     for path, page in pages.items():
         if path.name == "404.html":
             continue  # its links are those of the root
+        wrong += [f"{path.relative_to(site)} fetches {link}" for link in page.fetched]
         for link in page.links:
             parts = urlsplit(link)
             if parts.scheme or link.startswith("//"):
                 continue
             target = Path(os.path.normpath(path.parent / unquote(parts.path))) if parts.path else path
             target = target / "index.html" if target.is_dir() else target
-            lost = not target.exists() or (parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].anchors)
+            lost = not target.exists() or (
+                parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].anchors
+            )
             if lost:
                 wrong.append(f"{path.relative_to(site)}: {link}")
     return wrong

@@ -42,7 +42,9 @@ def run(
     photos: Annotated[
         bool, typer.Option("--photos", help="Real photos in place of digits: which of ten things is it, or none of these?")
     ] = False,
-    picture: Annotated[Path | None, typer.Option(help="With --photos: also draws two photos with their answers to this file.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="With --photos: also draws two photos with their answers to this file.")
+    ] = None,
 ):
     from rich.console import Console
 

@@ -118,9 +118,9 @@ def test_every_attack_named_is_there():
     table = page.split("## List")[1].split("## Suites")[0]
     named = set(re.findall(r"^\| `(\w+)", table, re.M)) | {"Transfer"}
     assert all(hasattr(td.attacks, name) for name in re.findall(r"`([A-Z]\w+)", table))
-    public = {name for name in td.attacks.__all__ if isinstance(kind := getattr(td.attacks, name), type)}
-    attacks = {name for name in public if issubclass(getattr(td.attacks, name), td.attacks.Attack)} - {"Attack"}
-    assert attacks <= named, "the table of attacks lacks some"
+    public = {name: getattr(td.attacks, name) for name in td.attacks.__all__}
+    attacks = {name for name, kind in public.items() if isinstance(kind, type) and issubclass(kind, td.attacks.Attack)}
+    assert attacks - {"Attack"} <= named, "the table of attacks lacks some"
 
 
 def test_every_page_of_a_defense_says_when_it_breaks():

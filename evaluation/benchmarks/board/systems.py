@@ -24,8 +24,8 @@ BASES = (CLEAN, ADVERSARIAL, JOINED, BOTH)
 class Defense:
     """`make(td, setup)` gives it, None leaves the base as it is.
 
-    A joined base without its `dustbin` is a classifier like the others, which was trained in another way. Of several defenses it is
-    `combined`; what is `slow` is measured first.
+    A jointly trained base without its `dustbin` is a classifier like the others, which was trained in another way. Of several
+    defenses it is `combined`; what is `slow` is measured first.
     """
 
     make: Callable | None

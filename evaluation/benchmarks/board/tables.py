@@ -66,7 +66,7 @@ def leaders(results):
 
 
 def finding(results):
-    """Five lines of the board: the first, the first of a paper's detectors, the first on clean networks, and both without a defense."""
+    """Five lines: the first of all, the first of a paper's detectors, the first on a clean network, and two without a defense."""
     rows = list(enumerate(ranked(results), 1))
     if not rows:
         return "No system has a rank: the attack failed on all of them."
@@ -82,10 +82,21 @@ def finding(results):
     for rank, row in sorted(chosen.items()):
         about = {"system": row.system, "base": row.base}
         (robust,) = (one for one in _compared(results, row) if one.norm == "l2")
-        shares = [results(**about, metric="accuracy", counted=None), results(**about, metric="false-positive rate", perturbation="")]
+        shares = [
+            results(**about, metric="accuracy", counted=None),
+            results(**about, metric="false-positive rate", perturbation=""),
+        ]
         half = _bounded(row, f"{row.value:.2f}")
         lines.append([rank, row.system, row.base, half, _bounded(robust, percent(robust.value)), *map(percent, shares)])
-    head = ["rank", "rejects by", "network", "median l2 distance", f"robust accuracy, l2 {robust.epsilon:.3g}", "accuracy", "false positives"]
+    head = [
+        "rank",
+        "rejects by",
+        "network",
+        "median l2 distance",
+        f"robust accuracy, l2 {robust.epsilon:.3g}",
+        "accuracy",
+        "false positives",
+    ]
     return markdown(head, lines)
 
 
