@@ -1,6 +1,7 @@
 """What the pages of docs/ show, runs: each goes on from the quick start."""
 
 import re
+import shlex
 from pathlib import Path
 
 import keras
@@ -126,3 +127,41 @@ def test_every_attack_named_is_there():
 def test_every_page_of_a_defense_says_when_it_breaks():
     for path in DOCS.glob("defenses/*.md"):
         assert re.search(r"When it breaks", path.read_text()), path.name
+
+
+def typed():
+    """Every command that a page, the README included, shows in a block of its own: (page, words)."""
+    for path in (DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md"))):
+        if path.parent.name != "contributing":  # followed by a test of their own
+            for kind, block in re.findall(r"^```(\w*)\n(.*?)^```", path.read_text(), re.M | re.S):
+                lines = block.splitlines() if kind in ("", "sh") else ()
+                yield from ((path.name, shlex.split(line, comments=True)) for line in lines)
+
+
+def test_commands_shown_are_there_with_their_options():
+    import typer
+    from typer.main import get_command
+
+    from evaluation.runner.command import _command
+    from tfdefense.cli import app
+    from training import __main__ as training
+    from training import recipe
+
+    cli, seen = get_command(app), 0
+    for page, words in typed():
+        if words[:1] == ["tfdefense"]:
+            command, rest = cli.commands[words[1]], words[2:]
+        elif words[:3] == ["python", "-m", "evaluation"]:
+            alone = typer.Typer()
+            alone.command()(_command(words[3]))
+            command, rest = get_command(alone), words[4:]
+        elif words[:3] == ["python", "-m", "training"]:
+            alone = typer.Typer()
+            alone.command()(training.command)
+            command, rest = get_command(alone), words[3:]
+            assert rest[0] in recipe.names(), f"{page}: {rest[0]}"
+        else:
+            continue
+        command.make_context("shown", list(rest), resilient_parsing=False)
+        seen += 1
+    assert seen > 20
