@@ -14,10 +14,11 @@ ifneq ($(wildcard ../shared/data),)
 export TFDEFENSE_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help demo docs test test-fast slow-tests test-settings test-lowest torture lint clean
+.PHONY: help demo docs notebooks test test-fast slow-tests test-settings test-lowest torture lint clean
 help:
 	@echo "make demo       train, defend, attack and export a small classifier (about a minute after the install)"
 	@echo "make docs       the pages and the API reference as a site, in build/site"
+	@echo "make notebooks  the tutorials as notebooks, beside their pages"
 	@echo "make test       lint and run all tests"
 	@echo "make test-fast  the tests that are not slow: under 90 seconds"
 	@echo "make slow-tests runs all tests in one process and writes those that are slow into tests/slow.txt"
@@ -46,6 +47,9 @@ demo: .venv/.demo
 
 docs: .venv/.docs
 	$(BIN)/python docs/build.py
+
+notebooks: .venv/.docs
+	$(BIN)/python -m jupytext --quiet --to ipynb docs/photos.md docs/tutorials/*.md
 
 lint: .venv/.test
 	$(BIN)/ruff check .

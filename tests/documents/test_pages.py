@@ -1,5 +1,6 @@
 """What the pages of docs/ show, runs: each goes on from the quick start."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -108,6 +109,48 @@ def test_a_page(page, start, tmp_path, monkeypatch, capsys):
     names = names | {"model": copy, "defended": defended}
     exec(code(page), names)
     LOOK.get(page, lambda names: None)(names)
+
+
+def of_own_score(names):
+    assert rejected(names) <= 0.05 and min(names["auroc"].values()) > 0.7 and min(names["success"].values()) > 0
+
+
+def of_mnist(names):
+    assert names["oblivious"].success.mean() <= names["adaptive"].success.mean() <= names["plain"].success.mean()
+    assert (np.diff(names["curve"].robust_accuracy) <= 0).all()
+
+
+def of_adversary(names):
+    assert names["found"]["adversarially trained"] > names["found"]["clean"]
+
+
+TUTORIALS = {"own_score": of_own_score, "mnist": of_mnist, "adversary": of_adversary}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TUTORIALS)
+def test_a_tutorial(name, tmp_path, monkeypatch, capsys):
+    """On the embedded digits, which are smaller."""
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "tutorial"}
+    exec(code(f"tutorials/{name}.md").replace('"mnist"', '"digits"').replace("[:100]", "[:30]"), names)
+    TUTORIALS[name](names)
+
+
+@pytest.mark.parametrize("page", ["photos.md", *(f"tutorials/{name}.md" for name in TUTORIALS)])
+def test_a_notebook_is_its_page(page):
+    """When this fails, run `make notebooks` and commit what it wrote."""
+    text = (DOCS / page).read_text()
+    cells = json.loads((DOCS / page).with_suffix(".ipynb").read_text())["cells"]
+    assert ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"] == [
+        "%%sh\n" * (kind == "sh") + block.strip() for kind, block in re.findall(r"```(python|sh)\n(.*?)```", text, re.S)
+    ]
+    prose = " ".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    assert prose.split() == re.sub(r"```(?:python|sh)\n.*?```", "", text, flags=re.S).split()
+
+
+def test_every_tutorial_is_run():
+    assert {path.stem for path in DOCS.glob("tutorials/*.md")} == set(TUTORIALS)
 
 
 def test_pages_with_a_look_are_there():
