@@ -86,4 +86,4 @@ test-lowest:
 	.venv-lowest/bin/python -m tests.lowest record
 
 clean:
-	rm -rf .venv .venv-lowest demo-output build
+	rm -rf .venv .venv-lowest demo-output build .cache
