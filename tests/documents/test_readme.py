@@ -1,4 +1,4 @@
-"""The README is short, what it shows runs, and no click leads nowhere."""
+"""The README is short, and what it shows runs."""
 
 import re
 from pathlib import Path

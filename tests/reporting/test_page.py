@@ -120,6 +120,17 @@ def test_checks_that_pass_do_not_say_what_a_failure_means(report):
     assert page.HARDER_PASSED in text
 
 
+def test_sizes_stand_in_grey_levels_too(report):
+    from tfdefense.reporting import page
+
+    assert page.grey_levels("linf", 0.1, (0.0, 1.0)) == page.grey_levels("linf", 25.5, (0, 255)) == "25.5 of 255 grey levels"
+    assert page.grey_levels("linf", 2.0, (-1.0, 1.0)) == "255 of 255 grey levels"
+    assert page.grey_levels("l2", 1.0, (0, 1)) == page.grey_levels("linf", 0.0, (0, 1)) == ""
+    content = json.loads(json.dumps(report.content))
+    content["verdict"]["holds"]["linf"] = 0.1 * (content["about"]["bounds"][1] - content["about"]["bounds"][0])
+    assert "<small>25.5 of 255 grey levels</small>" in page.render(content)
+
+
 def test_a_name_is_text_and_no_markup(report):
     from tfdefense.reporting.page import render
 

@@ -59,11 +59,20 @@ def render(content):
         "sparks": [(row, Markup(charts.spark(row["path"]))) for row in content["harder"]],
         "name_of": lambda label: "rejected" if label == -1 else _class(about["classes"], label),
         "map_data": Markup(_script_json({**content["map"], "classes": about["classes"]})),
+        "levels": lambda norm, size: grey_levels(norm, size, about["bounds"]),
         "meaning": lambda check: PASSED.get(check["kind"], HARDER_PASSED) if check["passed"] else check["text"],
         "style": Markup((FOLDER / "page.css").read_text()),
         "script": Markup((FOLDER / "page.js").read_text()),
     }
     return jinja.get_template("page.html").render(**content, shown=shown, knowledge=KNOWLEDGE)
+
+
+def grey_levels(norm, size, bounds):
+    """A size in linf as levels of 8-bit pixels, such as "25.5 of 255 grey levels"; nothing in another norm, or of no size."""
+    if norm != "linf" or not size:
+        return ""
+    levels = 255 * size / (bounds[1] - bounds[0])
+    return f"{levels:.1f}".removesuffix(".0") + " of 255 grey levels"
 
 
 def _class(names, label):
