@@ -36,6 +36,7 @@ def start(tmp_path_factory):
     return names, folder
 
 
+@pytest.mark.slow
 def test_the_quick_start(start):
     names, folder = start
     label = names["out"]["label"].numpy()
@@ -96,6 +97,7 @@ LOOK = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page(page, start, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

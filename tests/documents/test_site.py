@@ -42,6 +42,7 @@ def test_the_site_builds(build, monkeypatch):
     (build.SITE / "lost.html").unlink()
 
 
+@pytest.mark.slow
 def test_every_page_is_in_the_navigation(build):
     navigation = (ROOT / "mkdocs.yml").read_text().split("nav:")[1]
     for place in build.placed().values():
@@ -50,6 +51,7 @@ def test_every_page_is_in_the_navigation(build):
         assert f" {place.as_posix()}\n" in navigation, f"mkdocs.yml does not list {place}"
 
 
+@pytest.mark.slow
 def test_every_public_name_is_in_the_reference(build):
     names = {f"{module}.{name}" for module, names in build.public().items() for name in names}
     missing = {name for name, _ in public(td)} - names
