@@ -14,9 +14,11 @@ ifneq ($(wildcard ../shared/data),)
 export TFDEFENSE_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help demo test test-fast slow-tests test-settings test-lowest torture lint clean
+.PHONY: help demo docs notebooks test test-fast slow-tests test-settings test-lowest torture lint clean
 help:
 	@echo "make demo       train, defend, attack and export a small classifier (about a minute after the install)"
+	@echo "make docs       the pages and the API reference as a site, in build/site"
+	@echo "make notebooks  the tutorials as notebooks, beside their pages"
 	@echo "make test       lint and run all tests"
 	@echo "make test-fast  the tests that are not slow: under 90 seconds"
 	@echo "make slow-tests runs all tests in one process and writes those that are slow into tests/slow.txt"
@@ -33,15 +35,27 @@ help:
 	touch $@
 
 .venv/.test: .venv/.demo
-	$(BIN)/python -m pip install -qq -e ".[test,export,imagenet]"
+	$(BIN)/python -m pip install -qq -e ".[test,docs,export,imagenet]"
+	touch $@
+
+.venv/.docs: .venv/.demo
+	$(BIN)/python -m pip install -qq -e ".[docs]"
 	touch $@
 
 demo: .venv/.demo
 	$(BIN)/python -m evaluation demo
 
+docs: .venv/.docs
+	$(BIN)/python docs/build.py
+
+notebooks: .venv/.docs
+	$(BIN)/python -m jupytext --quiet --to ipynb docs/photos.md docs/tutorials/*.md
+
 lint: .venv/.test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/codespell
+	$(BIN)/python -m tests.words
 
 test: lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 25
@@ -72,4 +86,4 @@ test-lowest:
 	.venv-lowest/bin/python -m tests.lowest record
 
 clean:
-	rm -rf .venv .venv-lowest demo-output
+	rm -rf .venv .venv-lowest demo-output build .cache

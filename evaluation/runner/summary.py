@@ -10,7 +10,7 @@ from evaluation.runner.rows import Results
 
 
 class Line(NamedTuple):
-    """A defense under the attack of its paper and under the worst case over adaptive ones, as the README shows it.
+    """A defense under the attack of its paper and under the worst case over adaptive ones, as docs/results/defenses.md shows it.
 
     `paper` and `adaptive` give the robust accuracy of the defense, and that of what stands `beside` it or None.
     """
@@ -82,4 +82,29 @@ def paper_rows(directory):
     return markdown(("row", "what", "numbers, or why none"), lines)
 
 
-BLOCKS = {"defenses": defenses, "rows": paper_rows}
+_PAPERS = {
+    "dnr": "Sotgiu et al. 2020, Deep Neural Rejection",
+    "rce": "Pang et al. 2018, reverse cross-entropy",
+    "safetynet": "Lu et al. 2017, SafetyNet",
+    "sceneproof": "Lu et al. 2017, SceneProof",
+    "dustbin": "Abbasi et al. 2018, the dustbin",
+    "detector": "Metzen et al. 2017, the detector branch",
+}
+
+
+def commands(directory):
+    """A line for each command that measures tables and figures of a paper, and what it takes."""
+    measured = {}
+    for package, paper in _PAPERS.items():
+        for part in importlib.import_module(f"evaluation.papers.{package}.tables").COUNTERPARTS:
+            if part.rows:
+                for command, hours in part.cost.values():
+                    measured.setdefault((paper, f"`python -m evaluation {command}`", f"{hours:g}", package), []).append(part.paper)
+    lines = [
+        (f"[{paper}]({package}.md)", "; ".join(dict.fromkeys(parts)), command, hours)
+        for (paper, command, hours, package), parts in measured.items()
+    ]
+    return markdown(("paper", "its tables and figures", "command", "CPU hours"), lines)
+
+
+BLOCKS = {"defenses": defenses, "rows": paper_rows, "commands": commands}

@@ -1,4 +1,4 @@
-"""What every attack promises, as one table: shape, ball, bounds, seed, batches, and that it fools the model at all."""
+"""What every attack promises, as one table: shape, ball, bounds, seed, batches, and that it succeeds at all."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ BALLS = {
     "strongest": lambda e: A.WorstCase([A.FGSM(e), A.BIM(e)]),
     "transfer": lambda e: A.Transfer(A.BIM(e)),
 }
-# Sizes at which each norm fools most digits of the small classifier.
+# Sizes at which attacks in each norm succeed on most digits of the small classifier.
 SIZES = {"linf": 0.3, "l2": 2.0, "l1": 6.0}
 SEARCHES = {
     "deepfool-l2": A.DeepFool(),

@@ -215,7 +215,7 @@ def margin_from_sample(s):
 
 
 def test_too_few_steps_are_found(few):
-    # Fooled in a narrow band of the mean alone: two steps go across the whole ball and over it, eight come to lie in it.
+    # Wrong in a narrow band of the mean alone: two steps go across the whole ball and over it, eight come to lie in it.
     lead = two_classes(lambda x: tf.abs(tf.reduce_mean(x, -1) - 0.1) - 0.02)
     plan = dataclasses.replace(PLAN, steps=2)
     found = found_on(lead, np.zeros((24, 8)), np.zeros(24, int), plan)

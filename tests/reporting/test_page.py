@@ -127,8 +127,33 @@ def test_failed_checks_are_red_and_named_at_the_top(report):
     content["verdict"] |= {"failed": [content["checks"][1]["name"]], "notes": ["1 of many checks failed."]}
     text = render(content)
     assert text.count('<li class="red">') == 1 and "✗" in text
-    assert content["checks"][1]["name"] in text.split('<li class="red">')[1].split("</li>")[0]
+    failed = text.split('<li class="red">')[1].split("</li>")[0]
+    assert content["checks"][1]["name"] in failed and content["checks"][1]["text"] in failed
     assert re.search(r'<p class="note bad">1 of many checks failed', text)
+
+
+def test_checks_that_pass_do_not_say_what_a_failure_means(report):
+    from tfdefense.reporting import page
+
+    content = json.loads(json.dumps(report.content))
+    content["checks"] = [dict(check, passed=True) for check in content["checks"]]
+    text = " ".join(page.render(content).split())
+    for check in content["checks"]:
+        assert check["text"] not in text or check["text"] in page.PASSED.values(), check["kind"]
+    kinds = {check["kind"] for check in content["checks"]}
+    assert set(page.PASSED) <= kinds, "a check has another name now"
+    assert page.HARDER_PASSED in text
+
+
+def test_sizes_stand_in_grey_levels_too(report):
+    from tfdefense.reporting import page
+
+    assert page.grey_levels("linf", 0.1, (0.0, 1.0)) == page.grey_levels("linf", 25.5, (0, 255)) == "25.5 of 255 grey levels"
+    assert page.grey_levels("linf", 2.0, (-1.0, 1.0)) == "255 of 255 grey levels"
+    assert page.grey_levels("l2", 1.0, (0, 1)) == page.grey_levels("linf", 0.0, (0, 1)) == ""
+    content = json.loads(json.dumps(report.content))
+    content["verdict"]["holds"]["linf"] = 0.1 * (content["about"]["bounds"][1] - content["about"]["bounds"][0])
+    assert "<small>25.5 of 255 grey levels</small>" in page.render(content)
 
 
 def test_a_name_is_text_and_no_markup(report):

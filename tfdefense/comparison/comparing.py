@@ -66,7 +66,7 @@ def compare(
         epsilon, norm: Size of the attack and of the benign perturbations of that norm; None follows from the shape of a sample.
         attacked: Samples that are attacked, for each candidate.
         steps: Of each search of a suite; None is the suite's own.
-        by: What the winner is chosen by: "ood", the mean share of foreign samples rejected; "risk", the area under the
+        by: What the winner is chosen by: "ood", the mean share of OOD samples rejected; "risk", the area under the
             risk-coverage curve; "attack", robust accuracy, which attacks as many samples of the half that chooses. None is "ood"
             with `foreign`, else "risk".
         max_rejected, confidence: Share of fresh clean samples that may be rejected, as in `td.calibrate`.

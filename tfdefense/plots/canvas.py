@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-INK, FAINT = "#222222", "#8A8F94"
+INK = "#222222"
+FAINT = "#8A8F94"
 
 
 @contextlib.contextmanager

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette without its yellow, which is lost on white. All tell apart with any colour vision.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-RIGHT, REJECTED, WRONG = "#0072B2", "#B9C3CC", "#D55E00"
+RIGHT = "#0072B2"
+REJECTED = "#B9C3CC"
+WRONG = "#D55E00"
 
 
 def security_curve(

@@ -17,6 +17,17 @@ KNOWLEDGE = {
     "adaptive": "knows model and defense; among them what the authors of the defense use",
     "black box": "has a substitute network of his own, or sees outputs alone",
 }
+# What a check that passed says, by its kind; the text of the check itself says what it means that one failed.
+PASSED = {
+    "falls at a large size": "At that size nearly every attack succeeds, as it must: the attack works.",
+    "white box before black box": "Attackers who see the model find nearly all that others find.",
+    "many steps before one": "Many steps find nearly all that a single one finds.",
+    "gradients are there": "The attack had gradients to follow.",
+    "steps gain": "The steps bring down what they are to bring down.",
+    "rejects clean samples as calibrated": "The model rejects about as many clean samples as it was calibrated to.",
+    "examples are what they claim": "Examples lie in the ball and the bounds, and the model says of them what the attack said.",
+}
+HARDER_PASSED = "This search found hardly more than the others."
 
 
 def environment():
@@ -51,10 +62,20 @@ def render(content):
         "sparks": [(row, Markup(charts.spark(row["path"]))) for row in content["harder"]],
         "name_of": lambda label: "rejected" if label == -1 else _class(about["classes"], label),
         "map_data": Markup(_script_json({**content["map"], "classes": about["classes"]})),
+        "levels": lambda norm, size: grey_levels(norm, size, about["bounds"]),
+        "meaning": lambda check: PASSED.get(check["kind"], HARDER_PASSED) if check["passed"] else check["text"],
         "style": Markup((FOLDER / "page.css").read_text()),
         "script": Markup((FOLDER / "page.js").read_text()),
     }
     return jinja.get_template("page.html").render(**content, shown=shown, knowledge=KNOWLEDGE)
+
+
+def grey_levels(norm, size, bounds):
+    """A size in linf as levels of 8-bit pixels, such as "25.5 of 255 grey levels"; nothing in another norm, or of no size."""
+    if norm != "linf" or not size:
+        return ""
+    levels = 255 * size / (bounds[1] - bounds[0])
+    return f"{levels:.1f}".removesuffix(".0") + " of 255 grey levels"
 
 
 def _class(names, label):

@@ -27,8 +27,8 @@ BASES = (CLEAN, ADVERSARIAL, JOINED, BOTH, CCAT, RECTIFIED)
 class Defense:
     """`make(td, setup)` gives it, None leaves the base as it is.
 
-    A joined base without its `dustbin` is a classifier like the others, which was trained in another way. Of several defenses it is
-    `combined`; what is `slow` is measured first. What is `trained` comes with its base, which is a defended model.
+    A jointly trained base without its `dustbin` is a classifier like the others, which was trained in another way. Of several
+    defenses it is `combined`; what is `slow` is measured first. What is `trained` comes with its base, which is a defended model.
     """
 
     make: Callable | None

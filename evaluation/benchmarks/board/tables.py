@@ -9,6 +9,7 @@ from evaluation.runner.summary import percent
 # An estimate, with the systems that look around a sample; these take most of it.
 HOURS = {"mnist": 7, "cifar10": 50}
 SHOWN, CURVES = 8, 5
+_OF_NO_PAPER = ("no defense", "confidence")  # systems that are not of the five papers
 _LOOK = """<style>text { fill: #5b636b; font: 12px system-ui, sans-serif } .label { fill: #1c1f23 } .grid { stroke: #e2e5e8 }
 polyline { fill: none; stroke-width: 2.2 } .hit { fill: none } .name { text-anchor: start }
 .c0 { stroke: #0072b2 } .c1 { stroke: #d55e00 } .c2 { stroke: #6b747c } .c3 { stroke: #009e73 } .c4 { stroke: #b5489a }
@@ -65,6 +66,41 @@ def leaders(results):
         return "No system has a rank: the attack failed on all of them."
     chosen = rows[:SHOWN] + [(rank, row) for rank, row in rows[SHOWN:] if row.system == "no defense"]
     return markdown(_head(results), [_line(results, rank, row) for rank, row in chosen])
+
+
+def finding(results):
+    """Five lines: the first of all, the first of a paper's detectors, the first on a clean network, and two without a defense."""
+    rows = list(enumerate(ranked(results), 1))
+    if not rows:
+        return "No system has a rank: the attack failed on all of them."
+    wanted = (
+        lambda row: True,
+        lambda row: row.system not in _OF_NO_PAPER and " + " not in row.system,
+        lambda row: row.system == "no defense" and row.base == "adversarially trained",
+        lambda row: row.base == "clean",
+        lambda row: row.system == "no defense" and row.base == "clean",
+    )
+    chosen = dict(found for asked in wanted if (found := next((line for line in rows if asked(line[1])), None)))
+    lines = []
+    for rank, row in sorted(chosen.items()):
+        about = {"system": row.system, "base": row.base}
+        (robust,) = (one for one in _compared(results, row) if one.norm == "l2")
+        shares = [
+            results(**about, metric="accuracy", counted=None),
+            results(**about, metric="false-positive rate", perturbation=""),
+        ]
+        half = _bounded(row, f"{row.value:.2f}")
+        lines.append([rank, row.system, row.base, half, _bounded(robust, percent(robust.value)), *map(percent, shares)])
+    head = [
+        "rank",
+        "rejects by",
+        "network",
+        "median l2 distance",
+        f"robust accuracy, l2 {robust.epsilon:.3g}",
+        "accuracy",
+        "false positives",
+    ]
+    return markdown(head, lines)
 
 
 def board(results):
@@ -150,5 +186,5 @@ def curve(results):
     return svg.replace(">", f">{_LOOK}", 1).replace("</svg>", "".join(legend) + "</svg>") + "\n"
 
 
-TABLES = {"board": {"leaders": leaders, "board": board, "ood": ood, "comparisons": comparisons, "cost": cost}}
+TABLES = {"board": {"finding": finding, "leaders": leaders, "board": board, "ood": ood, "comparisons": comparisons, "cost": cost}}
 PICTURES = {"board": {"curve": curve}}

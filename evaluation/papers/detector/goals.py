@@ -1,4 +1,4 @@
-"""What the detector branch was meant to show, and its lines in the README."""
+"""What the detector branch was meant to show, and its lines in docs/results/defenses.md."""
 
 from evaluation.papers.detector import regularized
 from evaluation.papers.detector.settings import CALIBRATED, HALF

@@ -1,4 +1,4 @@
-"""The dustbin class: what it was meant to show, and its lines in the README."""
+"""The dustbin class: what it was meant to show, and its lines in docs/results/defenses.md."""
 
 from evaluation.papers.dustbin import ood
 from evaluation.papers.dustbin.measure import AT_ZERO, CARLINI, DEEPFOOLS, REACHED

@@ -1,4 +1,4 @@
-"""SafetyNet: what it was meant to show, and its lines in the README."""
+"""SafetyNet: what it was meant to show, and its lines in docs/results/defenses.md."""
 
 from evaluation.papers.safetynet.fit import ALL, CONFIDENCE, EVERY_CHANGE, MORE, PLAIN, TRAINED, fields
 from evaluation.papers.safetynet.measure import PAPERS, THRESHOLDS

@@ -14,10 +14,11 @@ from evaluation.benchmarks.board.systems import ADVERSARIAL, BASES, BOTH, CLEAN,
 from evaluation.benchmarks.outsiders import protocol as outsiders
 from evaluation.runner import command, results
 from evaluation.runner.context import Context
-from evaluation.runner.rows import Results
+from evaluation.runner.rows import Results, make
 from tfdefense.view import View
 
 SETUP = dataclasses.replace(board.SETUPS["digits"], layers=("features", "scores"), codes=("features",), branch="conv", fitted=300)
+SIZES = ("linf", 0.2), ("l2", 2.0)
 SHORT = attacker.Attacker(steps=5, checked=3, longer=2)
 
 
@@ -96,6 +97,24 @@ def test_the_board_is_ordered_and_pools_its_networks(places, monkeypatch):
     again = Context("board", "digits", True, 10, None, path / "elsewhere", made[0].cache)
     board.run(again, seeds=2)
     assert again.used == made[0].used and again.rows == made[0].rows
+
+
+def test_the_finding_has_five_lines_the_first_of_each_kind():
+    order = [("AnyOf + DNR", BOTH), ("confidence", ADVERSARIAL), ("DNR", ADVERSARIAL), ("no defense", ADVERSARIAL)]
+    order += [("confidence", CLEAN), ("dustbin", JOINED), ("no defense", CLEAN)]
+    rows = []
+    for place, (system, base) in enumerate(order):
+        about = {"system": system, "base": base.name, "n": 10}
+        flags = ("longer search, l2",) if place == 2 else ()
+        rows.append(make("board", "median distance", 9.0 - place, norm="l2", flags=flags, **about))
+        rows += [make("board", "robust accuracy", 0.5, norm=norm, epsilon=size, compared=True, **about) for norm, size in SIZES]
+        rows += [make("board", "accuracy", 0.9, **about), make("board", "false-positive rate", 0.05, **about)]
+    content = dict.fromkeys(("protocol", "dataset", "commit", "seconds", "machine", "versions", "settings"), "")
+    of = Results(content | {"rows": [row.plain() for row in rows]})
+    lines = [line.strip("| ").split(" | ") for line in tables.finding(of).splitlines()[2:]]
+    assert [line[0] for line in lines] == ["1", "3", "4", "5", "7"]
+    assert lines[1] == ["3", "DNR", "adversarially trained", "≤ 7.00", "50 %", "90 %", "5 %"]
+    assert tables.finding(Results(content | {"rows": []})).startswith("No system has a rank")
 
 
 def attacker_names():

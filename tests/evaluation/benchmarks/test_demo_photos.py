@@ -6,7 +6,7 @@ import pytest
 
 import tfdefense as td
 from evaluation.benchmarks import demo_photos
-from evaluation.benchmarks.demo_photos import OTHER, Photo
+from evaluation.benchmarks.demo_photos import OTHER, Answer, Photo
 from evaluation.runner.context import Context
 from tfdefense.zoo import imagenet
 
@@ -58,6 +58,25 @@ def test_answers_are_words(redness, tmp_path):
     assert [list(column.cells)[2] for column in demo_photos.table(photos, found).columns][::3] == ["a plum", "none of the 2"]
     demo_photos.draw(photos, found, tmp_path / "photos.png", columns=2)
     assert (tmp_path / "photos.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_two_photos_are_chosen_and_drawn(tmp_path):
+    x = np.zeros((4, 4, 3), "float32")
+    kept = [(Photo(name, x, demo_photos.OF_THE_TEN), Answer(name, sure, name)) for name, sure in (("ball", 0.8), ("truck", 0.9))]
+    wrong = (Photo("horn", x, demo_photos.OF_THE_TEN), Answer("truck", 1.0, "truck"))
+    drawn = (Photo("a letter", x, OTHER), Answer("truck", 0.9, "none of the 2"))
+    accepted = (Photo("a temple", x, OTHER), Answer("ball", 0.9, "ball"))
+    flower = (Photo("a flower", x, OTHER), Answer("ball", 0.5, "none of the 2"))
+    pairs = [*kept, wrong, drawn, accepted, flower]
+    chosen = demo_photos.two(*zip(*pairs, strict=True))
+    assert chosen == (kept[0], flower), "a rejected photo, and one of the class that it was taken for"
+    assert demo_photos.two(*zip(kept[1], flower, strict=True))[0] == kept[1], "of any class where none is of that"
+    demo_photos.draw_two(*chosen, path=tmp_path / "two.png")
+    assert (tmp_path / "two.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(
+        ValueError, match="a photo of the ten things that is accepted and another that is rejected. Received 0 and 1"
+    ):
+        demo_photos.two(*zip(wrong, flower, strict=True))
 
 
 def test_what_is_missing_is_said(nowhere, monkeypatch):

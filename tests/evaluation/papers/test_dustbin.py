@@ -373,7 +373,7 @@ def test_page_finds_its_rows_in_the_committed_results(dataset):
     measured = {goal.what: goal.measured(of) for goal in goals.GOALS["dustbin", dataset]}
     lacking = {goal.what for goal in goals.GOALS["dustbin", dataset] if goal.remark == LATER}
     assert None not in {what: value for what, value in measured.items() if what not in lacking}.values()
-    # The README's line and the goals say the same of the same rows.
+    # The line of docs/results/defenses.md and the goals say the same of the same rows.
     line = next(line for line in goals.LINES if line.results == of.name)
     (left, without), size, noise = line.adaptive(of), line.attacker.removeprefix("worst case over attacks, "), line.kind
     about = f"white-box error at {size}, the worst case over attacks, naive less both additions"

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import dataclasses
 import importlib
+import inspect
 import io
 import json
 import os
@@ -13,8 +14,9 @@ import subprocess
 
 import pytest
 
-from evaluation.runner import goals, pages, results
+from evaluation.runner import goals, pages, results, summary
 from evaluation.runner.markdown import number, pivot
+from evaluation.runner.protocols import protocols
 from evaluation.runner.rows import BOUNDED, METRICS, Results, make
 from tfdefense import _cache
 
@@ -55,6 +57,19 @@ def test_every_result_is_on_a_page_and_every_picture_exists():
         for target in re.findall(r'src="([^"]+)"|\]\(([^)#]+)\)', page.read_text()):
             target = "".join(target)
             assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_table_of_the_papers_has_its_command():
+    lines = [line.split(" | ") for line in summary.commands(results.RESULTS).splitlines()[2:]]
+    assert all(float(hours.removesuffix(" |")) > 0 for *_, hours in lines)
+    (tables,) = {parts for paper, parts, command, _ in lines if "rce --dataset mnist" in command}
+    assert {"table 1", "table 2", "table 3", "table 4"} <= set(tables.split("; ")) and "(rce.md)" in lines[3][0]
+    for _, _, command, _ in lines:
+        name, *options = command.strip("`").removeprefix("python -m evaluation ").split()
+        module = importlib.import_module(protocols()[name][0])
+        assert "--dataset" not in options or options[options.index("--dataset") + 1] in module.DATASETS, command
+        own = {*inspect.signature(module.run).parameters, "dataset", "samples", "workers"}
+        assert {word[2:].replace("-", "_") for word in options if word.startswith("--")} <= own, command
 
 
 def test_only_what_is_between_the_marks_is_made_anew(tmp_path, monkeypatch, found):
