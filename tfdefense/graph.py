@@ -230,8 +230,7 @@ def _open(model, wanted, logits):
                 "needed: watch a layer beside it, or write its layers out."
             )
     if inside:
-        # Tapping the submodel beside the original call would run it twice, so the outer graph is laid again with a
-        # submodel of more outputs in its place. The layers, and with them the weights, are the same objects.
+        # Tapped beside its call the submodel would run twice: the outer graph is laid again, on the same layers and weights.
         def call(layer, *args, **kwargs):
             if layer.name not in inside or not is_submodel(layer):
                 return layer(*args, **kwargs)
