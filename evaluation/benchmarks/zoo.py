@@ -19,6 +19,7 @@ import typer
 
 from evaluation.benchmarks import zoo_photos, zoo_scene
 from evaluation.benchmarks.board.fitting import Fitting
+from evaluation.benchmarks.photos.candidates import PROMISE
 from evaluation.papers.sceneproof.setting import MASK
 from evaluation.runner import results
 from evaluation.runner.parts import run_parts
@@ -47,6 +48,7 @@ class Entry:
         seen: So many training samples, the first ones, were shown to the network. What calibrates the defense was not: it
             comes from the others, or, where there are none, from the test samples, which then count in no number.
         fitted: So many samples fit the defense.
+        calibrated: At most so many calibrate it.
         fitted_on: "seen" ones, as a density of the training set asks for, or "unseen" ones.
         fitting: How they do.
         suite: Whose worst case it is measured under.
@@ -62,6 +64,7 @@ class Entry:
     seen: int
     settings: dict = dataclasses.field(default_factory=dict)
     fitted: int = 1_000
+    calibrated: int = 2_000
     fitted_on: str = "seen"
     fitting: Fitting = Fitting()
     suite: str = SUITE
@@ -203,7 +206,7 @@ ENTRIES = {
         suite=zoo_scene.SUITE,
         scenes=True,
     ),
-    zoo_photos.NAME: Entry(**zoo_photos.ABOUT, make=_attach("ThresholdDefense", zoo_photos.DEFENSE)),
+    zoo_photos.NAME: Entry(**zoo_photos.ABOUT, make=_attach("DustbinDefense", threshold=None), fitting=Fitting(**PROMISE)),
 }
 
 
@@ -218,7 +221,7 @@ def divided(context, entry):
     seen, unseen = rng.permutation(entry.seen), entry.seen + rng.permutation(len(train.x) - entry.seen)
     fitted = (seen if entry.fitted_on == "seen" else unseen)[: entry.fitted]
     if len(unseen):
-        calibrated = np.setdiff1d(unseen, fitted, assume_unique=True)[:2000]
+        calibrated = np.setdiff1d(unseen, fitted, assume_unique=True)[: entry.calibrated]
         return train.take(fitted), train.take(calibrated), test
     held_out, test = test.divide(2000)
     return train.take(fitted), held_out, test
