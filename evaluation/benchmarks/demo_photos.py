@@ -36,7 +36,7 @@ def show(context, console, steps):
     from tfdefense.zoo import imagenet
 
     imagenet.weights_file()  # Whoever lacks the package is told at once.
-    with steps("Take the network of ImageNet with a head of ten classes, which rejects by energy"):
+    with steps("Take the network of ImageNet with a head of ten classes and a dustbin"):
         defended = model(context)
     with steps("Gather photos of the ten things and of others, and ask"):
         photos = gathered(context.data_dir)

@@ -132,7 +132,7 @@ def test_a_suite_by_name_is_the_attack_of_all():
 def test_it_prints_and_writes(found, tmp_path, held_out):
     text = found.summary()
     assert f"{found.chosen} *" in text and "letters rejected" in text and "robust accuracy" in text
-    assert "and those of this table (132 of samples given)" in text
+    assert "on 66 other samples than the 133 that calibrate and the 132 of this table" in text
     found.write_json(tmp_path / "found.json")
     content = json.loads((tmp_path / "found.json").read_text())
     assert content["chosen"] == found.chosen and content["rows"][1]["intervals"]["letters"]
