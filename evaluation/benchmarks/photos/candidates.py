@@ -14,15 +14,20 @@ ENERGY, VIM, KNN, DUSTBIN = "energy", "ViM", "KNN", "dustbin"
 
 
 class Candidate(NamedTuple):
-    """A kind of head, names of what it is shown, and scores of which any rejects."""
+    """A kind of head, names of what it is shown, scores of which any rejects, and the inverse strength of the head's penalty.
+
+    A strength of None is the one by which a plain head predicts best.
+    """
 
     head: str
     shown: tuple
     scores: tuple
+    strength: float | None = None
 
     @property
     def name(self):
-        return f"{self.head} ({' + '.join(self.shown) or 'nothing'} shown): {' or '.join(self.scores)}"
+        strength = "" if self.strength is None else f", strength {self.strength:g}"
+        return f"{self.head} ({' + '.join(self.shown) or 'nothing'} shown{strength}): {' or '.join(self.scores)}"
 
     def seen(self, tested):
         """Whether a set that is tested is of the kind of something that was shown."""
@@ -41,6 +46,7 @@ CANDIDATES = (
     *(Candidate("ImageNet dustbin", shown, (DUSTBIN,)) for shown in ((), ("textures",), ("textures", "shuffled"), _TINY,
                                                                     (*_TINY, "rooms"))),
     Candidate("ImageNet dustbin", ("textures",), (DUSTBIN, ENERGY)),
+    *(Candidate("ImageNet dustbin", ("textures",), (DUSTBIN,), strength) for strength in (1e-2, 1e-3)),
 )  # fmt: skip
 
 
@@ -102,10 +108,10 @@ def study(features, thousand, own, candidates=CANDIDATES):
     """
     strength, made, found = heads.best_strength(*features["fit"]), {}, {}
     for candidate in candidates:
-        key = candidate[:2]
+        key = (candidate.head, candidate.shown, candidate.strength)
         if key not in made:
             others = np.concatenate([features["shown"][name] for name in candidate.shown]) if candidate.shown else None
-            made[key] = heads.fitted(candidate.head, *features["fit"], others, thousand, own, strength)
+            made[key] = heads.fitted(candidate.head, *features["fit"], others, thousand, own, candidate.strength or strength)
         model = defended(candidate, made[key], features["fit"], features["calibrate"])
         parts = {part: dict(features[part]) for part in ("choose", "report")}
         labels = {part: x.pop("y") for part, x in parts.items()}

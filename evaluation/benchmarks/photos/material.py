@@ -24,19 +24,29 @@ def of_the_ten(data_dir, fitted=1_000, calibrated=300):
 
 
 def tested(data_dir, choose, report):
-    """Sets of other things by name: a part to choose by, and one to report, which share no image."""
+    """Sets of other things by name: a part to choose by, and one to report, which share no image.
+
+    As many as are reported are passed over where they come from the same split: a first run of this study, whose candidates had one
+    strength of the penalty, reported them.
+    """
     from tfdefense import data
 
     def loaded(name, part):
         return data.load(name, part, data_dir=data_dir)
 
     counts = {"choose": choose, "report": report}
-    rooms = loaded("nyu_depth_v2_small", "train").x[-choose:], loaded("nyu_depth_v2_small", "test").x[:report]
-    letters = [some(loaded("notmnist", part), count) for part, count in (("train", choose), ("test", report))]
-    noise = [np.random.default_rng((seed, 7)).random((n, SIDE, SIDE, 3), "float32") for seed, n in enumerate(counts.values())]
+    # No flat is in both splits.
+    rooms = loaded("nyu_depth_v2_small", "test").x[:choose], loaded("nyu_depth_v2_small", "train").x[:report]
+    letters = some(loaded("notmnist", "train"), choose), some(loaded("notmnist", "test"), 2 * report)[report:]
+    noise = [np.random.default_rng((seed, 8)).random((n, SIDE, SIDE, 3), "float32") for seed, n in enumerate(counts.values())]
     tiny = without(loaded("cifar100", "test"), OVERLAP)
-    rows = _balanced(tiny.y, choose + report)
-    both = {"NYU rooms": rooms, "NotMNIST": letters, "noise": noise, "CIFAR-100": (tiny.x[rows[:choose]], tiny.x[rows[choose:]])}
+    rows = _balanced(tiny.y, choose + 2 * report)
+    both = {
+        "NYU rooms": rooms,
+        "NotMNIST": letters,
+        "noise": noise,
+        "CIFAR-100": (tiny.x[rows[:choose]], tiny.x[rows[choose + report :]]),
+    }
     return {name: {part: sized(x) for part, x in zip(counts, pair, strict=True)} for name, pair in both.items()}
 
 
@@ -61,8 +71,8 @@ def _tiny(data_dir, fit, count):
 def _rooms(data_dir, fit, count):
     from tfdefense import data
 
-    # The end of the training rooms is what candidates are chosen by.
-    return sized(data.load("nyu_depth_v2_small", "train", data_dir=data_dir).x[:count])
+    # The first test rooms are what candidates are chosen by; training rooms are reported.
+    return sized(data.load("nyu_depth_v2_small", "test", data_dir=data_dir).x[-min(count, 400) :])
 
 
 _READERS = {"textures": _textures, "shuffled": lambda data_dir, fit, count: shuffled(fit.x[:count]), "CIFAR-10": _tiny}

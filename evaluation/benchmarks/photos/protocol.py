@@ -21,7 +21,8 @@ def gathered(context, sizes):
     """Features of all images, and ImageNet's logits as kernel, bias and the columns of the ten."""
     import keras
 
-    from evaluation.benchmarks import zoo_photos
+    from evaluation.benchmarks.photos.features import features as computed
+    from evaluation.benchmarks.photos.features import thousand
     from tfdefense import zoo
     from tfdefense.zoo.lite0 import FEATURES, efficientnet_lite0
 
@@ -33,7 +34,7 @@ def gathered(context, sizes):
     body = keras.Model(model.input, model.get_layer(FEATURES).output)
 
     def features(x):
-        return zoo_photos.features(context, body, x)
+        return computed(context, body, x)
 
     found = {part: (features(ten[part].x), ten[part].y) for part in ("fit", "calibrate")}
     others = material.tested(context.data_dir, sizes["choose"], sizes["report"])
@@ -42,7 +43,7 @@ def gathered(context, sizes):
         found[part] = {name: features(x) for name, x in images.items()} | {"y": ten[part].y}
     shown = material.shown(context.data_dir, ten["fit"], sizes["shown"])
     found["shown"] = {name: features(x) for name, x in shown.items()}
-    return found, *zoo_photos.thousand(model, ten["fit"].classes)
+    return found, *thousand(model, ten["fit"].classes)
 
 
 def run(context):
@@ -59,7 +60,12 @@ def run(context):
     ten = {"choose": sizes["choose"] if context.quick else 1_500 - sizes["fitted"] - sizes["calibrated"]}
     ten["report"] = sizes["report"] if context.quick else 500
     for one in candidates.CANDIDATES:
-        about = {"system": " or ".join(one.scores), "base": one.head, "shown": ", ".join(one.shown) or "nothing"}
+        about = {
+            "system": " or ".join(one.scores),
+            "base": one.head,
+            "shown": ", ".join(one.shown) or "nothing",
+            "strength": one.strength,
+        }
         for part, shares in found["shares"][one.name].items():
             fields = about | {"part": part}
 

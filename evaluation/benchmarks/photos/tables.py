@@ -9,21 +9,34 @@ from evaluation.runner.markdown import markdown
 def name_of(row):
     """The name of the candidate that a row is of."""
     shown = () if row.get("shown") == "nothing" else tuple(row.get("shown").split(", "))
-    return candidates.Candidate(row.base, shown, tuple(row.system.split(" or "))).name
+    return candidates.Candidate(row.base, shown, tuple(row.system.split(" or ")), row.get("strength")).name
 
 
 def part(name, results):
     """What each candidate does on one part. The chosen one is bold; a share in brackets is of a kind that the head was shown."""
     lines = []
     for right in results.all(part=name, metric="accuracy"):
-        about = {"part": name, "base": right.base, "system": right.system, "shown": right.get("shown")}
+        about = {
+            "part": name,
+            "base": right.base,
+            "system": right.system,
+            "shown": right.get("shown"),
+            "strength": right.get("strength"),
+        }
         clean, small = results.all(**about, metric="false-positive rate")
         others = [results.one(**about, ood=each) for each in material.TESTED]
         shares = [_percent(right), _percent(clean)]
         shares += [f"({_percent(row)})" if row.get("seen in training") == "its kind" else _percent(row) for row in others]
-        line = [right.base, right.get("shown"), right.system, *shares, _percent(small)]
+        line = [
+            right.base,
+            right.get("shown"),
+            right.get("strength") or results.settings["strength"],
+            right.system,
+            *shares,
+            _percent(small),
+        ]
         lines.append([f"**{cell}**" for cell in line] if name_of(right) == results.settings["chosen"] else line)
-    head = ("head", "shown", "rejects by", "right", "clean rejected", *(f"{each} rejected" for each in material.TESTED))
+    head = ("head", "shown", "strength", "rejects by", "right", "clean rejected", *(f"{each} rejected" for each in material.TESTED))
     return markdown((*head, f"of the ten at {material.SMALL} pixels, rejected"), lines)
 
 

@@ -69,7 +69,7 @@ def test_the_model_of_a_head_computes_what_the_head_says():
 
 @pytest.fixture(scope="module")
 def found():
-    names = (Candidate("plain", (), ("energy",)), Candidate("dustbin", ("textures",), ("dustbin",)))
+    names = (Candidate("plain", (), ("energy",)), Candidate("dustbin", ("textures",), ("dustbin",), 0.01))
     names += (Candidate("ImageNet dustbin", ("CIFAR-10",), ("dustbin", "energy")),)
 
     def part(count):
@@ -129,6 +129,7 @@ def results(found):
     names, made = found[0], []
     for one in names:
         about = {"system": " or ".join(one.scores), "base": one.head, "shown": ", ".join(one.shown) or "nothing", "n": 100}
+        about["strength"] = one.strength
         about |= {"interval": (0.25, 0.75), "part": "report"}
         made += [rows.make("photos", "accuracy", 0.95 if one is names[1] else 0.5, **about)]
         made += [rows.make("photos", "false-positive rate", 0.03, **about)]
@@ -136,14 +137,17 @@ def results(found):
         for name in material.TESTED:
             seen = {"seen in training": "its kind" if one.seen(name) else "no"}
             made.append(rows.make("photos", "rejection rate", 0.9, ood=name, **about, **seen))
-    return Results({"settings": {"chosen": names[1].name}, "rows": [row.plain() for row in made]})
+    return Results({"settings": {"chosen": names[1].name, "strength": 0.1}, "rows": [row.plain() for row in made]})
 
 
 def test_the_table_marks_what_is_chosen_and_what_was_shown_its_kind(results):
     from evaluation.benchmarks.photos.tables import TABLES
 
     _, _, plain, chosen, tiny = TABLES["photos"]["report"](results).splitlines()
-    assert chosen.startswith("| **dustbin** | **textures** | **dustbin** | **95.0% [25, 75]** |") and "**" not in plain + tiny
+    assert (
+        chosen.startswith("| **dustbin** | **textures** | **0.01** | **dustbin** | **95.0% [25, 75]** |")
+        and "**" not in plain + tiny
+    )
     assert tiny.count("(90.0% [25, 75])") == 1 and "(" not in plain + chosen
     assert plain.count("3.0%") == 1 and plain.endswith("| 30.0% [25, 75] |")
 

@@ -9,6 +9,7 @@ import pytest
 
 import tfdefense as td
 from evaluation.benchmarks import zoo, zoo_photos
+from evaluation.benchmarks.photos.features import thousand
 from evaluation.runner.context import Context
 from tfdefense.zoo import imagenet
 
@@ -81,13 +82,13 @@ def test_the_dustbin_begins_with_the_thousand_classes_of_imagenet(made):
     _, images, model, *_ = made
     base, names = model.get_layer("with_dustbin"), imagenet.class_names()
     inner = keras.Model(model.input, [base.output, model.get_layer("imagenet_logits").output, model.get_layer("features").output])
-    scores, thousand, features = inner.predict(images.x, verbose=0)
-    np.testing.assert_allclose(thousand, td.zoo.load("imagenet_lite0").predict(_as_large(images.x), verbose=0), atol=1e-3)
+    scores, logits, features = inner.predict(images.x, verbose=0)
+    np.testing.assert_allclose(logits, td.zoo.load("imagenet_lite0").predict(_as_large(images.x), verbose=0), atol=1e-3)
     learnt = model.get_layer("dustbin_score")
-    np.testing.assert_allclose(scores[:, 3], logsumexp(thousand, axis=1) + np.asarray(learnt(features))[:, 0], atol=1e-3)
+    np.testing.assert_allclose(scores[:, 3], logsumexp(logits, axis=1) + np.asarray(learnt(features))[:, 0], atol=1e-3)
     assert all(name in names for name in CLASSES)
     with pytest.raises(ValueError, match="classes that ImageNet has. Received texture"):
-        zoo_photos.thousand(td.zoo.load("imagenet_lite0"), ("texture",))
+        thousand(td.zoo.load("imagenet_lite0"), ("texture",))
 
 
 def _as_large(x):
