@@ -19,7 +19,6 @@ import typer
 
 from evaluation.benchmarks import zoo_photos, zoo_scene
 from evaluation.benchmarks.board.fitting import Fitting
-from evaluation.benchmarks.photos.candidates import PROMISE
 from evaluation.papers.sceneproof.setting import MASK
 from evaluation.runner import results
 from evaluation.runner.parts import run_parts
@@ -47,8 +46,7 @@ class Entry:
         make: Gives the attached defense: `make(network)`.
         seen: So many training samples, the first ones, were shown to the network. What calibrates the defense was not: it
             comes from the others, or, where there are none, from the test samples, which then count in no number.
-        fitted: So many samples fit the defense.
-        calibrated: At most so many calibrate it.
+        fitted, calibrated: So many samples fit the defense, and at most so many others calibrate it.
         fitted_on: "seen" ones, as a density of the training set asks for, or "unseen" ones.
         fitting: How they do.
         suite: Whose worst case it is measured under.
@@ -206,7 +204,7 @@ ENTRIES = {
         suite=zoo_scene.SUITE,
         scenes=True,
     ),
-    zoo_photos.NAME: Entry(**zoo_photos.ABOUT, make=_attach("DustbinDefense", threshold=None), fitting=Fitting(**PROMISE)),
+    zoo_photos.NAME: Entry(**zoo_photos.ABOUT, make=_attach("DustbinDefense", threshold=None)),
 }
 
 

@@ -5,6 +5,9 @@ Only the head and the defense are fitted here and shipped, in minutes; the body 
 
 import numpy as np
 
+from evaluation.benchmarks.board.fitting import Fitting
+from evaluation.benchmarks.photos.candidates import PROMISE
+
 DATASET = "imagenette_small"
 BODY = "imagenet_lite0"
 # What `python -m evaluation photos` chose: the kind of head, what it is shown, and the inverse strength of its penalty.
@@ -21,6 +24,7 @@ ABOUT = {
     "seen": 1_000,
     "fitted": 1_000,
     "calibrated": 300,
+    "fitting": Fitting(**PROMISE),
     "suite": "quick-1",
     "body": BODY,
 }

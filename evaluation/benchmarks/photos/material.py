@@ -89,18 +89,26 @@ def shuffled(x, pieces=4, seed=0):
 
 def made_small(x):
     """Photos as CIFAR's are: 32 pixels wide, and enlarged again. They show the same things."""
-    return sized(np.stack([_resized(one, SMALL) for one in x]))
+    return sized(np.stack([squared(one, SMALL) for one in x]))
 
 
 def sized(x):
     """Pictures as the ten's are: the middle, 96 pixels wide, in colour."""
-    return np.stack([_resized(one[..., :3], SIDE) for one in x])
+    return np.stack([squared(one[..., :3]) for one in x])
 
 
-def _resized(picture, side):
-    from evaluation.benchmarks.demo_photos import squared
+def squared(image, side=SIDE):
+    """The middle of a picture as a square of `side` pixels, in colour and in [0, 1]."""
+    from PIL import Image
 
-    return squared(picture, side)
+    image = np.asarray(image)
+    whole = image if image.dtype == np.uint8 else np.rint(np.clip(image, 0, 1) * 255).astype("uint8")
+    whole = np.repeat(whole, 3, -1) if whole.ndim == 3 and whole.shape[-1] == 1 else whole
+    height, width = whole.shape[:2]
+    short = min(height, width)
+    top, left = (height - short) // 2, (width - short) // 2
+    middle = Image.fromarray(np.ascontiguousarray(whole[top : top + short, left : left + short]))
+    return np.asarray(middle.resize((side, side), Image.Resampling.BICUBIC), "float32") / 255
 
 
 def without(images, classes):
