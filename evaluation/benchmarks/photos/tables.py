@@ -1,9 +1,9 @@
-"""The tables of the study of photos: a line for each candidate."""
+"""The tables of the study of photos: a line for each candidate, and what scores cost."""
 
 import functools
 
 from evaluation.benchmarks.photos import candidates, material
-from evaluation.runner.markdown import markdown
+from evaluation.runner.markdown import markdown, number
 
 
 def name_of(row):
@@ -45,4 +45,17 @@ def _percent(row):
     return f"{row.value:.1%} [{100 * low:.0f}, {100 * high:.0f}]"
 
 
+def scores(results):
+    """What a decision with each score costs, and a comparison of ten."""
+    decisions = [(row.system, row.get("batch"), row.get("stored"), number(row)) for row in results.all(table="speed.scores")]
+    head = ("score", "images at once", "training images", "CPU time over the plain network's")
+    minutes = [
+        (row.get("candidates"), row.get("plan"), row.n, number(row), number(results.one(plan=row.get("plan"), metric="GiB")))
+        for row in results.all(metric="minutes")
+    ]
+    below = ("candidates of `td.compare`", "attack", "held-out images", "minutes", "peak memory, GiB")
+    return f"{markdown(head, decisions)}\n\n{markdown(below, minutes)}"
+
+
 TABLES = {"photos": {"report": functools.partial(part, "report"), "choose": functools.partial(part, "choose")}}
+TABLES["photos_speed"] = {"scores": scores}

@@ -38,20 +38,7 @@ def _report(system, metric, of):
     return lambda results: results(table="speed.report", system=system, metric=metric, of=of)
 
 
-def _compare(metric):
-    """The most over the attacks."""
-    return lambda of: max(row.value for row in of.all(table="speed.compare", metric=metric))
-
-
 GOALS = {
-    ("speed_scores", "imagenette_small"): [
-        *(
-            Goal(f"a decision with {name} over the plain network's", lambda of, name=name: of(system=name), most=most)
-            for name, most in {"energy": 1.1, "vim": 1.1, "mahalanobis": 1.1, "energy or vim": 1.1, "knn": 1.2}.items()
-        ),
-        Goal("td.compare of ten candidates: minutes", _compare("minutes"), most=10),
-        Goal("td.compare of ten candidates: GiB at most", _compare("GiB"), most=3),
-    ],
     ("speed", "mnist"): [
         Goal("PGD: passes", _ours("passes", "PGD"), most=42),
         Goal(

@@ -31,17 +31,4 @@ def defenses(results):
     return f"{fit}\n\n{markdown(('of', 'what', 'on', 'metric', 'value'), lines)}"
 
 
-def scores(results):
-    """What a decision with each score costs, and a comparison of ten."""
-    decisions = [(row.system, row.get("batch"), row.get("stored"), number(row)) for row in results.all(table="speed.scores")]
-    head = ("score", "images at once", "training images", "CPU time over the plain network's")
-    minutes = [
-        (row.get("candidates"), row.get("plan"), row.n, number(row), number(results.one(plan=row.get("plan"), metric="GiB")))
-        for row in results.all(metric="minutes")
-    ]
-    below = ("candidates of `td.compare`", "attack", "held-out images", "minutes", "peak memory, GiB")
-    return f"{markdown(head, decisions)}\n\n{markdown(below, minutes)}"
-
-
 TABLES = {"speed": {"attacks": attacks}, "speed_overhead": {"overhead": overhead}, "speed_defenses": {"defenses": defenses}}
-TABLES["speed_scores"] = {"scores": scores}
