@@ -33,6 +33,20 @@ def test_zoo_is_what_its_protocol_makes():
         assert "+" not in card.commit, "measured by code that nobody else has"
 
 
+def test_a_model_that_is_not_made_yet_has_a_command(tmp_path):
+    from evaluation.benchmarks.zoo import ENTRIES
+
+    without = {name: entry.dataset for name, entry in ENTRIES.items() if name not in NAMES}
+    assert without.items() <= zoo.MADE_BY_PROTOCOL.items() and set(zoo.MADE_BY_PROTOCOL) <= set(ENTRIES)
+    for name, dataset in zoo.MADE_BY_PROTOCOL.items():
+        make = f"python -m evaluation zoo --dataset {dataset} --only {name} --fit"
+        for ask in (zoo.load, zoo.available, zoo.class_names):
+            with pytest.raises(ValueError, match=f"`{make}`"):
+                ask(name, cards=tmp_path)
+    with pytest.raises(ValueError, match="Did you mean `imagenette_lite0.dustbin`"):
+        zoo.load("imagenette_lite0.dustbn", cards=tmp_path)
+
+
 def test_every_system_of_the_papers_has_a_model_of_mnist():
     found = {name.split(".")[1] for name in NAMES if zoo.card(name).data == "mnist"}
     assert found >= {"dnr", "rce", "safetynet", "dustbin", "detector"}

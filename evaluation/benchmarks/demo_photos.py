@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-SIDE = 96  # pixels, as in the set that the head is fitted on
+from evaluation.benchmarks.photos.material import squared
+
 OF_THE_TEN, OTHER = "of the ten", "something else"
 # Photos in the package of scikit-image, where it is installed; none of them is one of the ten things.
 _SKIMAGE = {"an astronaut": "astronaut.png", "a cat": "chelsea.png", "a cup of coffee": "coffee.png", "a horse": "horse.png"}
@@ -39,7 +40,7 @@ def show(context, console, steps, picture=None):
     from tfdefense.zoo import imagenet
 
     imagenet.weights_file()  # Whoever lacks the package is told at once.
-    with steps("Take the network of ImageNet with a head of ten classes, which rejects by energy"):
+    with steps("Take the network of ImageNet with a head of ten classes and a dustbin"):
         defended = model(context)
     with steps("Gather photos of the ten things and of others, and ask"):
         photos = gathered(context.data_dir)
@@ -105,20 +106,6 @@ def _skimage():
     found = importlib.util.find_spec("skimage")
     places = (found and found.submodule_search_locations) or ()
     return next((Path(place) / "data" for place in places), None)
-
-
-def squared(image, side=SIDE):
-    """The middle of a picture as a square of `side` pixels, in colour and in [0, 1]."""
-    from PIL import Image
-
-    image = np.asarray(image)
-    whole = image if image.dtype == np.uint8 else np.rint(np.clip(image, 0, 1) * 255).astype("uint8")
-    whole = np.repeat(whole, 3, -1) if whole.ndim == 3 and whole.shape[-1] == 1 else whole
-    height, width = whole.shape[:2]
-    short = min(height, width)
-    top, left = (height - short) // 2, (width - short) // 2
-    middle = Image.fromarray(np.ascontiguousarray(whole[top : top + short, left : left + short]))
-    return np.asarray(middle.resize((side, side), Image.Resampling.BICUBIC), "float32") / 255
 
 
 def answers(defended, x):

@@ -46,7 +46,7 @@ class Entry:
         make: Gives the attached defense: `make(network)`.
         seen: So many training samples, the first ones, were shown to the network. What calibrates the defense was not: it
             comes from the others, or, where there are none, from the test samples, which then count in no number.
-        fitted: So many samples fit the defense.
+        fitted, calibrated: So many samples fit the defense, and at most so many others calibrate it.
         fitted_on: "seen" ones, as a density of the training set asks for, or "unseen" ones.
         fitting: How they do.
         suite: Whose worst case it is measured under.
@@ -62,6 +62,7 @@ class Entry:
     seen: int
     settings: dict = dataclasses.field(default_factory=dict)
     fitted: int = 1_000
+    calibrated: int = 2_000
     fitted_on: str = "seen"
     fitting: Fitting = Fitting()
     suite: str = SUITE
@@ -203,7 +204,7 @@ ENTRIES = {
         suite=zoo_scene.SUITE,
         scenes=True,
     ),
-    zoo_photos.NAME: Entry(**zoo_photos.ABOUT, make=_attach("ThresholdDefense", zoo_photos.DEFENSE)),
+    zoo_photos.NAME: Entry(**zoo_photos.ABOUT, make=_attach("DustbinDefense", threshold=None)),
 }
 
 
@@ -218,7 +219,7 @@ def divided(context, entry):
     seen, unseen = rng.permutation(entry.seen), entry.seen + rng.permutation(len(train.x) - entry.seen)
     fitted = (seen if entry.fitted_on == "seen" else unseen)[: entry.fitted]
     if len(unseen):
-        calibrated = np.setdiff1d(unseen, fitted, assume_unique=True)[:2000]
+        calibrated = np.setdiff1d(unseen, fitted, assume_unique=True)[: entry.calibrated]
         return train.take(fitted), train.take(calibrated), test
     held_out, test = test.divide(2000)
     return train.take(fitted), held_out, test

@@ -47,6 +47,7 @@ METRICS = {
     "seconds": "wall time",
     "minutes": "wall time",
     "CPU seconds": "CPU time, all threads of the process",
+    "GiB": "peak memory of the process",
     "count": "a number of things",
     "order": "1 where numbers stand in the order of the paper's, else 0",
 }

@@ -353,12 +353,12 @@ def test_warnings_of_the_library_are_lines_others_are_not_shown(capsys):
 
 def test_compare_writes_the_winner_its_picture_and_its_numbers(files, tmp_path):
     paths = [tmp_path / name for name in ("winner.keras", "picture.png", "found.json")]
-    options = ["--candidates", "confidence,energy", "--attack", "none", "--foreign", "letters8", "--samples", 200]
+    options = ["--candidates", "confidence,energy", "--attack", "none", "--ood", "letters8", "--samples", 200]
     outputs = ["--output", paths[0], "--picture", paths[1], "--json", paths[2]]
     text = run("compare", files / "plain.keras", "--data", "digits", *options, *outputs).stdout
-    assert "letters8" in text and "Promised of each alone: on average at most 5 %" in text and all(path.exists() for path in paths)
+    assert "letters8" in text and "that was chosen too: on average at most 5 %" in text and all(path.exists() for path in paths)
     found = json.loads(paths[2].read_text())
-    assert f"{found['chosen']} *" in text and found["settings"]["reported"] == 100
+    assert f"{found['chosen']} *" in text and found["settings"]["reported"] == 66
     assert not td.contract.unready(td.load(paths[0]))
     assert "Did you mean `energy`" in fails("compare", files / "plain.keras", "--data", "digits", "--candidates", "enrgy")
 

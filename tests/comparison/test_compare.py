@@ -9,7 +9,7 @@ import pytest
 import tfdefense as td
 from tfdefense.comparison.candidates import named, title
 from tfdefense.comparison.measure import robust
-from tfdefense.comparison.splits import halves
+from tfdefense.comparison.splits import thirds
 
 
 @pytest.fixture(scope="module")
@@ -23,27 +23,27 @@ def found(classifier, held_out, letters, tmp_path_factory):
     noise = np.random.default_rng(0).random((50, 8, 8, 1)).astype("float32")
     candidates = {"mine": "confidence", "energy": "energy", "both": td.AnyOf(td.ThresholdDefense(), td.ThresholdDefense("energy"))}
     candidates["density"] = td.DensityDefense()
-    options = {"foreign": {"letters": letters, "noise": noise}, "attack": td.attacks.FGSM(0.1), "attacked": 8, "picture": picture}
+    options = {"ood": {"letters": letters, "noise": noise}, "attack": td.attacks.FGSM(0.1), "attacked": 8, "picture": picture}
     result = td.compare(classifier, candidates, (held_out.x, held_out.y), **options)
     assert picture.stat().st_size > 10_000
     return result
 
 
-def split(classifier, held_out, foreign=None, **options):
-    about = {"foreign": foreign, "train": None, "bounds": (0, 1), "class_names": None, "seed": 0} | options
-    return halves(classifier, (held_out.x, held_out.y), **about)
+def split(classifier, held_out, ood=None, **options):
+    about = {"ood": ood, "train": None, "bounds": (0, 1), "class_names": None, "seed": 0} | options
+    return thirds(classifier, (held_out.x, held_out.y), **about)
 
 
 def test_what_is_reported_of_the_winner_is_what_evaluate_says(found, classifier, held_out, letters):
-    _, reported = split(classifier, held_out, {"letters": letters})
+    *_, reported = split(classifier, held_out, {"letters": letters})
     row, outcomes = found[found.chosen], td.evaluate(found.winner, reported.x, reported.y)
     assert not td.contract.unready(found.winner)
     assert (row.right, row.rejected) == pytest.approx((outcomes.accuracy, outcomes.rejection))
     assert row.risk == pytest.approx(outcomes.risk) and row.aurc == pytest.approx(td.metrics.aurc(outcomes), abs=1e-4)
-    zeros = np.zeros(len(reported.foreign["letters"]), int)
-    assert row.ood["letters"] == pytest.approx(td.evaluate(found.winner, reported.foreign["letters"], zeros).rejection)
-    assert row.samples == {"clean": 199, "letters": 100, "noise": 25, "attack": 8}
-    assert row.interval("rejected") == td.metrics.share_interval(row.rejected, 199)
+    zeros = np.zeros(len(reported.ood["letters"]), int)
+    assert row.ood["letters"] == pytest.approx(td.evaluate(found.winner, reported.ood["letters"], zeros).rejection)
+    assert row.samples == {"clean": 132, "letters": 100, "noise": 25, "attack": 8}
+    assert row.interval("rejected") == td.metrics.share_interval(row.rejected, 132)
     assert row.interval("letters") == td.metrics.share_interval(row.ood["letters"], 100)
     assert 0 < row.mean_benign < 1 and len(row.benign) == 4 and 0 <= row.robust_accuracy <= 1
 
@@ -51,7 +51,7 @@ def test_what_is_reported_of_the_winner_is_what_evaluate_says(found, classifier,
 def test_rows_are_the_undefended_model_and_every_candidate(found, classifier, held_out):
     assert [row.name for row in found.rows] == ["no defense", "mine", "energy", "both", "density"]
     plain = found["no defense"]
-    _, reported = split(classifier, held_out)
+    *_, reported = split(classifier, held_out)
     assert plain.right == td.evaluate(classifier, reported.x, reported.y).accuracy and plain.rejected == 0
     assert plain.setup_seconds == 0 and plain.added_kib == 0 and plain.score is None
     for row in found.rows[1:]:
@@ -62,35 +62,42 @@ def test_rows_are_the_undefended_model_and_every_candidate(found, classifier, he
         found["other"]
 
 
-def test_no_sample_is_on_both_sides(classifier, held_out, letters):
+def test_no_sample_is_in_two_parts(classifier, held_out, letters):
     train = (held_out.x[:20], held_out.y[:20])
     for seed in (0, 1):
-        chosen, reported = split(classifier, held_out, letters, seed=seed)
-        fitted, calibrated = chosen.fit_and_calibrate(True, seed)
-        parts = [{one.tobytes() for one in part.x} for part in (fitted, calibrated, reported)]
+        chosen, calibrated, reported = split(classifier, held_out, letters, seed=seed)
+        fitted, choosing = chosen.fit_and_choose(True, seed)
+        parts = [{one.tobytes() for one in part.x} for part in (fitted, choosing, calibrated, reported)]
         assert sum(map(len, parts)) == len(set.union(*parts)) == len({one.tobytes() for one in held_out.x})
-        sides = [{one.tobytes() for one in half.foreign["foreign"]} for half in (chosen, reported)]
-        assert not sides[0] & sides[1] and len(chosen.foreign["foreign"]) == 100
-        assert chosen.fit_and_calibrate(False, seed)[1] is chosen, "nothing to adapt: all of it calibrates"
-    chosen, _ = split(classifier, held_out, train=train)
-    assert len(chosen.fit_and_calibrate(True, 0)[0].x) == 20 and chosen.fit_and_calibrate(True, 0)[1] is chosen
+        assert [len(part.x) for part in (chosen, calibrated, reported)] == [132, 133, 132] and not calibrated.ood
+        sides = [{one.tobytes() for one in part.ood["ood"]} for part in (choosing, reported)]
+        assert not sides[0] & sides[1] and len(chosen.ood["ood"]) == 100
+        assert chosen.fit_and_choose(False, seed)[1] is chosen, "nothing to adapt: all of it chooses"
+    chosen, *_ = split(classifier, held_out, train=train)
+    assert len(chosen.fit_and_choose(True, 0)[0].x) == 20 and chosen.fit_and_choose(True, 0)[1] is chosen
 
 
-def test_the_reported_half_changes_nothing_of_what_is_chosen(classifier, held_out, letters):
-    """With other samples in its place the same candidate wins, with the same threshold."""
-    _, reported = split(classifier, held_out)
-    theirs = {one.tobytes() for one in reported.x}
-    x = np.stack([0.5 * one if one.tobytes() in theirs else one for one in held_out.x]).astype("float32")
-    first, second = (
-        td.compare(classifier, ["energy", "confidence", "non-me"], (data, held_out.y), foreign=letters, attack=None)
-        for data in (held_out.x, x)
-    )
-    assert first.chosen == second.chosen and [row.score for row in first.rows] == [row.score for row in second.rows]
-    values = [
-        [layer.value.numpy() for layer in each.winner.layers if isinstance(layer, td.layers.Threshold)] for each in (first, second)
-    ]
-    assert values[0] == values[1]
-    assert first[first.chosen].right != second[first.chosen].right, "what is reported does change"
+def threshold(model):
+    return next(float(layer.value.numpy()) for layer in model.layers if isinstance(layer, td.layers.Threshold))
+
+
+def test_what_calibrates_or_is_reported_changes_nothing_of_what_is_chosen(classifier, held_out, letters):
+    """Other samples in the place of one part: the same scores, and the threshold follows the part that calibrates alone."""
+    found = {}
+    for name, part in zip((None, "calibrated", "reported"), (None, *split(classifier, held_out)[1:]), strict=True):
+        theirs = set() if part is None else {one.tobytes() for one in part.x}
+        x = np.stack([0.5 * one if one.tobytes() in theirs else one for one in held_out.x]).astype("float32")
+        candidates = ["energy", "confidence", "non-me"]
+        found[name] = td.compare(classifier, candidates, (x, held_out.y), ood=letters, attack=None)
+    scores = {name: [row.score for row in each.rows] for name, each in found.items()}
+    assert scores[None] == scores["calibrated"] == scores["reported"]
+    assert threshold(found[None].winner) == threshold(found["reported"].winner) != threshold(found["calibrated"].winner)
+    right = {name: each[each.chosen].right for name, each in found.items()}
+    assert right[None] != right["reported"], "what is reported does change"
+    first = found[None]
+    clone = td.ThresholdDefense(first.chosen).attach(classifier)
+    td.calibrate(clone, split(classifier, held_out)[1].x)
+    assert threshold(clone) == pytest.approx(threshold(first.winner))
     assert first.rows[0].robust_accuracy is None and "robust accuracy" not in first.summary()
 
 
@@ -125,7 +132,7 @@ def test_a_suite_by_name_is_the_attack_of_all():
 def test_it_prints_and_writes(found, tmp_path, held_out):
     text = found.summary()
     assert f"{found.chosen} *" in text and "letters rejected" in text and "robust accuracy" in text
-    assert "on other samples than those of this table (199 of samples given)" in text
+    assert "on 66 other samples than the 133 that calibrate and the 132 of this table" in text
     found.write_json(tmp_path / "found.json")
     content = json.loads((tmp_path / "found.json").read_text())
     assert content["chosen"] == found.chosen and content["rows"][1]["intervals"]["letters"]
@@ -164,15 +171,15 @@ def test_what_can_not_be_compared_is_refused_with_a_sentence(classifier, held_ou
 
 def test_other_mistakes_are_told_before_the_work(classifier, held_out, letters):
     for options, text in (
-        ({"by": "ood"}, "Pass `foreign="),
+        ({"by": "ood"}, "Pass `ood="),
         ({"by": "best"}, "must be one of 'ood', 'risk', 'attack'"),
         ({"by": "attack"}, 'Pass attack="quick-1"'),
         ({"defenses": []}, "at least one candidate"),
         ({"defenses": ["energy", "energy"]}, "once"),
         ({"max_rejected": 2}, "must be a share"),
-        ({"foreign": letters[:1]}, "two halves"),
-        ({"foreign": 5 * letters}, r"\(0, 1\)|bounds|between"),
-        ({"held_out": (held_out.x[:3], held_out.y[:3])}, "two halves"),
+        ({"ood": letters[:1]}, "two halves"),
+        ({"ood": 5 * letters}, r"\(0, 1\)|bounds|between"),
+        ({"held_out": (held_out.x[:5], held_out.y[:5])}, "three parts"),
         ({"held_out": (held_out.x[:20], held_out.y[:20])}, "too few to promise"),
         ({"norm": "l7"}, "l7"),
     ):

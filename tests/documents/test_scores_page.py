@@ -22,7 +22,7 @@ def test_the_table_has_every_score_with_its_options():
 def test_the_examples_run(classifier, digits, held_out):
     letters = td.data.load("letters8", limit=100)
     names = {"td": td, "model": classifier, "x_train": digits.x[:600], "y_train": digits.y[:600]}
-    names |= {"x_held_out": held_out.x[:100], "x_foreign": letters.x}
+    names |= {"x_held_out": held_out.x[:100], "x_ood": letters.x}
     for block in re.findall(r"```python\n(.*?)```", PAGE, re.S):
         exec(block, names)
     assert list(names["memory"].values()) == [500 * 16 + 4 * (1 + 32 + 500 + 32 * 16)]

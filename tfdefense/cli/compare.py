@@ -9,11 +9,11 @@ from tfdefense.cli._inputs import load_data, load_keras
 from tfdefense.cli._options import Bounds, Classes, Data, DataDir, Download, Model, Norm, Seed, Split, class_list, writable
 
 
-@command("tfdefense compare model.keras --data held_out/ --foreign letters --output defended.keras --picture comparison.png")
+@command("tfdefense compare model.keras --data held_out/ --ood letters --output defended.keras --picture comparison.png")
 def compare(
     model: Model,
     data: Data,
-    foreign: Annotated[
+    ood: Annotated[
         list[str] | None,
         typer.Option(help="Out-of-distribution images, which are none of the classes: as --data. May be repeated."),
     ] = None,
@@ -31,7 +31,7 @@ def compare(
     max_rejected: Annotated[float, typer.Option(help="Share of fresh clean samples that may be rejected.")] = 0.05,
     confidence: Annotated[float | None, typer.Option(help="Promise that share with so much confidence, such as 0.95.")] = None,
     samples: Annotated[
-        int, typer.Option(min=4, help="Number of held-out samples, and of each out-of-distribution set at most.")
+        int, typer.Option(min=6, help="Number of held-out samples, and of each out-of-distribution set at most.")
     ] = 1000,
     split: Split = "test",
     bounds: Bounds = None,
@@ -43,7 +43,7 @@ def compare(
     data_dir: DataDir = None,
     download: Download = False,
 ):
-    """Set up defenses on one half of held-out samples, report them on the other, and say which to take."""
+    """Choose a defense on one part of held-out samples, calibrate on another, and report all on a third."""
     output, picture = writable(output, (".keras",)), writable(picture, (".png", ".pdf", ".svg"))
     json = writable(json, (".json",))
     loaded = load_keras(model, "defended")
@@ -55,11 +55,11 @@ def compare(
     images = load_data(loaded, data, split, samples, bounds, classes, seed=seed, data_dir=data_dir, download=download)
     options: dict[str, Any] = {"data_dir": data_dir, "download": download, "limit": samples, "seed": seed}
     # Their classes are none of the model's, so how they are numbered does not matter.
-    sets = {name: td.data.load(name, "all", **options).moved(images.bounds) for name in foreign or ()}
+    sets = {name: td.data.load(name, "all", **options).moved(images.bounds) for name in ood or ()}
     options = {"bounds": images.bounds, "class_names": class_list(classes), "seed": seed, "progress": True, "picture": picture}
     options |= {"attack": None if attack == "none" else attack, "epsilon": epsilon, "norm": norm or "linf", "attacked": attacked}
     options |= {"steps": steps, "by": by, "max_rejected": max_rejected, "confidence": confidence}
-    found = td.compare(loaded, chosen, images, foreign=sets or None, **options)
+    found = td.compare(loaded, chosen, images, ood=sets or None, **options)
     print(found.summary())
     if json:
         found.write_json(json)

@@ -1,4 +1,4 @@
-"""Which defense to take: candidates set up on one half of held-out samples, and reported on the other."""
+"""Which defense to take: candidates chosen on one part of held-out samples, calibrated on another and reported on a third."""
 
 from tfdefense.comparison.comparing import compare
 from tfdefense.comparison.result import Comparison, Row

@@ -12,7 +12,7 @@ from tfdefense._validation import AnyModel, Bounds, PathLike, is_bounded
 from tfdefense.comparison.candidates import Candidates, check_attached, check_untrained, named
 from tfdefense.comparison.measure import Judge, predict_ratio, robust, samples_of
 from tfdefense.comparison.result import UNDEFENDED, Comparison, Row
-from tfdefense.comparison.splits import Half, halves
+from tfdefense.comparison.splits import Part, thirds
 from tfdefense.contract import base_model, bounds_of, is_defended
 from tfdefense.contract import class_names as names_of
 from tfdefense.metrics import aurc
@@ -33,7 +33,7 @@ def compare(
     defenses: Candidates | None,
     held_out: str | Images | tuple[ArrayLike, ArrayLike],
     *,
-    foreign: Mapping[str, Any] | Images | ArrayLike | None = None,
+    ood: Mapping[str, Any] | Images | ArrayLike | None = None,
     attack: str | Suite | Any | None = "quick-1",
     epsilon: float | None = None,
     norm: str = "linf",
@@ -52,8 +52,9 @@ def compare(
 ) -> Comparison:
     """Sets up defenses of one model on the same held-out samples, at the same false-positive rate, and says which to take.
 
-    It never reports on samples that it chose on. One half of the held-out samples, and of each out-of-distribution set, adapts
-    and calibrates the candidates and picks the winner; all that is reported comes from the other half.
+    Nothing is chosen on what calibrates or is reported. One third of the held-out samples and one half of each out-of-distribution
+    set pick the winner, at thresholds of their own; another third calibrates all candidates anew; all that is reported comes from
+    the last third and the other halves. So the promise of a threshold holds for the winner as for any other.
 
     Args:
         model: A Keras classifier; of a defended one the undefended model inside.
@@ -61,19 +62,19 @@ def compare(
             own. None is every score by name; those that this model can't have are left out, with the reason. What needs adversarial
             samples or training is refused.
         held_out: Samples that the model was not trained on, with their classes: a pair of arrays, `Images`, or the name of a set.
-        foreign: Out-of-distribution samples, which are none of the classes: an array or `Images`, or a dict of them by name.
+        ood: Out-of-distribution samples, which are none of the classes: an array or `Images`, or a dict of them by name.
         attack: A suite of `td.attacks.suites` or its name, or an attack; None for none.
         epsilon, norm: Size of the attack and of the benign perturbations of that norm; None follows from the shape of a sample.
         attacked: Samples that are attacked, for each candidate.
         steps: Of each search of a suite; None is the suite's own.
-        by: What the winner is chosen by: "ood", the mean share of OOD samples rejected; "risk", the area under the
-            risk-coverage curve; "attack", robust accuracy, which attacks as many samples of the half that chooses. None is "ood"
-            with `foreign`, else "risk".
+        by: What the winner is chosen by: "ood", the mean share of `ood` samples rejected; "risk", the area under the
+            risk-coverage curve; "attack", robust accuracy, which attacks as many samples of the part that chooses. None is "ood"
+            with `ood`, else "risk".
         max_rejected, confidence: Share of fresh clean samples that may be rejected, as in `td.calibrate`.
-        train: Training samples and classes to adapt on. Without them half of the half that chooses adapts, and the rest calibrates.
+        train: Training samples and classes to adapt on. Without them half of the part that chooses adapts, and the rest chooses.
         bounds: Lowest and highest value of a plain model's inputs, as for `attach`.
         class_names: Names of its classes, as for `attach`.
-        seed: Of the halves, the benign perturbations and the attack.
+        seed: Of the parts, the benign perturbations and the attack.
         batch_size: Samples at once; None as for `td.adapt`.
         picture: Where to draw the comparison.
         progress: Whether to show how far it is.
@@ -83,7 +84,7 @@ def compare(
 
     Example:
 
-    >>> found = td.compare(model, ["confidence", "energy"], (x_held_out, y_held_out), foreign=1 - x_held_out, attack=None)
+    >>> found = td.compare(model, ["confidence", "energy"], (x_held_out, y_held_out), ood=1 - x_held_out, attack=None)
     >>> found.chosen in ("confidence", "energy"), len(found.rows)
     (True, 3)
     """
@@ -91,8 +92,8 @@ def compare(
     conformal.check_promise(max_rejected, confidence)
     if is_defended(model):
         bounds, class_names, model = bounds_of(model), class_names or names_of(model), base_model(model)
-    by = _criterion(by, foreign, attack)
-    chosen, reported = halves(model, held_out, foreign, train, bounds, class_names, seed)
+    by = _criterion(by, ood, attack)
+    chosen, calibrated, reported = thirds(model, held_out, ood, train, bounds, class_names, seed)
     for name, defense in candidates.items():
         check_untrained(name, defense)
     span = reported.bounds[1] - reported.bounds[0] if is_bounded(reported.bounds) else None
@@ -100,15 +101,14 @@ def compare(
     # In passes of the held-out samples through the network; an attack takes hundreds for each of its samples.
     total = 2.0 + len(candidates) * (1 + (200 * attacked / len(reported.x) if attacking.attack else 0))
     with estimate(progress) as begin:
-        options = {"max_rejected": max_rejected, "confidence": confidence, "batch_size": batch_size}
         ready, left_out, done = {}, {}, 0.0
         waits = _attach(candidates, model, bounds, class_names, listed, left_out)
-        fitted, calibrated = chosen.fit_and_calibrate(any(adapts for _, adapts, _ in waits.values()), seed)
+        fitted, choosing = chosen.fit_and_choose(any(adapts for _, adapts, _ in waits.values()), seed)
         for name, (defended, adapts, seconds) in waits.items():
             begin(f"setting up {name}", done, total)
             done += 1
             try:
-                seconds += _set_up(defended, fitted if adapts else None, calibrated, options)
+                seconds += _set_up(defended, fitted if adapts else None, choosing, max_rejected, batch_size)
                 ready[name] = defended
             except conformal.TooFew:
                 raise
@@ -121,8 +121,11 @@ def compare(
             raise ValueError(f"No candidate is left. {' '.join(f'{name}: {reason}' for name, reason in left_out.items())}")
         begin("predicting", done, total)
         judge = Judge(model, ready, batch_size)
-        scores = _scores(by, judge, ready, calibrated, chosen, attacking, attacked)
+        scores = _scores(by, judge, ready, choosing, attacking, attacked)
         picked = max(scores, key=lambda name: scores[name])
+        for name, defended in ready.items():
+            seconds = _calibrate(defended, calibrated, max_rejected=max_rejected, confidence=confidence, batch_size=batch_size)
+            waits[name] = (*waits[name][:2], waits[name][2] + seconds)
         done += 2
         rows = _rows(judge, reported, attacking, seed)
         for index, row in enumerate(rows):
@@ -137,7 +140,8 @@ def compare(
             if row["robust_accuracy"] is not None:
                 row["samples"]["attack"] = min(attacked, len(reported.x))
     about = {"by": CRITERIA[by], "held_out": reported.name, "promise": conformal.promise(max_rejected, confidence), "seed": seed}
-    about |= {"adapted_on": len(fitted.x), "calibrated_on": len(calibrated.x), "reported": len(reported.x)} | attacking.about
+    about |= {"adapted_on": len(fitted.x), "chosen_on": len(choosing.x), "calibrated_on": len(calibrated.x)}
+    about |= {"reported": len(reported.x)} | attacking.about
     found = Comparison(tuple(Row(**row) for row in rows), ready[picked], picked, about, left_out)
     if picture is not None:
         from tfdefense import plots
@@ -146,12 +150,12 @@ def compare(
     return found
 
 
-def _criterion(by, foreign, attack):
-    by = ("risk" if foreign is None else "ood") if by is None else by
+def _criterion(by, ood, attack):
+    by = ("risk" if ood is None else "ood") if by is None else by
     if by not in CRITERIA:
         raise ValueError(f"`by` must be one of {', '.join(map(repr, CRITERIA))}. Received: {by!r}.")
-    if by == "ood" and foreign is None:
-        raise ValueError('To choose by "ood" takes out-of-distribution samples. Pass `foreign={\'noise\': x}`, or by="risk".')
+    if by == "ood" and ood is None:
+        raise ValueError('To choose by "ood" takes out-of-distribution samples. Pass `ood={\'noise\': x}`, or by="risk".')
     if by == "attack" and attack is None:
         raise ValueError('To choose by "attack" takes one. Pass attack="quick-1", or by="risk".')
     return by
@@ -175,31 +179,44 @@ def _attach(candidates, model, bounds, class_names, listed, left_out):
     return found
 
 
-def _set_up(defended, fitted: Half | None, calibrated: Half, options):
+def _set_up(defended, fitted: Part | None, choosing: Part, max_rejected, batch_size):
+    """Seconds of adapting. The threshold is the one to choose at: the one that makes the promise takes more samples."""
     import time
 
-    from tfdefense.calibration import adapt, calibrate
+    from tfdefense.calibration import adapt
 
     begun = time.perf_counter()
     if fitted is not None:
-        adapt(defended, fitted.x, fitted.y, max_rejected=None, batch_size=options["batch_size"])
-    calibrate(defended, calibrated.x, **options)
+        adapt(defended, fitted.x, fitted.y, max_rejected=None, batch_size=batch_size)
+    seconds = time.perf_counter() - begun
+    _calibrate(defended, choosing, max_rejected=max_rejected, batch_size=batch_size)
+    return seconds
+
+
+def _calibrate(defended, part: Part, **options):
+    """Seconds of it."""
+    import time
+
+    from tfdefense.calibration import calibrate
+
+    begun = time.perf_counter()
+    calibrate(defended, part.x, **options)
     return time.perf_counter() - begun
 
 
-def _scores(by, judge, ready, calibrated, chosen, attacking, attacked):
-    """What each candidate is worth on the half that chooses: larger is better."""
+def _scores(by, judge, ready, choosing, attacking, attacked):
+    """What each candidate is worth on the part that chooses: larger is better."""
     if by == "attack":
-        return {name: attacking(defended, calibrated, attacked, required=True) for name, defended in ready.items()}
+        return {name: attacking(defended, choosing, attacked, required=True) for name, defended in ready.items()}
     if by == "risk":
-        return {name: -aurc(outcomes) for name, outcomes in judge(calibrated.x, calibrated.y).items() if name != UNDEFENDED}
-    sets = [judge(x, np.zeros(len(x), int)) for x in chosen.foreign.values()]
+        return {name: -aurc(outcomes) for name, outcomes in judge(choosing.x, choosing.y).items() if name != UNDEFENDED}
+    sets = [judge(x, np.zeros(len(x), int)) for x in choosing.ood.values()]
     return {name: float(np.mean([outcomes[name].rejection for outcomes in sets])) for name in ready}
 
 
 def _rows(judge, reported, attacking, seed):
     """All that is reported but for what is measured on each model alone."""
-    counts = {"clean": len(reported.x)} | {name: len(x) for name, x in reported.foreign.items()}
+    counts = {"clean": len(reported.x)} | {name: len(x) for name, x in reported.ood.items()}
     rows = {}
     for name, outcomes in judge(reported.x, reported.y).items():
         score = None if outcomes.suspicion is None else aurc(outcomes)
@@ -211,7 +228,7 @@ def _rows(judge, reported, attacking, seed):
             "aurc": score,
         }
         rows[name] |= {"ood": {}, "benign": {}, "samples": dict(counts)}
-    for kind, sets in (("ood", reported.foreign), ("benign", samples_of(reported, attacking, seed))):
+    for kind, sets in (("ood", reported.ood), ("benign", samples_of(reported, attacking, seed))):
         for what, x in sets.items():
             y = reported.y if len(x) == len(reported.y) else np.zeros(len(x), int)
             for name, outcomes in judge(x, y).items():

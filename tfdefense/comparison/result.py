@@ -119,8 +119,9 @@ class Comparison:
     def notes(self) -> list[str]:
         about = self.settings
         notes = [
-            f"* chosen by {about['by']}, on other samples than those of this table ({about['reported']} of {about['held_out']}). "
-            f"Promised of each alone: {about['promise']}; the choice among them is not in the promise. In brackets 95 % intervals."
+            f"* chosen by {about['by']}, on {about['chosen_on']} other samples than the {about['calibrated_on']} that calibrate "
+            f"and the {about['reported']} of this table, all of {about['held_out']}. "
+            f"Promised of each, the one that was chosen too: {about['promise']}. In brackets 95 % intervals."
         ]
         return [*notes, *(f"left out: {name}: {reason}" for name, reason in self.left_out.items())]
 

@@ -23,7 +23,7 @@ def comparison(found: Comparison, path: PathLike | None = None) -> Figure:
         found: What `td.compare` gave.
         path: Where to save the figure.
 
-    Example: `plots.comparison(td.compare(model, None, held_out, foreign={"letters": letters}), "comparison.png")`
+    Example: `plots.comparison(td.compare(model, None, held_out, ood={"letters": letters}), "comparison.png")`
     """
     rows = found.rows
     panels = [("right", "right"), ("rejected", "clean rejected"), *((name, f"{name} rejected") for name in rows[0].ood)]

