@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 import tfdefense as td
-from tfdefense import _cuts, _plain_gradients
+from tfdefense import _cuts
+from tfdefense._cuts import plain_gradients
 from tfdefense.layers import Consistency, FirstOrderRadius
 
 DUAL = {"l2": lambda w: np.linalg.norm(w, axis=0), "linf": lambda w: np.abs(w).sum(0), "l1": lambda w: np.abs(w).max(0)}
@@ -156,7 +157,7 @@ def test_plain_gradients_are_those_of_tensorflow():
 
     @tf.function(input_signature=[tf.TensorSpec([None, 7, 7, 2])], autograph=False)
     def plain(x):
-        with _plain_gradients.plain_gradients():
+        with plain_gradients.plain_gradients():
             return _cuts.with_slopes(model, x, lambda scores: [tf.stop_gradient(scores), tf.stop_gradient(scores) ** 2])
 
     kinds = {operation.type for operation in plain.get_concrete_function().graph.get_operations()}

@@ -216,7 +216,7 @@ def _about(model):
 @contextlib.contextmanager
 def _constants():
     """What is traced inside has its weights as constants, and gradients, where some layer takes any, of plain operations."""
-    from tfdefense._plain_gradients import plain_gradients
+    from tfdefense._cuts.plain_gradients import plain_gradients
     from tfdefense.layers.reject import weights_are_constants
 
     with weights_are_constants(), plain_gradients():

@@ -43,11 +43,11 @@ def with_slopes(function: Callable[[Tensor], Tensor], x: Tensor, directions: Cal
     if backend == "tensorflow":
         import tensorflow as tf
 
-        from tfdefense import _plain_gradients
+        from tfdefense._cuts import plain_gradients
 
         if not tf.executing_eagerly():
             # A tape would see nothing where recording is paused, as in a function that is traced in `tf.init_scope`.
-            output, found = _plain_gradients.in_graph(function, x, directions)
+            output, found = plain_gradients.in_graph(function, x, directions)
         else:
             # Persistent, so that one forward pass serves all directions.
             with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
