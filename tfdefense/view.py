@@ -359,7 +359,7 @@ def scaled_gradient(call: Callable[..., Any]) -> Callable[..., Any]:
     return scaled
 
 
-def cached_view(model, key, build):
+def cached_view(model: Any, key: Any, build: Callable[[], Any]) -> Any:
     """The view of a model under `key`, built once for the variables that it has now.
 
     It is an attribute of the model, which it refers to in turn: both go when nobody else holds the model. A table beside them

@@ -30,8 +30,8 @@ ABOUT = {
 }
 
 
-def network(context, images):
-    """EfficientNet-Lite0 at the images' size, with logits of their classes and of a dustbin, fitted on them."""
+def network(context, images, plain=False):
+    """EfficientNet-Lite0 at the images' size, with logits of their classes and, unless `plain`, of a dustbin, fitted on them."""
     import keras
 
     from evaluation.benchmarks.photos import heads, material
@@ -43,7 +43,9 @@ def network(context, images):
     imagenet.fill(model, body=False)
     tap = model.get_layer(FEATURES).output
     body = keras.Model(model.input, tap)
+    samples = features(context, body, images.x), images.y
+    if plain:
+        return heads.on(model, tap, heads.fitted("plain", *samples, strength=heads.best_strength(*samples)))
     shown = material.shown(context.data_dir, images, SHOWN_IMAGES, SHOWN)
     others = np.concatenate([features(context, body, x) for x in shown.values()])
-    fitted = (features(context, body, images.x), images.y, others, *thousand(model, images.classes))
-    return heads.on(model, tap, heads.fitted("ImageNet dustbin", *fitted, STRENGTH))
+    return heads.on(model, tap, heads.fitted("ImageNet dustbin", *samples, others, *thousand(model, images.classes), STRENGTH))

@@ -24,8 +24,11 @@ class Defense:
     layers: tuple[str, ...] = ()
     threshold: float | None = None
     has_dustbin = False
-    # Of the model that is being attached to, also for defenses inside others.
-    bounds = property(lambda self: _bounds.get())
+
+    @property
+    def bounds(self) -> Bounds:
+        # Of the model that is being attached to, also for defenses inside others.
+        return _bounds.get()
 
     def connect(self, logits: Tensor, taps: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """From the logits and the watched layers' outputs: class scores, and a detector score that grows with suspicion."""

@@ -77,7 +77,7 @@ def trained(context, setup):
     folder = f"imagenette_lite0-{_cache.content(images.x, images.y)}"
 
     def write(new):
-        zoo_photos.network(context, images).save(new)
+        zoo_photos.network(context, images, plain=True).save(new)
 
     return _cache.entry(context.cache.parent / "networks" / folder / "model.keras", write)
 

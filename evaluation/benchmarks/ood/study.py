@@ -102,7 +102,7 @@ class Study:
         return sets.load(self.setup.exposed, self.test.x.shape[1:], self.setup.fitted, "train", data_dir=self.context.data_dir)
 
     def features(self, x):
-        from evaluation.benchmarks.zoo_photos import features
+        from evaluation.benchmarks.photos.features import features
 
         return features(self.context, self.body, x)
 

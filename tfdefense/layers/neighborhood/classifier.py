@@ -23,7 +23,7 @@ class AroundSample:
     name: str
     _classify: Callable[[Any], Any] | None = None
 
-    def classify(self, x):
+    def classify(self, x: Any) -> Any:
         if self._classify is None:
             raise ValueError(
                 f"Layer '{self.name}' runs the classifier that lies between its two inputs. Call it in a functional model, on the "
