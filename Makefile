@@ -19,7 +19,8 @@ help:
 	@echo "make demo       train, defend, attack and export a small classifier (about a minute after the install)"
 	@echo "make docs       the pages and the API reference as a site, in build/site"
 	@echo "make notebooks  the tutorials as notebooks, beside their pages"
-	@echo "make test       lint and run all tests"
+	@echo "make test       lint and tests, in ten minutes on two cores"
+	@echo "make test-long  the tests that take longest: protocols from end to end, clusters, other devices"
 	@echo "make test-fast  the tests that are not slow: under 90 seconds"
 	@echo "make slow-tests runs all tests in one process and writes those that are slow into tests/slow.txt"
 	@echo "make test-lowest  those, with the lowest versions that are allowed, in an environment of its own"
@@ -58,10 +59,13 @@ lint: .venv/.test
 	$(BIN)/python -m tests.words
 
 test: lint
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 25
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 25 -m "not long"
+
+test-long: lint
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 25 -m long
 
 test-fast: lint
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow and not long"
 
 slow-tests: lint
 	$(BIN)/python -m pytest --record-slow
@@ -81,7 +85,7 @@ test-lowest:
 	.venv-lowest/bin/python -m pip install --quiet --upgrade pip
 	.venv-lowest/bin/python -m pip install -qq -c .venv-lowest/constraints.txt -e ".[test,export,imagenet]"
 	.venv-lowest/bin/ruff check .
-	.venv-lowest/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow" \
+	.venv-lowest/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow and not long" \
 		--deselect tests/test_lowest.py::test_fast_tests_passed_with_the_bounds_of_today
 	.venv-lowest/bin/python -m tests.lowest record
 

@@ -94,7 +94,7 @@ def test_training_goes_on_and_the_scores_follow_the_new_weights(digits, held_out
     np.testing.assert_allclose(defended(held_out.x)["suspicion"], fresh(held_out.x)["suspicion"], rtol=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("suffix", [".keras", "", ".onnx", ".tflite"])
 def test_every_format_decides_alike(suffix, every, held_out, tmp_path):
     x = held_out.x[:300].copy()

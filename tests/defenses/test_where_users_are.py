@@ -78,7 +78,7 @@ def test_invalid_input_is_rejected(attached):
     assert defended(broken)["label"].numpy().tolist() == [-1] * 3
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_files_and_exports_decide_alike(attached, tmp_path):
     _, defended, x, _ = attached
     expected = td.view.decide(defended, x)

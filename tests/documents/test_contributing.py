@@ -88,7 +88,7 @@ def test_what_the_pages_show_is_in_style(followed):
         assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_commands_of_the_pages_do_what_they_say(followed, tmp_path):
     copy, _ = followed
     commands = [shlex.split(line)[1:] for block in blocks("sh") for line in block.splitlines()]

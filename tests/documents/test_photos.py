@@ -11,7 +11,7 @@ from tfdefense.zoo import imagenet
 PAGE = (Path(__file__).parents[2] / "docs" / "photos.md").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not imagenet.available(), reason=f"the weights are not installed: {imagenet.INSTALL}")
 @pytest.mark.skipif(not td.data.available("imagenette_small"), reason="the set imagenette_small is not in $TFDEFENSE_DATA")
 def test_the_tutorial(tmp_path, monkeypatch, capsys):

@@ -62,6 +62,7 @@ with tempfile.TemporaryDirectory() as folder:
 """
 
 
+@pytest.mark.long
 def test_two_devices_give_the_weights_of_one(children, tmp_path):
     code = children.ended(children.start(TWO_DEVICES, log=tmp_path / "log"))
     told = (tmp_path / "log").read_text()
@@ -96,6 +97,7 @@ train("digits", cache=arguments[0], strategy="multiworker", callbacks=[Die()] if
 """
 
 
+@pytest.mark.long
 def test_killed_worker_that_is_started_again_ends_where_an_unbroken_run_does(children, tmp_path):
     def start(*how):
         ports = [socket.create_server(("localhost", 0)) for _ in how]
@@ -138,6 +140,7 @@ train("digits", cache=arguments[0], epochs=int(arguments[1]), train_samples=128,
 """
 
 
+@pytest.mark.long
 def test_kills_lose_no_finished_epoch_and_spoil_no_state(children, tmp_path):
     epochs, rng, reached = 400, random.Random(0), 0
     os.mkfifo(tmp_path / "log")

@@ -360,6 +360,7 @@ print(keras.backend.backend(), path)
 """
 
 
+@pytest.mark.long
 def test_recipe_runs_on_jax_and_its_model_is_read_here(tmp_path):
     pytest.importorskip("jax", reason="JAX is not installed: `pip install tfdefense[jax]`")
     environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}

@@ -57,6 +57,7 @@ def test_systems_are_calibrated_as_a_whole(places):
         assert model.output["scores"].shape[-1] == 10
 
 
+@pytest.mark.long
 def test_the_board_is_ordered_and_pools_its_networks(places, monkeypatch):
     path, asked = places
     chosen = (System("no defense", CLEAN), System("dustbin", JOINED, ("no defense", "clean")))

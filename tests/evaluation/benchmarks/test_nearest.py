@@ -25,7 +25,7 @@ def test_share_counts_samples_that_are_no_farther_and_leaves_clean_errors_out(tm
     assert linf is None and (l2, iterations) == (pytest.approx(0.6), 0.25)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_one_run_is_compared_with_the_suite(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "UNTRACKED", tmp_path)
     # Each search is compiled for both norms; the longer suite has its own tests.

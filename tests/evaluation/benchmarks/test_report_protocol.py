@@ -12,6 +12,7 @@ from evaluation.runner.rows import Results
 OPTIONS = {"dataset": "digits", "quick": True, "samples": 4, "data_dir": None, "output": None}
 
 
+@pytest.mark.long
 def test_each_report_is_made_and_told(classifier, tmp_path, monkeypatch):
     classifier.save(tmp_path / "plain.keras")
     for name, path in (("RESULTS", "results"), ("UNTRACKED", "runs")):

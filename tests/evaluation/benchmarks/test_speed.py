@@ -257,6 +257,7 @@ def test_throughput_is_compared_with_stock_fit(tmp_path):
     assert {(row.system, row.get("clock")): row.value for row in here.rows}["RCE", "cpu"] == 0.98, "the median of the turns"
 
 
+@pytest.mark.long
 def test_fit_of_each_defense_is_measured(setting):
     found = speed_fit.measure(setting[0], "digits", None, batches=1, turns=2)
     assert set(found) == {"samples", *speed_fit.KINDS} and found["samples"] == speed_fit.BATCH
@@ -302,6 +303,7 @@ def test_cost_of_a_step_is_compared_with_its_parts(tmp_path, step, met):
     assert (not_met(here) == []) == met
 
 
+@pytest.mark.long
 def test_cost_of_a_step_is_measured(classifier, tmp_path, monkeypatch):
     classifier.save(path := tmp_path / "model.keras")
     monkeypatch.setitem(speed_detector.WATCHED, "digits", ("conv", 4))

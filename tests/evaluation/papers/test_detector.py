@@ -347,7 +347,7 @@ def _kinds(found):
     return {(row.table, row.metric, row.row, frozenset({*row.plain(), *row.settings} - other)) for row in found.rows}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch, drawn):
     plan = dataclasses.replace(PLAN, depths=("image", "conv"), deepfool=1, linf=(0.2,), by_depth=100, annealed=(0.3,))
     monkeypatch.setitem(settings.PLANS, "digits", plan)

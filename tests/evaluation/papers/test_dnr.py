@@ -63,7 +63,7 @@ def split(network, plan=PLAN, seed=0, number=10, fitted=400):
     return Split(plan, seed, number, fitted, context)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_run_gives_curves_of_all_models_under_all_attacks(places, monkeypatch):
     monkeypatch.setattr(suites, "get", lambda name: suites.Suite(name, FEW))
     monkeypatch.setattr(measure, "STEP_SIZES", (1.0, 30.0))

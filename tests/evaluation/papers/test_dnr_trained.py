@@ -89,6 +89,7 @@ def test_fine_tuning_moves_what_the_variant_says(context, variant, network_moves
     assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), again.get_weights(), strict=True))
 
 
+@pytest.mark.long
 def test_whole_table(context, monkeypatch):
     variants = (PLAIN, CONFIDENT, WIDE)
     monkeypatch.setattr(trained, "VARIANTS", variants)

@@ -295,7 +295,7 @@ def kinds(of):
     return {(*(row.get(name) for name in about), *sorted({*row.settings} - {"threshold"})) for row in of.rows}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_whole_protocol_gives_every_row(classifier, dustbin, context, tmp_path, monkeypatch, drawn):
     drawn()
     monkeypatch.setattr(protocol, "PLANS", {"digits": dataclasses.replace(PLAN, sizes=(0.1,), other="letters8")})

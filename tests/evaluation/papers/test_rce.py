@@ -169,7 +169,7 @@ class Pickling:
         return future
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch, drawn):
     asked = []
     monkeypatch.setattr(Context, "network", lambda self, recipe, **options: asked.append((recipe, options)) or path)

@@ -72,6 +72,7 @@ def test_bandwidths_are_chosen_where_they_are_best(network):
         assert protocol.likelihood(protocol.score(network, outputs, sigma), sigma, 16) <= best + 1e-6
 
 
+@pytest.mark.long
 def test_whole_protocol(path, tmp_path, monkeypatch):
     measure.models_of.cache_clear()
     protocol.density_of.cache_clear()

@@ -287,7 +287,7 @@ def kinds(rows):
     return {(row.table, row.metric, *sorted((row.plain().keys() | row.settings.keys()) - other)) for row in rows}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_whole_protocol_gives_every_row(path, tmp_path, monkeypatch, drawn):  # noqa: F811
     monkeypatch.setitem(fit.PLANS, "digits", PLAN)
     monkeypatch.setitem(fit.CODES, "digits", CODES._replace(trained="the same one here"))

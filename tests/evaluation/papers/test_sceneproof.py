@@ -240,7 +240,7 @@ def test_flags_join_two_detectors(setting):
     assert found["A"] + found["B"] == pytest.approx(found["A and B"] + found["A or B"])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_model_of_the_zoo_is_a_small_file_that_loads_and_its_card_says_how_it_falls(setting, tmp_path):
     fitted, calibrated, test = zoo_scene.divided(setting)
     assert fitted.y.tolist() == 10 * [1, 0] and test.y.tolist() == 14 * [1, 0] and set(calibrated.y) == {1}
@@ -287,6 +287,7 @@ def test_pictures_are_drawn(setting, tmp_path):
     }
 
 
+@pytest.mark.long
 def test_rows_of_all_systems_and_attacks_stand_beside_the_papers(setting, tmp_path, monkeypatch):
     context = setting.context
     (tmp_path / "config.json").write_text('{"train_samples": 650}')

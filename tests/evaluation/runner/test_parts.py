@@ -129,6 +129,7 @@ def test_processes_share_the_cores():
         executor.close()
 
 
+@pytest.mark.long
 def test_a_ray_cluster_that_loses_a_node_gives_the_same():
     """Two nodes on this machine, of which the one without the driver is killed while it works."""
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'tfdefense[cluster]'")
