@@ -16,7 +16,7 @@ def test_the_examples_run(classifier, digits, held_out):
     model.set_weights(classifier.get_weights())
     letters = td.data.load("letters8", limit=60)
     names = {"td": td, "model": model, "x_train": digits.x[:64], "y_train": digits.y[:64], "x_held_out": held_out.x[:100]}
-    names |= {"x": held_out.x[:5], "y": held_out.y[:5], "x_foreign": letters.x[30:]}
+    names |= {"x": held_out.x[:5], "y": held_out.y[:5], "x_ood": letters.x[30:]}
     names |= {"x_both": np.concatenate([digits.x[:60], letters.x]), "is_in": np.repeat([1, 0], 60)}
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.S)
     assert len(blocks) == 3
