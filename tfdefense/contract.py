@@ -264,9 +264,10 @@ def unready(defended: Model) -> str | None:
     for layer in every:
         if isinstance(layer, layers.AdaptableLayer) and not layer.adapted:
             attacked = "adversarial=x_adv, " if any(getattr(each, "needs_adversarial", False) for each in every) else ""
+            # Samples that the network knows would give what chooses by a rate the wrong one.
+            samples = "x_unseen, y_unseen" if layer.takes_rate else "x_train, y_train"
             return (
-                f"Layer '{layer.name}' is not adapted yet. "
-                f"Call `td.adapt(defended, x_train, y_train, {attacked}calibration=x_held_out)`."
+                f"Layer '{layer.name}' is not adapted yet. Call `td.adapt(defended, {samples}, {attacked}calibration=x_held_out)`."
             )
     if fault := broken(defended):
         return fault

@@ -94,6 +94,10 @@ def certify(
     """
     from scipy.special import ndtri
 
+    if not is_defended(defended):
+        raise ValueError(
+            f"Expected a model with `td.Smoothed`. '{defended.name}' has no defense: `td.Smoothed(0.5).attach(model)`."
+        )
     layer, voters = _voters(defended)
     x = check_images(defended, x)
     y = check_labels(y, classes=defended.output["scores"].shape[-1])

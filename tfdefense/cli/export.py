@@ -14,7 +14,9 @@ def export(
     model: Model,
     path: Annotated[str, typer.Argument(metavar="PATH", help="Ends in .onnx, .tflite or .keras; anything else is a SavedModel.")],
     format: Annotated[str | None, typer.Option(help="keras, saved_model, onnx or litert, whatever PATH ends in.")] = None,
-    decode: Annotated[bool, typer.Option("--decode", help="Of a SavedModel: it also takes JPEG and PNG files.")] = False,
+    decode: Annotated[
+        bool, typer.Option("--decode", help="Of a SavedModel: it also takes JPEG and PNG files, of the model's size.")
+    ] = False,
     quantize: Annotated[
         str | None,
         typer.Option(
@@ -27,7 +29,9 @@ def export(
     ] = None,
     split: Split = "test",
     data_dir: DataDir = None,
-    resize: Annotated[bool, typer.Option("--resize", help="The same, for pictures of any size.")] = False,
+    resize: Annotated[
+        bool, typer.Option("--resize", help="Of a SavedModel: it also takes JPEG and PNG files of any size, and resizes them.")
+    ] = False,
 ):
     """Write a model for other programs, with the rejection inside."""
     import tfdefense as td

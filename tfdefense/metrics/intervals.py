@@ -17,5 +17,6 @@ def share_interval(share: float, n: int) -> tuple[float, float]:
         raise ValueError(f"Expected a share in (0, 1) of at least one sample. Received: {share} of {n}.")
     z = 1.959964
     middle, half = share + z**2 / (2 * n), z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    low, high = ((middle + sign * half) / (1 + z**2 / n) for sign in (-1, 1))
+    # The ends of none and of all are 0 and 1 but for rounding.
+    low, high = (min(1.0, max(0.0, (middle + sign * half) / (1 + z**2 / n))) for sign in (-1, 1))
     return low, high

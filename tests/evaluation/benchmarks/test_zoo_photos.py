@@ -69,10 +69,10 @@ def test_without_the_package_the_error_has_the_command(made, monkeypatch):
 @needs_weights
 def test_features_are_computed_once(made, monkeypatch):
     _, images, _, context, said = made
-    assert said == ["features of 20 images", "features of 30 images"]
+    assert said == ["features of 30 images", "features of 20 images"]
     monkeypatch.setattr(zoo_photos, "SHOWN_IMAGES", 20)
     zoo_photos.network(context, images)
-    assert said == ["features of 20 images", "features of 30 images"]
+    assert said == ["features of 30 images", "features of 20 images"]
 
 
 @needs_weights

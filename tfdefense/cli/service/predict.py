@@ -42,6 +42,8 @@ def predict(
 
     if is_defended(loaded) and (lack := unready(loaded)):
         raise ValueError(lack)
+    if not is_defended(loaded):
+        tell(f"warning: {model} has no defense, so nothing is rejected; `tfdefense attach` gives it one.")
     shown = output is not None
     counts = dict.fromkeys(REASONS, 0)
     parts = stream(
