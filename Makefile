@@ -83,7 +83,7 @@ test-lowest:
 	$(PYTHON) -m venv .venv-lowest
 	$(PYTHON) -m tests.lowest constraints > .venv-lowest/constraints.txt
 	.venv-lowest/bin/python -m pip install --quiet --upgrade pip
-	.venv-lowest/bin/python -m pip install -qq -c .venv-lowest/constraints.txt -e ".[test,export,imagenet]"
+	.venv-lowest/bin/python -m pip install -qq -c .venv-lowest/constraints.txt -e ".[test,docs,export,imagenet]"
 	.venv-lowest/bin/ruff check .
 	.venv-lowest/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow and not long" \
 		--deselect tests/test_lowest.py::test_fast_tests_passed_with_the_bounds_of_today

@@ -67,6 +67,14 @@ def test_attach_writes_a_finished_model_that_knows_its_classes(attached, here, h
 
 
 @pytest.mark.slow
+def test_attach_doubts_the_bounds_of_a_model_that_is_right_by_chance(here, tmp_path):
+    options = ["--defense", "energy", "--held-out", here / "held_out", "--output", tmp_path / "d.keras"]
+    done = run("attach", here / "model.keras", *options)
+    assert "hardly more than by chance" in done.stderr and "--bounds 0 255" in done.stderr
+    assert "chance" not in run("attach", here / "model.keras", *options, "--bounds", 0, 255).stderr
+
+
+@pytest.mark.slow
 def test_attach_adapts_where_a_defense_learns(here, tmp_path):
     options = ["--held-out", here / "held_out", "--bounds", 0, 255, "--output", tmp_path / "d.keras", "--max-rejected", 0.1]
     done = run("attach", here / "model.keras", "--defense", "knn", "--option", "k=3", *options)

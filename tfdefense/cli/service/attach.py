@@ -82,9 +82,25 @@ def attach(
     td.export.export(defended, output)
     promise = td.conformal.promise(max_rejected, confidence)
     print(f"{output}: {defense}, rejects {rejected:.1%} of {len(images)} samples of {held_out}. Promised: {promise}.")
+    _doubt(defended, images)
     if reference:
         td.monitoring.reference(defended, images.x, reference, max_rejected=max_rejected)
         print(f"{reference}: watch the service with `tfdefense monitor {reference} labels.csv`")
+
+
+def _doubt(defended, images):
+    """Pixels in other bounds, or classes in another order, are no error: the answers are wrong, and nothing else says so."""
+    import numpy as np
+
+    from tfdefense.view import decide
+
+    right = float((decide(defended, images.x).scores.argmax(-1) == images.y).mean())
+    by_chance = np.bincount(images.y).max() / len(images)
+    if right <= 2 * by_chance and right < 0.5:
+        tell(
+            f"warning: the model is right on {right:.1%} of these samples, hardly more than by chance. Does it take pixels from 0 "
+            "to 255 (--bounds 0 255)? Are its classes in another order (--classes)?"
+        )
 
 
 def _whole(name):
