@@ -51,23 +51,23 @@ class _Attacking:
     def __init__(self, attack, norm, size, about):
         self.attack, self.norm, self.size, self.about = attack, norm, size, about
 
-    def __call__(self, model, half, count, required=False):
+    def __call__(self, model, part, count, required=False):
         from tfdefense.attacks.gradients import NoGradient
         from tfdefense.data.images import balanced_order
 
         if self.attack is None:
             return None
-        rows = balanced_order(half.y, 0)[:count]
-        view = View.of(model, half.bounds)
+        rows = balanced_order(part.y, 0)[:count]
+        view = View.of(model, part.bounds)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*gradient was all zeros")
             try:
-                result = self.attack(view, half.x[rows], half.y[rows])
+                result = self.attack(view, part.x[rows], part.y[rows])
             except NoGradient:
                 if required:
                     raise
                 return None
-        return evaluate(view, result, half.y[rows]).robust_accuracy
+        return evaluate(view, result, part.y[rows]).robust_accuracy
 
 
 def robust(
@@ -97,18 +97,18 @@ def robust(
     return _Attacking(suite.attack(epsilon, norm, **options), norm, epsilon, about | options)
 
 
-def samples_of(half: Any, attacking: _Attacking, seed: int) -> dict[str, np.ndarray]:
+def samples_of(part: Any, attacking: _Attacking, seed: int) -> dict[str, np.ndarray]:
     """Benign perturbations of the clean samples, as the report has them; none of samples without a range."""
     from tfdefense._validation import is_bounded
     from tfdefense.data import Images
     from tfdefense.reporting.material import benign
     from tfdefense.reporting.plan import Plan
 
-    if not is_bounded(half.bounds) or attacking.size is None:
+    if not is_bounded(part.bounds) or attacking.size is None:
         return {}
     sizes: dict[str, Any] = {attacking.norm: (attacking.size,)}
     plan = Plan(**sizes, compared={attacking.norm: attacking.size})
-    images = Images(half.x, half.y, (), half.name, "test", half.bounds)
+    images = Images(part.x, part.y, (), part.name, "test", part.bounds)
     return {change.about["what"]: change.x for change in benign(images, plan, seed)}
 
 

@@ -52,14 +52,18 @@ def _share(row):
     return f"{bound}{percent(row.value)} ({low} to {high})"
 
 
-def worth(results):
-    """AUROC of each system before and after OOD images are attacked towards acceptance."""
+def _areas(results, direction):
     sizes, lines = _sizes(results), []
     for system in _systems(results):
-        rows = [row for group in _GROUPS for row in _attacked(results, system, ACCEPT, "AUROC", ood=group)]
+        rows = [row for group in _GROUPS for row in _attacked(results, system, direction, "AUROC", ood=group)]
         lines.append((system, *map(_area, rows), "; ".join(dict.fromkeys(flag for row in rows for flag in row.flags)) or "-"))
     head = [f"{group}, {name}" for group in _GROUPS for name in _named(sizes)]
     return markdown(("system", *head, "checks that failed"), lines)
+
+
+def worth(results):
+    """AUROC of each system before and after OOD images are attacked towards acceptance."""
+    return _areas(results, ACCEPT)
 
 
 def shares(results):
@@ -75,12 +79,7 @@ def shares(results):
 
 def rejection(results):
     """AUROC of each system before and after known samples are attacked towards rejection."""
-    sizes, lines = _sizes(results), []
-    for system in _systems(results):
-        rows = [row for group in _GROUPS for row in _attacked(results, system, REJECT, "AUROC", ood=group)]
-        lines.append((system, *map(_area, rows), "; ".join(dict.fromkeys(flag for row in rows for flag in row.flags)) or "-"))
-    head = [f"{group}, {name}" for group in _GROUPS for name in _named(sizes)]
-    return markdown(("system", *head, "checks that failed"), lines)
+    return _areas(results, REJECT)
 
 
 def clean(results):
