@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tfdefense import trainers as trainers
     from tfdefense import view as view
     from tfdefense import zoo as zoo
-    from tfdefense.attacks.surrogate import smoothed as smoothed
+    from tfdefense.attacks.surrogate import differentiable as differentiable
     from tfdefense.calibration import adapt as adapt
     from tfdefense.calibration import calibrate as calibrate
     from tfdefense.certificates import certify as certify
@@ -107,6 +107,7 @@ _NAMES = {
     "compare": "comparison",
     "compress": "defenses",
     "defend": "contract",
+    "differentiable": "attacks.surrogate",
     "AllOf": "defenses",
     "AnyOf": "defenses",
     "ConsistencyRejection": "defenses",
@@ -127,7 +128,6 @@ _NAMES = {
     "TemperatureScaled": "defenses",
     "ThresholdDefense": "defenses",
     "report": "reporting",
-    "smoothed": "attacks.surrogate",
     "adversarial_pairs": "trainers",
     "evaluate": "metrics",
     "graft_dustbin": "defenses",
@@ -145,7 +145,9 @@ _MOVED = {
     "detection": "trainers.detector",
     "surrogate": "attacks.surrogate",
 }
-_old_name = renamed_names(__name__, twins="adversarial_pairs", OutDistribution="DustbinDefense", defended="contract", **_MOVED)
+_old_name = renamed_names(
+    __name__, twins="adversarial_pairs", smoothed="differentiable", OutDistribution="DustbinDefense", defended="contract", **_MOVED
+)
 sys.meta_path.append(RenamedModules({f"{__name__}.{old}": f"{__name__}.{new}" for old, new in _MOVED.items()}))
 
 

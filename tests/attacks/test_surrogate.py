@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 import tfdefense as td
-from tfdefense.attacks.surrogate import anneal, can_be_smoothed, has_steps
-from tfdefense.layers import QuantizedReLU, Smoothed
+from tfdefense.attacks.surrogate import anneal, has_steps, has_surrogate
+from tfdefense.layers import Differentiable, QuantizedReLU
 
 A = td.attacks
 
@@ -42,7 +42,7 @@ def gradient(model, x):
 
 
 def test_surrogate_has_the_outputs_and_the_weights_of_the_model(safetynet, samples):
-    surrogate = td.smoothed(safetynet)
+    surrogate = td.differentiable(safetynet)
     out, own = surrogate(samples[0]), safetynet(samples[0])
     assert set(out) == {"scores", "suspicion", "label"}
     np.testing.assert_allclose(out["scores"], own["scores"], atol=1e-5)
@@ -54,7 +54,7 @@ def test_surrogate_has_the_outputs_and_the_weights_of_the_model(safetynet, sampl
 
 
 def test_surrogate_comes_nearer_as_it_is_annealed(safetynet, samples):
-    surrogate = td.smoothed(safetynet)
+    surrogate = td.differentiable(safetynet)
     errors = []
     for stage in ((1e5, 3.0), (5.0, 1.0), (30.0, 1.0), (1e5, 1.0)):
         anneal(surrogate, *stage)
@@ -65,9 +65,9 @@ def test_surrogate_comes_nearer_as_it_is_annealed(safetynet, samples):
 
 def test_hard_model_has_no_gradient_and_its_surrogates_have(safetynet, samples):
     assert gradient(safetynet, samples[0]) is None
-    soft = gradient(td.smoothed(safetynet, 5.0, 2.0), samples[0])
+    soft = gradient(td.differentiable(safetynet, 5.0, 2.0), samples[0])
     assert (np.abs(soft).max(axis=(1, 2, 3)) > 0).all()
-    straight = td.smoothed(safetynet, 5.0, 2.0, exact_forward=True)
+    straight = td.differentiable(safetynet, 5.0, 2.0, exact_forward=True)
     assert (np.abs(gradient(straight, samples[0])).max(axis=(1, 2, 3)) > 0).all()
     np.testing.assert_allclose(straight(samples[0])["suspicion"], safetynet(samples[0])["suspicion"], atol=1e-4)
 
@@ -135,7 +135,7 @@ def test_svms_adapted_anew_are_attacked_as_they_are_now(classifier, digits, samp
         td.adapt(defended, x[:some], y[:some], adversarial=x_adv[:some], max_rejected=None)
         result = quietly(attack, defended, *samples)
         np.testing.assert_array_equal(result.label, td.view.decide(defended, result.x_adv).label)
-        smooth, hard = td.smoothed(defended, 1e5)(samples[0])["suspicion"], defended(samples[0])["suspicion"]
+        smooth, hard = td.differentiable(defended, 1e5)(samples[0])["suspicion"], defended(samples[0])["suspicion"]
         # A feature that lies on an edge of its level moves its sample a little.
         assert np.isclose(smooth, hard, atol=0.01).mean() > 0.9 and np.allclose(smooth, hard, atol=0.1)
 
@@ -161,7 +161,7 @@ def test_carlini_wagner_goes_on_where_the_surrogate_is_broken_and_the_model_is_n
     """The surrogate takes even the sample itself for the other class."""
     x, y = np.zeros((3, 2), "float32"), np.zeros(3, "int32")
     attack = A.BPDA(A.CarliniWagner(steps=100, binary_search_steps=5), [(2.0, 1.0)], exact_forward=False)
-    assert td.smoothed(step, 2.0)(x).numpy().argmax(1).all() and not step(x).numpy().argmax(1).any()
+    assert td.differentiable(step, 2.0)(x).numpy().argmax(1).all() and not step(x).numpy().argmax(1).any()
     result = quietly(attack, step, x, y)
     assert result.success.all()
     np.testing.assert_allclose(result.distance, 0.5 / 2**0.5, rtol=0.05)
@@ -180,7 +180,7 @@ def test_who_attacks_asks_a_layer_whether_it_has_steps(step, safetynet, classifi
     samples = held_out.x[:20], held_out.y[:20]
     assert has_steps(safetynet) and has_steps(step)
     svms = td.NeuralRejection("features").attach(classifier)
-    assert can_be_smoothed(svms) and not has_steps(svms) and not has_steps(classifier)
+    assert has_surrogate(svms) and not has_steps(svms) and not has_steps(classifier)
 
     class Own(keras.layers.Layer):
         """A user's: nothing but `smooth` tells of it."""
@@ -206,19 +206,19 @@ def test_any_layer_that_offers_it_is_smoothed_inside_submodels_too(classifier, d
     x, y = digits.x[:300], digits.y[:300]
     defended = td.NeuralRejection("features").attach(classifier)
     td.adapt(defended, x, y, calibration=held_out.x, max_rejected=0.05)
-    surrogate = td.smoothed(defended, widen=2.0)
+    surrogate = td.differentiable(defended, widen=2.0)
     assert np.abs(surrogate(x[:9])["scores"] - defended(x[:9])["scores"]).max() > 0.01
-    np.testing.assert_allclose(td.smoothed(defended)(x[:9])["scores"], defended(x[:9])["scores"], atol=1e-5)
+    np.testing.assert_allclose(td.differentiable(defended)(x[:9])["scores"], defended(x[:9])["scores"], atol=1e-5)
 
     inner_input = keras.Input((4,))
     step = QuantizedReLU(thresholds=[0.5])
     inner = keras.Model(inner_input, step(inner_input) + step(2 * inner_input), name="inner")
     inputs = keras.Input((4,))
     model = keras.Model(inputs, keras.layers.Dense(2)(inner(inputs)))
-    soft = td.smoothed(model, slope=1e6)
+    soft = td.differentiable(model, slope=1e6)
     points = np.random.default_rng(0).random((9, 4), dtype="float32")
     np.testing.assert_allclose(soft(points), model(points), atol=1e-4)
-    found = [layer for layer in soft.get_layer("inner").layers if isinstance(layer, Smoothed)]
+    found = [layer for layer in soft.get_layer("inner").layers if isinstance(layer, Differentiable)]
     assert len(found) == 1 and found[0].layer is step
     anneal(soft, 1.0, 1.0)
     assert np.abs(soft(points) - model(points)).max() > 0.01
@@ -240,9 +240,9 @@ def test_search_without_gradients_shows_that_they_are_masked(safetynet, samples)
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda d, m, x, y: td.smoothed(m), r"no layer that offers `smooth\(inputs, slope, widen\)`"),
-        (lambda d, m, x, y: td.smoothed(d, slope=0), "`slope` must be a number above 0"),
-        (lambda d, m, x, y: Smoothed(keras.layers.Dense(2)), "Received a Dense"),
+        (lambda d, m, x, y: td.differentiable(m), r"no layer that offers `smooth\(inputs, slope, widen\)`"),
+        (lambda d, m, x, y: td.differentiable(d, slope=0), "`slope` must be a number above 0"),
+        (lambda d, m, x, y: Differentiable(keras.layers.Dense(2)), "Received a Dense"),
         (lambda d, m, x, y: A.BPDA(A.Transfer(A.PGD(0.2))), "an attack that searches"),
         (lambda d, m, x, y: A.BPDA(A.PGD(0.2), schedule=[]), "pairs of slope and width"),
         (lambda d, m, x, y: A.BPDA(A.PGD(0.2), schedule=[(1.0, -1.0)]), "`width` must be a number above 0"),

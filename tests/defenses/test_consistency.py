@@ -142,7 +142,7 @@ def test_suites_attack_it_in_both_ways(attached, small):
     assert situation.smooth and not situation.coded
     found = td.attacks.suite("standard-1").attacks(situation)
     assert isinstance(found["selective PGD, BPDA"], td.attacks.BPDA) and isinstance(found["PGD"], td.attacks.PGD)
-    surrogate = td.smoothed(attached, exact_forward=True)
+    surrogate = td.differentiable(attached, exact_forward=True)
     np.testing.assert_allclose(surrogate(x)["suspicion"], attached(x)["suspicion"], rtol=1e-4, atol=1e-5)
 
 

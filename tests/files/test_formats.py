@@ -105,4 +105,4 @@ def test_how_a_model_was_compiled_is_no_matter():
     coded = td.SafetyNet(["hidden"], threshold=0.0).attach(flat)
     td.adapt(coded, X, np.arange(20) % 3, adversarial=1 - X, max_rejected=None)
     coded.compile("adam", loss={"scores": lambda y, scores: keras.ops.mean(scores)})
-    assert td.smoothed(coded)(X)["suspicion"].shape == (20,)
+    assert td.differentiable(coded)(X)["suspicion"].shape == (20,)

@@ -38,7 +38,7 @@ TABLE = {
     "rectified": (L.RectifiedConfidence, (SCORES[:, 0], SCORES)),
     "rectifier": (lambda: L.Rectifier(width=3, seed=0), (IMAGES,)),
     "quantized": (lambda: L.QuantizedReLU(thresholds=[0.0, 0.5]), (SCORES,)),
-    "smoothed": (lambda: L.Smoothed(L.QuantizedReLU(thresholds=[0.0, 0.5]), slope=3.0), (SCORES,)),
+    "smoothed": (lambda: L.Differentiable(L.QuantizedReLU(thresholds=[0.0, 0.5]), slope=3.0), (SCORES,)),
     "reject": (lambda: L.Reject((0, 1)), (IMAGES, SCORES, SCORES[:, 0])),
 }
 

@@ -95,7 +95,7 @@ def test_attackers_follow_the_search_itself_or_hold_what_it_found(layer, x):
     numeric = np.stack([(function(x + step) - function(x - step)) / (2 * size) for step in size * np.eye(6, dtype="float32")], 1)
     np.testing.assert_allclose(through, numeric, rtol=0.05, atol=1e-2)
     model = curved()
-    smooth = td.layers.Smoothed(layer, slope=50.0)
+    smooth = td.layers.Differentiable(layer, slope=50.0)
     held = slope(lambda x: smooth([x, model(x)]), x)
     # Another gradient, that points the same way.
     assert np.abs(held - through).max() > 0.01 * np.abs(through).max()

@@ -84,7 +84,7 @@ def test_the_surrogate_of_react_has_a_gradient_where_all_units_are_cut_off(netwo
     model, train, new = network
     defended = td.ThresholdDefense("react", percentile=80).attach(model, bounds=None)
     td.adapt(defended, train["x"], train["y"], calibration=new["x"], max_rejected=0.1)
-    surrogate = td.smoothed(defended, slope=1e4)
+    surrogate = td.differentiable(defended, slope=1e4)
     np.testing.assert_allclose(surrogate(new["x"])["suspicion"], defended(new["x"])["suspicion"], atol=1e-3)
 
 

@@ -47,7 +47,7 @@ def attacked(base):
 
 def surrogate(base):
     defended = td.SafetyNet(["features"], threshold=0.0).attach(base)
-    td.smoothed(defended)
+    td.differentiable(defended)
     return defended
 
 

@@ -48,9 +48,9 @@ def test_the_surrogate_of_earlier_versions_is_bpda_and_its_flag_exact_forward():
     with pytest.warns(DeprecationWarning, match="BPDA"):
         assert A.Through(A.PGD(0.1), [(2.0, 1.0)], straight_through=True) == A.BPDA(A.PGD(0.1), [(2.0, 1.0)])
     with pytest.warns(DeprecationWarning, match="`straight_through` is now called `exact_forward`"):
-        assert td.layers.Smoothed(td.layers.QuantizedReLU(), straight_through=True).exact_forward
+        assert td.layers.Differentiable(td.layers.QuantizedReLU(), straight_through=True).exact_forward
     with pytest.warns(DeprecationWarning, match="`straight_through`"), pytest.raises(ValueError, match="no layer that offers"):
-        td.smoothed(keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)]), straight_through=True)
+        td.differentiable(keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)]), straight_through=True)
 
 
 def test_batches_of_attacks_and_reports_were_kept_and_are_cached(classifier, held_out, tmp_path):
@@ -83,6 +83,7 @@ def test_changes_that_count_as_clean_were_harmless_and_are_benign(classifier):
         ("td", "defended_model", "contract"),
         ("td", "detection", "trainers.detector"),
         ("td", "surrogate", "attacks.surrogate"),
+        ("td", "smoothed", "differentiable"),
         ("td", "twins", "adversarial_pairs"),
         ("td", "OutDistribution", "DustbinDefense"),
         ("td.attacks", "Found", "Candidates"),
@@ -91,6 +92,7 @@ def test_changes_that_count_as_clean_were_harmless_and_are_benign(classifier):
         ("td.defenses", "OutDistribution", "DustbinDefense"),
         ("td.layers", "AdversaryMachine", "DetectorSVM"),
         ("td.layers", "MatchedMachines", "ClasswiseDetectorSVM"),
+        ("td.layers", "Smoothed", "Differentiable"),
         ("td.metrics", "harmless", "benign_perturbation"),
         ("td.trainers", "twins", "adversarial_pairs"),
     ],

@@ -29,11 +29,11 @@ class BPDA(Attack):
     `exact_forward=False` both are the surrogate's.
 
     For defenses that are hard to descend: discrete codes have no gradient, narrow kernels next to none. The surrogate is
-    `td.smoothed` of the model, made anew for each stage of the schedule and attacked from where the stage before ended.
+    `td.differentiable` of the model, made anew for each stage of the schedule and attacked from where the stage before ended.
 
     Args:
         attack: The search, such as `PGD(0.2)` or `CarliniWagner()`. Its starts, objective and ball hold.
-        schedule: Pairs of slope and width, see `td.smoothed`; slopes that grow and widths that shrink anneal the surrogate
+        schedule: Pairs of slope and width, see `td.differentiable`; slopes that grow and widths that shrink anneal the surrogate
             towards the model.
         exact_forward: Whether scores and suspicion are those of the model, and only the gradients those of the surrogate.
 
@@ -52,7 +52,7 @@ class BPDA(Attack):
     exact_forward: bool = True
 
     def __post_init__(self):
-        from tfdefense.layers.smoothed import check_smoothness
+        from tfdefense.layers.differentiable import check_smoothness
 
         if not isinstance(self.attack, Attack):
             raise ValueError(
@@ -139,14 +139,14 @@ class _OnSurrogate(View):
     judged_elsewhere = True
 
     def __init__(self, real, exact_forward):
-        from tfdefense.attacks.surrogate import smoothed
+        from tfdefense.attacks.surrogate import differentiable
 
         if not real.is_keras:
             raise ValueError(
                 f"A surrogate can be made of a Keras model. Received a {type(real.model).__name__}: attack the Keras model, and "
                 "judge the result by this one with `td.attacks.Transfer(BPDA(attack), source=keras_model)`."
             )
-        super().__init__(smoothed(real.model, exact_forward=exact_forward), real.bounds)
+        super().__init__(differentiable(real.model, exact_forward=exact_forward), real.bounds)
         self.real = real
         self.expect(real._few)
 

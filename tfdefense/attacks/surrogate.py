@@ -7,12 +7,12 @@ import keras
 from tfdefense._renamed import renamed_keywords
 from tfdefense._validation import Model
 from tfdefense.graph import as_functional, laid_again, unnoted
-from tfdefense.layers import Smoothed
+from tfdefense.layers import Differentiable
 
 
-def can_be_smoothed(model: Model) -> bool:
+def has_surrogate(model: Model) -> bool:
     """Whether a Keras model has a layer with `smooth`, submodels' layers included."""
-    return any(can_be_smoothed(layer) if isinstance(layer, keras.Model) else _offers_smooth(layer) for layer in model.layers)
+    return any(has_surrogate(layer) if isinstance(layer, keras.Model) else _offers_smooth(layer) for layer in model.layers)
 
 
 def has_steps(model: Model) -> bool:
@@ -27,7 +27,7 @@ def has_steps(model: Model) -> bool:
 
 
 @renamed_keywords(straight_through="exact_forward")
-def smoothed(model: Model, slope: float = 10.0, widen: float = 1.0, *, exact_forward: bool = False) -> Model:
+def differentiable(model: Model, slope: float = 10.0, widen: float = 1.0, *, exact_forward: bool = False) -> Model:
     """The differentiable surrogate of a model: every layer that offers `smooth` gives its smooth version; all weights are shared.
 
     The outputs are those of the model: a defended one has scores, suspicion and label, but the suspicion is an approximation
@@ -45,14 +45,14 @@ def smoothed(model: Model, slope: float = 10.0, widen: float = 1.0, *, exact_for
     >>> defended = td.SafetyNet(["conv_1"], threshold=0.0).attach(model)
     >>> x_adv = td.attacks.BIM(0.2)(model, x_train, y_train).x_adv
     >>> defended = td.adapt(defended, x_train, y_train, adversarial=x_adv, max_rejected=None)
-    >>> surrogate = smoothed(defended, slope=1e5)
+    >>> surrogate = differentiable(defended, slope=1e5)
     >>> bool(np.allclose(surrogate(x)["suspicion"], defended(x)["suspicion"], atol=0.01))
     True
 
     Reference: Lu et al., 2017, SafetyNet: detecting and rejecting adversarial examples robustly, type II attacks.
     """
     model = as_functional(model)
-    if not can_be_smoothed(model):
+    if not has_surrogate(model):
         raise ValueError(
             f"Model '{model.name}' has no layer that offers `smooth(inputs, slope, widen)`. If its gradients are those of its "
             "decisions, attack it directly; otherwise write that method for the layer that stops them."
@@ -62,9 +62,9 @@ def smoothed(model: Model, slope: float = 10.0, widen: float = 1.0, *, exact_for
 
     def smooth(layer):
         if _offers_smooth(layer):
-            return Smoothed(layer, slope, widen, exact_forward, name=f"smoothed_{layer.name}")
-        if isinstance(layer, keras.Model) and can_be_smoothed(layer):
-            return smoothed(layer, slope, widen, exact_forward=exact_forward)
+            return Differentiable(layer, slope, widen, exact_forward, name=f"smoothed_{layer.name}")
+        if isinstance(layer, keras.Model) and has_surrogate(layer):
+            return differentiable(layer, slope, widen, exact_forward=exact_forward)
         return layer
 
     def call(layer, *args, **kwargs):
@@ -78,9 +78,9 @@ def smoothed(model: Model, slope: float = 10.0, widen: float = 1.0, *, exact_for
 
 
 def anneal(surrogate: Model, slope: float, widen: float) -> None:
-    """Sets how smooth a model made by `smoothed` is."""
+    """Sets how smooth a model made by `differentiable` is."""
     for layer in surrogate.layers:
-        if isinstance(layer, Smoothed):
+        if isinstance(layer, Differentiable):
             layer.anneal(slope, widen)
         elif isinstance(layer, keras.Model):
             anneal(layer, slope, widen)

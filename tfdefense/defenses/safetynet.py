@@ -18,7 +18,7 @@ class SafetyNet(Defense):
     layers with `join="any"`, "A and B" two with `join="all"`.
 
     The codes have no gradient. The attack that its authors use is `td.attacks.PGD` or `td.attacks.CarliniWagner` on a smooth
-    surrogate, see `td.smoothed`.
+    surrogate, see `td.differentiable`.
 
     Args:
         layers: Names of layers with ReLUs, one or more.

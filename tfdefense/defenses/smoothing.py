@@ -23,8 +23,6 @@ class Smoothed(Defense):
     format. The proof is about all noise, not about these draws: who knows the seed may find samples on which just these vote
     otherwise. `td.report` attacks exactly that; more copies leave less of it. A prediction costs `samples` + 1 of the network.
 
-    `td.smoothed` is another thing: the differentiable surrogate of a model.
-
     Args:
         sigma: Standard deviation of the noise, in the unit of the samples.
         samples: Noisy copies of each sample.

@@ -7,6 +7,7 @@ from tfdefense.layers.binary_scores import BinaryScores
 from tfdefense.layers.classwise_detector_svm import ClasswiseDetectorSVM
 from tfdefense.layers.detector_branch import DetectorBranch
 from tfdefense.layers.detector_svm import DetectorSVM
+from tfdefense.layers.differentiable import Differentiable
 from tfdefense.layers.neighborhood import Consistency, FirstOrderRadius
 from tfdefense.layers.quantized_relu import QuantizedReLU
 from tfdefense.layers.rbf_svm import RBFSVM
@@ -14,7 +15,6 @@ from tfdefense.layers.reject import ClassThreshold, Join, Reject, Threshold
 from tfdefense.layers.reverse_logits import ReverseLogits
 from tfdefense.layers.robust import JointProbability, NoisyCopies, NoisyVotes, RectifiedConfidence, Rectifier
 from tfdefense.layers.scores import BestScore, Confidence, Dustbin, KernelDensity, NonMaximalEntropy
-from tfdefense.layers.smoothed import Smoothed
 from tfdefense.layers.temperature_scaling import TemperatureScaling
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Confidence",
     "Consistency",
     "DetectorBranch",
+    "Differentiable",
     "Dustbin",
     "FirstOrderRadius",
     "Join",
@@ -41,10 +42,11 @@ __all__ = [
     "Rectifier",
     "Reject",
     "ReverseLogits",
-    "Smoothed",
     "TemperatureScaling",
     "Threshold",
     "scores",
 ]
 
-__getattr__ = renamed_names(__name__, AdversaryMachine="DetectorSVM", MatchedMachines="ClasswiseDetectorSVM")
+__getattr__ = renamed_names(
+    __name__, AdversaryMachine="DetectorSVM", MatchedMachines="ClasswiseDetectorSVM", Smoothed="Differentiable"
+)

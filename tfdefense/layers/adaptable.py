@@ -21,8 +21,8 @@ class AdaptableLayer(keras.layers.Layer):
     One with `takes_rate = True` is also given `max_rejected`, the share of clean samples that may be rejected, or None.
 
     A layer without a useful gradient may offer `smooth(inputs, slope, widen)`, a smooth version of `call` that attacks can
-    follow: see `td.smoothed`. Where it is only a second way to attack, beside a gradient of the layer's own, `has_slope = True`
-    says so.
+    follow: see `td.differentiable`. Where it is only a second way to attack, beside a gradient of the layer's own,
+    `has_slope = True` says so.
     """
 
     needs_adversarial = False

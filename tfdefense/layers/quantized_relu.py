@@ -18,7 +18,7 @@ class QuantizedReLU(AdaptableLayer):
     """Turns activations into discrete codes: for each unit the number of its thresholds that it exceeds, 0 to levels - 1.
 
     Always active; NaN until it has thresholds. Its gradient is zero everywhere; who attacks it puts a sum of sigmoids in its
-    place, see `smooth` and `td.smoothed`.
+    place, see `smooth` and `td.differentiable`.
 
     Args:
         thresholds: Increasing: numbers for all units, or for each an array of shape (levels - 1, units...). By default `adapt`

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tfdefense.attacks import PGD, Objective
 from tfdefense.attacks.bpda import SCHEDULE
-from tfdefense.attacks.surrogate import anneal, can_be_smoothed, has_steps, smoothed
+from tfdefense.attacks.surrogate import anneal, differentiable, has_steps, has_surrogate
 from tfdefense.view import View
 
 ACCEPT, REJECT = "towards acceptance", "towards rejection"
@@ -123,7 +123,7 @@ class Search:
         # Where a model has no useful gradient, that of its surrogate alone leads anywhere.
         own = [] if has_steps(model) else [self.judge]
         self.sights = own + ([Sight(through(body, model, spread))] if spread is not None and own else [])
-        self.surrogate = smoothed(model, exact_forward=True) if can_be_smoothed(model) else None
+        self.surrogate = differentiable(model, exact_forward=True) if has_surrogate(model) else None
         self.smooth = Sight(through(body, self.surrogate)) if self.surrogate is not None else None
 
     def aim(self, direction, others):

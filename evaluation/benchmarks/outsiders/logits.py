@@ -41,9 +41,9 @@ class Logits:
         self.surrogate = gradient is None or bool(tf.reduce_mean(tf.cast(_is_zero(gradient), tf.float32)) > 0.5)
         if not self.surrogate:
             return model
-        from tfdefense.attacks.surrogate import smoothed
+        from tfdefense.attacks.surrogate import differentiable
 
-        return smoothed(model, exact_forward=True)
+        return differentiable(model, exact_forward=True)
 
     def _logits(self, x):
         outputs = self._attacked(x, training=False)

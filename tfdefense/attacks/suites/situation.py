@@ -88,7 +88,7 @@ class Situation:
                 network of the attacker's own. Two arrays in its place, samples and classes, train one, "distilled" trains one on
                 what the model says of `samples`. Whoever goes from size to size makes it once, by `substitute_network`.
         """
-        from tfdefense.attacks.surrogate import can_be_smoothed, has_steps
+        from tfdefense.attacks.surrogate import has_steps, has_surrogate
 
         view, x = View.of(model, bounds), np.asarray(samples[0])
         if "substitute" in options:
@@ -101,7 +101,7 @@ class Situation:
             starts=_every_start(view, source, pool) if starts is None else starts,
             accepted=tuple(Accepted(rank, pool) for rank in range(ranks)) if several else (),
             rejects=view.rejects,
-            smooth=view.is_keras and can_be_smoothed(view.model),
+            smooth=view.is_keras and has_surrogate(view.model),
             coded=view.is_keras and has_steps(view.model),
             watched=frozenset(layer_kinds(view.model)),
             base=source is not None or (view.rejects and view.has_base),

@@ -42,7 +42,7 @@ class Consistency(AroundSample, AdaptableLayer):
     Reference: Chen et al., 2023, Stratified adversarial robustness with rejection.
     """
 
-    # Beside a gradient of its own: see `td.smoothed`.
+    # Beside a gradient of its own: see `td.differentiable`.
     has_slope = True
     takes_rate = True
 

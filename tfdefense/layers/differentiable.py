@@ -9,12 +9,12 @@ from keras import ops
 from tfdefense._renamed import with_new_names
 
 
-@keras.saving.register_keras_serializable(package="tfdefense")
-class Smoothed(keras.layers.Wrapper):
+@keras.saving.register_keras_serializable(package="tfdefense", name="Smoothed")
+class Differentiable(keras.layers.Wrapper):
     """A differentiable surrogate of a layer: its `smooth(inputs, slope, widen)` in place of its `call`, on the same weights.
 
-    For attackers. Always active. `td.smoothed` puts it around every layer of a model that offers `smooth`; slope and width are
-    weights, so that an attack can anneal them without tracing anything anew.
+    For attackers. Always active. `td.differentiable` puts it around every layer of a model that offers `smooth`; slope and width
+    are weights, so that an attack can anneal them without tracing anything anew.
 
     Args:
         layer: A layer with `smooth`.
@@ -25,9 +25,9 @@ class Smoothed(keras.layers.Wrapper):
     Example:
 
     >>> hard = td.layers.QuantizedReLU(thresholds=[1.0])
-    >>> [round(float(code), 2) for code in Smoothed(hard, slope=2.0)(np.array([[0.0, 1.0, 3.0]]))[0]]
+    >>> [round(float(code), 2) for code in Differentiable(hard, slope=2.0)(np.array([[0.0, 1.0, 3.0]]))[0]]
     [0.12, 0.5, 0.98]
-    >>> [round(float(code), 2) for code in Smoothed(hard, exact_forward=True)(np.array([[0.0, 1.0, 3.0]]))[0]]
+    >>> [round(float(code), 2) for code in Differentiable(hard, exact_forward=True)(np.array([[0.0, 1.0, 3.0]]))[0]]
     [0.0, 0.0, 1.0]
     """
 
