@@ -3,6 +3,8 @@
 Certified accuracy is a lower bound of the robust accuracy of the majority over all noise; accuracy under attack is an upper bound
 of that of the model, which knows some fixed copies. The truth lies between, unless the attack breaks a sample that is certified:
 then it has learned the copies. What is certified is right; nothing is proved of a rejection.
+
+Cohen et al. (2019) draw 100,000 votes at the same alpha, from a ResNet-110 for CIFAR-10: their radii reach farther.
 """
 
 from dataclasses import dataclass
