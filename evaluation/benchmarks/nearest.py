@@ -10,7 +10,8 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from evaluation.benchmarks.zoo import ENTRIES, SUITE, divided
+from evaluation.benchmarks.zoo import divided
+from evaluation.benchmarks.zoo_entries import ENTRIES, SUITE
 
 DATASETS = ("digits", "mnist", "cifar10")
 # Cards attack the first samples.

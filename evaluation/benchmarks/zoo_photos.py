@@ -14,7 +14,7 @@ BODY = "imagenet_lite0"
 DEFENSE, SHOWN, SHOWN_IMAGES, STRENGTH = "dustbin", ("textures",), 500, 1e-3
 NAME = f"imagenette_lite0.{DEFENSE}"
 SIZES = {"linf": (1 / 255, 2 / 255), "l2": (0.25, 0.5)}
-# What is not said here is as in `evaluation.benchmarks.zoo.Entry`. Of 1,500 training images 1,000 fit the head and 300 calibrate
+# What is not said here is as in `zoo_entries.Entry`. Of 1,500 training images 1,000 fit the head and 300 calibrate
 # it; the others chose it.
 ABOUT = {
     "dataset": DATASET,

@@ -29,7 +29,12 @@ if TYPE_CHECKING:
 
 CARDS = Path(__file__).parent
 # Models that a version may come without, and the set on which their protocol makes them. A test compares them with the protocol.
-MADE_BY_PROTOCOL = {"imagenette_lite0.dustbin": "imagenette_small", "nyu_scene.safetynet": "nyu_depth_v2_small"}
+MADE_BY_PROTOCOL = {
+    "cifar10_resnet14_attacked.confidence": "cifar10",
+    "imagenette_lite0.dustbin": "imagenette_small",
+    "mnist_cnn_attacked.confidence": "mnist",
+    "nyu_scene.safetynet": "nyu_depth_v2_small",
+}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from evaluation.benchmarks.zoo import ENTRIES, SIZES, divided, unpacked
+from evaluation.benchmarks.zoo import SIZES, divided, unpacked
+from evaluation.benchmarks.zoo_entries import ENTRIES
 from evaluation.runner.peers import Library, Python, interpreter
 from tfdefense._files import write_file
 

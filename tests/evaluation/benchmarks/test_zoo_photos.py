@@ -9,6 +9,7 @@ import pytest
 
 import tfdefense as td
 from evaluation.benchmarks import zoo, zoo_photos
+from evaluation.benchmarks.board.fitting import Fitting
 from evaluation.benchmarks.photos.features import thousand
 from evaluation.runner.context import Context
 from tfdefense.zoo import imagenet
@@ -32,7 +33,7 @@ def made(tmp_path_factory):
     images = Images(x, np.repeat([0, 1, 2], 10).astype("int32"), CLASSES, "drawn", "train", (0.0, 1.0))
     context = Context("zoo", "imagenette_small", False, None, None, folder, folder / "parts", commit="abc")
     context.say = said.append
-    entry = dataclasses.replace(zoo.ENTRIES[zoo_photos.NAME], fitting=zoo.Fitting(max_rejected=0.2))
+    entry = dataclasses.replace(zoo.ENTRIES[zoo_photos.NAME], fitting=Fitting(max_rejected=0.2))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(zoo_photos, "SHOWN_IMAGES", 20)
         model = zoo.build(context, entry, images, images)

@@ -9,6 +9,7 @@ import pytest
 import tfdefense as td
 from evaluation.benchmarks import zoo
 from evaluation.benchmarks.board.fitting import Fitting
+from evaluation.benchmarks.zoo_entries import attach
 from evaluation.runner import command, results
 from evaluation.runner.context import Context
 from evaluation.runner.rows import Results
@@ -21,7 +22,7 @@ def places(classifier, tmp_path_factory):
     classifier.save(folder / "model.keras")
     entry = dataclasses.replace(
         zoo.ENTRIES["digits_cnn.dnr"],
-        make=zoo._attach("DeepNeuralRejection", ["features", "scores"]),
+        make=attach("DeepNeuralRejection", ["features", "scores"]),
         fitted=400,
         fitting=Fitting(vectors=50),
         suite="quick-1",  # the longer one has its own tests
