@@ -138,7 +138,7 @@ def _points(text, epsilon):
 
 
 def _write_report(model, data, folder, source, settings, **options):
-    """The protocol of `td.report`, with its verdict and checks on the console."""
+    """The protocol of `td.report`, with its result and checks on the console."""
     for norm in ("linf", "l2"):
         settings[norm] = settings[norm] and numbers(f"--{norm}-sizes", settings[norm])
     folder = writable_folder(folder)
@@ -149,6 +149,7 @@ def _write_report(model, data, folder, source, settings, **options):
     loaded, source = load_model(model), None if source is None else load_model(source)
     name = Path(model).name
     found = report(loaded, data, folder, source=source, progress=True, name=name, **options, **settings)
+    print(found.headline)
     print(found.verdict)
     for note in found.content["verdict"]["notes"]:
         print(f"  {note}")

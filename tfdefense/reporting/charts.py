@@ -8,7 +8,7 @@ LEFT, RIGHT, TOP, BOTTOM = 46, 14, 12, 40
 MARKERS = ("circle", "square", "triangle", "diamond")
 
 
-def lines(curves, *, xlabel, x_max, ylabel="share of samples", marked=None, diagonal=False, second=None):
+def lines(curves, xlabel, *, x_max, ylabel="share of samples", marked=None, diagonal=False, second=None):
     """Curves of shares.
 
     Args:

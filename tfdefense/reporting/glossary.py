@@ -36,5 +36,5 @@ class Terms:
         name = f"term-{self._count}"
         return Markup(
             '<span class="gloss"><span class="term" tabindex="0" aria-describedby="{}">{}</span>'
-            '<span class="meaning" role="tooltip" id="{}">{}</span></span>'
-        ).format(name, shown or word, name, meaning)
+            '<span class="meaning" role="tooltip" id="{}"><b>{}</b>: {}</span></span>'
+        ).format(name, shown or word, name, word, meaning)

@@ -140,7 +140,7 @@ def _roc(rows):
         {"name": row["what"], "x": row["fpr"], "y": row["tpr"], "colour": i % 8, "bare": True, "dashed": i >= 8}
         for i, row in enumerate(rows)
     ]
-    return charts.lines(found, xlabel="false-positive rate", x_max=1, ylabel="true-positive rate", diagonal=True)
+    return charts.lines(found, "false-positive rate", x_max=1, ylabel="true-positive rate", diagonal=True)
 
 
 def _attacked(content):
