@@ -113,7 +113,13 @@ def _is_empty(x):
 
 
 def as_defended(model: Model) -> Model:
-    """A model with the outputs of the contract as a `DefendedModel`: one from a file may be of an older version."""
+    """A model with the outputs of the contract as a `DefendedModel`: one from a file may be of an older version.
+
+    Example:
+
+    >>> as_defended(defended) is defended
+    True
+    """
     if isinstance(model, DefendedModel):
         return model
     laid = graph.for_inference(model)
@@ -146,6 +152,14 @@ def defend(
 
     Returns:
         A functional `keras.Model` with the outputs `scores`, `suspicion` and `label`.
+
+    Example:
+
+    >>> inputs = keras.Input((8, 8, 1))
+    >>> scores = model(inputs)
+    >>> doubt = td.layers.Threshold()(td.layers.Confidence()(scores))
+    >>> sorted(defend(inputs, scores, doubt).output)
+    ['label', 'scores', 'suspicion']
     """
     graph.check_class_output(scores.shape, name)
     if len(suspicion.shape) != 1:
@@ -158,12 +172,19 @@ def defend(
 
 
 def is_defended(model: Any) -> bool:
-    """Whether the outputs of a Keras model are those of the contract."""
+    """Whether the outputs of a Keras model are those of the contract.
+
+    Example:
+
+    >>> is_defended(defended), is_defended(model)
+    (True, False)
+    """
     output = getattr(model, "output", None) if getattr(model, "built", False) else None
     return isinstance(output, dict) and set(output) == set(OUTPUTS)
 
 
 def reject_node(model: Model) -> tuple[layers.Reject, Any]:
+    """The `Reject` layer of a defended model and its call, or an error that says what to attach."""
     for operation, node in graph.walk(model):
         if isinstance(operation, layers.Reject):
             return operation, node
@@ -180,12 +201,24 @@ def bounds_of(defended: Model) -> Bounds:
     """Lowest and highest value that the defended model accepts, (-inf, inf) where it accepts any finite number.
 
     None where it has no `td.layers.Reject` to say so.
+
+    Example:
+
+    >>> bounds_of(defended)
+    (0.0, 1.0)
     """
     return next((operation.bounds for operation, _ in graph.walk(defended) if isinstance(operation, layers.Reject)), None)
 
 
 def class_names(defended: Model) -> tuple[str, ...] | None:
-    """Names of the classes in the order of the scores, as a tuple; None where the model was not told any."""
+    """Names of the classes in the order of the scores, as a tuple; None where the model was not told any.
+
+    Example:
+
+    >>> named = td.ThresholdDefense().attach(model, class_names=list("abcdefghij"))
+    >>> class_names(named)[:3]
+    ('a', 'b', 'c')
+    """
     if not is_defended(defended):
         return None
     return next((operation.class_names for operation, _ in graph.walk(defended) if isinstance(operation, layers.Reject)), None)
@@ -206,7 +239,16 @@ def name_classes(defended: Model, names: Sequence[str]) -> None:
 
 
 def base_model(defended: Model) -> Model:
-    """The undefended classifier inside a defended model: the same weights, class scores (logits) alone."""
+    """Gives the undefended classifier inside a defended model, with the same weights. Its output is the logits.
+
+    Args:
+        defended: A defended model.
+
+    Example:
+
+    >>> base_model(defended)(x).shape
+    TensorShape([8, 10])
+    """
     _, node = reject_node(defended)
     scores = node.arguments.kwargs.get("base")
     if scores is None:
@@ -253,13 +295,20 @@ def broken(model: Model, apart_from: tuple[type, ...] = ()) -> str | None:
 
 
 def check_sound(model: Model, apart_from: tuple[type, ...] = ()) -> None:
+    """Refuses a model with weights that are not finite; see `broken`."""
     fault = broken(model, apart_from)
     if fault:
         raise ValueError(fault)
 
 
 def unready(defended: Model) -> str | None:
-    """One sentence on what a defense still lacks, or on what is broken; or None."""
+    """One sentence on what a defense still lacks, or on what is broken; or None.
+
+    Example:
+
+    >>> unready(td.ThresholdDefense().attach(model)) is None, unready(defended) is None
+    (False, True)
+    """
     every = list(_layers_within(defended))
     for layer in every:
         if isinstance(layer, layers.AdaptableLayer) and not layer.adapted:
@@ -283,12 +332,23 @@ def unready(defended: Model) -> str | None:
 def load(path: PathLike, *, safe_mode: bool = True) -> Model:
     """Loads a `.keras` file of a defended model, with the layers of this library known.
 
-    One with weights that are not finite is refused.
+    A file whose weights are not all finite is refused.
 
     Args:
         path: A `.keras` file.
         safe_mode: False also runs code that the file holds: the Python lambdas of `Lambda` layers, the SavedModel of a
             `TFSMLayer`. Only for files that you have made yourself.
+
+    Returns:
+        The defended model.
+
+    Example:
+
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "defended.keras"
+    >>> defended.save(path)
+    >>> load(path)(x)["label"].shape
+    TensorShape([8])
     """
     check_format(path)
     if "://" not in str(path):  # Other places are Keras's own.
