@@ -33,6 +33,15 @@ def write(path: PathLike, parts: Iterable[Predictions]) -> int:
     Args:
         path: Ends in `.csv` or `.parquet`; the latter needs `pip install tfdefense[parquet]`.
         parts: What `stream` gives, or a list.
+
+    Example:
+
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "labels.csv"
+    >>> td.prediction.write(path, td.prediction.stream(defended, x))
+    8
+    >>> path.read_text().splitlines()[0]
+    'file,class,label,confidence,suspicion,reason'
     """
     path = checked(path)
     count = 0

@@ -136,6 +136,12 @@ class SmoothedCrossEntropy(_ClassLoss):
         reduction: As in every Keras loss.
         name: Name of the loss.
 
+    Example:
+
+    >>> loss = SmoothedCrossEntropy(weight=0.0, from_logits=True)
+    >>> round(float(loss(np.array([0]), np.array([[2.0, 0.0, 0.0]]))), 4)
+    0.2395
+
     Reference: Pang et al., 2018, Towards robust detection of adversarial examples, equation 2.
     """
 

@@ -110,5 +110,8 @@ def aurc(suspicion: ArrayLike | Outcomes, wrong: ArrayLike | None = None) -> flo
 
     >>> aurc([1.0, 1.0, 1.0, 1.0], [False, True, False, False])
     0.25
+
+    Args:
+        suspicion, wrong: As of `risk_coverage`.
     """
     return risk_coverage(suspicion, wrong).aurc

@@ -48,6 +48,14 @@ def decider(defended: Model) -> Callable[..., dict[str, Tensor]]:
 
     The function takes thresholds in place of the calibrated ones, shape (batch,), or (batch, detectors) where there are several.
     NaN is the calibrated one.
+
+    Args:
+        defended: A defended model.
+
+    Example:
+
+    >>> sorted(decider(defended)(x))
+    ['detector', 'label', 'reason', 'scores', 'suspicion']
     """
     reject, node = reject_node(defended)
     _, scores, suspicion = node.arguments.args

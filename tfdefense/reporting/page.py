@@ -53,7 +53,7 @@ def render(content):
         "legend": legend,
         "roc": Markup(_roc(content["roc"])) if content["roc"] else None,
         # Reports of older versions have neither of the two.
-        "cost": [{"row": row, "svg": Markup(_cost(row, bounds))} for row in content.get("cost", ())],
+        "cost": [{"row": row, "svg": Markup(_cost(row, about))} for row in content.get("cost", ())],
         "invalid": content.get("invalid", ()),
         "benign": [{"name": "nothing was changed", **content["clean"]}, *map(_benign, content["benign"])],
         "attacked": _attacked(content),
@@ -101,22 +101,23 @@ def _curves(norm, curves, content):
             }
         )
     size = content["about"]["plan"]["compared"][norm]
-    options = _sizes(norm, content["about"]["bounds"]) | {"x_max": curves["adaptive"]["sizes"][-1], "marked": size}
+    options = _sizes(norm, content["about"]) | {"x_max": curves["adaptive"]["sizes"][-1], "marked": size}
     return charts.lines(found, ylabel="robust accuracy", **options)
 
 
-def _sizes(norm, bounds):
+def _sizes(norm, about):
     """The axis of sizes: in linf its ticks are grey levels, too."""
     label = f"{norm} size of the perturbation"
     if norm != "linf":
         return {"xlabel": label}
+    bounds = about["bounds"]
     if sentences.in_levels(bounds):
         return {"xlabel": f"{label}, in grey levels of 255"}
     span = bounds[1] - bounds[0]
     return {"xlabel": f"{label}; below, in grey levels of 255", "second": lambda size: f"{255 * size / span:.3g}"}
 
 
-def _cost(row, bounds):
+def _cost(row, about):
     found = [
         {
             "name": "stratified error",
@@ -131,7 +132,7 @@ def _cost(row, bounds):
     for line in found:
         chosen = [i for i, x in enumerate(line["x"]) if x <= 2 * row["size"]]
         line["x"], line["y"] = ([line[axis][i] for i in chosen] for axis in "xy")
-    options = _sizes(row["norm"], bounds) | {"x_max": 2 * row["size"], "marked": row["size"]}
+    options = _sizes(row["norm"], about) | {"x_max": 2 * row["size"], "marked": row["size"]}
     return charts.lines(found, ylabel="share of samples", **options)
 
 
