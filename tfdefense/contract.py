@@ -115,6 +115,9 @@ def _is_empty(x):
 def as_defended(model: Model) -> Model:
     """A model with the outputs of the contract as a `DefendedModel`: one from a file may be of an older version.
 
+    Args:
+        model: A Keras model.
+
     Example:
 
     >>> as_defended(defended) is defended
@@ -157,8 +160,7 @@ def defend(
 
     >>> inputs = keras.Input((8, 8, 1))
     >>> scores = model(inputs)
-    >>> doubt = td.layers.Threshold()(td.layers.Confidence()(scores))
-    >>> sorted(defend(inputs, scores, doubt).output)
+    >>> sorted(defend(inputs, scores, td.layers.Threshold()(td.layers.Confidence()(scores))).output)
     ['label', 'scores', 'suspicion']
     """
     graph.check_class_output(scores.shape, name)
@@ -173,6 +175,9 @@ def defend(
 
 def is_defended(model: Any) -> bool:
     """Whether the outputs of a Keras model are those of the contract.
+
+    Args:
+        model: A Keras model.
 
     Example:
 
@@ -202,6 +207,9 @@ def bounds_of(defended: Model) -> Bounds:
 
     None where it has no `td.layers.Reject` to say so.
 
+    Args:
+        defended: A defended model.
+
     Example:
 
     >>> bounds_of(defended)
@@ -212,6 +220,9 @@ def bounds_of(defended: Model) -> Bounds:
 
 def class_names(defended: Model) -> tuple[str, ...] | None:
     """Names of the classes in the order of the scores, as a tuple; None where the model was not told any.
+
+    Args:
+        defended: A defended model.
 
     Example:
 
@@ -226,6 +237,10 @@ def class_names(defended: Model) -> tuple[str, ...] | None:
 
 def name_classes(defended: Model, names: Sequence[str]) -> None:
     """Gives names to the classes of a defended model, in the order of its scores; its next file keeps them.
+
+    Args:
+        defended: A defended model.
+        names: One name a class.
 
     Example:
 
@@ -259,7 +274,17 @@ def base_model(defended: Model) -> Model:
 
 
 def nodes_of(model: Model, kind: Any) -> list[tuple[Any, Any]]:
-    """Calls of layers of one kind, in the order in which data flows."""
+    """The layers of one kind and their calls, in the order in which data flows.
+
+    Args:
+        model: A functional model.
+        kind: A class of layers.
+
+    Example:
+
+    >>> [layer.name for layer, _ in nodes_of(defended, layers.Reject)]
+    ['reject']
+    """
     nodes = {operation.name: (operation, node) for operation, node in graph.walk(model) if isinstance(operation, kind)}
     return [nodes[layer.name] for layer in model.operations if layer.name in nodes]
 
@@ -303,6 +328,9 @@ def check_sound(model: Model, apart_from: tuple[type, ...] = ()) -> None:
 
 def unready(defended: Model) -> str | None:
     """One sentence on what a defense still lacks, or on what is broken; or None.
+
+    Args:
+        defended: A defended model.
 
     Example:
 
@@ -360,7 +388,12 @@ def load(path: PathLike, *, safe_mode: bool = True) -> Model:
 
 
 def read(path: PathLike, safe_mode: bool = True) -> Model:
-    """The model of a `.keras` file that was checked already, of any kind and in any state."""
+    """Reads the model of a `.keras` file, of any kind and in any state. `load` also checks that it is a whole defended model.
+
+    Args:
+        path: A `.keras` file.
+        safe_mode: As for `load`.
+    """
     with readable(path, "a model"):
         model = keras.models.load_model(path, safe_mode=safe_mode)
     check_model(model, path)

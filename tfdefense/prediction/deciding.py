@@ -18,6 +18,9 @@ from tfdefense.layers import Reject, Threshold
 def detectors(defended: Model) -> tuple[str, ...]:
     """Names of the detectors of a defended model: of the layers whose scores its thresholds look at, in the order of the graph.
 
+    Args:
+        defended: A defended model.
+
     Example:
 
     >>> found = detectors(td.AnyOf(td.ThresholdDefense("energy"), td.ThresholdDefense("entropy")).attach(model))

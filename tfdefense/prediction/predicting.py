@@ -126,7 +126,7 @@ def stream(
     resize: bool = False,
     progress: bool = False,
 ) -> Iterator[Predictions]:
-    """The same batch by batch, for who has a use of his own for each.
+    """As `td.predict`, but gives the predictions batch by batch.
 
     Args:
         y: Labels beside an array, which each batch then has.

@@ -246,7 +246,17 @@ def class_names(name: str, *, cards: PathLike | None = None) -> tuple[str, ...]:
 
 
 def weights(name: str, *, cards: PathLike | None = None) -> Path:
-    """The path of a model's weights, which are those that its card speaks of."""
+    """The path of a model's weights, checked against its card.
+
+    Args:
+        name: One of `td.zoo.list()`.
+        cards: Another directory of cards.
+
+    Example:
+
+    >>> weights("digits_cnn.dnr").name
+    'digits_cnn.dnr.keras'
+    """
     about = card(name, cards=cards)
     if about.file is None:
         make = f"python -m evaluation zoo --dataset {about.data} --only {name}"

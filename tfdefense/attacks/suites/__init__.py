@@ -56,7 +56,7 @@ class Suite:
         return {attacker.title: attacker.make(situation) for attacker in self.attackers if attacker.fits(situation)}
 
     def worst_case(self, situation: Situation, without: Sequence[str] = ()) -> WorstCase:
-        """What the worst case in a situation needs as one attack, a cascade: each attack sees the samples that those before left.
+        """The worst case in a situation as one attack: a cascade, in which each attack sees the samples that those before it left.
 
         Of each sample the first that breaks it within the size counts. `without` names attacks to leave out.
         """
