@@ -57,7 +57,7 @@ def evaluate(
     ] = None,
     l2_sizes: Annotated[str | None, typer.Option(help="Sizes of the report in l2, in the same unit.")] = None,
     max_rejected: Annotated[
-        float | None, typer.Option(help="What the report may find rejected of clean samples, as calibrated; 0.05.")
+        float | None, typer.Option(help="Share of clean samples that the model was calibrated to reject; 0.05.")
     ] = None,
     curve: Annotated[str | None, typer.Option(metavar="PNG", help="Where to draw accuracy against the size of the attack.")] = None,
     sizes: Annotated[
