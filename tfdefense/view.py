@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tfdefense._scaled_gradient import scaled_gradient
 from tfdefense._validation import (
     AnyModel,
     Bounds,
@@ -114,6 +113,8 @@ class View:
             elif model.built:
                 self._call = self._logits_call(model) or self._call
             if any(getattr(layer, "compute_dtype", None) == "float16" for layer in model._flatten_layers()):
+                from tfdefense._cuts.scaled_gradient import scaled_gradient
+
                 self._call = scaled_gradient(self._call)
             shape = getattr(model, "input_shape", None)
             self.input_shape = shape if isinstance(shape, tuple) else None
