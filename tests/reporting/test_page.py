@@ -225,6 +225,7 @@ def test_what_the_model_does_not_know_comes_first_and_attackers_last(report, pag
     text = page.read_text()
     places = [text.index(f'<section id="{name}">') for name in ("ood", "broken", "outcomes", "curves", "checks", "cost")]
     assert places == sorted(places)
+    assert text.index("Images of letters8") < text.index("Attacked images, l2")
     invalid = report.content["invalid"]
     assert [row["rejected"] for row in invalid] == [1, 1, 1] and all(row["what"] in text for row in invalid)
     # Reports of older versions do not say.

@@ -58,6 +58,7 @@ def render(content):
         "benign": [{"name": "nothing was changed", **content["clean"]}, *map(_benign, content["benign"])],
         "attacked": _attacked(content),
         "checks": [[check for check in content["checks"] if check["passed"] == passed] for passed in (False, True)],
+        "gallery": sorted(content["gallery"], key=lambda group: "ood" not in group),
         "sparks": [(row, Markup(charts.spark(row["path"]))) for row in content["harder"]],
         "name_of": lambda label: "rejected" if label == -1 else _class(about["classes"], label),
         "map_data": Markup(_script_json({**content["map"], "groups": groups, "classes": about["classes"]})),
