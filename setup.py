@@ -8,7 +8,6 @@ root = Path(__file__).parent
 requirements = [line.split("#")[0].strip() for line in (root / "requirements.txt").read_text().splitlines() if line.strip()]
 
 
-
 class WithGlossary(build_py):
     """Puts the page of the documentation that reports take their words from into the wheel."""
 

@@ -133,7 +133,7 @@ def _of_attack(norm, content):
     total, broken = _counted(1 - curve["robust_accuracy"][curve["sizes"].index(size)], about["plan"]["samples"])
     known = broken and not broken.startswith(("all", "fewer", "more"))
     least = "at least " if known and content["verdict"]["failed"] else ""
-    result = "accepted with a wrong class" if about["rejects"] else "a wrong class"
+    result = "accepted with a wrong class" if about["rejects"] else "named wrong"
     number = f"{broken or 'none'} of {total}" if broken != f"all {total}" else broken
     return f"{attacker(norm, size, about)} gets {least}{number} {result}."
 
