@@ -1,11 +1,24 @@
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 root = Path(__file__).parent
 requirements = [line.split("#")[0].strip() for line in (root / "requirements.txt").read_text().splitlines() if line.strip()]
 
+
+class WithGlossary(build_py):
+    """Puts the page of the documentation that reports take their words from into the wheel."""
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            shutil.copyfile(root / "docs" / "glossary.md", Path(self.build_lib) / "tfdefense/reporting/template/glossary.md")
+
+
 setup(
+    cmdclass={"build_py": WithGlossary},
     name="tfdefense",
     version="0.1.0",
     description="Keras 3 / TensorFlow classifiers that can answer 'none of these', attacked by someone who knows the defense",

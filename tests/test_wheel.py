@@ -20,6 +20,8 @@ def test_the_installed_library_stands_alone(tmp_path):
         return {path.relative_to(root) for path in (root / "tfdefense").rglob("*") if path.suffix in kinds}
 
     assert files(ROOT) == files(target)
+    words = target / "tfdefense" / "reporting" / "template" / "glossary.md"
+    assert words.read_text() == (ROOT / "docs" / "glossary.md").read_text(), "reports of a wheel have no words to explain"
     assert Path("tfdefense/py.typed") in files(target), "type checkers read the annotations of no package without it"
     code = (
         "import tfdefense as td, keras, numpy as np; print(td.__file__);"

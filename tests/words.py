@@ -51,7 +51,10 @@ def prose(path):
             yield token.start[0], token.string
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
-            words = re.sub(r"`[^`]*`", lambda found: "\n" * found[0].count("\n"), node.body[0].value.value)
+            # Names in code and in examples are left alone.
+            words = re.sub(
+                r"`[^`]*`|^ *>>> .*$", lambda found: "\n" * found[0].count("\n"), node.body[0].value.value, flags=re.MULTILINE
+            )
             yield from enumerate(words.splitlines(), node.body[0].lineno)
 
 

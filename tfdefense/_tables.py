@@ -33,6 +33,15 @@ def write(path: PathLike, parts: Iterable[Predictions]) -> int:
     Args:
         path: Ends in `.csv` or `.parquet`; the latter needs `pip install tfdefense[parquet]`.
         parts: What `stream` gives, or a list.
+
+    Example:
+
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "labels.csv"
+    >>> td.prediction.write(path, td.prediction.stream(defended, x))
+    8
+    >>> path.read_text().splitlines()[0]
+    'file,class,label,confidence,suspicion,reason'
     """
     path = checked(path)
     count = 0
@@ -113,7 +122,11 @@ def _write_parquet(new, parts):
 
 
 def read_table(path: PathLike) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Suspicions and reasons, as places in `td.prediction.REASONS`, of a table of predictions, in pieces."""
+    """Reads a table of predictions piece by piece: suspicions, and reasons as places in `td.prediction.REASONS`.
+
+    Args:
+        path: A `.csv` or `.parquet` file, as `td.predict` writes it.
+    """
     path = checked(check_file(path))
     pieces = _read_csv(path) if path.suffix == ".csv" else _read_parquet(path)
     for suspicion, reason in pieces:

@@ -113,7 +113,16 @@ def _is_empty(x):
 
 
 def as_defended(model: Model) -> Model:
-    """A model with the outputs of the contract as a `DefendedModel`: one from a file may be of an older version."""
+    """A model with the outputs of the contract as a `DefendedModel`: one from a file may be of an older version.
+
+    Args:
+        model: A Keras model.
+
+    Example:
+
+    >>> as_defended(defended) is defended
+    True
+    """
     if isinstance(model, DefendedModel):
         return model
     laid = graph.for_inference(model)
@@ -146,6 +155,13 @@ def defend(
 
     Returns:
         A functional `keras.Model` with the outputs `scores`, `suspicion` and `label`.
+
+    Example:
+
+    >>> inputs = keras.Input((8, 8, 1))
+    >>> scores = model(inputs)
+    >>> sorted(defend(inputs, scores, td.layers.Threshold()(td.layers.Confidence()(scores))).output)
+    ['label', 'scores', 'suspicion']
     """
     graph.check_class_output(scores.shape, name)
     if len(suspicion.shape) != 1:
@@ -158,12 +174,22 @@ def defend(
 
 
 def is_defended(model: Any) -> bool:
-    """Whether the outputs of a Keras model are those of the contract."""
+    """Whether the outputs of a Keras model are those of the contract.
+
+    Args:
+        model: A Keras model.
+
+    Example:
+
+    >>> is_defended(defended), is_defended(model)
+    (True, False)
+    """
     output = getattr(model, "output", None) if getattr(model, "built", False) else None
     return isinstance(output, dict) and set(output) == set(OUTPUTS)
 
 
 def reject_node(model: Model) -> tuple[layers.Reject, Any]:
+    """The `Reject` layer of a defended model and its call, or an error that says what to attach."""
     for operation, node in graph.walk(model):
         if isinstance(operation, layers.Reject):
             return operation, node
@@ -180,12 +206,30 @@ def bounds_of(defended: Model) -> Bounds:
     """Lowest and highest value that the defended model accepts, (-inf, inf) where it accepts any finite number.
 
     None where it has no `td.layers.Reject` to say so.
+
+    Args:
+        defended: A defended model.
+
+    Example:
+
+    >>> bounds_of(defended)
+    (0.0, 1.0)
     """
     return next((operation.bounds for operation, _ in graph.walk(defended) if isinstance(operation, layers.Reject)), None)
 
 
 def class_names(defended: Model) -> tuple[str, ...] | None:
-    """Names of the classes in the order of the scores, as a tuple; None where the model was not told any."""
+    """Names of the classes in the order of the scores, as a tuple; None where the model was not told any.
+
+    Args:
+        defended: A defended model.
+
+    Example:
+
+    >>> named = td.ThresholdDefense().attach(model, class_names=list("abcdefghij"))
+    >>> class_names(named)[:3]
+    ('a', 'b', 'c')
+    """
     if not is_defended(defended):
         return None
     return next((operation.class_names for operation, _ in graph.walk(defended) if isinstance(operation, layers.Reject)), None)
@@ -193,6 +237,10 @@ def class_names(defended: Model) -> tuple[str, ...] | None:
 
 def name_classes(defended: Model, names: Sequence[str]) -> None:
     """Gives names to the classes of a defended model, in the order of its scores; its next file keeps them.
+
+    Args:
+        defended: A defended model.
+        names: One name a class.
 
     Example:
 
@@ -206,7 +254,16 @@ def name_classes(defended: Model, names: Sequence[str]) -> None:
 
 
 def base_model(defended: Model) -> Model:
-    """The undefended classifier inside a defended model: the same weights, class scores (logits) alone."""
+    """Gives the undefended classifier inside a defended model, with the same weights. Its output is the logits.
+
+    Args:
+        defended: A defended model.
+
+    Example:
+
+    >>> base_model(defended)(x).shape
+    TensorShape([8, 10])
+    """
     _, node = reject_node(defended)
     scores = node.arguments.kwargs.get("base")
     if scores is None:
@@ -217,7 +274,17 @@ def base_model(defended: Model) -> Model:
 
 
 def nodes_of(model: Model, kind: Any) -> list[tuple[Any, Any]]:
-    """Calls of layers of one kind, in the order in which data flows."""
+    """The layers of one kind and their calls, in the order in which data flows.
+
+    Args:
+        model: A functional model.
+        kind: A class of layers.
+
+    Example:
+
+    >>> [layer.name for layer, _ in nodes_of(defended, layers.Reject)]
+    ['reject']
+    """
     nodes = {operation.name: (operation, node) for operation, node in graph.walk(model) if isinstance(operation, kind)}
     return [nodes[layer.name] for layer in model.operations if layer.name in nodes]
 
@@ -253,13 +320,23 @@ def broken(model: Model, apart_from: tuple[type, ...] = ()) -> str | None:
 
 
 def check_sound(model: Model, apart_from: tuple[type, ...] = ()) -> None:
+    """Refuses a model with weights that are not finite; see `broken`."""
     fault = broken(model, apart_from)
     if fault:
         raise ValueError(fault)
 
 
 def unready(defended: Model) -> str | None:
-    """One sentence on what a defense still lacks, or on what is broken; or None."""
+    """One sentence on what a defense still lacks, or on what is broken; or None.
+
+    Args:
+        defended: A defended model.
+
+    Example:
+
+    >>> unready(td.ThresholdDefense().attach(model)) is None, unready(defended) is None
+    (False, True)
+    """
     every = list(_layers_within(defended))
     for layer in every:
         if isinstance(layer, layers.AdaptableLayer) and not layer.adapted:
@@ -283,12 +360,23 @@ def unready(defended: Model) -> str | None:
 def load(path: PathLike, *, safe_mode: bool = True) -> Model:
     """Loads a `.keras` file of a defended model, with the layers of this library known.
 
-    One with weights that are not finite is refused.
+    A file whose weights are not all finite is refused.
 
     Args:
         path: A `.keras` file.
         safe_mode: False also runs code that the file holds: the Python lambdas of `Lambda` layers, the SavedModel of a
             `TFSMLayer`. Only for files that you have made yourself.
+
+    Returns:
+        The defended model.
+
+    Example:
+
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "defended.keras"
+    >>> defended.save(path)
+    >>> load(path)(x)["label"].shape
+    TensorShape([8])
     """
     check_format(path)
     if "://" not in str(path):  # Other places are Keras's own.
@@ -300,7 +388,12 @@ def load(path: PathLike, *, safe_mode: bool = True) -> Model:
 
 
 def read(path: PathLike, safe_mode: bool = True) -> Model:
-    """The model of a `.keras` file that was checked already, of any kind and in any state."""
+    """Reads the model of a `.keras` file, of any kind and in any state. `load` also checks that it is a whole defended model.
+
+    Args:
+        path: A `.keras` file.
+        safe_mode: As for `load`.
+    """
     with readable(path, "a model"):
         model = keras.models.load_model(path, safe_mode=safe_mode)
     check_model(model, path)

@@ -90,7 +90,7 @@ class ReverseCrossEntropy(_ClassLoss):
     Z are the logits that are trained to be lowest at the true class. The loss takes what a model gives that ends in
     `td.layers.ReverseLogits`, which is -Z: ordinary scores, the largest of which is the class, so that accuracy and attacks
     need to know nothing of the training. Its gradient is about classes - 1 times smaller than that of cross-entropy: plain
-    SGD wants a larger learning rate; to Adam the factor is none.
+    SGD wants a larger learning rate; Adam does not see the factor.
 
     Args:
         from_logits: Whether the model gives scores; otherwise probabilities, softmax(-Z).
@@ -135,6 +135,12 @@ class SmoothedCrossEntropy(_ClassLoss):
         from_logits: Whether the model gives scores; otherwise probabilities.
         reduction: As in every Keras loss.
         name: Name of the loss.
+
+    Example:
+
+    >>> loss = SmoothedCrossEntropy(weight=0.0, from_logits=True)
+    >>> round(float(loss(np.array([0]), np.array([[2.0, 0.0, 0.0]]))), 4)
+    0.2395
 
     Reference: Pang et al., 2018, Towards robust detection of adversarial examples, equation 2.
     """

@@ -48,6 +48,14 @@ def decide(model: AnyModel, x: Samples, *, batch_size: int | None = None) -> Dec
         model: A defended model, a plain classifier, a loaded SavedModel, or a `View`.
         x: Samples, any values: what a defended model does not accept it rejects.
         batch_size: Samples at once; None takes as many as keep the activations of a Keras model within 256 MiB, at most 256.
+
+    Returns:
+        `Decisions`: arrays `scores`, `suspicion` and `label`.
+
+    Example:
+
+    >>> decide(defended, x).label.shape, decide(model, x).suspicion is None
+    ((8,), True)
     """
     view = View.of(model)
     x = view.check_shape(samples(x))
@@ -105,6 +113,8 @@ class View:
             elif model.built:
                 self._call = self._logits_call(model) or self._call
             if any(getattr(layer, "compute_dtype", None) == "float16" for layer in model._flatten_layers()):
+                from tfdefense._cuts.scaled_gradient import scaled_gradient
+
                 self._call = scaled_gradient(self._call)
             shape = getattr(model, "input_shape", None)
             self.input_shape = shape if isinstance(shape, tuple) else None
@@ -324,41 +334,6 @@ def _identities(model):
     return tuple(id(one) for one in _traced(model))
 
 
-def scaled_gradient(call: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function, with gradients that go back through it at the same size for each sample, whatever they are.
-
-    In float16 those of a sample that the model is sure of would vanish, as they would in training without a scaled loss.
-    """
-    import tensorflow as tf
-
-    def scaled(x):
-        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-            tape.watch(x)
-            outputs = call(x)
-        every = tf.nest.flatten(outputs)
-        smooth = [output for output in every if output.dtype.is_floating]
-
-        @tf.custom_gradient
-        def through(start, *passed):
-            def back(*upstream):
-                largest = [tf.reduce_max(tf.abs(tf.reshape(one, [tf.shape(one)[0], -1])), -1) for one in upstream]
-                size = tf.maximum(tf.reduce_max(tf.stack(largest), 0), 1e-30)
-
-                def times(tensor, factor):
-                    return tensor * tf.reshape(factor, [-1] + [1] * (len(tensor.shape) - 1))
-
-                scaled = [tf.cast(times(one, 1 / size), output.dtype) for one, output in zip(upstream, smooth, strict=True)]
-                gradient = tape.gradient(smooth, x, output_gradients=scaled)
-                return (None if gradient is None else times(gradient, size), *[None] * len(passed))
-
-            return [tf.cast(one, tf.float32) for one in passed], back
-
-        given = iter(tf.nest.flatten(through(x, *smooth)))
-        return tf.nest.pack_sequence_as(outputs, [next(given) if one.dtype.is_floating else one for one in every])
-
-    return scaled
-
-
 def cached_view(model: Any, key: Any, build: Callable[[], Any]) -> Any:
     """The view of a model under `key`, built once for the variables that it has now.
 
@@ -374,9 +349,14 @@ def cached_view(model: Any, key: Any, build: Callable[[], Any]) -> Any:
 
 
 def samples_at_once(model: Any, x: np.ndarray, most: int = MOST) -> int:
-    """As many samples as keep all activations of a model within `ROOM`, at least one and at most `most`.
+    """How many samples go through a model at once, so that its activations stay within `ROOM`.
 
-    All of them, as a model that is called holds each until its last. `most` where a model can't be looked into.
+    All activations count: a model that is called holds each until its last. A model that can't be looked into gets `most`.
+
+    Args:
+        model: A Keras model.
+        x: Samples.
+        most: At most so many.
     """
     # A network that asks itself about copies of a sample holds the activations of each.
     copies = max((getattr(operation, "copies", 1) for operation in getattr(model, "operations", ())), default=1)

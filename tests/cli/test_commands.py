@@ -245,7 +245,7 @@ def test_evaluate_writes_a_report_and_says_what_it_found(files, tmp_path):
     arguments = ["--data", "digits", "--report", folder, "--quick", "--samples", 5, "--steps", 1, *sizes]
     text = run("evaluate", files / "plain.keras", *arguments).stdout
     content = json.loads((folder / "report.json").read_text())
-    assert content["verdict"]["line"] in text and str(folder / "index.html") in text
+    assert content["verdict"]["line"] in text and "This model cannot reject" in text and str(folder / "index.html") in text
     assert all(name in text for name in content["verdict"]["failed"])
     about = content["about"]
     assert (about["model"], about["data"], about["quick"], about["rejects"]) == ("plain.keras", "digits", True, False)

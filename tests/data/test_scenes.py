@@ -1,7 +1,5 @@
 """Pairs of picture and depth, and their forgeries: what each changes, that it follows from the seed, and the ray-caster."""
 
-import doctest
-
 import numpy as np
 import pytest
 
@@ -191,10 +189,6 @@ def test_what_a_stream_cannot_forge_is_said_before_it_starts(pairs):
         scenes.stream(pairs)
     with pytest.raises(ValueError, match="must be among"):
         scenes.stream(pairs, "stolen")
-
-
-def test_example_in_the_docstring_runs():
-    assert doctest.testmod(scenes) == (0, 3)
 
 
 def test_views_of_one_room_stay_together():

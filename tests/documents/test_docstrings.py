@@ -2,18 +2,17 @@
 
 import doctest
 import importlib
+import inspect
 import pkgutil
+import re
 
 import numpy as np
 import pytest
 
 import tfdefense as td
+from tests.library.test_types import public
 
-# Tested beside their own samples.
-ELSEWHERE = ("tfdefense.metrics", "tfdefense.data")
-MODULES = sorted(
-    module.name for module in pkgutil.walk_packages(td.__path__, "tfdefense.") if not module.name.startswith(ELSEWHERE)
-)
+MODULES = sorted(module.name for module in pkgutil.walk_packages(td.__path__, "tfdefense."))
 
 
 def _examples(name):
@@ -52,3 +51,36 @@ def test_the_layers_and_attacks_have_examples():
         "DeepFool",
     } - with_examples
     assert not missing
+
+
+# Public functions without an example, and why.
+NO_EXAMPLE = {
+    "calibration.check_images": "says nothing where all is well",
+    "calibration.forget_compiled": "nothing is seen of it",
+    "conformal.check_promise": "says nothing where all is well",
+    "contract.broken": "of a model that is none",
+    "contract.check_sound": "says nothing where all is well",
+    "contract.read": "as `load`",
+    "contract.reject_node": "as `nodes_of`",
+    "data.scenes.by_scene": "takes a whole set",
+    "export.served_image": "as `served`",
+    "export.served_threshold": "as `served`",
+    "export.served_uint8": "as `served`",
+    "prediction.read_table": "as `write`",
+    "view.cached_view": "inner machinery",
+    "view.samples_at_once": "follows from the memory of this version",
+}
+
+NO_ARGS = {"calibration.forget_compiled", "contract.check_sound", "contract.reject_node", "view.cached_view"}
+
+
+def test_every_public_function_says_what_it_takes_and_shows_an_example():
+    found = {name.removeprefix("tfdefense."): x for name, x in public(td)}
+    functions = {name: x for name, x in found.items() if inspect.isfunction(x) and x.__module__.startswith("tfdefense")}
+    assert len(functions) > 90
+    silent = [name for name, function in functions.items() if "Example" not in (function.__doc__ or "") and name not in NO_EXAMPLE]
+    assert not silent, f"without an example: {silent}"
+    for name in sorted({*functions} - {*NO_ARGS}):
+        given = [key for key in inspect.signature(functions[name]).parameters if key not in ("options", "settings")]
+        missing = [key for key in given if not re.search(rf"\b{key}\b", functions[name].__doc__.partition("Args:")[2])]
+        assert not missing, f"{name} does not say what it takes as {missing}"

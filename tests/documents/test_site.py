@@ -26,6 +26,15 @@ def build(monkeypatch, tmp_path):
     return module
 
 
+def test_pictures_of_ideas_are_those_of_their_script(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    ideas = importlib.import_module("ideas")
+    for name, draw in ideas.PICTURES.items():
+        assert (ideas.FOLDER / f"{name}.svg").read_text() == draw(), f"docs/pictures/{name}.svg is old: python docs/ideas.py"
+        assert "prefers-color-scheme: dark" in draw()
+        assert f"](../pictures/{name}.svg)" in (ROOT / "docs" / "defenses" / f"{name}.md").read_text()
+
+
 @pytest.mark.slow
 def test_the_site_builds(build, monkeypatch):
     monkeypatch.undo()

@@ -49,6 +49,15 @@ def test_codes_are_forced_along_their_surrogate():
     assert attack(model, X[:1], Y[:1]).success.all()
 
 
+def test_what_is_put_on_a_model_has_names_that_a_saved_one_does_not(linear):
+    """Keras names operations by how many a process has made: a model from a file has such names already, and names are unique."""
+    from tfdefense.attacks.forced import _two_classes
+
+    before = {operation.name for operation in linear.operations}
+    added = {operation.name for operation in _two_classes(linear).operations} - before
+    assert added == {"acceptance_column", "acceptance_opposite", "acceptance_scores"}
+
+
 def test_curves_from_distances(linear):
     forced = td.attacks.ForcedRejection(td.attacks.MinimumNorm("l2", steps=40))(linear, X, Y)
     right = td.evaluate(linear, X, Y).right

@@ -132,28 +132,126 @@ def test_failed_checks_are_red_and_named_at_the_top(report):
     assert re.search(r'<p class="note bad">1 of many checks failed', text)
 
 
-def test_checks_that_pass_do_not_say_what_a_failure_means(report):
-    from tfdefense.reporting import page
+def rendered(report, **changes):
+    from tfdefense.reporting.page import render
 
-    content = json.loads(json.dumps(report.content))
-    content["checks"] = [dict(check, passed=True) for check in content["checks"]]
-    text = " ".join(page.render(content).split())
-    for check in content["checks"]:
-        assert check["text"] not in text or check["text"] in page.PASSED.values(), check["kind"]
-    kinds = {check["kind"] for check in content["checks"]}
-    assert set(page.PASSED) <= kinds, "a check has another name now"
-    assert page.HARDER_PASSED in text
+    return render(json.loads(json.dumps(report.content)) | changes)
+
+
+def test_each_check_has_a_sentence_for_passed_and_one_for_failed(report):
+    from tfdefense.reporting.sentences import CHECKS
+
+    kinds = {check["kind"] for check in report.content["checks"]}
+    assert kinds == set(CHECKS), "a check has another name now"
+    assert len({sentence for both in CHECKS.values() for sentence in both}) == 2 * len(CHECKS)
+    for passed in (True, False):
+        checks = [dict(check, passed=passed, measured=check["measured"] or 0.0) for check in report.content["checks"]]
+        text = rendered(report, checks=checks)
+        for kind, both in CHECKS.items():
+            assert both[not passed] in text and both[passed] not in text, kind
+    unknown = [dict(report.content["checks"][0], kind="of old", text="It meant this.", passed=False, measured=1.0)]
+    assert "It meant this." in rendered(report, checks=unknown)
+    unmeasured = [dict(report.content["checks"][0], passed=False, measured=None)]
+    assert "nothing is proved, so the check counts as failed" in rendered(report, checks=unmeasured)
 
 
 def test_sizes_stand_in_grey_levels_too(report):
-    from tfdefense.reporting import page
+    from tfdefense.reporting.sentences import grey_levels, levelled
 
-    assert page.grey_levels("linf", 0.1, (0.0, 1.0)) == page.grey_levels("linf", 25.5, (0, 255)) == "25.5 of 255 grey levels"
-    assert page.grey_levels("linf", 2.0, (-1.0, 1.0)) == "255 of 255 grey levels"
-    assert page.grey_levels("l2", 1.0, (0, 1)) == page.grey_levels("linf", 0.0, (0, 1)) == ""
+    assert grey_levels("linf", 0.1, (0.0, 1.0)) == grey_levels("linf", 25.5, (0, 255)) == "25.5 of 255 grey levels"
+    assert grey_levels("linf", 2.0, (-1.0, 1.0)) == "255 of 255 grey levels"
+    assert grey_levels("l2", 1.0, (0, 1)) == grey_levels("linf", 0.0, (0, 1)) == ""
+    expected = "Holds to linf = 0.1 (25.5 of 255 grey levels) and l2 = 1"
+    assert levelled("Holds to linf = 0.1 and l2 = 1", (0, 1)) == expected
+    assert levelled("one step, linf 1e-05", (0, 1)) == "one step, linf 1e-05 (0 of 255 grey levels)"
+    assert levelled("falls, linf 25.5", (0, 255)) == "falls, linf 25.5 of 255 grey levels"
     content = json.loads(json.dumps(report.content))
     content["verdict"]["holds"]["linf"] = 0.1 * (content["about"]["bounds"][1] - content["about"]["bounds"][0])
-    assert "<small>25.5 of 255 grey levels</small>" in page.render(content)
+    assert "<small>25.5 of 255 grey levels</small>" in rendered(report, verdict=content["verdict"])
+
+
+def test_chart_of_linf_has_a_second_row_of_ticks():
+    from tfdefense.reporting import page
+
+    content = {"about": {"rejects": False, "bounds": [0, 1], "plan": {"compared": {"linf": 0.1}}}, "clean": {"wrong": 0}}
+    curves = {"adaptive": {"sizes": [0.1, 0.4], "robust_accuracy": [1, 0]}}
+    drawn = page._curves("linf", curves, content)
+    assert re.findall(r'class="second".*?>(.*?)<', drawn) == ["0", "25.5", "51", "76.5", "102"]
+    assert "adaptive attacker: 0.0% at 0.4 (102 of 255 grey levels)" in drawn and "grey levels of 255" in drawn
+    assert 'class="second"' not in page._curves("linf", curves, {**content, "about": content["about"] | {"bounds": [0, 255]}})
+
+
+def about(rejects=True, samples=100, shape=(10, 10, 1), bounds=(0, 255), **compared):
+    plan = {"samples": samples, "compared": compared}
+    return {"rejects": rejects, "shape": shape, "bounds": bounds, "plan": plan}
+
+
+def told(about, robust, passing=0.03, failed=(), what="letters", of=1000):
+    from tfdefense.reporting.sentences import headline
+
+    curves = {
+        norm: {"adaptive": {"sizes": [size], "robust_accuracy": [robust]}} for norm, size in about["plan"]["compared"].items()
+    }
+    ood = [{"what": what, "rejected": 1 - passing, "samples": of}]
+    return headline({"about": about, "ood": ood, "curves": curves, "verdict": {"failed": list(failed)}})
+
+
+def test_headline_needs_no_paper():
+    assert told(about(linf=25), 0.38) == (
+        "Of 100 images that it does not know (letters) it lets 3 pass. "
+        "An attacker who may change each pixel by 25 of 255 grey levels gets 62 of 100 accepted with a wrong class."
+    )
+    # A length of 10 over 100 pixels is 1 of each on average; of few samples no hundred is made.
+    small = told(about(samples=8, l2=10), 0.75, 1.0, what="uniform noise", of=8)
+    assert small == (
+        "Of 8 images of pure noise it lets all 8 pass. "
+        "An attacker who may change the pixels by 1 of 255 grey levels on average gets 2 of 8 accepted with a wrong class."
+    )
+    plain = told(about(False, linf=25), 0.38)
+    assert plain.startswith("This model cannot reject") and plain.endswith("gets 62 of 100 named wrong.")
+    assert told(about(shape=(4,), linf=25), 1.0, 0.0).endswith(
+        "may change a sample by linf 25 gets none of 100 accepted with a wrong class."
+    )
+
+
+def test_headline_rounds_nothing_away():
+    assert "gets at least 62 of 100 accepted" in told(about(linf=25), 0.38, failed=["steps gain"])
+    assert "gets fewer than 1 of 100 accepted" in told(about(samples=1000, linf=25), 0.999)
+    assert "gets more than 99 of 100 accepted" in told(about(samples=1000, linf=25), 0.001, failed=["steps gain"])
+    assert "gets all 100 accepted" in told(about(linf=25), 0.0) and "it lets none pass" in told(about(linf=25), 0.0, 0.0)
+
+
+def test_what_the_model_does_not_know_comes_first_and_attackers_last(report, page):
+    text = page.read_text()
+    places = [text.index(f'<section id="{name}">') for name in ("ood", "broken", "outcomes", "curves", "checks", "cost")]
+    assert places == sorted(places)
+    assert text.index("Images of letters8") < text.index("Attacked images, l2")
+    invalid = report.content["invalid"]
+    assert [row["rejected"] for row in invalid] == [1, 1, 1] and all(row["what"] in text for row in invalid)
+    from tfdefense.reporting.page import render
+
+    # Reports of older versions do not say, and know less of the clean samples.
+    old = {name: value for name, value in report.content.items() if name not in ("invalid", "cost")}
+    old["clean"] = {name: value for name, value in old["clean"].items() if name not in ("risk", "aurc")}
+    assert "Images with an invalid value" in text and "Images with an invalid value" not in render(old)
+
+
+def test_only_a_quick_run_has_a_badge(report):
+    assert 'class="badge"' not in rendered(report)
+    quick = rendered(report, about=report.content["about"] | {"quick": True})
+    assert '<span class="badge">quick run</span> A first look: 12 attacked images' in quick
+
+
+def test_words_are_explained_from_the_glossary_alone(page):
+    from tfdefense.reporting.glossary import glossary
+
+    text = page.read_text()
+    meaning = glossary()["robust accuracy"]
+    assert glossary()["l2"] == glossary()["linf"] and "*" not in glossary()["suspicion"] and len(glossary()) > 40
+    described = re.findall(r'class="term" tabindex="0" aria-describedby="(.*?)"', text)
+    names = re.findall(r'class="meaning" role="tooltip" id="(.*?)"', text)
+    assert described == names and len(set(names)) == len(names) > 10
+    assert f"<dt>robust accuracy</dt><dd>{meaning}</dd>" in text
 
 
 def test_a_name_is_text_and_no_markup(report):
@@ -261,3 +359,24 @@ def test_a_touch_shows_the_number(browser, page):
         "const tip = document.getElementById('tip'); return tip.hidden ? '' : tip.textContent"
     )
     assert "rejected" in tip
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_a_word_says_what_it_means_without_a_script(browser, page, width):
+    look(browser, page, width, "light")
+    hidden, shown, wide = browser.execute_script(
+        "const term = document.querySelector('#ood .term'), meaning = term.nextElementSibling;"
+        "const see = () => getComputedStyle(meaning).display; const before = see(); term.focus();"
+        "const box = meaning.getBoundingClientRect();"
+        "return [before, see(), box.left >= 0 && box.right <= innerWidth && box.top >= 0 && box.bottom <= innerHeight]"
+    )
+    assert (hidden, shown) == ("none", "block") and wide
+
+
+def test_a_row_of_images_fades_where_it_goes_on(browser, page):
+    look(browser, page, 360, "light")
+    fade, hint = browser.execute_script(
+        "const shelf = document.querySelector('.shelf');"
+        "return [getComputedStyle(shelf, '::after').position, getComputedStyle(document.querySelector('.swipe')).display]"
+    )
+    assert (fade, hint) == ("sticky", "block")

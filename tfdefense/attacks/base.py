@@ -113,6 +113,20 @@ class Attack:
     Subclasses are frozen dataclasses. Those with a field `epsilon` stay in a ball of that size and stop caring once a
     sample is broken; the others look for the smallest distance. An `objective` of None means: the cross-entropy of the
     scores on a plain model, whatever it was trained with, and `Evade` on one that rejects.
+
+    Example:
+
+    >>> import dataclasses
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Darken(td.attacks.Attack):
+    ...     epsilon: float
+    ...     norm = "linf"
+    ...
+    ...     def perturb(self, batch, start):
+    ...         count = len(start)
+    ...         return td.attacks.Candidates(start - self.epsilon, np.ones(count, int), np.zeros(count, bool))
+    >>> bool((abs(Darken(0.1)(model, x, y).x_adv - x) <= 0.1 + 1e-6).all())
+    True
     """
 
     norm: str = "l2"

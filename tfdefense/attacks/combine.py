@@ -105,7 +105,7 @@ class Transfer:
     """Crafts samples on one model and judges them on another.
 
     Args:
-        attack: What crafts.
+        attack: The attack that crafts the samples.
         source: The model it crafts on; None means the undefended model inside the defended one: an oblivious
             attacker.
 

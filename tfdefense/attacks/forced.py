@@ -98,8 +98,9 @@ def _two_classes(model):
 
     from tfdefense.graph import unnoted
 
+    # Layers with names of their own: those that Keras would find for operations are taken in a model from a file.
     with unnoted(model):
-        suspicion = keras.ops.expand_dims(model.output["suspicion"], -1)
-        return keras.Model(
-            model.inputs[0], keras.ops.concatenate([-suspicion, suspicion], axis=-1), name=f"{model.name}_acceptance"
-        )
+        column = keras.layers.Reshape((1,), dtype="float32", name="acceptance_column")(model.output["suspicion"])
+        opposite = keras.layers.Rescaling(-1.0, dtype="float32", name="acceptance_opposite")(column)
+        scores = keras.layers.Concatenate(dtype="float32", name="acceptance_scores")([opposite, column])
+        return keras.Model(model.inputs[0], scores, name=f"{model.name}_acceptance")

@@ -28,9 +28,18 @@ def margin(scores, y, target=None):
 
 
 class Objective:
-    """One method, `value(scores, suspicion, y, target, scale)`, to be minimised; `target` is None when untargeted.
+    """What an attack makes small. A subclass writes one method, `value(scores, suspicion, y, target, scale)`.
 
-    `units` may look at the outputs for clean samples and give two numbers, which come back as `scale`.
+    `target` is None where the attack has no target. `units` may look at the outputs for clean samples and give two numbers,
+    which come back as `scale`.
+
+    Example:
+
+    >>> class RejectAlone(Objective):
+    ...     def value(self, scores, suspicion, y, target, scale):
+    ...         return suspicion
+    >>> PGD(0.1, steps=2, objective=RejectAlone())(defended, x, y).x_adv.shape == x.shape
+    True
     """
 
     def units(self, scores: Tensor, suspicion: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,9 +60,15 @@ class Objective:
 
 @dataclass(frozen=True)
 class CrossEntropy(Objective):
-    """Cross-entropy upside down: log-probability of the true class, or minus that of the target.
+    """The cross-entropy with its sign turned: log-probability of the true class, or minus that of the target.
 
-    Of the scores as they are: also of a network that was trained with another loss, such as reverse cross-entropy.
+    It is computed from the scores as they are, whatever loss the network was trained with.
+
+    Example:
+
+    >>> result = PGD(0.2, steps=3, objective=CrossEntropy())(model, x, y)
+    >>> bool((abs(result.x_adv - x) <= 0.2 + 1e-6).all())
+    True
     """
 
     def value(self, scores: Tensor, suspicion: Tensor, y: Tensor, target: Tensor, scale: Tensor) -> Tensor:
@@ -63,7 +78,14 @@ class CrossEntropy(Objective):
 
 @dataclass(frozen=True)
 class Margin(Objective):
-    """The lead of the true class over the best other one; it goes on where a cross-entropy is saturated."""
+    """The lead of the true class over the best other one; it goes on where a cross-entropy is saturated.
+
+    Example:
+
+    >>> result = PGD(0.2, steps=3, objective=Margin())(model, x, y)
+    >>> bool((abs(result.x_adv - x) <= 0.2 + 1e-6).all())
+    True
+    """
 
     def value(self, scores: Tensor, suspicion: Tensor, y: Tensor, target: Tensor, scale: Tensor) -> Tensor:
         return margin(scores, y, target)
@@ -73,8 +95,14 @@ class Margin(Objective):
 class WrongConfidence(Objective):
     """Minus the largest log-probability of a wrong class, or that of the target: what confidence a wrong answer can reach.
 
-    Training by `td.ConfidenceCalibratedTraining` attacks by it. Against a threshold on the confidence it is the direct attack: it
-    goes on beyond the boundary, to where the wrong class is believed. Rejection itself takes no part.
+    `td.ConfidenceCalibratedTraining` trains with it. It is the direct attack on a threshold on the confidence: the search goes on
+    beyond the boundary, to where the model is sure of the wrong class. The rejection itself takes no part.
+
+    Example:
+
+    >>> result = PGD(0.2, steps=3, objective=WrongConfidence())(defended, x, y)
+    >>> bool((abs(result.x_adv - x) <= 0.2 + 1e-6).all())
+    True
 
     Reference: Stutz et al., 2020, Confidence-calibrated adversarial training: generalizing to unseen attacks.
     """
@@ -93,6 +121,12 @@ class LogSumExp(Objective):
     On a model that rejects, rejection takes part as one more class, whose score is the threshold, as in `MaximumConfidence`;
     true class and rejection are joined in the same way. So where a sample is rejected the slope leads to the wrong classes
     and never back to the true one, which is a way out of rejection too. On a dustbin this is the log-odds of all wrong classes.
+
+    Example:
+
+    >>> result = PGD(0.2, steps=3, objective=LogSumExp())(defended, x, y)
+    >>> bool((abs(result.x_adv - x) <= 0.2 + 1e-6).all())
+    True
     """
 
     def value(self, scores: Tensor, suspicion: Tensor, y: Tensor, target: Tensor, scale: Tensor) -> Tensor:
@@ -116,6 +150,12 @@ class Evade(Objective):
 
     On a model that rejects nothing this is `Margin`. From the clean sample it may stop where the two are equal, short of the
     boundary; `MaximumConfidence` and `LogSumExp` do not, so a claim needs them too, or all starts.
+
+    Example:
+
+    >>> result = PGD(0.2, steps=3, objective=Evade())(defended, x, y)
+    >>> bool((abs(result.x_adv - x) <= 0.2 + 1e-6).all())
+    True
     """
 
     raw: bool = False
@@ -143,6 +183,11 @@ class Penalty(Objective):
     Args:
         weight: Of the second term. 1 adds logits and log densities as they are, which is the paper's.
 
+    Example:
+
+    >>> CarliniWagner(steps=5, objective=Penalty())(defended, x, y).norm
+    'l2'
+
     Reference: Carlini and Wagner, 2017, Adversarial examples are not easily detected; Pang et al., 2018.
     """
 
@@ -165,6 +210,12 @@ class MaximumConfidence(Objective):
     may pull it back to that class, out of rejection; this one goes for the best other class all the same.
     It fits where the suspicion is a threshold minus the best score. On a model that rejects nothing this is `Margin`.
 
+    Example:
+
+    >>> result = PGD(0.2, steps=3, objective=MaximumConfidence())(defended, x, y)
+    >>> bool((abs(result.x_adv - x) <= 0.2 + 1e-6).all())
+    True
+
     Reference: Sotgiu et al., 2020, Deep neural rejection against adversarial examples, eq. 1.
     """
 
@@ -185,6 +236,12 @@ class LogitRatio(Objective):
     On a model that rejects, rejection takes part as one more class, whose score is the threshold, as in `MaximumConfidence`.
     Untargeted the better of true class and rejection stands for both: two of the three best, they would make it 1 everywhere.
     It depends on rejection through a maximum alone, so `LogSumExp` finds more on a dustbin.
+
+    Example:
+
+    >>> result = PGD(0.2, steps=3, objective=LogitRatio())(model, x, y)
+    >>> bool((abs(result.x_adv - x) <= 0.2 + 1e-6).all())
+    True
 
     Reference: Croce and Hein, 2020, Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
     attacks, section 4.2.

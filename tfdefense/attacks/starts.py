@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sample:
-    """The clean sample."""
+    """Begins at the clean sample.
+
+    Example:
+
+    >>> PGD(0.1, steps=2, starts=Sample())(model, x, y).x_adv.shape == x.shape
+    True
+    """
 
     def points(self, attack: Attack, batch: Batch) -> np.ndarray:
         return batch.x
@@ -28,7 +34,16 @@ class Sample:
 
 @dataclass(frozen=True)
 class Random:
-    """A random point of the ball; for attacks without one, noise of a tenth of the range."""
+    """Begins at a random point of the ball. An attack without a ball begins at noise of a tenth of the range.
+
+    Args:
+        index: Number of the point: each has another one.
+
+    Example:
+
+    >>> PGD(0.1, steps=2, starts=[Random(0), Random(1)])(model, x, y).x_adv.shape == x.shape
+    True
+    """
 
     index: int = 0
 
@@ -49,10 +64,17 @@ class Random:
 
 @dataclass(frozen=True, eq=False)
 class Interpolated:
-    """On the way to the nearest sample of another class, where the model first gives that way.
+    """Begins on the way to the nearest sample of another class, where the model first gives that way.
 
-    The other samples are those of the call, or `pool`, a pair of samples and classes. An attack with a ball starts where that
-    way leaves the ball.
+    An attack with a ball begins where that way leaves the ball.
+
+    Args:
+        pool: Where the other samples are from, a pair of samples and classes. None takes those of the call.
+
+    Example:
+
+    >>> PGD(0.2, steps=2, starts=Interpolated((x_train, y_train)))(defended, x, y).x_adv.shape == x.shape
+    True
     """
 
     pool: tuple | None = None
@@ -65,14 +87,19 @@ class Interpolated:
 
 @dataclass(frozen=True, eq=False)
 class Accepted:
-    """An image of another class that the model gives its class and does not reject, moved into the ball.
+    """Begins at an image of another class, moved into the ball. The model gives that image its class and does not reject it.
 
-    Where a search must end up, an accepted image is already; only the ball holds it back. An attack without a ball starts on the
-    way to the image, where the model first gives that way.
+    Such an image is already where a search must end up: only the ball holds it back. An attack without a ball begins on the way
+    to the image, where the model first gives that way.
 
     Args:
         rank: 0 is the nearest such image, 1 the nearest of the second-nearest class, and so on; with a target all are of its class.
         pool: Where the images are from, a pair of samples and classes; None takes the samples of the call.
+
+    Example:
+
+    >>> PGD(0.2, steps=2, starts=Accepted(pool=(x_train, y_train)))(defended, x, y).x_adv.shape == x.shape
+    True
     """
 
     rank: int = 0
@@ -92,13 +119,18 @@ class Accepted:
 
 @dataclass(frozen=True, eq=False)
 class Transferred:
-    """The adversarial example that the same attack finds on another model; by default the undefended base.
+    """Begins at the adversarial example that the same attack finds on another model, by default the undefended base.
 
     Args:
         model: The other model, such as `td.attacks.substitute_network(x_train, y_train)`; None is the undefended base.
         at_boundary: Start on the straight way to that example, where the other model first gives way. Otherwise at the end of the
             attack, which goes on to its last step there. Just across the boundary the class is in doubt, which is what defenses
             reject; far from it a search has further to go back. Neither is always the better start.
+
+    Example:
+
+    >>> PGD(0.2, steps=2, starts=Transferred(at_boundary=True))(defended, x, y).x_adv.shape == x.shape
+    True
     """
 
     model: object = None

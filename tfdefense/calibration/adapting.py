@@ -48,6 +48,13 @@ def adapt(
 
     Returns:
         The same model.
+
+    Example:
+
+    >>> defended = td.ThresholdDefense("knn", k=10).attach(model)
+    >>> defended = adapt(defended, x_train, y_train, calibration=x_held_out, max_rejected=0.05)
+    >>> float((defended(x_held_out)["label"].numpy() == -1).mean()) <= 0.05
+    True
     """
     reject_node(defended)
     x, y = pairs(x, y)

@@ -15,6 +15,12 @@ from tfdefense.view import samples_at_once
 
 
 def check_images(defended: Model, x: Samples) -> np.ndarray:
+    """Samples as an array, or an error that says why the model would reject all of them.
+
+    Args:
+        defended: A defended model.
+        x: Samples.
+    """
     reject, _ = reject_node(defended)
     x = samples(x)
     check_shape(x, defended.inputs[0].shape)
@@ -35,6 +41,16 @@ def run_batches(model: Any, x: Any, batch_size: int | None = None) -> list[np.nd
     """The outputs of a model as a list of arrays, for an array or a list of them. Unlike `predict` it compiles nothing.
 
     Without `batch_size` as many samples go through at once as memory allows; see `samples_at_once`.
+
+    Args:
+        model: A Keras model.
+        x: An array, or a list of them.
+        batch_size: Samples at once.
+
+    Example:
+
+    >>> [output.shape for output in run_batches(model, x, batch_size=3)]
+    [(8, 10)]
     """
     parts, first = [], x[0] if isinstance(x, list) else x
     for part in batches(len(first), batch_size or samples_at_once(model, first)):

@@ -185,7 +185,16 @@ def _joined(defended, nodes, values, free, class_scores):
 
 
 def check_varies(name: str, score: np.ndarray) -> None:
-    """Refuses a detector whose score is the same for all calibration samples: no threshold makes it tell anything apart."""
+    """Refuses a detector whose score is the same for all calibration samples: no threshold makes it tell anything apart.
+
+    Args:
+        name: Name of the detector, for the message.
+        score: Its score of each sample.
+
+    Example:
+
+    >>> check_varies("energy", np.array([1.0, 2.0]))
+    """
     finite = score[np.isfinite(score)]
     if len(finite) < 2:
         return

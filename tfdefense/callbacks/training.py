@@ -70,7 +70,14 @@ class CalibrateRejection(_Measuring):
         every_epoch: Also after every epoch, so that the validation of the next one sees thresholds that fit.
         batch_size: Samples at once; None as for `td.calibrate`.
 
-    Example: `defended.fit(x_train, y_train, callbacks=[CalibrateRejection(x_held_out, max_rejected=0.05)])`
+    Example:
+
+    >>> defended = td.ThresholdDefense().attach(model)
+    >>> defended.compile(loss={"scores": keras.losses.SparseCategoricalCrossentropy(from_logits=True)})
+    >>> calibrate = td.callbacks.CalibrateRejection(x_held_out, max_rejected=0.05)
+    >>> history = defended.fit(x, {"scores": y}, callbacks=[calibrate], verbose=0).history
+    >>> history["rejection"][-1] <= 0.05
+    True
     """
 
     def __init__(
@@ -111,8 +118,8 @@ class CalibrateRejection(_Measuring):
 class AdaptDefense(_Measuring):
     """Sets what is not trained by gradient at the end of training, as `td.adapt` does; thresholds are left alone.
 
-    List it behind `EarlyStopping(restore_best_weights=True)`, and not with `every_epoch` there: how many weights a machine has
-    follows from the samples, so those of an earlier epoch need not fit.
+    List it behind `EarlyStopping(restore_best_weights=True)`, and not with `every_epoch` there: how many support vectors an SVM
+    has follows from the samples, so those of an earlier epoch need not fit.
 
     Args:
         x: Training samples, or a data set of batches (samples, classes).
@@ -121,7 +128,10 @@ class AdaptDefense(_Measuring):
         every_epoch: Also after every epoch.
         batch_size: Samples at once; None as for `td.adapt`.
 
-    Example: `defended.fit(x, y, callbacks=[AdaptDefense(x, y), CalibrateRejection(x_held_out)])`
+    Example:
+
+    >>> adapt = td.callbacks.AdaptDefense(x_train, y_train)
+    >>> history = defended.fit(x_train, y_train, callbacks=[adapt, td.callbacks.CalibrateRejection(x_held_out)])  # doctest: +SKIP
     """
 
     def __init__(
@@ -180,7 +190,14 @@ class RobustAccuracy(_Measuring):
         bounds: Lowest and highest pixel value, for a plain model; by default (0, 1).
         batch_size: Samples at once.
 
-    Example: `model.fit(x, y, callbacks=[RobustAccuracy(td.attacks.FGSM(0.1), x_val, y_val)])`
+    Example:
+
+    >>> model = keras.models.clone_model(model)
+    >>> model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    >>> attack = td.callbacks.RobustAccuracy(td.attacks.FGSM(0.1), x_held_out[:20], y_held_out[:20])
+    >>> history = model.fit(x, y, callbacks=[attack], verbose=0).history
+    >>> 0 <= history["robust_accuracy"][0] <= 1
+    True
     """
 
     every_epoch = True

@@ -120,12 +120,17 @@ def certify(
 
 
 def lower_bound(count: int, samples: int, alpha: float) -> float:
-    """What a probability is at least, after `count` of so many draws, but for a chance of `alpha`: Clopper and Pearson's bound.
+    """A lower bound of a probability from draws, by Clopper and Pearson.
 
     Example:
 
     >>> round(lower_bound(100, 100, 0.001), 4), lower_bound(0, 100, 0.001)
     (0.9333, 0.0)
+
+    Args:
+        count: How often it happened.
+        samples: Number of draws.
+        alpha: Probability with which the bound may be wrong.
     """
     from scipy.special import betaincinv
 

@@ -30,7 +30,7 @@ Cache = Annotated[
         metavar="DIRECTORY", help="Keep finished batches there: a run that was stopped goes on, several at once share the work."
     ),
 ]
-Seed = Annotated[int, typer.Option(help="Of the choice of samples and of random starts.")]
+Seed = Annotated[int, typer.Option(help="Seed for the choice of samples and for random starts.")]
 
 
 def class_list(text):

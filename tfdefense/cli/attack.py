@@ -30,10 +30,11 @@ def attack(
     norm: Norm = None,
     steps: Annotated[int | None, typer.Option(help="Iterations.")] = None,
     step_size: Annotated[float | None, typer.Option(help="Length of one step.")] = None,
-    sigma: Annotated[float | None, typer.Option(help="Of dynamic: 0 is against the classifier alone, 1 the detector.")] = None,
-    queries: Annotated[int | None, typer.Option(help="Looks at the model, of an attack without gradients.")] = None,
+    sigma: Annotated[float | None, typer.Option(help="For dynamic: 0 attacks the classifier alone, 1 the detector.")] = None,
+    queries: Annotated[int | None, typer.Option(help="How often an attack without gradients may ask the model.")] = None,
     objective: Annotated[
-        str | None, typer.Option(help=f"What is made small: {', '.join(OBJECTIVES)}. By default the one against a defense.")
+        str | None,
+        typer.Option(help=f"What the search makes small: {', '.join(OBJECTIVES)}. By default the one against a defense."),
     ] = None,
     starts: Annotated[
         str | None, typer.Option(help="Where to begin: all, or some of sample,random,interpolated,base with commas.")
@@ -63,7 +64,7 @@ def attack(
     data_dir: DataDir = None,
     download: Download = False,
 ):
-    """Attack a model: adaptive, unless --oblivious."""
+    """Attack a model. The attack knows the defense, unless --oblivious."""
     import tfdefense as td
 
     output, picture = writable(output, (".npz",)), writable(picture, (".png", ".pdf", ".svg"))

@@ -18,10 +18,13 @@ def calibrate(
         float | None, typer.Option(help="Share of fresh clean samples that may be rejected, on average; 0.05.")
     ] = None,
     risk: Annotated[
-        float | None, typer.Option(help="In place of it: share of the accepted samples that may be wrong, such as 0.01.")
+        float | None, typer.Option(help="Promise this instead: the share of accepted samples that may be wrong, such as 0.01.")
     ] = None,
     confidence: Annotated[
-        float | None, typer.Option(help="Promise that share with so much confidence, such as 0.95, which a risk always has.")
+        float | None,
+        typer.Option(
+            help="How sure the promise must be, such as 0.95. By default a rejection is promised on average, a risk with 0.95."
+        ),
     ] = None,
     samples: Annotated[int | None, typer.Option(min=1, help="Number of samples; by default all.")] = None,
     split: Split = "test",
@@ -33,7 +36,7 @@ def calibrate(
     data_dir: DataDir = None,
     download: Download = False,
 ):
-    """Set the thresholds of a defended model from clean samples that it was not trained on, nor is judged on later."""
+    """Set the thresholds of a defended model from clean samples. It must be neither trained nor judged on these."""
     import tfdefense as td
 
     output, reference = writable(output, (".keras",)), writable(reference, (".json",))

@@ -29,7 +29,9 @@ def compare(
     steps: Annotated[int | None, typer.Option(min=1, help="Iterations of each attack; those of the suite.")] = None,
     by: Annotated[str | None, typer.Option(help="What the winner is chosen by: ood, risk or attack.")] = None,
     max_rejected: Annotated[float, typer.Option(help="Share of fresh clean samples that may be rejected.")] = 0.05,
-    confidence: Annotated[float | None, typer.Option(help="Promise that share with so much confidence, such as 0.95.")] = None,
+    confidence: Annotated[
+        float | None, typer.Option(help="How sure that promise must be, such as 0.95; by default it holds on average.")
+    ] = None,
     samples: Annotated[
         int, typer.Option(min=6, help="Number of held-out samples, and of each out-of-distribution set at most.")
     ] = 1000,

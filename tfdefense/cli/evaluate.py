@@ -57,7 +57,7 @@ def evaluate(
     ] = None,
     l2_sizes: Annotated[str | None, typer.Option(help="Sizes of the report in l2, in the same unit.")] = None,
     max_rejected: Annotated[
-        float | None, typer.Option(help="What the report may find rejected of clean samples, as calibrated; 0.05.")
+        float | None, typer.Option(help="Share of clean samples that the model was calibrated to reject; 0.05.")
     ] = None,
     curve: Annotated[str | None, typer.Option(metavar="PNG", help="Where to draw accuracy against the size of the attack.")] = None,
     sizes: Annotated[
@@ -138,7 +138,7 @@ def _points(text, epsilon):
 
 
 def _write_report(model, data, folder, source, settings, **options):
-    """The protocol of `td.report`, with its verdict and checks on the console."""
+    """The protocol of `td.report`, with its result and checks on the console."""
     for norm in ("linf", "l2"):
         settings[norm] = settings[norm] and numbers(f"--{norm}-sizes", settings[norm])
     folder = writable_folder(folder)
@@ -149,6 +149,7 @@ def _write_report(model, data, folder, source, settings, **options):
     loaded, source = load_model(model), None if source is None else load_model(source)
     name = Path(model).name
     found = report(loaded, data, folder, source=source, progress=True, name=name, **options, **settings)
+    print(found.headline)
     print(found.verdict)
     for note in found.content["verdict"]["notes"]:
         print(f"  {note}")

@@ -15,22 +15,23 @@ def export(
     path: Annotated[str, typer.Argument(metavar="PATH", help="Ends in .onnx, .tflite or .keras; anything else is a SavedModel.")],
     format: Annotated[str | None, typer.Option(help="keras, saved_model, onnx or litert, whatever PATH ends in.")] = None,
     decode: Annotated[
-        bool, typer.Option("--decode", help="Of a SavedModel: it also takes JPEG and PNG files, of the model's size.")
+        bool, typer.Option("--decode", help="For a SavedModel: it also takes JPEG and PNG files, of the model's size.")
     ] = False,
     quantize: Annotated[
         str | None,
         typer.Option(
-            metavar="DATA", help="Of a .tflite: samples, by which the network is quantised to eight bits, and then compared."
+            metavar="DATA", help="For a .tflite: samples to quantise the network to eight bits by. Labels are compared on them."
         ),
     ] = None,
-    max_changed: Annotated[float, typer.Option(help="Share of labels that may differ then.")] = 0.02,
+    max_changed: Annotated[float, typer.Option(help="With --quantize: the share of labels that may differ.")] = 0.02,
     recalibrate: Annotated[
-        float | None, typer.Option(help="Set the threshold anew then: share of fresh clean samples that may be rejected.")
+        float | None,
+        typer.Option(help="With --quantize: set the threshold anew to this share of fresh clean samples that may be rejected."),
     ] = None,
     split: Split = "test",
     data_dir: DataDir = None,
     resize: Annotated[
-        bool, typer.Option("--resize", help="Of a SavedModel: it also takes JPEG and PNG files of any size, and resizes them.")
+        bool, typer.Option("--resize", help="For a SavedModel: it also takes JPEG and PNG files of any size, and resizes them.")
     ] = False,
 ):
     """Write a model for other programs, with the rejection inside."""

@@ -61,6 +61,12 @@ class TooFew(ValueError):
 
 
 def check_promise(max_rejected: float, confidence: float | None = None) -> None:
+    """Refuses a promise that cannot be made.
+
+    Args:
+        max_rejected: A share in [0, 1).
+        confidence: None, or a probability in (0, 1).
+    """
     if not 0 <= max_rejected < 1:
         raise ValueError(f"`max_rejected` must be a share in [0, 1), such as 0.05. Received: {max_rejected}.")
     if confidence is None:
@@ -72,7 +78,17 @@ def check_promise(max_rejected: float, confidence: float | None = None) -> None:
 
 
 def promise(max_rejected: float, confidence: float | None = None) -> str:
-    """What is promised, in words."""
+    """The promise as a sentence.
+
+    Args:
+        max_rejected: The share of fresh clean samples that may be rejected.
+        confidence: How sure the promise must be; None promises the mean.
+
+    Example:
+
+    >>> promise(0.05, 0.95)
+    'with 95 % confidence at most 5 % of fresh clean samples are rejected'
+    """
     if max_rejected == 0:
         return "none of these samples is rejected"
     sure = "on average" if confidence is None else f"with {100 * confidence:.4g} % confidence"
@@ -80,7 +96,17 @@ def promise(max_rejected: float, confidence: float | None = None) -> str:
 
 
 def rank(samples: int, max_rejected: float, confidence: float | None = None) -> int:
-    """The r for which the r-th largest of so many scores keeps the promise; 0 where they are too few."""
+    """Which of the largest scores is a threshold that keeps the promise: 5 is the fifth largest. 0 where samples are too few.
+
+    Args:
+        samples: Number of held-out samples.
+        max_rejected, confidence: The promise.
+
+    Example:
+
+    >>> rank(100, 0.05), rank(100, 0.05, confidence=0.95), rank(10, 0.05)
+    (5, 2, 0)
+    """
     if confidence is None:
         return int(max_rejected * (samples + 1) + _EPSILON)
     ranks = np.arange(1, samples + 1)
@@ -95,7 +121,17 @@ def _in_doubt(ranks, samples, max_rejected):
 
 
 def fewest(max_rejected: float, confidence: float | None = None, ranks: int = 1) -> int:
-    """The smallest number of samples for which `rank` is at least `ranks`."""
+    """The smallest number of samples that a promise takes.
+
+    Args:
+        max_rejected, confidence: The promise.
+        ranks: What `rank` must be at least.
+
+    Example:
+
+    >>> fewest(0.05), fewest(0.05, 0.95)
+    (19, 59)
+    """
     low, high = 0, 1
     while rank(high, max_rejected, confidence) < ranks:
         low, high = high, 2 * high
@@ -119,6 +155,13 @@ def thresholds(
         scores: Detector scores of clean samples, shape (detectors, samples). A sample with NaN or -inf is rejected at any
             threshold; +inf is above every threshold of its detector.
         decide: Which samples are rejected, from which detectors reject which, both boolean; monotone. None joins by "any".
+        max_rejected: The share of fresh clean samples that may be rejected.
+        confidence: How sure the promise must be; None promises the mean.
+
+    Example:
+
+    >>> thresholds(np.arange(100.0)[None], max_rejected=0.05)
+    array([95.])
     """
     scores = np.array(scores)
     joined = joined_by(decide, scores)

@@ -45,7 +45,17 @@ class NoThreshold(ValueError):
 
 
 def check_risk(risk: float, confidence: float | None = 0.95) -> float:
-    """The confidence of the promise, 0.95 where it is None."""
+    """Refuses a risk that cannot be promised. Gives the confidence, which is 0.95 where it is None.
+
+    Args:
+        risk: The share of accepted samples that may be wrong, in (0, 1).
+        confidence: How sure the promise must be.
+
+    Example:
+
+    >>> check_risk(0.01, None)
+    0.95
+    """
     if not 0 < risk < 1:
         raise ValueError(f"`risk` must be a share between 0 and 1, such as 0.01. Received: {risk}.")
     confidence = 0.95 if confidence is None else confidence
@@ -55,7 +65,16 @@ def check_risk(risk: float, confidence: float | None = 0.95) -> float:
 
 
 def risk_promise(risk: float, confidence: float = 0.95) -> str:
-    """What is promised, in words."""
+    """The promise as a sentence.
+
+    Args:
+        risk, confidence: The promise.
+
+    Example:
+
+    >>> risk_promise(0.01)
+    'with 95 % confidence at most 1 % of the accepted samples are wrong'
+    """
     return f"with {100 * confidence:.4g} % confidence at most {100 * risk:.4g} % of the accepted samples are wrong"
 
 

@@ -22,6 +22,12 @@ class Images:
         name: Name of the set, or the path it was read from.
         split: `"train"`, `"test"` or `"all"`.
         bounds: Smallest and largest value that `x` may have: `(0.0, 1.0)` or `(0, 255)`.
+
+    Example:
+
+    >>> images = Images(np.zeros((4, 8, 8, 1), "uint8"), np.array([0, 0, 1, 1]), ("cat", "dog"), "pets", "all", (0, 255))
+    >>> images.take(images.y == 1).x.shape, images.moved((0, 1)).bounds
+    ((2, 8, 8, 1), (0, 1))
     """
 
     x: np.ndarray

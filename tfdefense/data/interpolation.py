@@ -48,6 +48,12 @@ def interpolate(
         `Interpolated(x, sources, neighbours)`: the samples, in the type of `x`, and the indices of each one's pair.
         Two samples that are each other's nearest neighbour give two blends, which at alpha 0.5 are equal.
 
+    Example:
+
+    >>> x = np.array([[0.0], [1.0], [4.0]])
+    >>> interpolate(x, [0, 0, 1], features=x, alpha=0.5, limit=1, per_class=1).x.shape
+    (1, 1)
+
     Reference: Abbasi et al., 2018, out-distribution learning with a dustbin class.
     """
     x, y = np.asarray(x), np.asarray(y)

@@ -57,6 +57,12 @@ def draw_letters(count: int, split: str = "train", *, size: int = 28, seed: int 
 
     Returns:
         `x`, float32 in [0, 1], (count, size, size, 1), and `y`, int32, 0 for A to 9 for J.
+
+    Example:
+
+    >>> x, y = draw_letters(20)
+    >>> x.shape, sorted(set(y.tolist()))
+    ((20, 28, 28, 1), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
     """
     if split not in FONTS:
         raise ValueError(f"`split` must be 'train' or 'test'. Received: split={split!r}.")

@@ -92,17 +92,42 @@ _SETS = {
 
 
 def names() -> tuple[str, ...]:
-    """The names that `load` knows."""
+    """The names that `load` knows.
+
+    Example:
+
+    >>> "mnist" in names()
+    True
+    """
     return tuple(_SETS)
 
 
 def describe(name: str) -> str:
-    """One line on the set of that name."""
+    """One line on the set of that name.
+
+    Args:
+        name: One of `names()`.
+
+    Example:
+
+    >>> describe("mnist")
+    'Handwritten digits 0-9, 28x28 grey, 60,000 / 10,000'
+    """
     return _known(name).about
 
 
 def available(name: str, data_dir: PathLike | None = None) -> bool:
-    """Whether `load(name)` finds its files without the network."""
+    """Whether `load(name)` finds its files without the network.
+
+    Args:
+        name: One of `names()`.
+        data_dir: As for `load`.
+
+    Example:
+
+    >>> available("digits")
+    True
+    """
     find = _known(name).find
     return find is None or find(data_dir) is not None
 

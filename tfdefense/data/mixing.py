@@ -38,6 +38,12 @@ def mix(
 
     Returns:
         A `tf.data.Dataset` of `(x, y)`, for `model.fit`.
+
+    Example:
+
+    >>> batches = mix(np.zeros((6, 2)), np.array([0, 1, 2] * 2), np.ones((4, 2)), batch_size=5)
+    >>> [labels.numpy().tolist().count(3) for _, labels in batches]
+    [2, 2]
     """
     import tensorflow as tf
 

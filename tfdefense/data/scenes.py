@@ -30,9 +30,13 @@ class Scenes(NamedTuple):
 
 
 def by_scene(images, seed=0):
-    """The set in an order in which neighbours by index, views of one room, stay together: a cut then parts few rooms.
+    """Puts a set in an order in which views of one room stay together, so that a cut parts few rooms.
 
     The split of the set is by room, so that a room ends where the index jumps; where it does not for long, every 20 views.
+
+    Args:
+        images: Pairs as `Images`, whose `y` is the index in the whole set.
+        seed: Of the order of the rooms.
     """
     order = np.argsort(images.y, kind="stable")
     first = np.flatnonzero(np.diff(images.y[order], prepend=-2) > 1)
@@ -44,7 +48,7 @@ def by_scene(images, seed=0):
 
 
 def forge(pairs, kind, *, predicted=None, seed=0, rows=None, vary=False):
-    """A forgery of each real pair. Values are those that files hold: see `as_in_files`.
+    """Makes a forgery of each real pair. Values are those that files hold: see `as_in_files`.
 
     Args:
         pairs: Real pairs, (N, H, W, 4), uint8 or floats in [0, 1]; what is swapped or inserted comes from others of them.
@@ -56,6 +60,12 @@ def forge(pairs, kind, *, predicted=None, seed=0, rows=None, vary=False):
 
     Returns:
         float32 in [0, 1].
+
+    Example:
+
+    >>> pairs = np.random.default_rng(0).random((6, 24, 32, 4))
+    >>> forge(pairs, "swapped").shape
+    (6, 24, 32, 4)
     """
     pairs, rows = np.asarray(pairs), np.arange(len(pairs)) if rows is None else np.asarray(rows)
     kinds = np.broadcast_to(kind, rows.shape)
@@ -91,6 +101,10 @@ def _check(pairs, kinds, predicted):
 def real_and_forged(pairs, kinds=FAMILIAR, *, predicted=None, seed=0):
     """Every real pair, and one forgery of each; the kinds take turns.
 
+    Args:
+        pairs, predicted, seed: As for `forge`.
+        kinds: Of forgeries.
+
     Example:
 
     >>> pairs = np.random.default_rng(0).random((6, 24, 32, 4))
@@ -118,6 +132,13 @@ def stream(pairs, kinds=FAMILIAR, *, predicted=None, batch_size=32, vary=True, s
 
     Returns:
         A `tf.data.Dataset` of `(x, y)`, for `model.fit`.
+
+    Example:
+
+    >>> pairs = np.random.default_rng(0).random((6, 24, 32, 4))
+    >>> x, y = next(iter(stream(pairs, ["swapped", "misaligned"], batch_size=4)))
+    >>> x.shape, sorted(y.numpy().tolist())
+    (TensorShape([4, 24, 32, 4]), [0, 0, 1, 1])
     """
     import tensorflow as tf
 
@@ -147,7 +168,20 @@ def stream(pairs, kinds=FAMILIAR, *, predicted=None, batch_size=32, vary=True, s
 
 
 def twins(pairs, rows, kinds, *, predicted=None, seed=0, vary=False):
-    """Some of the pairs and a forgery of each, in turn, with their classes."""
+    """Some of the pairs, each followed by a forgery of it, and their classes.
+
+    Args:
+        pairs, predicted, seed, vary: As for `forge`.
+        rows: Which pairs.
+        kinds: How each is forged.
+
+    Example:
+
+    >>> pairs = np.random.default_rng(0).random((6, 24, 32, 4))
+    >>> x, y = twins(pairs, [0, 3], ["swapped", "no depth"])
+    >>> y.tolist()
+    [1, 0, 1, 0]
+    """
     real = np.stack([vary_pair(pairs[row], _varying(seed, row)) if vary else as_in_files(pairs[row]) for row in rows])
     forged = forge(pairs, kinds, predicted=predicted, seed=seed, rows=rows, vary=vary)
     x = np.stack([real, forged], 1).reshape(-1, *np.shape(pairs)[1:])
@@ -155,12 +189,34 @@ def twins(pairs, rows, kinds, *, predicted=None, seed=0, vary=False):
 
 
 def zoomed_pair(pair, rng):
-    """A window of most of a pair, made as large as the whole: as misaligned ones are resized, but both planes alike."""
+    """A window of most of a pair, as large as the whole. Picture and depth are resized alike, as those of misaligned pairs are.
+
+    Args:
+        pair: One pair.
+        rng: A generator of NumPy.
+
+    Example:
+
+    >>> pairs = np.random.default_rng(0).random((6, 24, 32, 4))
+    >>> zoomed_pair(pairs[0], np.random.default_rng(0)).shape
+    (24, 32, 4)
+    """
     return _zoomed(pair, rng.uniform(0.75, 0.95), *rng.random(2))
 
 
 def vary_pair(pair, rng):
-    """Mirrored, cropped and its image brightened at random; all channels alike, so that it stays a picture of a real scene."""
+    """Mirrors and crops a pair and brightens its picture, at random. It stays a picture of a real scene.
+
+    Args:
+        pair: One pair.
+        rng: A generator of NumPy.
+
+    Example:
+
+    >>> pairs = np.random.default_rng(0).random((6, 24, 32, 4))
+    >>> vary_pair(pairs[0], np.random.default_rng(0)).shape
+    (24, 32, 4)
+    """
     pair = as_in_files(pair)
     pair = pair[:, ::-1] if rng.random() < 0.5 else pair
     # Not always: what is resized is smoother, and real pairs are not to look so alone.
@@ -171,7 +227,16 @@ def vary_pair(pair, rng):
 
 
 def whole(values):
-    """Values in whole parts of 255, as uint8: what a picture is saved as."""
+    """Values as bytes: what a picture is saved as.
+
+    Args:
+        values: Numbers in [0, 1], or bytes.
+
+    Example:
+
+    >>> whole([0.0, 0.5, 1.0]).tolist()
+    [0, 128, 255]
+    """
     values = np.asarray(values)
     return values if values.dtype == np.uint8 else np.rint(255 * np.clip(values, 0, 1)).astype("uint8")
 
@@ -181,6 +246,14 @@ def as_in_files(values):
 
     The first three channels are colours, in whole parts of 255; those behind them, and the channel of a map alone, are depth, in
     whole parts of 65535. Bytes are parts of 255 everywhere.
+
+    Args:
+        values: Shape (..., channels), uint8 or floats in [0, 1].
+
+    Example:
+
+    >>> as_in_files(np.array([[0.5, 0.5, 0.5, 0.5]])).round(4)
+    array([[0.502, 0.502, 0.502, 0.5  ]], dtype=float32)
     """
     values = np.asarray(values)
     if values.dtype == np.uint8:
@@ -202,6 +275,11 @@ def spread(values, *, seed=0, steps=COLOUR_STEPS):
         values: (N, H, W, 4) or (N, H, W, 1), uint8 or floats in [0, 1].
         seed: Integer; each row draws by it and by its place.
         steps: Of the real depth; NYU Depth V2 came through 8 bits, 39 mm each.
+
+    Example:
+
+    >>> spread(np.zeros((1, 2, 2, 1), "uint8")).max().item()
+    0.0
     """
     made = as_in_files(values)
     deep = _is_depth(made)

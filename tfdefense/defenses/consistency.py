@@ -35,8 +35,8 @@ class ConsistencyRejection(_AroundSample):
     made for adversarially trained networks, whose class is the same around most clean samples; see docs/consistency.md for what an
     attacker who knows it leaves of that. A prediction costs about twice `steps` forward passes of the classifier.
 
-    `td.adapt` chooses the radius, best on samples that the network has not seen: such that of these the share `max_rejected` has
-    another class within it. The threshold is set on others, and comes out near 0.
+    `td.adapt` chooses the radius, best on samples that the network has not seen: so that the share `max_rejected` of
+    these has another class within it. The threshold is set on others, and comes out near 0.
 
     Attacks follow the gradient through the whole search; `td.attacks.BPDA` holds what the search has found fixed. The suites from
     `standard-1` on run both.

@@ -19,6 +19,18 @@ class Defense:
         threshold: The detector score above which a sample is rejected; None waits for `td.calibrate`.
         has_dustbin: Whether the model's last score is not a class but the dustbin, which this defense takes away.
         bounds: Lowest and highest value of an input, while `attach` connects the layers; None is any finite number.
+
+    Example:
+
+    >>> class Brightness(Defense):
+    ...     def __init__(self, layer):
+    ...         self.layers = (layer,)
+    ...
+    ...     def connect(self, logits, taps):
+    ...         return logits, keras.ops.mean(taps[self.layers[0]], axis=-1)
+    >>> defended = Brightness("features").attach(model)
+    >>> td.calibrate(defended, x_held_out, max_rejected=0.05) <= 0.05
+    True
     """
 
     layers: tuple[str, ...] = ()
@@ -104,12 +116,32 @@ class Joined(Defense):
 
 
 class AnyOf(Joined):
-    """Rejects what any of several defenses rejects. The class scores are those of the first."""
+    """Rejects what any of several defenses rejects. The class scores are those of the first.
+
+    Args:
+        defenses: Two or more defenses.
+
+    Example:
+
+    >>> defended = AnyOf(td.ThresholdDefense("confidence"), td.ThresholdDefense("energy")).attach(model)
+    >>> td.calibrate(defended, x_held_out, max_rejected=0.05) <= 0.05
+    True
+    """
 
     how = "any"
 
 
 class AllOf(Joined):
-    """Rejects what all of several defenses reject. The class scores are those of the first."""
+    """Rejects what all of several defenses reject. The class scores are those of the first.
+
+    Args:
+        defenses: Two or more defenses.
+
+    Example:
+
+    >>> defended = AllOf(td.ThresholdDefense("confidence"), td.ThresholdDefense("energy")).attach(model)
+    >>> td.calibrate(defended, x_held_out, max_rejected=0.05) <= 0.05
+    True
+    """
 
     how = "all"

@@ -61,7 +61,7 @@ class DensityDefense(Defense):
 
 
 def capping_error(defended: Model, x: ArrayLike, y: ArrayLike, probes: ArrayLike, *, batch_size: int | None = None) -> np.ndarray:
-    """What a density that stores fewer points than there are training samples says of others, less what all would say.
+    """The error of a density that stores a part of the training samples: its log density less that with all of them.
 
     Args:
         defended: An adapted model with a `td.layers.KernelDensity` in it.

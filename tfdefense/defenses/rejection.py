@@ -166,6 +166,14 @@ def compress(
 
     Returns:
         The same model.
+
+    Example:
+
+    >>> defended = NeuralRejection().attach(model)
+    >>> defended = td.adapt(defended, x_train, y_train, calibration=x_held_out, max_rejected=0.05)
+    >>> defended = compress(defended, 20, x_train, calibration=x_held_out)
+    >>> float((defended(x_held_out)["label"].numpy() == -1).mean()) <= 0.05
+    True
     """
     svms = {layer.name: layer for layer in defended.layers if isinstance(layer, RBFSVM)}
     if not svms:

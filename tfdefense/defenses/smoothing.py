@@ -16,8 +16,8 @@ from tfdefense.layers.robust import NoisyCopies, NoisyVotes
 class Smoothed(Defense):
     """Answers with the majority over noisy copies of a sample, and rejects where the vote is close: randomised smoothing.
 
-    The majority over *all* noise can't be changed by a perturbation that is short in l2, and `td.certify` proves how short. Made
-    for networks that were trained with noise of this size (the recipes `mnist_noise`, `cifar10_noise`); others know no noisy image.
+    The majority over *all* noise can't be changed by a perturbation that is short in l2, and `td.certify` proves how short.
+    It is made for networks that were trained with noise of this size: the recipes `mnist_noise` and `cifar10_noise`.
 
     The graph asks about `samples` copies with fixed noise, drawn from the seed, so every answer is the same each time and in each
     format. The proof is about all noise, not about these draws: who knows the seed may find samples on which just these vote

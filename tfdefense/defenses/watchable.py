@@ -15,6 +15,9 @@ def watchable(model: Model) -> dict[str, tuple[int, ...]]:
 
     Those that are called once, and give one tensor of floats whose size is known. The last is watched before its softmax.
 
+    Args:
+        model: A functional or Sequential model.
+
     Example:
 
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, name="hidden"), keras.layers.Dense(3, name="scores")])

@@ -35,7 +35,12 @@ def export(model: Model, path: PathLike, format: str | None = None, **options: A
     Returns:
         The path.
 
-    Example: `td.export.export(defended, "defended.onnx")`
+    Example:
+
+    >>> import pathlib, tempfile
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> export(defended, folder / "defended.keras").name
+    'defended.keras'
     """
     format = format or _SUFFIXES.get(Path(path).suffix.lower(), "saved_model")
     if format not in FORMATS:
@@ -49,7 +54,18 @@ def export(model: Model, path: PathLike, format: str | None = None, **options: A
 
 
 def keras(model: Model, path: PathLike) -> Path:
-    """Writes a `.keras` file, which can be trained, attacked and calibrated again: `td.load(path)`."""
+    """Writes a `.keras` file, which can be trained, attacked and calibrated again: `td.load(path)`.
+
+    Args:
+        model, path: As of `export`.
+
+    Example:
+
+    >>> import pathlib, tempfile
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> td.load(td.export.keras(defended, folder / "defended.keras"))(x)["label"].shape
+    TensorShape([8])
+    """
     from tfdefense.contract import DefendedModel
 
     path = _prepared(model, path, "keras")
@@ -69,6 +85,13 @@ def saved_model(model: Model, path: PathLike, *, decode: bool = False, resize: b
         model, path: As of `export`.
         decode: Whether it also has the signature `serve_image`, which takes JPEG and PNG files.
         resize: The same, for pictures of any size.
+
+    Example:
+
+    >>> import pathlib, tempfile
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> saved_model(defended, folder / "served").name
+    'served'
     """
     path = _prepared(model, path, "saved_model")
     if path.is_file() or (path.is_dir() and any(path.iterdir()) and not (path / "saved_model.pb").exists()):
@@ -87,7 +110,15 @@ def saved_model(model: Model, path: PathLike, *, decode: bool = False, resize: b
 
 
 def onnx(model: Model, path: PathLike) -> Path:
-    """Writes an ONNX file. Needs `pip install tfdefense[export]`."""
+    """Writes an ONNX file. Needs `pip install tfdefense[export]`.
+
+    Args:
+        model, path: As of `export`.
+
+    Example:
+
+    >>> onnx(defended, "defended.onnx")  # doctest: +SKIP
+    """
     path = _prepared(model, path, "onnx")
     for package in ("tf2onnx", "onnx"):
         if importlib.util.find_spec(package) is None:
@@ -128,7 +159,9 @@ def litert(
         recalibrate: Share of fresh clean samples that may be rejected: the threshold of the file is set anew, on what its network
             says of the half of `quantize` that did not give the ranges of values. For models of one threshold.
 
-    Example: `td.export.litert(defended, "defended.tflite", quantize=x_held_out)`
+    Example:
+
+    >>> litert(defended, "defended.tflite", quantize=x_held_out)  # doctest: +SKIP
     """
     path = _prepared(model, path, "litert")
     import tensorflow as tf

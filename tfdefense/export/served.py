@@ -16,7 +16,13 @@ def served(model: Model, frozen: bool = False) -> Callable[..., dict[str, Tensor
     convolutions know no empty batch either, so a sample is put in its place and its answer is left out.
 
     Args:
+        model: A defended model or a plain classifier.
         frozen: For formats that know no operation that checks a shape. One that gives a shape fails where it can't.
+
+    Example:
+
+    >>> sorted(served(defended)(x))
+    ['detector', 'label', 'reason', 'scores', 'suspicion']
     """
     import tensorflow as tf
 
@@ -37,9 +43,12 @@ def served(model: Model, frozen: bool = False) -> Callable[..., dict[str, Tensor
 
 
 def served_threshold(model: Model) -> tuple[Callable[[Tensor, Tensor], dict[str, Tensor]], Any] | None:
-    """The same with thresholds of the caller's, and their specification; None where a model has none to move.
+    """As `served`, with thresholds of the caller, and their specification. None where a model has no threshold to move.
 
     Shape (batch,), or (batch, detectors) where there are several; or one row for the whole batch. NaN is the calibrated one.
+
+    Args:
+        model: As for `served`.
     """
     import tensorflow as tf
 
@@ -63,7 +72,11 @@ def served_threshold(model: Model) -> tuple[Callable[[Tensor, Tensor], dict[str,
 
 
 def served_uint8(model: Model) -> Callable[[Tensor], dict[str, Tensor]] | None:
-    """The same for pixels from 0 to 255, or None where the model does not say what range they are to be moved to."""
+    """As `served`, for pixels from 0 to 255. None where the model does not say what range they are to be moved to.
+
+    Args:
+        model: As for `served`.
+    """
     import tensorflow as tf
 
     from tfdefense._validation import is_bounded
@@ -81,9 +94,10 @@ def served_uint8(model: Model) -> Callable[[Tensor], dict[str, Tensor]] | None:
 
 
 def served_image(model: Model, resize: bool = False) -> Callable[[Tensor], dict[str, Tensor]]:
-    """The same for files: strings of JPEG or PNG, which are decoded in the graph.
+    """As `served`, for files: strings of JPEG or PNG, which are decoded in the graph.
 
     Args:
+        model: As for `served`.
         resize: Whether pictures of another size are moved to the model's, bilinearly. Without it they are an error.
     """
     import tensorflow as tf

@@ -16,7 +16,8 @@ class TemperatureScaling(AdaptableLayer):
     No class changes, only how sure the model says that it is: a network that is right 95 times of 100 where it says 99 % gets a
     temperature above 1. Always active; the gradient is that of a division. Until it is adapted, all scores are NaN.
 
-    Fit it on samples that the network was not trained on: on those that it was, it is too sure of itself for good reason.
+    Fit it on samples that the network was not trained on: on those that it has
+    seen it is too sure of itself.
 
     Call arguments:
         scores: Class scores (logits), shape (batch, classes).
@@ -49,7 +50,7 @@ class TemperatureScaling(AdaptableLayer):
         return input_shape
 
     def adapt(self, features: Any, labels: Any) -> None:
-        """Fits the temperature to class scores and their classes, by the mean log-likelihood."""
+        """Fits the temperature to class scores and true classes, by the mean log-likelihood."""
         from scipy.optimize import minimize_scalar
         from scipy.special import logsumexp
 

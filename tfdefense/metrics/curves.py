@@ -237,6 +237,8 @@ def worst_case_curve(
     Where a `security_curve` holds shares of right and rejected samples, this one holds the samples, and which attack broke them.
 
     Args:
+        model: A defended model or a plain classifier.
+        x, y: Samples and their classes.
         attack_at: `attack_at(size)` gives an attack, such as a `WorstCase` or that of a suite.
         sizes: Increasing sizes above 0.
         known: Booleans of shape (s, samples): what other attacks have broken within each size counts, and is spared.

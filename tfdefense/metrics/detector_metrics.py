@@ -78,6 +78,10 @@ def auc(negative: ArrayLike | Outcomes, positive: ArrayLike | Outcomes) -> float
 
     >>> auc(negative=[0, 1, 1], positive=[1, 2, float("inf")])
     0.8888888888888888
+
+    Args:
+        negative: Detector scores of clean samples.
+        positive: Of those that should be rejected.
     """
     return _auc(np.sort(_suspicion(negative, "negative")), _suspicion(positive, "positive"))
 

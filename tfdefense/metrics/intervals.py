@@ -12,6 +12,10 @@ def share_interval(share: float, n: int) -> tuple[float, float]:
 
     >>> [round(end, 3) for end in share_interval(0.95, 100)]
     [0.888, 0.978]
+
+    Args:
+        share: From 0 to 1.
+        n: Number of samples.
     """
     if not (0 <= share <= 1 and n >= 1):
         raise ValueError(f"Expected a share in (0, 1) of at least one sample. Received: {share} of {n}.")

@@ -13,7 +13,7 @@ from tfdefense._validation import AnyModel, check_labels, check_numbers, check_s
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Outcomes:
-    """What became of each sample; exactly one of `right`, `rejected`, `wrong` is true.
+    """The outcome of each sample; exactly one of `right`, `rejected`, `wrong` is true.
 
     Attributes:
         right, rejected, wrong: Booleans of shape (n,).

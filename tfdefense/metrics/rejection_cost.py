@@ -14,7 +14,7 @@ from tfdefense._validation import check_number, check_numbers, check_same_length
 def forced_rejection(forced: Any, right: ArrayLike, sizes: ArrayLike) -> np.ndarray:
     """The share of samples, right and accepted when clean, that an attacker gets rejected within each size.
 
-    One less it is the robust rejection rate: the share that withstands.
+    1 minus this is the robust rejection rate: the share that withstands.
 
     Args:
         forced: What `td.attacks.ForcedRejection` of a search for the smallest change gives, or the distance of the nearest rejected
@@ -97,7 +97,7 @@ class Plausibility:
 
     @property
     def line(self) -> str:
-        """One sentence."""
+        """The claim and what is published, in one sentence."""
         size = f"{self.norm} {self.size:.3g}"
         claim = f"This claim would imply {100 * self.implied:.0f} % robust accuracy without rejection at {size}, half its size"
         if self.record is None:

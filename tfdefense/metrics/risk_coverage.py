@@ -25,7 +25,7 @@ class RiskCoverage:
         risk: Which share of these the classifier gets wrong. Within a tie it is the mean over all orders.
         suspicion: The detector score of the last sample that is accepted.
         aurc: Area under the curve, the mean of `risk`: 0 is best, the error rate is what chance gives.
-        excess_aurc: What of it a perfect order of the same samples would not have.
+        excess_aurc: How much larger the area is than that of a perfect order of the same samples.
     """
 
     coverage: np.ndarray
@@ -110,5 +110,8 @@ def aurc(suspicion: ArrayLike | Outcomes, wrong: ArrayLike | None = None) -> flo
 
     >>> aurc([1.0, 1.0, 1.0, 1.0], [False, True, False, False])
     0.25
+
+    Args:
+        suspicion, wrong: As of `risk_coverage`.
     """
     return risk_coverage(suspicion, wrong).aurc

@@ -31,8 +31,8 @@ class Status:
         rate, interval: Share of rejected ones, and a 95 % interval that holds at all times at once.
         reasons: Reason -> (count, share, interval).
         expected: What the rate may be without a drift, as far as the held-out samples can tell.
-        evidence: Of a drift of the suspicion: what 1 has become that was bet on one; without a drift it ever reaches 1 / alpha
-            with probability alpha. A float, infinite where it is too large for one.
+        evidence: Of a drift of the suspicion: what has become of a stake of 1 that was bet on one. Without a drift it ever reaches
+            1 / alpha with probability alpha. A float, infinite where it is too large for one.
         ks, ks_p: Kolmogorov-Smirnov distance of the last 1,000 suspicions from the reference, and its p-value. That is for one
             look alone; who looks often finds a small one. NaN before the first sample.
         alarms: Test -> number of samples after which it rang: "drift", "rejected", or a reason that has a limit.
@@ -61,8 +61,8 @@ class Monitor:
     Args:
         reference: What `td.monitoring.reference` gave or wrote, or what `save` wrote: it then goes on from there.
         alpha: Probability that it ever gives a false alarm.
-        limits: Share of all samples, for reasons that shall ring above it, such as `{"invalid input": 0.01}`. By default there are
-            none: held-out samples do not say how often a camera breaks.
+        limits: Share of all samples, for reasons that set off an alarm above it, such as `{"invalid input": 0.01}`. By default
+            there are none: held-out samples do not say how often a camera breaks.
         seed: Of the random numbers by which equal suspicions are ranked.
 
     Example:

@@ -62,12 +62,17 @@ def of_suspicion(
     seed: int = 0,
     detectors: tuple[str, ...] = (),
 ) -> dict[str, Any]:
-    """The same from suspicions that are known already, such as those of another program.
+    """A reference from suspicions that are known already, such as those of another program.
 
     Example:
 
     >>> of_suspicion(np.linspace(-3, 0.1, 100))["rejected"]
     4
+
+    Args:
+        suspicion: Suspicion of each held-out sample.
+        path, max_rejected, seed: As of `reference`.
+        detectors: Names of the detectors, to be shown beside.
     """
     suspicion = check_numbers(suspicion, "suspicion")
     judged = suspicion[np.isfinite(suspicion)]

@@ -23,7 +23,10 @@ def comparison(found: Comparison, path: PathLike | None = None) -> Figure:
         found: What `td.compare` gave.
         path: Where to save the figure.
 
-    Example: `plots.comparison(td.compare(model, None, held_out, ood={"letters": letters}), "comparison.png")`
+    Example:
+
+    >>> found = td.compare(model, ["confidence"], (x_held_out, y_held_out), ood=1 - x_held_out, attack=None)
+    >>> figure = comparison(found)
     """
     rows = found.rows
     panels = [("right", "right"), ("rejected", "clean rejected"), *((name, f"{name} rejected") for name in rows[0].ood)]

@@ -41,7 +41,12 @@ def security_curve(
         xlabel: Name of the sizes, such as "l2 size".
         rejection: Whether to draw the share of rejected samples too.
 
-    Example: `plots.security_curve({"DNN": curve, "DNR": other}, "curve.pdf")`
+    Example:
+
+    >>> clean, attacked = td.evaluate(model, x, y), td.evaluate(model, FGSM(0.2)(model, x, y), y)
+    >>> curve = td.metrics.SecurityCurve.of([0, 0.2], [[clean, attacked]])
+    >>> len(security_curve({"undefended": curve}, xlabel="linf size").axes)
+    1
     """
     _named(curves, "curves", "SecurityCurve")
     with canvas.figure((4.6, 3.3), path) as figure:
@@ -69,7 +74,10 @@ def outcome_bars(outcomes: Mapping[str, Outcomes], path: PathLike | None = None)
         outcomes: Dict from a name to `Outcomes`, drawn from top to bottom.
         path: Where to save the figure.
 
-    Example: `plots.outcome_bars({"clean": clean, "FGSM": attacked}, "outcomes.pdf")`
+    Example:
+
+    >>> len(outcome_bars({"clean": td.evaluate(defended, x, y)}).axes)
+    1
     """
     _named(outcomes, "outcomes", "Outcomes")
     with canvas.figure((5.2, 0.8 + 0.34 * len(outcomes)), path) as figure:
@@ -101,7 +109,10 @@ def roc(curves: Mapping[str, Roc], path: PathLike | None = None, *, log: bool = 
         path: Where to save the figure.
         log: Whether to spread out the low rates of false alarms.
 
-    Example: `plots.roc({"FGSM": td.metrics.roc(clean, attacked)}, "roc.pdf")`
+    Example:
+
+    >>> len(roc({"FGSM": td.metrics.roc([0.1, 0.4], [0.3, 0.9])}).axes)
+    1
     """
     _named(curves, "curves", "Roc")
     with canvas.figure((3.7, 3.5), path) as figure:
@@ -136,7 +147,11 @@ def distortion(distortions: Mapping[str, Distortion], path: PathLike | None = No
         path: Where to save the figure.
         rms: Whether to measure in `||x - x*||_2 / sqrt(d)` of pixels in 0..255.
 
-    Example: `plots.distortion({"CE": td.metrics.distortion(x, result)}, "distortion.pdf")`
+    Example:
+
+    >>> found = td.metrics.distortion(x, DeepFool()(model, x, y))
+    >>> len(distortion({"DeepFool": found}).axes)
+    1
     """
     _named(distortions, "distortions", "Distortion")
     norms = {d.norm for d in distortions.values()}
@@ -171,7 +186,10 @@ def detectability(points: Mapping[str, ArrayLike], path: PathLike | None = None)
         points: Dict from the adversary's name to (n, 2) pairs of (accuracy, detectability), in the order of its sizes.
         path: Where to save the figure.
 
-    Example: `plots.detectability({"fast": [(0.6, 0.7), (0.3, 0.9)]}, "detectability.pdf")`
+    Example:
+
+    >>> len(detectability({"FGSM": [(0.6, 0.7), (0.3, 0.9)]}).axes)
+    1
     """
     _named(points, "points", "pairs (accuracy, detectability)")
     pairs = {name: np.atleast_2d(np.asarray(values, dtype="float64")) for name, values in points.items()}
@@ -211,7 +229,10 @@ def matrix(
         path: Where to save the figure.
         ylabel, xlabel: What rows and columns are.
 
-    Example: `plots.matrix([[0.9, 0.6], [0.8, 0.9]], ["1", "2"], ["1", "2"], "transfer.pdf", ylabel="fitted at")`
+    Example:
+
+    >>> len(matrix([[0.9, 0.6], [0.8, 0.9]], ["1", "2"], ["1", "2"], ylabel="fitted at").axes)
+    1
     """
     values = np.asarray(values, "float64")
     if values.shape != (len(rows), len(columns)) or not ((values >= 0) & (values <= 1)).all():
@@ -257,7 +278,10 @@ def examples(
         class_names: Names to write in place of the numbers.
         columns: At most this many samples are drawn.
 
-    Example: `plots.examples(x, result.x_adv, y, outcomes.label, "examples.pdf")`
+    Example:
+
+    >>> result = FGSM(0.2)(model, x, y)
+    >>> figure = examples(x, result.x_adv, y, result.label)
     """
     from tfdefense._validation import check_inside, check_labels, check_same_length, finite_bounds
 
@@ -310,7 +334,10 @@ def embedding(points: ArrayLike, y: ArrayLike, path: PathLike | None = None, *, 
         path: Where to save the figure.
         class_names: Names to write in place of the numbers.
 
-    Example: `plots.embedding(TSNE().fit_transform(features), y, "tsne.pdf")`
+    Example:
+
+    >>> len(embedding(np.array([[0.0, 0.0], [1.0, 1.0]]), [0, 1]).axes)
+    1
     """
     from tfdefense._validation import check_labels, check_numbers, check_same_length
 

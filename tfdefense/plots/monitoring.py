@@ -26,7 +26,11 @@ def monitor(watching: Monitor, path: PathLike | None = None) -> Figure:
         watching: A `td.Monitor` that has seen some.
         path: Where to save the figure.
 
-    Example: `plots.monitor(watching, "service.png")`
+    Example:
+
+    >>> watching = td.Monitor(td.monitoring.reference(defended, x_held_out[:300]))
+    >>> status = watching.update(defended(x_held_out[300:])["suspicion"])
+    >>> figure = monitor(watching)
     """
     if not watching.history:
         raise ValueError("Expected a monitor that has seen samples. Received a new one: call `update` first.")

@@ -18,6 +18,9 @@ from tfdefense.layers import Reject, Threshold
 def detectors(defended: Model) -> tuple[str, ...]:
     """Names of the detectors of a defended model: of the layers whose scores its thresholds look at, in the order of the graph.
 
+    Args:
+        defended: A defended model.
+
     Example:
 
     >>> found = detectors(td.AnyOf(td.ThresholdDefense("energy"), td.ThresholdDefense("entropy")).attach(model))
@@ -48,6 +51,14 @@ def decider(defended: Model) -> Callable[..., dict[str, Tensor]]:
 
     The function takes thresholds in place of the calibrated ones, shape (batch,), or (batch, detectors) where there are several.
     NaN is the calibrated one.
+
+    Args:
+        defended: A defended model.
+
+    Example:
+
+    >>> sorted(decider(defended)(x))
+    ['detector', 'label', 'reason', 'scores', 'suspicion']
     """
     reject, node = reject_node(defended)
     _, scores, suspicion = node.arguments.args

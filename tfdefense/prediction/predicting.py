@@ -126,7 +126,7 @@ def stream(
     resize: bool = False,
     progress: bool = False,
 ) -> Iterator[Predictions]:
-    """The same batch by batch, for who has a use of his own for each.
+    """As `td.predict`, but gives the predictions batch by batch.
 
     Args:
         y: Labels beside an array, which each batch then has.
@@ -189,7 +189,17 @@ def _decided(view, batch: Batch, classes, names) -> Predictions:
 
 
 def decide(defended: Model, x: Any) -> dict[str, np.ndarray]:
-    """What a defended model says of one batch, compiled on the first call; see `DefendedModel.decide`."""
+    """What a defended model says of one batch, compiled on the first call; see `DefendedModel.decide`.
+
+    Args:
+        defended: A defended model.
+        x: One batch of samples.
+
+    Example:
+
+    >>> sorted(decide(defended, x))
+    ['detector', 'label', 'reason', 'scores', 'suspicion']
+    """
     import keras
 
     if keras.backend.backend() == "tensorflow":

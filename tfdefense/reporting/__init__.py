@@ -26,7 +26,7 @@ __all__ = ["Report", "report"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Report:
-    """What the protocol found.
+    """The result of `td.report`.
 
     Attributes:
         content: All numbers and pictures, as they stand in the JSON file.
@@ -35,8 +35,15 @@ class Report:
     content: dict
 
     @property
+    def headline(self) -> str:
+        """The result in sentences for people who know none of the words."""
+        from tfdefense.reporting.sentences import headline
+
+        return headline(self.content)
+
+    @property
     def verdict(self) -> str:
-        """The result in one line."""
+        """The result in one line, in the field's words."""
         return self.content["verdict"]["line"]
 
     @property
@@ -49,7 +56,14 @@ class Report:
         return f"Report({self.verdict!r}{failed})"
 
     def save(self, directory: PathLike) -> Path:
-        """Writes `index.html`, which needs nothing else to be read, and `report.json`; gives the path of the page."""
+        """Writes the page `index.html`, which needs no other file, and its numbers `report.json`.
+
+        Args:
+            directory: Where to. It is made if it is not there.
+
+        Returns:
+            The path of the page.
+        """
         from tfdefense.reporting.page import render
 
         directory = Path(directory)
@@ -114,6 +128,8 @@ def report(
 
     >>> import tfdefense as td
     >>> found = td.report(defended, "digits", "report/", quick=True)  # doctest: +SKIP
+    >>> found.headline  # doctest: +SKIP
+    'Of 100 images that it does not know (letters8) it lets 48 pass. An attacker who may change each pixel by 25.5 ...'
     >>> found.verdict  # doctest: +SKIP
     'Holds to linf = 0.05 and l2 = 0.25; weakest against log-sum-exp (adaptive, linf).'
     """

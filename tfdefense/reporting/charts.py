@@ -3,11 +3,12 @@
 from html import escape
 
 WIDTH, HEIGHT = 440, 280
+LINE = 15
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 12, 40
 MARKERS = ("circle", "square", "triangle", "diamond")
 
 
-def lines(curves, xlabel, *, x_max, ylabel="share of samples", marked=None, diagonal=False):
+def lines(curves, xlabel, *, x_max, ylabel="share of samples", marked=None, diagonal=False, second=None):
     """Curves of shares.
 
     Args:
@@ -16,9 +17,11 @@ def lines(curves, xlabel, *, x_max, ylabel="share of samples", marked=None, diag
         x_max: Where the x axis ends.
         marked: An x to draw a thin line at.
         diagonal: Whether to draw the line of chance.
+        second: A function from a tick of the x axis to a second label, below the first.
     """
     ticks = [x_max * part / 4 for part in range(5)]
-    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(ylabel)} against {escape(xlabel)}">']
+    height = HEIGHT + (LINE if second else 0)
+    parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(ylabel)} against {escape(xlabel)}">']
     for share in (0, 0.25, 0.5, 0.75, 1):
         y = _y(share)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
@@ -26,8 +29,11 @@ def lines(curves, xlabel, *, x_max, ylabel="share of samples", marked=None, diag
     for tick in ticks:
         label = f"{tick:.0%}" if diagonal else f"{tick:.3g}"
         parts.append(f'<text x="{_x(tick, x_max)}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">{label}</text>')
+        if second:
+            y = HEIGHT - BOTTOM + 17 + LINE
+            parts.append(f'<text class="second" x="{_x(tick, x_max)}" y="{y}" text-anchor="middle">{escape(second(tick))}</text>')
     middle = LEFT + (WIDTH - LEFT - RIGHT) / 2
-    parts.append(f'<text class="label" x="{middle}" y="{HEIGHT - 5}" text-anchor="middle">{escape(xlabel)}</text>')
+    parts.append(f'<text class="label" x="{middle}" y="{height - 5}" text-anchor="middle">{escape(xlabel)}</text>')
     if diagonal:
         parts.append(f'<line class="chance" x1="{_x(0, 1)}" y1="{_y(0)}" x2="{_x(1, 1)}" y2="{_y(1)}"/>')
     if marked is not None:
@@ -40,7 +46,9 @@ def lines(curves, xlabel, *, x_max, ylabel="share of samples", marked=None, diag
         parts.append(f'<polyline class="c{curve["colour"]}"{style} points="{path}"/>')
         if not curve.get("bare"):
             for (x, y), at, share in zip(points, curve["x"], curve["y"], strict=True):
-                tip = escape(f"{curve['name']}: {share:.1%} at {at:.3g}")
+                tip = escape(
+                    f"{curve['name']}: {share:.1%} at {at:.3g}" + (f" ({second(at)} of 255 grey levels)" if second else "")
+                )
                 parts.append(f'<g class="f{curve["colour"]}" data-tip="{tip}">{_marker(curve["colour"], x, y)}</g>')
     return "".join([*parts, "</svg>"])
 

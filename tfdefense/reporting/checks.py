@@ -3,6 +3,7 @@
 import numpy as np
 
 from tfdefense import conformal
+from tfdefense.reporting.sentences import failure
 
 # Shares of the samples. A search that finds more than `MORE` beyond all others makes a number an upper bound.
 LEFT = 0.1
@@ -23,7 +24,7 @@ def progress(path):
 def all_checks(findings, plan, max_rejected, rejects, calibrated):
     """A list of checks.
 
-    Each has its `kind`, its `name` with the size, `passed`, what was `measured`, the `limit`, and a sentence on what it means.
+    Each has its `kind`, its `name` with the size, `passed`, what was `measured`, the `limit`, and what it means that it failed.
     """
     found = []
     for norm in plan.norms:
@@ -38,7 +39,6 @@ def all_checks(findings, plan, max_rejected, rejects, calibrated):
             not dishonest,
             len(dishonest),
             "no attack",
-            "Examples lie in the ball and the bounds, and the model says of them what the attack said.",
         )
     )
     return found
@@ -66,30 +66,16 @@ def _of_norm(findings, plan, norm):
             curve["robust_accuracy"][-1] <= LEFT,
             curve["robust_accuracy"][-1],
             f"robust accuracy of at most {LEFT:.0%}",
-            "No model is robust at that size: an attack that finds little there is too weak.",
         ),
         *(_more(name, hard, gain, "beyond all others") for name, gain in harder["gains"].items()),
-        _more(
-            "white box before black box",
-            at,
-            only["black box"],
-            "by black-box attacks alone",
-            "Who sees more finds less: the gradients lead nowhere.",
-        ),
-        _more(
-            "many steps before one",
-            at,
-            only["one step"],
-            "by one step alone",
-            "Many steps get stuck where a single one goes on: the gradients are of use only far away.",
-        ),
+        _more("white box before black box", at, only["black box"], "by black-box attacks alone"),
+        _more("many steps before one", at, only["one step"], "by one step alone"),
         _check(
             "gradients are there",
             at,
             zero <= LITTLE,
             zero,
             f"at most {LITTLE:.0%} of the samples with none",
-            "Where the gradient is all zeros the search stands still, and that is no strength.",
         ),
         _check(
             "steps gain",
@@ -97,13 +83,12 @@ def _of_norm(findings, plan, norm):
             harder["progress"] is not None and harder["progress"] >= PROGRESS,
             harder["progress"],
             f"at least {PROGRESS:.0%} of the samples",
-            "The steps must bring down what they are to bring down.",
         ),
     ]
 
 
-def _more(kind, at, measured, what, text="The searches did not find all there is: robust accuracy is an upper bound."):
-    return _check(kind, at, measured is not None and measured <= MORE, measured, f"success on at most {MORE:.0%} {what}", text)
+def _more(kind, at, measured, what):
+    return _check(kind, at, measured is not None and measured <= MORE, measured, f"success on at most {MORE:.0%} {what}")
 
 
 def calibration(clean, promised, calibrated):
@@ -115,7 +100,6 @@ def calibration(clean, promised, calibrated):
         low <= clean["rejected"] <= high,
         clean["rejected"],
         f"{low:.1%} to {high:.1%}, for at most {promised:.0%} promised",
-        "A threshold that has moved buys robustness with clean samples, or gives it away.",
     )
 
 
@@ -133,15 +117,15 @@ def _allowed(samples, promised, doubt=0.01):
     return limit(strict, doubt / 2), limit(mean, 1 - doubt / 2)
 
 
-def _check(kind, at, passed, measured, limit, text):
-    """A check that could not be made is one that failed."""
+def _check(kind, at, passed, measured, limit):
+    """A check that could not be made is one that failed. `text` says what it means that it failed."""
     return {
         "kind": kind,
         "name": f"{kind}, {at}" if at else kind,
         "passed": bool(passed),
         "measured": measured,
         "limit": limit,
-        "text": text,
+        "text": failure(kind),
     }
 
 

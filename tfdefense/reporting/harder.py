@@ -5,9 +5,7 @@ from typing import Any
 
 from tfdefense.attacks import BPDA, PGD, CrossEntropy, Evade, LogitRatio, LogSumExp, Margin, MaximumConfidence, OrthogonalPGD
 from tfdefense.attacks.starts import Accepted
-
-STEP_SIZE, STEPS, RESTARTS = "another initial step size", "four times the steps", "three times the random starts"
-OBJECTIVE, START = "another objective", "another start"
+from tfdefense.reporting.sentences import OBJECTIVE, RESTARTS, START, STEP_SIZE, STEPS
 
 # So many of the likeliest wrong classes, or of classes to start from: a tenth of the time that all take.
 FEW = 3

@@ -10,6 +10,8 @@ import numpy as np
 from tfdefense import metrics
 from tfdefense.attacks.suites import standard
 from tfdefense.attacks.suites.situation import OBLIVIOUS
+from tfdefense.reporting.sentences import BLENDED, NOISE
+from tfdefense.view import decide
 
 
 def thresholds_are_calibrated(model):
@@ -39,16 +41,30 @@ def benign(images, plan, seed):
         yield Perturbed({"what": what, "norm": norm, "size": size}, x)
 
 
+def invalid(view, x, number=16):
+    """What becomes of samples with one value that no sample may have: a defended model rejects them."""
+    if not view.rejects:
+        return []
+    low, high = view.bounds
+    found = []
+    for what, value in (("not a number (NaN)", np.nan), ("infinite", np.inf), ("out of bounds", 2 * high - low)):
+        broken = x[:number].copy()
+        broken.reshape(len(broken), -1)[:, 0] = value
+        label = decide(view, broken).label
+        found.append({"what": f"one value is {what}", "rejected": float((label == -1).mean()), "samples": len(label)})
+    return found
+
+
 def ood(images, given, bounds, seed):
     """Out-of-distribution images by name: those given, noise, and two samples of different classes at once."""
     low, high = bounds
     rng = np.random.default_rng(seed)
     x = images.x
-    found = dict(given) | {"uniform noise": rng.uniform(low, high, x.shape).astype("float32")}
+    found = dict(given) | {NOISE: rng.uniform(low, high, x.shape).astype("float32")}
     other = rng.permutation(len(x))
     differ = images.y != images.y[other]
     if differ.any():
-        found["two classes blended"] = ((x + x[other]) / 2)[differ].astype("float32")
+        found[BLENDED] = ((x + x[other]) / 2)[differ].astype("float32")
     return found
 
 

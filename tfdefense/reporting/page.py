@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from tfdefense.reporting import charts
+from tfdefense.reporting import charts, sentences
+from tfdefense.reporting.glossary import Terms
 
 FOLDER = Path(__file__).parent / "template"
 CURVES = (
@@ -12,22 +13,8 @@ CURVES = (
     ("undefended", "the model without its defense", 2),
     ("certified", "certified: proved right of the majority over all noise", 3),
 )
-KNOWLEDGE = {
-    "oblivious": "does not know of the defense",
-    "adaptive": "knows model and defense; among them what the authors of the defense use",
-    "black box": "has a substitute network of his own, or sees outputs alone",
-}
-# What a check that passed says, by its kind; the text of the check itself says what it means that one failed.
-PASSED = {
-    "falls at a large size": "At that size nearly every attack succeeds, as it must: the attack works.",
-    "white box before black box": "Attackers who see the model find nearly all that others find.",
-    "many steps before one": "Many steps find nearly all that a single one finds.",
-    "gradients are there": "The attack had gradients to follow.",
-    "steps gain": "The steps bring down what they are to bring down.",
-    "rejects clean samples as calibrated": "The model rejects about as many clean samples as it was calibrated to.",
-    "examples are what they claim": "Examples lie in the ball and the bounds, and the model says of them what the attack said.",
-}
-HARDER_PASSED = "This search found hardly more than the others."
+# Kinds of attackers, from the one who knows least.
+KNOWLEDGE = ("oblivious", "black box", "adaptive")
 
 
 def environment():
@@ -51,31 +38,43 @@ def render(content):
     jinja = environment()
     from markupsafe import Markup
 
-    about = content["about"]
+    about, terms = content["about"], Terms()
+    bounds = about["bounds"]
+
+    def levelled(text):
+        return sentences.levelled(text, bounds)
+
+    groups = [{**group, "what": levelled(group["what"])} for group in content["map"]["groups"]]
+    legend = [(number, name) for key, name, number in CURVES if any(key in curves for curves in content["curves"].values())]
     shown = {
+        "headline": sentences.headline(content),
+        "clean": sentences.on_clean(content),
         "curves": [(norm, Markup(_curves(norm, curves, content))) for norm, curves in content["curves"].items()],
-        "legend": [(number, name) for key, name, number in CURVES if any(key in curves for curves in content["curves"].values())],
+        "legend": legend,
         "roc": Markup(_roc(content["roc"])) if content["roc"] else None,
-        # Reports of older versions have none.
-        "cost": [{"row": row, "svg": Markup(_cost(row))} for row in content.get("cost", ())],
-        "bars": _bars(content),
+        # Reports of older versions have neither of the two.
+        "cost": [{"row": row, "svg": Markup(_cost(row, about))} for row in content.get("cost", ())],
+        "invalid": content.get("invalid", ()),
+        "benign": [{"name": "nothing was changed", **content["clean"]}, *map(_benign, content["benign"])],
+        "attacked": _attacked(content),
+        "checks": [[check for check in content["checks"] if check["passed"] == passed] for passed in (False, True)],
+        "gallery": sorted(content["gallery"], key=lambda group: "ood" not in group),
         "sparks": [(row, Markup(charts.spark(row["path"]))) for row in content["harder"]],
         "name_of": lambda label: "rejected" if label == -1 else _class(about["classes"], label),
-        "map_data": Markup(_script_json({**content["map"], "classes": about["classes"]})),
-        "levels": lambda norm, size: grey_levels(norm, size, about["bounds"]),
-        "meaning": lambda check: PASSED.get(check["kind"], HARDER_PASSED) if check["passed"] else check["text"],
+        "map_data": Markup(_script_json({**content["map"], "groups": groups, "classes": about["classes"]})),
+        "levels": lambda norm, size: _behind(norm, size, bounds),
         "style": Markup((FOLDER / "page.css").read_text()),
         "script": Markup((FOLDER / "page.js").read_text()),
     }
-    return jinja.get_template("page.html").render(**content, shown=shown, knowledge=KNOWLEDGE)
+    jinja.filters["levelled"] = levelled
+    jinja.globals |= {"term": terms, "terms": terms, "meaning": sentences.meaning}
+    return jinja.get_template("page.html").render(**content, shown=shown)
 
 
-def grey_levels(norm, size, bounds):
-    """A size in linf as levels of 8-bit pixels, such as "25.5 of 255 grey levels"; nothing in another norm, or of no size."""
-    if norm != "linf" or not size:
-        return ""
-    levels = 255 * size / (bounds[1] - bounds[0])
-    return f"{levels:.1f}".removesuffix(".0") + " of 255 grey levels"
+def _behind(norm, size, bounds):
+    """What stands behind or below a size in linf; of one in grey levels only what it is."""
+    levels = sentences.grey_levels(norm, size, bounds)
+    return "of 255 grey levels" if levels and sentences.in_levels(bounds) else levels
 
 
 def _class(names, label):
@@ -103,11 +102,23 @@ def _curves(norm, curves, content):
             }
         )
     size = content["about"]["plan"]["compared"][norm]
-    xlabel = f"{norm} size of the perturbation"
-    return charts.lines(found, xlabel, x_max=curves["adaptive"]["sizes"][-1], ylabel="robust accuracy", marked=size)
+    options = _sizes(norm, content["about"]) | {"x_max": curves["adaptive"]["sizes"][-1], "marked": size}
+    return charts.lines(found, ylabel="robust accuracy", **options)
 
 
-def _cost(row):
+def _sizes(norm, about):
+    """The axis of sizes: in linf its ticks are grey levels, too."""
+    label = f"{norm} size of the perturbation"
+    if norm != "linf":
+        return {"xlabel": label}
+    bounds = about["bounds"]
+    if sentences.in_levels(bounds):
+        return {"xlabel": f"{label}, in grey levels of 255"}
+    span = bounds[1] - bounds[0]
+    return {"xlabel": f"{label}; below, in grey levels of 255", "second": lambda size: f"{255 * size / span:.3g}"}
+
+
+def _cost(row, about):
     found = [
         {
             "name": "stratified error",
@@ -118,12 +129,12 @@ def _cost(row):
         },
         {"name": "forced rejections", "x": row["sizes"], "y": row["forced"], "colour": 1},
     ]
-    xlabel = f"{row['norm']} size of the perturbation"
     # Beyond twice the compared size all is rejected, or will never be.
     for line in found:
         chosen = [i for i, x in enumerate(line["x"]) if x <= 2 * row["size"]]
         line["x"], line["y"] = ([line[axis][i] for i in chosen] for axis in "xy")
-    return charts.lines(found, xlabel, x_max=2 * row["size"], ylabel="share of samples", marked=row["size"])
+    options = _sizes(row["norm"], about) | {"x_max": 2 * row["size"], "marked": row["size"]}
+    return charts.lines(found, ylabel="share of samples", **options)
 
 
 def _roc(rows):
@@ -134,23 +145,27 @@ def _roc(rows):
     return charts.lines(found, "false-positive rate", x_max=1, ylabel="true-positive rate", diagonal=True)
 
 
-def _bars(content):
-    """Groups of rows with the shares that are drawn: what was done to the samples, and what became of them."""
-    clean = {"name": "clean samples", **content["clean"]}
-    groups = [("Nobody attacks", "What is rejected here is lost", [clean, *map(_benign, content["benign"])])]
+def _attacked(content):
+    """For each norm who attacks, the bars that say most, and all of them."""
+    found = []
     for norm, size in content["about"]["plan"]["compared"].items():
         if norm not in content["curves"]:
             continue
         rows = [entry for entry in content["attacks"] if entry["norm"] == norm]
-        rows = sorted(rows, key=lambda entry: list(KNOWLEDGE).index(entry["knowledge"]))
-        groups.append(
-            (
-                f"Attacks of {norm} size {size:g}",
-                "Robust accuracy counts right and rejected samples",
-                rows + [_worst_case(content, norm, size)],
-            )
+        rows = sorted(rows, key=lambda entry: KNOWLEDGE.index(entry["knowledge"]))
+        best = [
+            min((entry for entry in rows if entry["knowledge"] == kind), key=lambda entry: entry["robust_accuracy"], default=None)
+            for kind in KNOWLEDGE
+        ]
+        found.append(
+            {
+                "who": sentences.attacker(norm, size, content["about"]),
+                "at": f"{norm} {size:.3g}",
+                "first": [_worst_case(content, norm, size), *filter(None, best)],
+                "all": rows,
+            }
         )
-    return groups
+    return found
 
 
 def _benign(row):

@@ -155,6 +155,7 @@ class Protocol:
         for change in material.benign(self.images, self.plan, self.seed):
             outcomes = self.outcomes["benign", change.about["what"]] = self.judged(change.x, y=self.images.y)
             self.findings["benign"].append(change.about | _shares(outcomes))
+        self.findings["invalid"] = material.invalid(self.view, self.images.x)
 
     def _judge_ood(self):
         for name, x in material.ood(self.images, self.ood, self.view.bounds, self.seed).items():

@@ -38,7 +38,7 @@ class AdversarialTraining(keras.Model):
         seed: Of the choice of samples and of random starts.
         detector: A `td.AdversaryDetector` attached to this very model, whose trained branch regularises it: what the branch takes
             for adversarial is a further loss of each batch, attacked or not, and its gradient goes back through the branch into
-            the layers below. The branch itself stays as it is, so that it tells less and less of what the model makes.
+            the layers below. The branch itself stays as it is, so that it detects less and less.
         detector_weight: Of that loss beside the model's own.
 
     Example:

@@ -95,12 +95,31 @@ def networks() -> builtins.list[str]:
 
 
 def list(*, cards: PathLike | None = None) -> builtins.list[str]:
-    """The names of all defended models, as a list."""
+    """The names of all defended models, as a list.
+
+    Args:
+        cards: Another directory of cards.
+
+    Example:
+
+    >>> "digits_cnn.dnr" in list()
+    True
+    """
     return sorted(path.stem for path in Path(cards or CARDS).glob("*.json"))
 
 
 def card(name: str, *, cards: PathLike | None = None) -> Card:
-    """The card of a model; an unknown name suggests the nearest."""
+    """The card of a model; an unknown name suggests the nearest.
+
+    Args:
+        name: One of `td.zoo.list()`.
+        cards: Another directory of cards.
+
+    Example:
+
+    >>> card("digits_cnn.dnr").data
+    'digits'
+    """
     path = Path(cards or CARDS) / f"{name}.json"
     known = list(cards=cards)
     if name in networks():
@@ -205,6 +224,10 @@ def available(name: str, *, cards: PathLike | None = None) -> bool:
 
     >>> available("digits_cnn.dnr")
     True
+
+    Args:
+        name: One of `td.zoo.list()` or `td.zoo.networks()`.
+        cards: Another directory of cards.
     """
     if name in networks():
         return imagenet.available()
@@ -219,12 +242,26 @@ def class_names(name: str, *, cards: PathLike | None = None) -> tuple[str, ...]:
 
     >>> class_names("imagenet_lite0")[574]
     'golf ball'
+
+    Args:
+        name: One of `td.zoo.list()` or `td.zoo.networks()`.
+        cards: Another directory of cards.
     """
     return imagenet.class_names() if name in networks() else tuple(card(name, cards=cards).classes)
 
 
 def weights(name: str, *, cards: PathLike | None = None) -> Path:
-    """The path of a model's weights, which are those that its card speaks of."""
+    """The path of a model's weights, checked against its card.
+
+    Args:
+        name: One of `td.zoo.list()`.
+        cards: Another directory of cards.
+
+    Example:
+
+    >>> weights("digits_cnn.dnr").name
+    'digits_cnn.dnr.keras'
+    """
     about = card(name, cards=cards)
     if about.file is None:
         make = f"python -m evaluation zoo --dataset {about.data} --only {name}"
@@ -245,7 +282,17 @@ def weights(name: str, *, cards: PathLike | None = None) -> Path:
 
 
 def probe(input_shape: Sequence[int], bounds: tuple[float, float] = (0.0, 1.0)) -> np.ndarray:
-    """Four images that no data set is needed for: the same on every machine."""
+    """Four images that need no data set, the same on every machine.
+
+    Args:
+        input_shape: Shape of one image.
+        bounds: Lowest and highest pixel value.
+
+    Example:
+
+    >>> probe((8, 8, 1)).shape
+    (4, 8, 8, 1)
+    """
     import numpy as np
 
     low, high = bounds

@@ -34,6 +34,12 @@ class CarliniWagner(Attack):
         starts: Where to begin, as in `PGD`.
         seed: Of random starts.
 
+    Example:
+
+    >>> result = CarliniWagner(steps=20, binary_search_steps=2)(model, x, y)
+    >>> result.norm, bool(result.success.any())
+    ('l2', True)
+
     Reference: Carlini and Wagner, 2017, Towards evaluating the robustness of neural networks.
     """
 

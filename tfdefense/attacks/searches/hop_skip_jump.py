@@ -18,7 +18,7 @@ _TOGETHER = 2**22
 
 @dataclass(frozen=True)
 class HopSkipJump(Attack):
-    """Walks along the boundary towards the sample, asking for labels alone: what gradients are like is of no matter.
+    """Walks along the boundary towards the sample, asking for labels alone. Gradients play no part.
 
     From a point that succeeds, over and over: back towards the sample as far as the label holds, the way across the boundary
     from the labels of many near points, a step that way. On a model that rejects, its boundary is that of "neither right

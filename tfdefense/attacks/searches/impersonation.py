@@ -18,7 +18,7 @@ from tfdefense.view import View
 
 @dataclass(frozen=True)
 class Impersonation(Attack):
-    """Makes the features of a sample those of another class's image that the model accepts.
+    """Moves the features of a sample to those of an accepted image of another class.
 
     What detectors on inner layers watch is then what they have seen of a clean image. It needs no gradient of their score, so that
     codes and narrow kernels don't hide it. The distance in each layer counts in units of what it is for the clean sample.

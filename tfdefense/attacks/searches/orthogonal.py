@@ -32,6 +32,12 @@ class OrthogonalPGD(Attack):
         seed: Of the random starts.
         schedule, targets, momentum: As of `PGD`.
 
+    Example:
+
+    >>> result = OrthogonalPGD(0.2, steps=5)(defended, x, y)
+    >>> bool((abs(result.x_adv - x) <= 0.2 + 1e-6).all())
+    True
+
     Reference: Bryniarski et al., 2022, Evading adversarial example detection defenses with orthogonal projected gradient
     descent.
     """

@@ -282,6 +282,10 @@ class FGSM(PGD):
     >>> FGSM(0.1)(model, x, y).x_adv.shape == x.shape
     True
 
+    Args:
+        epsilon: Size of the step.
+        norm: "linf", "l2" or "l1".
+
     Reference: Goodfellow et al., 2015, Explaining and harnessing adversarial examples.
     """
 
@@ -295,6 +299,15 @@ class FGSM(PGD):
 class BIM(PGD):
     """Basic iterative method (I-FGS): gradient steps that together reach the edge of the ball, from the sample.
 
+    Args:
+        epsilon, norm, steps, step_size: As of `PGD`; so are the others. Steps are of one length.
+
+    Example:
+
+    >>> result = BIM(0.2, steps=5)(model, x, y)
+    >>> bool((abs(result.x_adv - x) <= 0.2 + 1e-6).all())
+    True
+
     Reference: Kurakin et al., 2017, Adversarial examples in the physical world.
     """
 
@@ -307,6 +320,14 @@ class BIM(PGD):
 @dataclass(frozen=True)
 class ILCM(BIM):
     """Iterative least-likely class method: BIM towards the class that the model holds least likely.
+
+    Args:
+        epsilon, norm, steps, step_size: As of `PGD`; so are the others.
+
+    Example:
+
+    >>> ILCM(0.2, steps=5)(model, x, y).x_adv.shape == x.shape
+    True
 
     Reference: Kurakin et al., 2017, Adversarial examples in the physical world.
     """

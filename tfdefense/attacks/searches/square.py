@@ -23,7 +23,7 @@ _HALVED = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 class Square(Attack):
     """Random search that asks for outputs and needs no gradient: squares are changed, and kept where that helps.
 
-    What finds more than the gradients do shows that these are masked. Any array of samples is taken for images; one without
+    If it finds more than gradients do, these are masked. Any array of samples is taken for images; one without
     height and width for a single row. In linf a square gets a sign, in l2 it gets what another square had, as a hill.
 
     Args:

@@ -33,6 +33,12 @@ class Suite:
         name: With its version, such as "standard-1".
         attackers: In the order in which they are run.
         options: Of every situation unless told otherwise, such as `steps` and `restarts`.
+
+    Example:
+
+    >>> suite = td.attacks.suites.get("quick-1")
+    >>> list(suite.attacks(suite.situation(model, (x, y), "linf", 0.1)))[0]
+    'one step'
     """
 
     name: str
@@ -50,7 +56,7 @@ class Suite:
         return {attacker.title: attacker.make(situation) for attacker in self.attackers if attacker.fits(situation)}
 
     def worst_case(self, situation: Situation, without: Sequence[str] = ()) -> WorstCase:
-        """What the worst case in a situation needs as one attack, a cascade: each attack sees the samples that those before left.
+        """The worst case in a situation as one attack: a cascade, in which each attack sees the samples that those before it left.
 
         Of each sample the first that breaks it within the size counts. `without` names attacks to leave out.
         """
@@ -97,12 +103,27 @@ _SUITES = (
 
 
 def names() -> tuple[str, ...]:
-    """The names of all suites."""
+    """The names of all suites.
+
+    Example:
+
+    >>> names()[:2]
+    ('quick-1', 'standard-1')
+    """
     return tuple(suite.name for suite in _SUITES)
 
 
 def get(name: str) -> Suite:
-    """A suite by its name."""
+    """The suite of that name.
+
+    Args:
+        name: One of `names()`.
+
+    Example:
+
+    >>> get("standard-1").name
+    'standard-1'
+    """
     for suite in _SUITES:
         if suite.name == name:
             return suite

@@ -36,7 +36,9 @@ def attach(
         ),
     ] = None,
     max_rejected: Annotated[float, typer.Option(help="Share of fresh clean samples that may be rejected, on average.")] = 0.05,
-    confidence: Annotated[float | None, typer.Option(help="Promise that share with so much confidence, such as 0.95.")] = None,
+    confidence: Annotated[
+        float | None, typer.Option(help="How sure that promise must be, such as 0.95; by default it holds on average.")
+    ] = None,
     split: Annotated[
         str | None,
         typer.Option(help="Part of the held-out data: train, test or all; by default all of your own, test of a set by name."),

@@ -13,7 +13,8 @@ ALARM_EXIT = 1
 @command("tfdefense monitor reference.json labels.parquet --output monitor.json --prometheus metrics.prom")
 def monitor(
     reference: Annotated[
-        str, typer.Argument(metavar="REFERENCE", help="Of `tfdefense attach --reference`; or what --output wrote the last time.")
+        str,
+        typer.Argument(metavar="REFERENCE", help="The file that `tfdefense attach --reference` wrote, or --output the last time."),
     ],
     tables: Annotated[list[str], typer.Argument(metavar="LABELS...", help="Tables of `tfdefense predict`, oldest first.")],
     alpha: Annotated[

@@ -63,9 +63,9 @@ class Rectifier(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="tfdefense")
 class RectifiedConfidence(keras.layers.Layer):
-    """The log of what is left to 1 by the confidence times the rectifier's probability. Differentiable.
+    """The log of 1 minus the confidence times the rectifier's probability. Differentiable.
 
-    It goes on where a float32 confidence is stuck at 1, as `Confidence` does, which it is where the rectifier is sure.
+    It goes on where a float32 confidence is stuck at 1. Where the rectifier is sure it equals `Confidence`.
 
     Call arguments:
         odds: Log-odds of a `Rectifier`, shape (batch,).
