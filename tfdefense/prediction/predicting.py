@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -13,6 +13,7 @@ from tfdefense._progress import estimate
 from tfdefense._reasons import ACCEPTED, ALL_REASONS, BROKEN, INVALID, SUSPICIOUS, UNREADABLE
 from tfdefense._validation import AnyModel, Bounds, Model, PathLike, check_shape, checked_names
 from tfdefense.prediction.deciding import confidence_of, decider, detectors, knows_reasons
+from tfdefense.prediction.devices import across, chosen
 from tfdefense.prediction.sources import Batch, Wanted, batches_of, first_shape
 from tfdefense.view import MOST, View, samples_at_once
 
@@ -78,6 +79,7 @@ def predict(
     batch_size: int | None = None,
     bounds: Bounds = None,
     resize: bool = False,
+    devices: Sequence[str] | None = None,
     progress: bool = False,
 ) -> Predictions | None:
     """Labels of samples, however many there are: they are read, decided and forgotten batch by batch.
@@ -90,9 +92,12 @@ def predict(
             Arrays are taken as they are; what a file holds is moved into the bounds of the model.
         output: A `.csv` or `.parquet` file to write the rows to as they come; see `td.prediction.write`. Memory is then the same
             for any number of samples. Without it what is returned takes 13 bytes a sample, and the names.
-        batch_size: Samples at once; None takes as many as keep the network's activations within 256 MiB, at most 256.
+        batch_size: Samples at once, over all devices; None takes as many as keep the network's activations within 256 MiB, at most
+            256, on each.
         bounds: Range of the values of a plain model, for files; by default (0, 1).
         resize: Whether pictures of another size are moved to the model's, bilinearly. Without it they are rows that say so.
+        devices: Names of devices that share each batch, such as `["GPU:0", "GPU:1"]`, each with a copy of the Keras model. None
+            takes all GPUs where there are several.
         progress: Whether to show how far it is.
 
     Returns:
@@ -106,7 +111,7 @@ def predict(
     >>> bool((found.label == defended.predict(x_held_out, verbose=0)["label"]).all())
     True
     """
-    found = stream(model, data, batch_size=batch_size, bounds=bounds, resize=resize, progress=progress)
+    found = stream(model, data, batch_size=batch_size, bounds=bounds, resize=resize, devices=devices, progress=progress)
     if output is not None:
         from tfdefense._tables import write
 
@@ -124,6 +129,7 @@ def stream(
     bounds: Bounds = None,
     classes: Sequence[str] | None = None,
     resize: bool = False,
+    devices: Sequence[str] | None = None,
     progress: bool = False,
 ) -> Iterator[Predictions]:
     """The same batch by batch, for who has a use of his own for each.
@@ -131,7 +137,7 @@ def stream(
     Args:
         y: Labels beside an array, which each batch then has.
         classes: Names of the classes, of a model that does not know them.
-        model, data, batch_size, bounds, resize, progress: As of `td.predict`.
+        model, data, batch_size, bounds, resize, devices, progress: As of `td.predict`.
 
     Example:
 
@@ -141,12 +147,14 @@ def stream(
     view = View.of(model, bounds)
     own, names = _names_of(view.model), detectors(view.model)
     known = own if classes is None else checked_names(classes, view.classes)
-    wanted = Wanted(view.input_shape, view.bounds, batch_size or at_once(view, data), resize)
+    places = chosen(view, devices)
+    run = across(view, places) if places else None
+    wanted = Wanted(view.input_shape, view.bounds, batch_size or at_once(view, data) * max(1, len(places)), resize)
     total = len(data) if hasattr(data, "shape") else None
     done = 0
     with estimate(progress) if progress else contextlib.nullcontext() as tell:
         for batch in batches_of(data, wanted, y):
-            yield _decided(view, batch, known, names)
+            yield _decided(view, batch, known, names, run)
             done += len(batch)
             if tell is not None:
                 # How many there are is known of an array alone.
@@ -169,7 +177,7 @@ def _names_of(model):
     return class_names(model) if isinstance(model, keras.Model) else None
 
 
-def _decided(view, batch: Batch, classes, names) -> Predictions:
+def _decided(view, batch: Batch, classes, names, run=None) -> Predictions:
     """The decisions of a batch, with rows in between for what could not be read."""
     count = len(batch)
     label, reason = np.full(count, -1, "int32"), np.full(count, UNREADABLE, "int8")
@@ -177,7 +185,7 @@ def _decided(view, batch: Batch, classes, names) -> Predictions:
     suspicion = np.full(count, np.inf, "float32")
     rejects = True
     if batch.x is not None and len(batch.x):
-        found = decided(view, batch.x)
+        found = decided(view, batch.x, run)
         readable = np.setdiff1d(np.arange(count), list(batch.faults))
         rejects = found["suspicion"] is not None
         label[readable], reason[readable], detector[readable] = found["label"], found["reason"], found["detector"]
@@ -201,18 +209,24 @@ def decide(defended: Model, x: Any) -> dict[str, np.ndarray]:
     return {name: keras.ops.convert_to_numpy(value) for name, value in decider(defended)(np.asarray(x)).items()}
 
 
-def decided(view: View, x: np.ndarray) -> dict[str, Any]:
-    """What a model says of one batch, compiled: the outputs of the contract, `reason` and `detector`."""
+def decided(view: View, x: np.ndarray, run: Callable[[np.ndarray], Any] | None = None) -> dict[str, Any]:
+    """What a model says of one batch, compiled: the outputs of the contract, `reason` and `detector`.
+
+    Args:
+        run: Of `across`, which computes on several devices.
+    """
     import tensorflow as tf
 
     x = np.asarray(x)
     check_shape(x, view.input_shape)
     x = x.astype("float32", copy=False)
     if knows_reasons(view.model):
+        if run is not None:
+            return run(x)
         view.expect(x)
         found = view.function("decide", lambda: decider(view.model))(tf.constant(x))
         return {name: value.numpy() for name, value in found.items()}
-    scores, suspicion, label = view.run(x)
+    scores, suspicion, label = view.run(x) if run is None else view.judged(run(x), x)
     found = {"scores": scores.numpy(), "suspicion": None if suspicion is None else suspicion.numpy(), "label": label.numpy()}
     # What gives no reasons says at least whether it can judge. Which detector it was nobody knows.
     unsure = np.inf if suspicion is None else found["suspicion"]
