@@ -177,14 +177,6 @@ class View:
             self.expect(x)
         return self._decided(*self._outputs(x))
 
-    def judged(self, outputs: list[np.ndarray], x: ArrayLike) -> tuple[Tensor, Tensor, Tensor]:
-        """Scores, suspicion and label of a batch from what the model gave, wherever that was computed."""
-        import tensorflow as tf
-
-        self.expect(x)
-        found = [tf.convert_to_tensor(output) for output in outputs]
-        return self._decided(*found) if len(found) == 3 else self._decided(found[0], None, None)
-
     def _decided(self, scores, suspicion, label):
         import tensorflow as tf
 

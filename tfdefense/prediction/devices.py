@@ -83,8 +83,8 @@ def _copied(model: Model) -> Model:
     from tfdefense import contract
 
     with tempfile.TemporaryDirectory() as folder, quiet():
+        model.save(Path(folder) / "model.keras")
         path = Path(folder) / "model.keras"
-        model.save(path)
         if isinstance(model, contract.DefendedModel):
             return contract.load(path)
         return keras.models.load_model(path, compile=False)

@@ -80,6 +80,7 @@ def predict(
     bounds: Bounds = None,
     resize: bool = False,
     devices: Sequence[str] | None = None,
+    ray: str | None = None,
     progress: bool = False,
 ) -> Predictions | None:
     """Labels of samples, however many there are: they are read, decided and forgotten batch by batch.
@@ -98,6 +99,9 @@ def predict(
         resize: Whether pictures of another size are moved to the model's, bilinearly. Without it they are rows that say so.
         devices: Names of devices that share each batch, such as `["GPU:0", "GPU:1"]`, each with a copy of the Keras model. None
             takes all GPUs where there are several.
+        ray: Address of a Ray cluster, such as "auto", whose nodes share the work. Then `data` are paths that all nodes see, and
+            `output` is a folder, which gets one Parquet file for each 4,096 files; called again, it goes on with those that are
+            missing. Needs `pip install tfdefense[cluster,parquet]`.
         progress: Whether to show how far it is.
 
     Returns:
@@ -111,6 +115,13 @@ def predict(
     >>> bool((found.label == defended.predict(x_held_out, verbose=0)["label"]).all())
     True
     """
+    if ray is not None:
+        from tfdefense.prediction.cluster import predict_on_ray
+
+        if output is None or devices is not None:
+            raise ValueError("With `ray` labels are written as they come: expected `output`, a folder, and no `devices`.")
+        predict_on_ray(model, data, output, ray, progress=progress, batch_size=batch_size, bounds=bounds, resize=resize)
+        return None
     found = stream(model, data, batch_size=batch_size, bounds=bounds, resize=resize, devices=devices, progress=progress)
     if output is not None:
         from tfdefense._tables import write
@@ -226,7 +237,7 @@ def decided(view: View, x: np.ndarray, run: Callable[[np.ndarray], Any] | None =
         view.expect(x)
         found = view.function("decide", lambda: decider(view.model))(tf.constant(x))
         return {name: value.numpy() for name, value in found.items()}
-    scores, suspicion, label = view.run(x) if run is None else view.judged(run(x), x)
+    scores, suspicion, label = view.run(x) if run is None else _judged(view, run(x), x)
     found = {"scores": scores.numpy(), "suspicion": None if suspicion is None else suspicion.numpy(), "label": label.numpy()}
     # What gives no reasons says at least whether it can judge. Which detector it was nobody knows.
     unsure = np.inf if suspicion is None else found["suspicion"]
@@ -234,6 +245,15 @@ def decided(view: View, x: np.ndarray, run: Callable[[np.ndarray], Any] | None =
     broken = np.where(finite & ~np.isfinite(found["scores"]).all(axis=1), BROKEN, INVALID)
     found["reason"] = np.where(found["label"] >= 0, ACCEPTED, np.where(np.isposinf(unsure), broken, SUSPICIOUS)).astype("int32")
     return found | {"detector": np.full(len(x), -1, "int32")}
+
+
+def _judged(view, outputs, x):
+    """Scores, suspicion and label from what copies of a model gave."""
+    import tensorflow as tf
+
+    view.expect(x)
+    found = [tf.convert_to_tensor(output) for output in outputs]
+    return view._decided(*found) if len(found) == 3 else view._decided(found[0], None, None)
 
 
 def joined(parts: list[Predictions]) -> Predictions:
