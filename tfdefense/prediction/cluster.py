@@ -19,6 +19,8 @@ from tfdefense._files import plain, write_text
 from tfdefense._progress import estimate, quiet
 from tfdefense._tables import checked, write
 from tfdefense._validation import AnyModel, PathLike
+from tfdefense.prediction.predicting import joined, stream
+from tfdefense.prediction.sources import _are_paths, _expanded
 
 MANIFEST = "parts.json"
 # How often a part may lose its worker: one that ends a worker each time would end them all.
@@ -43,9 +45,7 @@ class Worker:
         return True
 
     def label(self, files: list[str]) -> Any:
-        from tfdefense.prediction.predicting import predict
-
-        return predict(self.model, files, **self.options)
+        return joined(list(stream(self.model, files, **self.options)))
 
 
 def predict_on_ray(
@@ -162,8 +162,6 @@ def _path(output, place):
 
 def _parts(data, size):
     """Place -> files of one part, absolute, so that every node reads the same."""
-    from tfdefense.prediction.sources import _are_paths, _expanded
-
     if isinstance(data, str | os.PathLike):
         data = [data]
     if not _are_paths(data):
