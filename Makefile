@@ -14,10 +14,11 @@ ifneq ($(wildcard ../shared/data),)
 export TFDEFENSE_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help demo docs notebooks test test-fast slow-tests test-settings test-lowest torture lint clean
+.PHONY: help demo docs live notebooks test test-fast slow-tests test-settings test-lowest torture lint clean
 help:
 	@echo "make demo       train, defend, attack and export a small classifier (about a minute after the install)"
 	@echo "make docs       the pages and the API reference as a site, in build/site"
+	@echo "make live       a page that runs a defended model in the browser, in build/live; npm fetches ONNX Runtime Web, once"
 	@echo "make notebooks  the tutorials as notebooks, beside their pages"
 	@echo "make test       lint and tests, in ten minutes on two cores"
 	@echo "make test-long  the tests that take longest: protocols from end to end, clusters, other devices"
@@ -40,14 +41,19 @@ help:
 	touch $@
 
 .venv/.docs: .venv/.demo
-	$(BIN)/python -m pip install -qq -e ".[docs]"
+	$(BIN)/python -m pip install -qq -e ".[docs,export]"
 	touch $@
 
 demo: .venv/.demo
 	$(BIN)/python -m evaluation demo
 
+# Without npm or a network the site is built all the same: its page says what is missing.
 docs: .venv/.docs
+	-$(BIN)/python docs/live/make.py
 	$(BIN)/python docs/build.py
+
+live: .venv/.docs
+	$(BIN)/python docs/live/make.py
 
 notebooks: .venv/.docs
 	$(BIN)/python -m jupytext --quiet --to ipynb docs/photos.md docs/tutorials/*.md
@@ -61,7 +67,9 @@ lint: .venv/.test
 test: lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 25 -m "not long"
 
+# The page in the browser is tested where it could be made.
 test-long: lint
+	-$(BIN)/python docs/live/make.py
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 25 -m long
 
 test-fast: lint

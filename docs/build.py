@@ -17,6 +17,8 @@ from urllib.parse import unquote, urlsplit
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 DOCS, PAGES, SITE = ROOT / "docs", ROOT / "build" / "pages", ROOT / "build" / "site"
+# The page that runs a model; as people write it, and as `make live` has made it.
+LIVE, MADE = DOCS / "live", ROOT / "build" / "live"
 # Pages outside docs/, and where they are in the site.
 ELSEWHERE = {
     "README.md": "index.md",
@@ -68,6 +70,8 @@ class Links:
         return f'{link["src"]}{there}"' if link["src"] else f"{link['image']}[{link['text']}]({there})"
 
     def _beside(self, path):
+        if path.parent == LIVE and path.suffix == ".html":
+            return path.relative_to(DOCS)  # `gather` puts the whole folder there
         place = Path("files") / path.relative_to(ROOT)
         place = place.with_suffix(".md") if path.suffix == ".py" else place
         self.files[path] = place
@@ -126,6 +130,10 @@ def gather():
         else:
             (PAGES / place).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, PAGES / place)
+    for path in [*sorted(MADE.glob("*.*")), *sorted(LIVE.glob("*.*"))]:
+        if path.suffix != ".py":
+            (PAGES / "live").mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, PAGES / "live" / path.name)
     for place, text in pages.items():
         (PAGES / place).parent.mkdir(parents=True, exist_ok=True)
         (PAGES / place).write_text(text)

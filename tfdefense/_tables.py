@@ -121,6 +121,12 @@ def _write_parquet(new, parts):
             flush(writer)
 
 
+def reasons_of(path: PathLike) -> Iterator[np.ndarray]:
+    """Reasons alone, as places in `td.prediction.REASONS`, of a Parquet table of predictions, in pieces."""
+    for _, reason in _read_parquet(checked(check_file(path))):
+        yield np.array([_reason(text, path) for text in reason], "int8")
+
+
 def read_table(path: PathLike) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Reads a table of predictions piece by piece: suspicions, and reasons as places in `td.prediction.REASONS`.
 

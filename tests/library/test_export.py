@@ -269,6 +269,28 @@ def test_an_empty_batch_gives_an_empty_answer_in_every_format(models, tmp_path):
         assert outputs["label"].shape == (0,) and outputs["suspicion"].shape == (0,) and outputs["scores"].shape == (0, 10)
 
 
+def test_gradients_are_those_of_the_model(models, classifier, held_out, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="pip install tfdefense[export]")
+    pytest.importorskip("tf2onnx", reason="pip install tfdefense[export]")
+    x = held_out.x[:5]
+    weights = np.random.default_rng(0).normal(size=(len(x), 11)).astype("float32")
+    for model in (models["threshold"], classifier):
+        session = onnxruntime.InferenceSession(td.export.gradients(model, tmp_path / f"{model.name}.onnx"))
+        feed = {"image": x, "to_scores": weights[:, :10], "to_suspicion": weights[:, 10]}
+        names = [each.name for each in session.get_inputs()]
+        assert names == ["image", "to_scores", "to_suspicion"][: 3 if model is not classifier else 2]
+        (found,) = session.run(["gradient"], {name: feed[name] for name in names})
+        with tf.GradientTape() as tape:
+            image = tf.constant(x)
+            tape.watch(image)
+            out = model(image)
+            scores, suspicion = (out, 0.0) if model is classifier else (out["scores"], out["suspicion"])
+            value = tf.reduce_sum(scores * weights[:, :10]) + tf.reduce_sum(suspicion * weights[:, 10])
+        np.testing.assert_allclose(found, tape.gradient(value, image), atol=1e-4)
+    with pytest.raises(ValueError, match="ends in '.onnx'"):
+        td.export.gradients(classifier, tmp_path / "gradients")
+
+
 def test_bad_arguments_are_named(classifier, tmp_path):
     with pytest.raises(ValueError, match="`format` must be one of 'keras', 'saved_model', 'onnx', 'litert'.*'torch'"):
         td.export.export(classifier, tmp_path / "x", format="torch")

@@ -3,11 +3,11 @@
 import html.parser
 import json
 import re
-import shutil
 
 import pytest
 
 import tfdefense as td
+from tests.browsers import chromium, look
 
 
 @pytest.fixture(scope="module")
@@ -274,34 +274,8 @@ def test_missing_jinja_is_told_before_the_work(defended, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def browser():
-    """A real Chromium without a window."""
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (chromium and driver):
-        pytest.skip("no Chromium with its driver on this machine: apt-get install chromium chromium-driver")
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install selenium")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--hide-scrollbars"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = webdriver.ChromeService(executable_path=driver)
-    opened = webdriver.Chrome(options=options, service=service)
-    # A machine that is busy takes its time.
-    opened.set_page_load_timeout(120)
-    yield opened
-    opened.quit()
-
-
-def look(browser, page, width, scheme):
-    """Opens the page as on a screen of that width, in the light or the dark look, without a network."""
-    browser.execute_cdp_cmd("Network.enable", {})
-    browser.execute_cdp_cmd(
-        "Network.emulateNetworkConditions", {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
-    )
-    screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
-    browser.get(page.as_uri())
+    with chromium() as opened:
+        yield opened
 
 
 def brightness(colour):

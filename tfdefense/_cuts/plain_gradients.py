@@ -33,7 +33,7 @@ def in_graph(function, x, directions):
     before = len(graph.get_operations())
     with graph.gradient_override_map(names):
         output = function(x)
-    found = [tf.gradients(output, x, tf.stop_gradient(one))[0] for one in directions(output)]
+    found = [tf.gradients(output, x, tf.nest.map_structure(tf.stop_gradient, one))[0] for one in directions(output)]
     for operation in graph.get_operations()[before:]:
         # Done with: a SavedModel would look for the gradient under that name.
         if operation.type in names and "_gradient_op_type" in operation.node_def.attr:

@@ -14,11 +14,13 @@ A request of the wrong shape is an error; LiteRT looks only at how many numbers 
 """
 
 from tfdefense.export.formats import FORMATS, export, keras, litert, onnx, saved_model
+from tfdefense.export.gradients import gradients
 from tfdefense.export.served import served, served_image, served_threshold, served_uint8
 
 __all__ = [
     "FORMATS",
     "export",
+    "gradients",
     "keras",
     "litert",
     "onnx",

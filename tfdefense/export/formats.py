@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from tfdefense._files import plain, write_file, write_folder
 from tfdefense._progress import quiet
-from tfdefense._validation import Model, PathLike, Samples
+from tfdefense._validation import Model, PathLike, Samples, Tensor
 from tfdefense.export.int8 import quantized
 from tfdefense.export.served import served, served_image, served_threshold, served_uint8, spec_of
 
@@ -68,7 +69,7 @@ def keras(model: Model, path: PathLike) -> Path:
     """
     from tfdefense.contract import DefendedModel
 
-    path = _prepared(model, path, "keras")
+    path = prepared(model, path, "keras")
     if path.suffix != ".keras":
         raise ValueError(f"Keras writes files that end in '.keras'. Received: {path}.")
     if isinstance(model, DefendedModel):
@@ -93,7 +94,7 @@ def saved_model(model: Model, path: PathLike, *, decode: bool = False, resize: b
     >>> saved_model(defended, folder / "served").name
     'served'
     """
-    path = _prepared(model, path, "saved_model")
+    path = prepared(model, path, "saved_model")
     if path.is_file() or (path.is_dir() and any(path.iterdir()) and not (path / "saved_model.pb").exists()):
         raise ValueError(f"{path} is there already and no SavedModel. Choose another path, or remove it.")
     endpoints = _endpoints(model, decode, resize)
@@ -119,7 +120,14 @@ def onnx(model: Model, path: PathLike) -> Path:
 
     >>> onnx(defended, "defended.onnx")  # doctest: +SKIP
     """
-    path = _prepared(model, path, "onnx")
+    path = prepared(model, path, "onnx")
+    spec = spec_of(model)
+    write_file(path, lambda new: new.write_bytes(as_onnx(served(model, frozen=True), spec)))
+    return path
+
+
+def as_onnx(function: Callable[..., dict[str, Tensor]], *specs: Any) -> bytes:
+    """The content of an ONNX file that computes a function of tensors."""
     for package in ("tf2onnx", "onnx"):
         if importlib.util.find_spec(package) is None:
             raise ImportError(f"The export to ONNX needs {package}, which is not installed: pip install tfdefense[export]")
@@ -129,16 +137,14 @@ def onnx(model: Model, path: PathLike) -> Path:
         import onnx as onnx_package
         import tf2onnx
 
-        spec = spec_of(model)
-        function = tf.function(served(model, frozen=True), input_signature=[spec], autograph=False)
+        traced = tf.function(function, input_signature=specs, autograph=False)
         with _readable("ONNX"), _constants():
             proto, _ = tf2onnx.convert.from_function(
-                function, [spec], custom_op_handlers={"SelectV2": (_where, []), "Select": (_where, [])}
+                traced, specs, custom_op_handlers={"SelectV2": (_where, []), "Select": (_where, [])}
             )
             # tf2onnx goes on past operations that it does not know; no runtime could load the result.
             onnx_package.checker.check_model(proto)
-    write_file(path, lambda new: new.write_bytes(proto.SerializeToString()))
-    return path
+    return proto.SerializeToString()
 
 
 def litert(
@@ -163,7 +169,7 @@ def litert(
 
     >>> litert(defended, "defended.tflite", quantize=x_held_out)  # doctest: +SKIP
     """
-    path = _prepared(model, path, "litert")
+    path = prepared(model, path, "litert")
     import tensorflow as tf
 
     if not hasattr(tf, "lite"):
@@ -256,7 +262,7 @@ def _constants():
         yield
 
 
-def _prepared(model, path, format):
+def prepared(model, path, format):
     import keras
 
     from tfdefense.contract import broken, is_defended, unready

@@ -1,9 +1,9 @@
-"""Labels for sets of any size, one batch in memory at a time."""
+"""What a model says of sets of any size, one batch in memory at a time."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -11,8 +11,9 @@ import numpy as np
 
 from tfdefense._progress import estimate
 from tfdefense._reasons import ACCEPTED, ALL_REASONS, BROKEN, INVALID, SUSPICIOUS, UNREADABLE
-from tfdefense._validation import AnyModel, Bounds, Model, PathLike, check_shape, checked_names
+from tfdefense._validation import AnyModel, Bounds, Model, check_shape, checked_names
 from tfdefense.prediction.deciding import confidence_of, decider, detectors, knows_reasons
+from tfdefense.prediction.devices import across, chosen
 from tfdefense.prediction.sources import Batch, Wanted, batches_of, first_shape
 from tfdefense.view import MOST, View, samples_at_once
 
@@ -70,51 +71,6 @@ class Predictions:
         return f"{reason}: {fault}" if fault else reason
 
 
-def predict(
-    model: AnyModel,
-    data: Any,
-    *,
-    output: PathLike | None = None,
-    batch_size: int | None = None,
-    bounds: Bounds = None,
-    resize: bool = False,
-    progress: bool = False,
-) -> Predictions | None:
-    """Labels of samples, however many there are: they are read, decided and forgotten batch by batch.
-
-    Args:
-        model: A defended model, a plain classifier, a loaded SavedModel, or a function from samples to scores.
-        data: An array, one larger than memory such as `np.load(path, mmap_mode="r")` among them; a data set of batches such as a
-            `tf.data.Dataset`, whose labels are passed over; or a path, or a list of paths: of pictures, of folders of pictures, of
-            patterns such as "photos/*.jpg", of `.npz`, `.npy` and `.tfrecord` files. An `.npz` file alone is read whole.
-            Arrays are taken as they are; what a file holds is moved into the bounds of the model.
-        output: A `.csv` or `.parquet` file to write the rows to as they come; see `td.prediction.write`. Memory is then the same
-            for any number of samples. Without it what is returned takes 13 bytes a sample, and the names.
-        batch_size: Samples at once; None takes as many as keep the network's activations within 256 MiB, at most 256.
-        bounds: Range of the values of a plain model, for files; by default (0, 1).
-        resize: Whether pictures of another size are moved to the model's, bilinearly. Without it they are rows that say so.
-        progress: Whether to show how far it is.
-
-    Returns:
-        `Predictions`; None where they went into `output`.
-
-    Example:
-
-    >>> found = predict(defended, x_held_out)
-    >>> len(found), found.label.dtype.name
-    (397, 'int32')
-    >>> bool((found.label == defended.predict(x_held_out, verbose=0)["label"]).all())
-    True
-    """
-    found = stream(model, data, batch_size=batch_size, bounds=bounds, resize=resize, progress=progress)
-    if output is not None:
-        from tfdefense._tables import write
-
-        write(output, found)
-        return None
-    return joined(list(found))
-
-
 def stream(
     model: AnyModel,
     data: Any,
@@ -124,6 +80,7 @@ def stream(
     bounds: Bounds = None,
     classes: Sequence[str] | None = None,
     resize: bool = False,
+    devices: Sequence[str] | None = None,
     progress: bool = False,
 ) -> Iterator[Predictions]:
     """As `td.predict`, but gives the predictions batch by batch.
@@ -131,7 +88,7 @@ def stream(
     Args:
         y: Labels beside an array, which each batch then has.
         classes: Names of the classes, of a model that does not know them.
-        model, data, batch_size, bounds, resize, progress: As of `td.predict`.
+        model, data, batch_size, bounds, resize, devices, progress: As of `td.predict`.
 
     Example:
 
@@ -141,12 +98,14 @@ def stream(
     view = View.of(model, bounds)
     own, names = _names_of(view.model), detectors(view.model)
     known = own if classes is None else checked_names(classes, view.classes)
-    wanted = Wanted(view.input_shape, view.bounds, batch_size or at_once(view, data), resize)
+    places = chosen(view, devices)
+    run = across(view, places) if places else None
+    wanted = Wanted(view.input_shape, view.bounds, batch_size or at_once(view, data) * max(1, len(places)), resize)
     total = len(data) if hasattr(data, "shape") else None
     done = 0
     with estimate(progress) if progress else contextlib.nullcontext() as tell:
         for batch in batches_of(data, wanted, y):
-            yield _decided(view, batch, known, names)
+            yield _decided(view, batch, known, names, run)
             done += len(batch)
             if tell is not None:
                 # How many there are is known of an array alone.
@@ -169,7 +128,7 @@ def _names_of(model):
     return class_names(model) if isinstance(model, keras.Model) else None
 
 
-def _decided(view, batch: Batch, classes, names) -> Predictions:
+def _decided(view, batch: Batch, classes, names, run=None) -> Predictions:
     """The decisions of a batch, with rows in between for what could not be read."""
     count = len(batch)
     label, reason = np.full(count, -1, "int32"), np.full(count, UNREADABLE, "int8")
@@ -177,7 +136,7 @@ def _decided(view, batch: Batch, classes, names) -> Predictions:
     suspicion = np.full(count, np.inf, "float32")
     rejects = True
     if batch.x is not None and len(batch.x):
-        found = decided(view, batch.x)
+        found = decided(view, batch.x, run)
         readable = np.setdiff1d(np.arange(count), list(batch.faults))
         rejects = found["suspicion"] is not None
         label[readable], reason[readable], detector[readable] = found["label"], found["reason"], found["detector"]
@@ -211,18 +170,24 @@ def decide(defended: Model, x: Any) -> dict[str, np.ndarray]:
     return {name: keras.ops.convert_to_numpy(value) for name, value in decider(defended)(np.asarray(x)).items()}
 
 
-def decided(view: View, x: np.ndarray) -> dict[str, Any]:
-    """What a model says of one batch, compiled: the outputs of the contract, `reason` and `detector`."""
+def decided(view: View, x: np.ndarray, run: Callable[[np.ndarray], Any] | None = None) -> dict[str, Any]:
+    """What a model says of one batch, compiled: the outputs of the contract, `reason` and `detector`.
+
+    Args:
+        run: Of `across`, which computes on several devices.
+    """
     import tensorflow as tf
 
     x = np.asarray(x)
     check_shape(x, view.input_shape)
     x = x.astype("float32", copy=False)
     if knows_reasons(view.model):
+        if run is not None:
+            return run(x)
         view.expect(x)
         found = view.function("decide", lambda: decider(view.model))(tf.constant(x))
         return {name: value.numpy() for name, value in found.items()}
-    scores, suspicion, label = view.run(x)
+    scores, suspicion, label = view.run(x) if run is None else _judged(view, run(x), x)
     found = {"scores": scores.numpy(), "suspicion": None if suspicion is None else suspicion.numpy(), "label": label.numpy()}
     # What gives no reasons says at least whether it can judge. Which detector it was nobody knows.
     unsure = np.inf if suspicion is None else found["suspicion"]
@@ -230,6 +195,15 @@ def decided(view: View, x: np.ndarray) -> dict[str, Any]:
     broken = np.where(finite & ~np.isfinite(found["scores"]).all(axis=1), BROKEN, INVALID)
     found["reason"] = np.where(found["label"] >= 0, ACCEPTED, np.where(np.isposinf(unsure), broken, SUSPICIOUS)).astype("int32")
     return found | {"detector": np.full(len(x), -1, "int32")}
+
+
+def _judged(view, outputs, x):
+    """Scores, suspicion and label from what copies of a model gave."""
+    import tensorflow as tf
+
+    view.expect(x)
+    found = [tf.convert_to_tensor(output) for output in outputs]
+    return view._decided(*found) if len(found) == 3 else view._decided(found[0], None, None)
 
 
 def joined(parts: list[Predictions]) -> Predictions:
