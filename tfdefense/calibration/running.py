@@ -13,7 +13,6 @@ from tfdefense._validation import Model, Samples, check_shape, samples
 from tfdefense.contract import reject_node
 from tfdefense.view import samples_at_once
 
-
 # Samples from which compiling, about half a second, costs less than it saves.
 COMPILED = 4096
 

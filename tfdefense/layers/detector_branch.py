@@ -68,7 +68,7 @@ class DetectorBranch(keras.layers.Layer):
         return maps, pools
 
     @classmethod
-    def widest(cls, input_shape: tuple[int | None, ...], most: float, form: str = "cifar", depth: int | None = None) -> int:
+    def widest(cls, input_shape: tuple[Any, ...], most: float, form: str = "cifar", depth: int | None = None) -> int:
         """The largest width at which a branch makes at most so many multiplications a sample.
 
         It is one of 4, 8, 12 and so on: no less than 4, with which little is seen, no more than the paper's.
@@ -77,7 +77,7 @@ class DetectorBranch(keras.layers.Layer):
         return max(widths, default=4)
 
     @classmethod
-    def cost(cls, input_shape: tuple[int | None, ...], form: str, width: int, depth: int | None = None) -> int:
+    def cost(cls, input_shape: tuple[Any, ...], form: str, width: int, depth: int | None = None) -> int:
         """Multiplications a sample; what follows each convolution counts as `AFTER` for each of its numbers."""
         (_, high, wide, before), total = input_shape, 0
         for maps, pool in zip(*cls.plan(input_shape, form, width, depth), strict=True):

@@ -97,8 +97,9 @@ class KernelDensity(AdaptableLayer):
         self._check_width(_width(features.shape))
         predicted = ops.cast(ops.top_k(scores, 1)[1][:, 0], "int32")
         features = ops.reshape(features, (-1, self.points.shape[-1])) - self.center
-        stored = [ops.convert_to_tensor(weight) for weight in (self.points, self.owners, self.log_shares)]
-        return unless_finite(-_with_slope(features, predicted + 1, *stored, self.current_sigma), features)
+        points, owners, log_shares = (ops.convert_to_tensor(weight) for weight in (self.points, self.owners, self.log_shares))
+        value = _with_slope(features, predicted + 1, points, owners, log_shares, self.current_sigma)
+        return unless_finite(-value, features)
 
     def compute_output_shape(self, features_shape, scores_shape=None):
         return features_shape[:1]
@@ -190,8 +191,9 @@ class KernelDensity(AdaptableLayer):
         return {**super().get_config(), "sigma": self.sigma, "max_points": self.max_points, "seed": self.seed}
 
 
-def _with_slope(features, *rest):
+def _with_slope(features, owner, points, owners, log_shares, sigma):
     """The log density, whose gradient is its slope in closed form: that of the loop would keep every block in memory."""
+    rest = owner, points, owners, log_shares, sigma
     if keras.backend.backend() == "jax":
         # It makes no gradients of functions that close over others. A term that is 0 has the slope.
         value, slope = _log_density(ops.stop_gradient(features), *rest, slopes=True)
