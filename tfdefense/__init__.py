@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from tfdefense.defenses import capping_error as capping_error
     from tfdefense.defenses import compress as compress
     from tfdefense.defenses import graft_dustbin as graft_dustbin
+    from tfdefense.defenses import graft_head as graft_head
     from tfdefense.metrics import evaluate as evaluate
     from tfdefense.monitoring import Monitor as Monitor
     from tfdefense.prediction import predict as predict
@@ -131,6 +132,7 @@ _NAMES = {
     "adversarial_pairs": "trainers",
     "evaluate": "metrics",
     "graft_dustbin": "defenses",
+    "graft_head": "defenses",
     "load": "contract",
     "Monitor": "monitoring",
     "predict": "prediction",

@@ -199,3 +199,14 @@ def test_calibrate_writes_a_reference_too(here, attached, tmp_path):
 def test_python_can_run_the_program_as_a_module():
     done = subprocess.run([sys.executable, "-m", "tfdefense", "--version"], capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip()) == (0, f"tfdefense {td.__version__}")
+
+
+def test_pictures_without_classes_set_a_rejection_rate(here, tmp_path):
+    """They lie in one folder: for a threshold, and as out-of-distribution images, nobody needs their classes."""
+    options = ["--bounds", 0, 255, "--output", tmp_path / "d.keras"]
+    done = run("attach", here / "model.keras", "--held-out", here / "arrived", *options)
+    assert "of 197 samples" in " ".join(done.stdout.split()) and "chance" not in done.stderr
+    done = run("calibrate", tmp_path / "d.keras", "--data", here / "arrived", "--output", tmp_path / "again.keras")
+    assert "of 197 samples" in " ".join(done.stdout.split()), "all of a folder that has no parts"
+    message = fails("attach", here / "model.keras", "--defense", "knn", "--held-out", here / "arrived", *options)
+    assert "have none" in message and "--train" in message

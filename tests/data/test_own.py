@@ -120,3 +120,19 @@ def test_folder_errors(tmp_path):
     (tmp_path / "mine.csv").write_text("")
     with pytest.raises(ValueError, match="Expected an .npz"):
         data.load(tmp_path / "mine.csv")
+
+
+def test_pictures_in_the_folder_itself_are_read_where_nobody_needs_classes(tmp_path):
+    for number in range(10):
+        Image.fromarray(np.full((4, 4), 20 * number, "uint8")).save(tmp_path / f"{number}.png")
+    with pytest.raises(ValueError, match="have no classes: they do where none are needed"):
+        data.load(tmp_path, "all")
+    found = data.load(tmp_path, "all", labels=False)
+    assert found.classes == () and found.x.shape == (10, 4, 4, 1) and found.y.tolist() == list(range(10))
+    parts = [data.load(tmp_path, part, labels=False) for part in ("train", "test")]
+    assert [len(part) for part in parts] == [8, 2]
+    assert sorted(np.concatenate([part.y for part in parts])) == list(range(10))
+    assert data.load(tmp_path, "all", labels=False, classes=["cat", "dog"], limit=3).x.shape == (3, 4, 4, 1)
+    (tmp_path / "cat").mkdir()
+    Image.fromarray(np.zeros((4, 4), "uint8")).save(tmp_path / "cat" / "1.png")
+    assert data.load(tmp_path, "all", labels=False).classes == ("cat",), "sub-folders are classes"

@@ -61,3 +61,38 @@ def test_model_without_a_last_dense_layer_is_refused():
     pooled = keras.layers.GlobalAveragePooling2D(name="average")(inputs)
     with pytest.raises(ValueError, match="Expected a classifier whose scores come from a Dense layer.*'average'"):
         td.graft_dustbin(keras.Model(inputs, pooled))
+
+
+def test_head_begins_with_what_the_body_knows(classifier, digits):
+    """A penalty that lets nothing but the biases move leaves the dustbin at the log-sum-exp of the old logits."""
+    x, y = digits.x[:60], digits.y[:60] % 3
+    grafted = td.graft_head(classifier, x, y, ood=1 - x[:20], strength=1e-12)
+    found, old = grafted.predict(x, verbose=0), classifier.predict(x, verbose=0)
+    alike = np.stack([np.eye(10)[old[y == one].argmax(1)].mean(0) for one in range(3)], axis=1)
+    start = np.concatenate([old @ alike, np.logaddexp.reduce(old, axis=1)[:, None]], axis=1)
+    np.testing.assert_allclose(found - start, np.tile(found[:1] - start[:1], (60, 1)), atol=2e-3)
+
+
+def test_head_of_own_classes_puts_other_things_into_the_dustbin(classifier, digits, held_out):
+    """Also those that the old classifier knows and that the head was never shown."""
+    letters = td.data.load("letters8", "train", limit=120).x
+    before = [np.array(weight) for weight in classifier.get_weights()]
+    own, new = digits.take(digits.y < 3), held_out.y < 3
+    grafted = td.graft_head(classifier, own.x, own.y, letters)
+    label = grafted.predict(held_out.x, verbose=0).argmax(1)
+    assert (label == held_out.y)[new].mean() > 0.9 and (label == 3)[~new].mean() > 0.8
+    assert (grafted.predict(td.data.load("letters8", "test", limit=150).x, verbose=0).argmax(1) == 3).mean() > 0.7
+    for weight, now in zip(before, classifier.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, now)
+    defended = td.DustbinDefense().attach(grafted)
+    assert td.calibrate(defended, held_out.x[new], max_rejected=0.1) <= 0.1
+    assert defended.output["scores"].shape[-1] == 3
+
+
+def test_head_says_what_is_wrong_with_the_classes(classifier, digits):
+    with pytest.raises(ValueError, match="from 0. Received none of 0"):
+        td.graft_head(classifier, digits.x[:9], np.full(9, 1))
+    with pytest.raises(ValueError, match="Received one"):
+        td.graft_head(classifier, digits.x[:9], np.zeros(9, int))
+    with pytest.raises(ValueError, match="`strength`"):
+        td.graft_head(classifier, digits.x[:9], np.arange(9) % 2, strength=0)

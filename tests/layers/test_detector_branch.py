@@ -97,3 +97,51 @@ def test_normalisation_follows_the_batch_in_training_alone():
 def test_bad_settings(options, shape, words):
     with pytest.raises(ValueError, match=words):
         built(shape, **options)
+
+
+@pytest.mark.parametrize("form", ["cifar", "imagenet"])
+def test_cost_counts_the_multiplications_of_each_convolution(form):
+    from tfdefense._cuts.costs import multiplications
+    from tfdefense.layers import detector_branch
+
+    inputs = x = keras.Input((26, 24, 5))
+    for maps, pool in zip(*DetectorBranch.plan((None, 26, 24, 5), form, 6, None), strict=True):
+        x = keras.layers.Conv2D(maps, 3, padding="same")(x)
+        x = keras.layers.MaxPooling2D(2)(x) if pool else x
+    after = sum(int(np.prod(layer.output.shape[1:])) for layer in keras.Model(inputs, x).layers if "conv" in layer.name)
+    x = keras.layers.Conv2D(2, 1)(x)
+    assert DetectorBranch.cost((None, 26, 24, 5), form, 6) == multiplications([x]) + detector_branch.AFTER * after
+
+
+def test_multiplications_of_a_network_within_a_network_count_too():
+    from tfdefense._cuts.costs import multiplications
+
+    inner = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, padding="same"), keras.layers.BatchNormalization()])
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.DepthwiseConv2D(3)(inner(inputs))
+    x = keras.layers.Dense(7)(keras.layers.Flatten()(x))
+    assert multiplications([x]) == 64 * 27 * 4 + 36 * 9 * 4 + 36 * 4 * 7
+
+
+def test_default_width_follows_from_the_layer_and_what_the_classifier_costs(classifier):
+    from tfdefense._cuts.costs import multiplications
+    from tfdefense.defenses.adversary_detector import SHARE
+
+    def branch(model, layer, **options):
+        return next(one for one in td.AdversaryDetector(layer, **options).attach(model).layers if isinstance(one, DetectorBranch))
+
+    inputs = x = keras.Input((16, 16, 3))
+    for number in range(3):
+        x = keras.layers.Conv2D(64, 3, padding="same", name=f"conv_{number}")(x)
+        x = keras.layers.MaxPooling2D(2, name=f"pool_{number}")(x)
+    model = keras.Model(inputs, keras.layers.Dense(4)(keras.layers.Flatten()(x)))
+    most, found = SHARE * multiplications(model.outputs), {}
+    for layer in ("conv_1", "pool_1", "pool_2"):
+        shape = model.get_layer(layer).output.shape
+        found[layer] = width = branch(model, layer).width
+        assert 4 < width <= 96 and DetectorBranch.cost(shape, "cifar", width) <= most
+        assert width == 96 or DetectorBranch.cost(shape, "cifar", width + 4) > most
+    assert found["conv_1"] < found["pool_1"] < found["pool_2"]
+    assert branch(classifier, "conv").width == 4, "a small classifier"
+    assert branch(model, "pool_1", width=96).width == 96
+    assert DetectorBranch().width is None, "the layer's own default, which saved models have, stays the paper's"

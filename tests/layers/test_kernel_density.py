@@ -51,6 +51,7 @@ def model_of(layer):
 @pytest.mark.parametrize("room, block", [(700, 2048), (5000, 2048), (1000, 64)], ids=["full", "room left", "many blocks"])
 def test_density_is_the_papers(data, monkeypatch, sigma, room, block):
     monkeypatch.setattr(module, "BLOCK", block)
+    monkeypatch.setattr(module, "STEPS", 200)
     found = fitted(data, sigma=sigma, max_points=room)(data[2], data[3]).numpy()
     want = expected(data, sigma)
     assert np.isinf(want).any() and np.isfinite(want).any()
@@ -92,6 +93,33 @@ def test_gradient_is_that_of_the_density(data, monkeypatch, block):
         ends = [probes[i].astype("float64") + s * step * np.eye(WIDTH) for s in (1, -1)]
         up, down = ([minus_log_density(features, labels, p, predicted, 1.5) for p in end] for end in ends)
         np.testing.assert_allclose(gradient[i], (np.array(up) - down) / (2 * step), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 7, 60])
+def test_each_batch_gets_what_each_of_its_samples_gets_alone(data, rows):
+    """Also of classes that are not there, and in an order that is not that of the classes."""
+    features, labels, probes, scores = data
+    layer = fitted(data, sigma=1.5)
+    found = layer(probes[:rows], scores[:rows]).numpy()
+    np.testing.assert_allclose(found, expected(data, 1.5)[:rows], rtol=2e-4, atol=2e-4)
+
+
+def test_points_of_earlier_versions_stand_in_any_order_and_say_the_same(data, tmp_path):
+    features, labels, probes, scores = data
+    model = model_of(KernelDensity(sigma=0.8, max_points=900))
+    layer = model.layers[-1]
+    layer.adapt(features, labels)
+    want, stored = model([probes, scores]).numpy(), [weight.numpy() for weight in (layer.points, layer.owners, layer.log_shares)]
+    assert (np.diff(layer.owners.numpy()[layer.owners.numpy() > 0]) >= 0).all()
+    # They wrote the points in the order of the training set.
+    order = np.concatenate([np.random.default_rng(0).permutation(700), np.arange(700, 900)])
+    for weight, values in zip((layer.points, layer.owners, layer.log_shares), stored, strict=True):
+        weight.assign(values[:, order])
+    np.testing.assert_allclose(model([probes, scores]).numpy(), want, rtol=1e-5)
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    np.testing.assert_allclose(loaded([probes, scores]).numpy(), want, rtol=1e-5)
+    np.testing.assert_array_equal(loaded.layers[-1].owners, stored[1])
 
 
 def test_class_without_points_is_infinitely_doubtful_and_others_are_untouched(data):
@@ -141,6 +169,14 @@ def test_saved_files_give_the_same_density(data, tmp_path, monkeypatch, block):
     model.export(tmp_path / "saved", verbose=False)
     served = tf.saved_model.load(tmp_path / "saved")
     np.testing.assert_allclose(served.serve([probes, scores]), want, rtol=1e-5)
+    slopes = []
+    for function in (model, served.serve):
+        x = tf.constant(probes)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = function([x, tf.constant(scores)])
+        slopes.append(tape.gradient(value, x).numpy())
+    np.testing.assert_allclose(slopes[1], slopes[0], rtol=1e-4, atol=1e-5)
 
 
 def test_function_compiled_before_adapt_sees_the_points(data):

@@ -137,3 +137,27 @@ def test_threshold_rejects_where_no_gap_is_wide_enough():
     layer.calibrate(score, 0.05)
     assert float(layer.value) == pytest.approx((top[19] + top[20]) / 2, abs=1e-6)
     assert 0.02 < np.mean(np.asarray(layer(score)) > 0) <= 0.05
+
+
+def test_many_samples_run_in_a_compiled_graph_and_give_the_same(monkeypatch):
+    from tfdefense.calibration import running
+
+    model, x = wide(8), np.random.default_rng(0).random((50, 8, 8, 1), "float32")
+    passed = []
+
+    class Seen(keras.layers.Layer):
+        def call(self, x):
+            passed.append(x.shape[0])
+            return x
+
+    inputs = keras.Input((8, 8, 1))
+    seen = keras.Model(inputs, model(Seen()(inputs)))
+    passed.clear()
+    want = run_batches(seen, x, 16)[0]
+    assert passed == [16, 16, 16, 2]
+    monkeypatch.setattr(running, "COMPILED", 50)
+    passed.clear()
+    np.testing.assert_allclose(run_batches(seen, x, 16)[0], want, atol=1e-6)
+    assert set(passed) == {None}
+    cut = keras.Function(model.inputs, model.outputs)
+    np.testing.assert_allclose(run_batches(cut, [x], 16)[0], want, atol=1e-6)

@@ -155,3 +155,20 @@ def test_what_is_wrong_is_one_sentence(reference, tmp_path):
         with pytest.raises((ValueError, OSError), match=expected):
             call()
     assert watching.update([]).samples == 0
+
+
+def test_a_table_that_is_given_twice_counts_once(reference, tmp_path):
+    suspicion = np.random.default_rng(0).normal(-1, 1, 40)
+    lines = [
+        "file,suspicion,reason",
+        *(f"{n}.png,{s},{'suspicious' if s > 0 else 'accepted'}" for n, s in enumerate(suspicion)),
+    ]
+    (tmp_path / "monday.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "again.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "tuesday.csv").write_text("\n".join(lines[:11]) + "\n")
+    watching = td.Monitor(reference)
+    assert watching.read(tmp_path / "monday.csv") and not watching.read(tmp_path / "again.csv")
+    watching.save(tmp_path / "state.json")
+    later = td.Monitor(tmp_path / "state.json")
+    assert not later.read(tmp_path / "monday.csv") and later.read(tmp_path / "tuesday.csv")
+    assert later.status.samples == 50 and watching.status.samples == 40

@@ -61,6 +61,8 @@ def adapt(
     x = check_images(defended, x)
     y = check_labels(y, classes=_classes(defended))
     check_same_length(x=x, y=y)
+    for layer, _ in nodes_of(defended, AdaptableLayer):
+        layer.check_room(len(x))
     adversarial, sources = _check_adversarial(defended, adversarial, sources, x)
     # What is wrong with them is told before anything is changed.
     if max_rejected is not None:

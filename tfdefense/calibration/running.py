@@ -13,6 +13,9 @@ from tfdefense._validation import Model, Samples, check_shape, samples
 from tfdefense.contract import reject_node
 from tfdefense.view import samples_at_once
 
+# Samples from which compiling, about half a second, costs less than it saves.
+COMPILED = 4096
+
 
 def check_images(defended: Model, x: Samples) -> np.ndarray:
     """Samples as an array, or an error that says why the model would reject all of them.
@@ -38,7 +41,7 @@ def check_images(defended: Model, x: Samples) -> np.ndarray:
 
 
 def run_batches(model: Any, x: Any, batch_size: int | None = None) -> list[np.ndarray]:
-    """The outputs of a model as a list of arrays, for an array or a list of them. Unlike `predict` it compiles nothing.
+    """The outputs of a model as a list of arrays, for an array or a list of them. Few samples are run without compiling.
 
     Without `batch_size` as many samples go through at once as memory allows; see `samples_at_once`.
 
@@ -53,12 +56,27 @@ def run_batches(model: Any, x: Any, batch_size: int | None = None) -> list[np.nd
     [(8, 10)]
     """
     parts, first = [], x[0] if isinstance(x, list) else x
-    for part in batches(len(first), batch_size or samples_at_once(model, first)):
+    size = batch_size or samples_at_once(model, first)
+    model = _compiled(model, x) if len(first) >= COMPILED else model
+    for part in batches(len(first), size):
         batch = [array[part] for array in x] if isinstance(x, list) else x[part]
-        options = {"training": False} if isinstance(model, keras.Model) else {}
-        outputs = keras.tree.flatten(model(batch, **options))
+        outputs = keras.tree.flatten(_run(model, batch))
         parts.append([keras.ops.convert_to_numpy(output) for output in outputs])
     return [np.concatenate(part) for part in zip(*parts, strict=True)]
+
+
+def _run(model, batch):
+    return model(batch, training=False) if isinstance(model, keras.Model) else model(batch)
+
+
+def _compiled(model, x):
+    """A function of its own, which sees the variables that the layers have now; the model as it is under JAX."""
+    if keras.backend.backend() != "tensorflow":
+        return model
+    import tensorflow as tf
+
+    specs = keras.tree.map_structure(lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), x)
+    return tf.function(lambda batch: _run(model, batch), input_signature=[specs], autograph=False)
 
 
 def forget_compiled(model: Model) -> None:

@@ -70,13 +70,21 @@ def load_keras(path, what):
     return loaded
 
 
-def load_data(model, name, split, samples, bounds, classes, *, seed=0, data_dir=None, download=False):
+def load_data(model, name, split, samples, bounds, classes, *, labels=True, seed=0, data_dir=None, download=False):
     """Images by name or path, with their values moved into the bounds of a model and their classes numbered as its are."""
     from tfdefense.data.for_model import load_for
 
-    options = {"limit": samples, "seed": seed, "data_dir": data_dir, "download": download}
+    options = {"limit": samples, "seed": seed, "labels": labels, "data_dir": data_dir, "download": download}
     bounds = bounds_for(model, bounds)
     return load_for(model, name, split, classes=class_list(classes), **options).moved(bounds)
+
+
+def held_out_part(name, split):
+    """The part that was asked for; else all of somebody's own data that has no parts itself, and the test part of any other."""
+    from tfdefense.data.own import has_splits
+
+    path = Path(name)
+    return split or ("all" if path.exists() and not has_splits(path) else "test")
 
 
 def bounds_for(model, bounds):

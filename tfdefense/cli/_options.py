@@ -9,6 +9,14 @@ from tfdefense._untrusted import check_file
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A .keras file, or a SavedModel directory.")]
 Data = Annotated[str, typer.Option(help="A data set by name (digits, mnist, cifar10, ...), an .npz file or an image folder.")]
+HeldOutSplit = Annotated[
+    str | None,
+    typer.Option(
+        "--split",
+        help="Part of the data: train, test or all. By default all of your own file or folder, or its test part where it has "
+        "parts; test of a set by name.",
+    ),
+]
 Split = Annotated[str, typer.Option(help="Which part of the data: train, test or all.")]
 DataDir = Annotated[str | None, typer.Option(help="Where data sets lie, if not in $TFDEFENSE_DATA.")]
 Download = Annotated[bool, typer.Option("--download", help="Fetch a data set that is not there.")]

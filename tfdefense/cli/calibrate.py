@@ -5,11 +5,11 @@ from typing import Annotated
 import typer
 
 from tfdefense.cli._app import command
-from tfdefense.cli._inputs import load_data, load_keras
-from tfdefense.cli._options import Classes, Data, DataDir, Download, Model, Seed, Split, writable
+from tfdefense.cli._inputs import held_out_part, load_data, load_keras
+from tfdefense.cli._options import Classes, Data, DataDir, Download, HeldOutSplit, Model, Seed, writable
 
 
-@command("tfdefense calibrate defended.keras --data held_out.npz --split all --output calibrated.keras")
+@command("tfdefense calibrate defended.keras --data held_out.npz --output calibrated.keras")
 def calibrate(
     model: Model,
     data: Data,
@@ -27,7 +27,7 @@ def calibrate(
         ),
     ] = None,
     samples: Annotated[int | None, typer.Option(min=1, help="Number of samples; by default all.")] = None,
-    split: Split = "test",
+    split: HeldOutSplit = None,
     classes: Classes = None,
     reference: Annotated[
         str | None, typer.Option(metavar="JSON", help="Where to write what `tfdefense monitor` compares a service with.")
@@ -41,7 +41,9 @@ def calibrate(
 
     output, reference = writable(output, (".keras",)), writable(reference, (".json",))
     loaded = load_keras(model, "calibrated")
-    images = load_data(loaded, data, split, samples, None, classes, seed=seed, data_dir=data_dir, download=download)
+    split, places = held_out_part(data, split), {"seed": seed, "data_dir": data_dir, "download": download}
+    # A rejection rate needs no classes.
+    images = load_data(loaded, data, split, samples, None, classes, labels=risk is not None, **places)
     y = None if risk is None else images.y
     rejected = td.calibrate(loaded, images.x, y, max_rejected=max_rejected, confidence=confidence, risk=risk)
     td.export.export(loaded, output)

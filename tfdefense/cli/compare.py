@@ -5,8 +5,8 @@ from typing import Annotated, Any
 import typer
 
 from tfdefense.cli._app import command
-from tfdefense.cli._inputs import load_data, load_keras
-from tfdefense.cli._options import Bounds, Classes, Data, DataDir, Download, Model, Norm, Seed, Split, class_list, writable
+from tfdefense.cli._inputs import held_out_part, load_data, load_keras
+from tfdefense.cli._options import Bounds, Classes, Data, DataDir, Download, HeldOutSplit, Model, Norm, Seed, class_list, writable
 
 
 @command("tfdefense compare model.keras --data held_out/ --ood letters --output defended.keras --picture comparison.png")
@@ -35,7 +35,7 @@ def compare(
     samples: Annotated[
         int, typer.Option(min=6, help="Number of held-out samples, and of each out-of-distribution set at most.")
     ] = 1000,
-    split: Split = "test",
+    split: HeldOutSplit = None,
     bounds: Bounds = None,
     classes: Classes = None,
     output: Annotated[str | None, typer.Option(metavar="KERAS", help="Where to write the winner.")] = None,
@@ -54,10 +54,11 @@ def compare(
 
     chosen = None if candidates is None else class_list(candidates)
     named(chosen)  # Told before the data is read.
+    split = held_out_part(data, split)
     images = load_data(loaded, data, split, samples, bounds, classes, seed=seed, data_dir=data_dir, download=download)
     options: dict[str, Any] = {"data_dir": data_dir, "download": download, "limit": samples, "seed": seed}
-    # Their classes are none of the model's, so how they are numbered does not matter.
-    sets = {name: td.data.load(name, "all", **options).moved(images.bounds) for name in ood or ()}
+    # Their classes are none of the model's: it does not matter how they are numbered, nor whether there are any.
+    sets = {name: td.data.load(name, "all", labels=False, **options).moved(images.bounds) for name in ood or ()}
     options = {"bounds": images.bounds, "class_names": class_list(classes), "seed": seed, "progress": True, "picture": picture}
     options |= {"attack": None if attack == "none" else attack, "epsilon": epsilon, "norm": norm or "linf", "attacked": attacked}
     options |= {"steps": steps, "by": by, "max_rejected": max_rejected, "confidence": confidence}

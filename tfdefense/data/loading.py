@@ -142,6 +142,7 @@ def load(
     seed: int = 0,
     dtype: str = "float32",
     classes: Sequence[str] | None = None,
+    labels: bool = True,
 ) -> Images:
     """Loads images by name, or from a file or folder of your own.
 
@@ -159,6 +160,8 @@ def load(
         classes: Names by which the classes are numbered, such as `td.contract.class_names(model)`. Some may be missing from the
             images; a class of theirs that is none of the names is an error. None leaves a set's own order; folders have that of
             the alphabet.
+        labels: Whether the classes are needed. Without them a folder may also hold its images directly; `classes` of what is given
+            is then empty, and `y` counts them.
 
     Returns:
         `Images` with `x`, `y`, `classes` and `bounds`.
@@ -177,7 +180,7 @@ def load(
         raise ValueError(f"`limit` must be a positive integer, or None for all images. Received: limit={limit!r}.")
 
     if _is_own(name):
-        x, y, found = own.read(Path(name), split)
+        x, y, found = own.read(Path(name), split, labels)
     else:
         x, y, found = _known(name).read(split=split, data_dir=data_dir, download=download)
     if limit is not None and limit < len(x):
@@ -185,7 +188,7 @@ def load(
         x, y = x[chosen], y[chosen]
     bounds = (0.0, 1.0) if dtype == "float32" else (0, 255)
     images = Images(_convert(x, dtype), y.astype("int32"), tuple(found), str(name), split, bounds)
-    return images if classes is None else _numbered_by(checked_names(classes), images)
+    return images if classes is None or not images.classes else _numbered_by(checked_names(classes), images)
 
 
 def _numbered_by(names, images):

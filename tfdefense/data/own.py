@@ -11,9 +11,9 @@ _SPLIT_FOLDERS = {"train": ("train", "training"), "test": ("test", "testing", "v
 _TRAIN_SHARE = 0.8
 
 
-def read(path, split):
+def read(path, split, labels=True):
     if path.is_dir():
-        return _read_folder(path, split)
+        return _read_folder(path, split, labels)
     if path.suffix != ".npz":
         raise ValueError(f"Expected an .npz file or a folder of images. Received: {path}.")
     return _read_npz(path, split)
@@ -133,7 +133,18 @@ def _divide(x, y, split):
     return x[chosen], y[chosen]
 
 
-def _read_folder(path, split):
+def has_splits(path):
+    """Whether somebody's own file or folder says itself which of its images are for training."""
+    if path.is_dir():
+        return all(_existing(path, names) for names in _SPLIT_FOLDERS.values())
+    return path.suffix == ".npz" and "x_test" in read_arrays(path, ())[1]
+
+
+def _read_folder(path, split, labels):
+    flat = None if labels or has_splits(path) else sorted(file for file in path.glob("*") if file.suffix.lower() in _SUFFIXES)
+    if flat and not any(file.is_dir() for file in path.glob("[!.]*")):
+        places = _divide(np.arange(len(flat)), np.zeros(len(flat), int), split)[0]
+        return _read_images([flat[place] for place in places]), places, ()
     files, y, classes = labelled(path, split)
     return _read_images(files), y, classes
 
@@ -156,7 +167,8 @@ def labelled(path, split="all"):
     if not files:
         raise ValueError(
             f"No images in {path}. Expected one sub-folder for each class, as {path.name}/cat/1.png, "
-            "or such folders within train/ and test/."
+            "or such folders within train/ and test/. Pictures that lie in the folder itself have no classes: they do where "
+            "none are needed, as out-of-distribution images and for a rejection rate."
         )
     y = np.array([label for _, label in files])
     if not divided:

@@ -5,7 +5,7 @@ from tfdefense.defenses.adversary_detector import AdversaryDetector
 from tfdefense.defenses.consistency import ConsistencyRejection, RadiusRejection
 from tfdefense.defenses.defense import AllOf, AnyOf, Defense
 from tfdefense.defenses.density import DensityDefense, capping_error
-from tfdefense.defenses.grafting import graft_dustbin
+from tfdefense.defenses.grafting import graft_dustbin, graft_head
 from tfdefense.defenses.joint import JointDiscriminator
 from tfdefense.defenses.rectified import RectifiedRejection
 from tfdefense.defenses.rejection import DeepNeuralRejection, NeuralRejection, compress
@@ -36,6 +36,7 @@ __all__ = [
     "capping_error",
     "compress",
     "graft_dustbin",
+    "graft_head",
     "watchable",
 ]
 

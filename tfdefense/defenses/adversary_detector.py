@@ -4,9 +4,13 @@ from typing import Any
 
 import keras
 
+from tfdefense._cuts.costs import multiplications
 from tfdefense._validation import Tensor
 from tfdefense.defenses.defense import Defense
 from tfdefense.layers import DetectorBranch
+
+# Of the classifier's multiplications: a little less than the half of its time that the branch may take.
+SHARE = 0.45
 
 
 class AdversaryDetector(Defense):
@@ -19,7 +23,10 @@ class AdversaryDetector(Defense):
 
     Args:
         layer: Name of a layer with feature maps; the paper's choice is a middle one of full resolution.
-        form, width, seed, depth: See `td.layers.DetectorBranch`.
+        width: Feature maps of the branch's first convolution. None chooses as many as keep the defended model at 1.5 times the
+            cost of the classifier, by its multiplications: a multiple of 4, at least 4, at most the paper's 96 (form "cifar") or
+            196 ("imagenet"), which cost a small classifier many times its own.
+        form, seed, depth: See `td.layers.DetectorBranch`.
         threshold: A threshold of your own on the log-odds; None waits for `td.calibrate`.
 
     Example:
@@ -59,7 +66,12 @@ class AdversaryDetector(Defense):
                 f"Layer '{name}' gives its maps with the channels first. A detector branch takes them last: build the model with "
                 '`data_format="channels_last"`.'
             )
+        options = dict(self.options)
+        shape = taps[name].shape
+        if options["width"] is None and len(shape) == 4 and None not in shape[1:]:
+            most = SHARE * multiplications([logits])
+            options["width"] = DetectorBranch.widest(shape, most, options["form"], options["depth"])
         try:
-            return logits, DetectorBranch(**self.options)(taps[name])
+            return logits, DetectorBranch(**options)(taps[name])
         except ValueError as error:
             raise ValueError(f"Layer '{name}' can't be watched. {error}") from None

@@ -45,6 +45,8 @@ class NeuralRejection(_RBFDefense):
         search_samples: How many samples that looks at, 2,000 unless told otherwise; None is all of them.
         folds: Folds of that.
         trainable: Whether `fit` tunes the SVMs after `td.adapt`.
+        max_samples: Of more samples than this, about so many are drawn evenly from the classes, and a warning tells the error
+            on the others. None fits all, or refuses at once those whose kernel is too large.
         max_memory: Bytes that the kernel, or the features, may take in `td.adapt`.
         threshold: A threshold of your own on minus the best score; None waits for `td.calibrate`.
 
@@ -68,12 +70,14 @@ class NeuralRejection(_RBFDefense):
         search_samples: int | None = 2000,
         folds: int = 5,
         trainable: bool = False,
+        max_samples: int | None = None,
         max_memory: float = 2e9,
         threshold: float | None = None,
     ):
         layers = () if layer is None else (layer,)
-        options = {"C": C, "gamma": gamma, "search": search, "search_samples": search_samples, "folds": folds}
-        super().__init__(layers, threshold, **options, trainable=trainable, max_memory=max_memory)
+        options: dict[str, Any] = {"C": C, "gamma": gamma, "search": search, "search_samples": search_samples, "folds": folds}
+        options |= {"max_samples": max_samples, "max_memory": max_memory}
+        super().__init__(layers, threshold, **options, trainable=trainable)
 
     def connect(self, logits: Tensor, taps: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         name = self.layers[0] if self.layers else None
@@ -98,6 +102,8 @@ class DeepNeuralRejection(_RBFDefense):
         search_samples: How many samples that looks at, 2,000 unless told otherwise; None is all of them.
         folds: Folds of every cross-validation.
         trainable: Whether `fit` tunes the SVMs after `td.adapt`.
+        max_samples: Of more samples than this, about so many are drawn evenly from the classes, and a warning tells the error
+            on the others. None fits all, or refuses at once those whose kernel is too large.
         max_memory: Bytes that a kernel, or the features of a layer, may take in `td.adapt`.
         threshold: A threshold of your own on minus the best score; None waits for `td.calibrate`.
 
@@ -121,6 +127,7 @@ class DeepNeuralRejection(_RBFDefense):
         search_samples: int | None = 2000,
         folds: int = 5,
         trainable: bool = False,
+        max_samples: int | None = None,
         max_memory: float = 2e9,
         threshold: float | None = None,
     ):
@@ -128,8 +135,9 @@ class DeepNeuralRejection(_RBFDefense):
             raise ValueError(f'`layers` must be one or more names of layers, such as ["dense_1", "logits"]. Received: {layers!r}.')
         if len(set(layers)) < len(layers):
             raise ValueError(f"Expected each layer once. Received: {', '.join(map(str, layers))}.")
-        options = {"C": C, "gamma": gamma, "search": search, "search_samples": search_samples, "folds": folds}
-        super().__init__(layers, threshold, **options, trainable=trainable, max_memory=max_memory)
+        options: dict[str, Any] = {"C": C, "gamma": gamma, "search": search, "search_samples": search_samples, "folds": folds}
+        options |= {"max_samples": max_samples, "max_memory": max_memory}
+        super().__init__(layers, threshold, **options, trainable=trainable)
 
     def connect(self, logits: Tensor, taps: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         classes = logits.shape[-1]

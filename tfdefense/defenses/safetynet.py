@@ -32,6 +32,8 @@ class SafetyNet(Defense):
             of it are left out together; see `sources` of `td.adapt`. With `by_class` what suits one SVM for all classes is chosen.
         folds: Folds of that.
         thresholds: Of the codes, the same for all units; None takes quantiles of each unit's activations.
+        max_samples: Of more samples than this, clean and adversarial ones together, about so many are drawn, a clean one with
+            what was made of it; a warning tells the error on the others. None fits all, or refuses those whose kernel is too large.
         max_memory: Bytes that a kernel, or the codes of a layer, may take in `td.adapt`.
         threshold: A threshold of your own on every decision value, 0 in the paper; None waits for `td.calibrate`.
 
@@ -58,6 +60,7 @@ class SafetyNet(Defense):
         search: Search = None,
         folds: int = 5,
         thresholds: Sequence[float] | None = None,
+        max_samples: int | None = None,
         max_memory: float = 2e9,
         threshold: float | None = None,
     ):
@@ -73,6 +76,7 @@ class SafetyNet(Defense):
             None if levels == 0 and thresholds is None else {"levels": levels, "thresholds": thresholds}
         )
         self.svm: dict[str, Any] = {"C": C, "gamma": gamma, "search": search, "folds": folds, "max_memory": max_memory}
+        self.svm["max_samples"] = max_samples
         # Built anew for each model; made here too, so that a wrong argument is named at once.
         QuantizedReLU(**self.codes or {}), DetectorSVM(**self.svm), Join(join)
 

@@ -39,5 +39,8 @@ class AdaptableLayer(keras.layers.Layer):
     def mark_adapted(self) -> None:
         self._adapted.assign(1.0)
 
+    def check_room(self, samples: int) -> None:
+        """Raises an error where `adapt` would refuse so many samples or more: before a network has run on all of them."""
+
     def adapt(self, features: Any, labels: Any) -> np.ndarray | None:
         raise NotImplementedError

@@ -88,14 +88,18 @@ class ClasswiseDetectorSVM(RBFSVM):
 
     def _fit(self, kernel, labels):
         coefficients, intercepts = np.zeros((len(labels), self.groups)), np.ones(self.groups)
+        predicted = self._predicted if self._rows is None else self._predicted[self._rows]
         for group in range(self.groups):
-            rows = np.flatnonzero(self._predicted == group)
+            rows = np.flatnonzero(predicted == group)
             if len(set(labels[rows])) == 2:
                 columns, values = svm_fits.fit(kernel[np.ix_(rows, rows)], labels[rows], 2, self.C)
                 coefficients[rows, group], intercepts[group] = columns[:, 1], values[1]
             elif len(rows) and labels[rows[0]] == 0:
                 intercepts[group] = -1.0
         return coefficients, intercepts
+
+    def _taken_for(self, scores, rows):
+        return scores[np.arange(len(rows)), self._predicted[rows]] > 0
 
     def compress(self, vectors: int, features: Any = None, scores: Any = None) -> None:
         # `scores` are left out: of one SVM a sample they say nothing of the others, which keep what they give now.

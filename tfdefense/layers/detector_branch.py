@@ -10,6 +10,8 @@ from tfdefense.layers.finite import unless_finite
 # The paper's feature maps of the first convolution, how many times as many each further one has, the number of convolutions before
 # the last one, and behind which of them a pooling may stand.
 FORMS = {"cifar": (96, 2, 3, (0, 1)), "imagenet": (196, 1, 5, (0,))}
+# Normalisation, ReLU and pooling of a number wait for memory: as long as so many multiplications take, measured on two CPUs.
+AFTER = 200
 # What a branch has that was saved before its depth was.
 EARLIER = {"cifar": 4, "imagenet": 5}
 
@@ -54,15 +56,42 @@ class DetectorBranch(keras.layers.Layer):
         self.form, self.width, self.seed = form, width, seed
         self.depth = FORMS[form][2] if depth is None else depth
 
+    @staticmethod
+    def plan(input_shape, form, width, depth):
+        """The maps of each convolution but the last, and which of them a pooling follows."""
+        default, multiple, usual, pooled = FORMS[form]
+        first, depth = width or default, depth or usual
+        maps, pools, side = [first] + [multiple * first] * (depth - 1), [], min(input_shape[1:3])
+        for number in range(depth):
+            pools.append(number in pooled and side >= 12)
+            side //= 1 + pools[-1]
+        return maps, pools
+
+    @classmethod
+    def widest(cls, input_shape: tuple[Any, ...], most: float, form: str = "cifar", depth: int | None = None) -> int:
+        """The largest width at which a branch makes at most so many multiplications a sample.
+
+        It is one of 4, 8, 12 and so on: no less than 4, with which little is seen, no more than the paper's.
+        """
+        widths = [width for width in range(4, FORMS[form][0] + 1, 4) if cls.cost(input_shape, form, width, depth) <= most]
+        return max(widths, default=4)
+
+    @classmethod
+    def cost(cls, input_shape: tuple[Any, ...], form: str, width: int, depth: int | None = None) -> int:
+        """Multiplications a sample; what follows each convolution counts as `AFTER` for each of its numbers."""
+        (_, high, wide, before), total = input_shape, 0
+        for maps, pool in zip(*cls.plan(input_shape, form, width, depth), strict=True):
+            total += high * wide * maps * (9 * before + AFTER)
+            high, wide, before = (high // 2, wide // 2, maps) if pool else (high, wide, maps)
+        return total + 2 * high * wide * before
+
     def build(self, input_shape):
         if len(input_shape) != 4 or None in input_shape[1:]:
             raise ValueError(
                 "A detector branch watches feature maps of shape (batch, height, width, channels), all but the batch known. "
                 f"Received shape {tuple(input_shape)}. Watch a convolution, a pooling or a block of them."
             )
-        default, multiple, _, pooled = FORMS[self.form]
-        first = self.width or default
-        maps = [first] + [multiple * first] * (self.depth - 1)
+        maps, pools = self.plan(input_shape, self.form, self.width, self.depth)
         self.convolutions, self.norms, self.pools = [], [], []
         shape = tuple(input_shape)
         for number, filters in enumerate([*maps, 2]):
@@ -78,7 +107,7 @@ class DetectorBranch(keras.layers.Layer):
             norm = keras.layers.BatchNormalization(momentum=0.9, dtype=self.dtype_policy, name=f"norm_{number + 1}")
             norm.build(shape)
             self.norms.append(norm)
-            self.pools.append(number in pooled and min(shape[1:3]) >= 12)
+            self.pools.append(pools[number])
             if self.pools[-1]:
                 shape = (shape[0], shape[1] // 2, shape[2] // 2, filters)
 

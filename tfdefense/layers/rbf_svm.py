@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import functools
 import re
+import warnings
 from typing import Any
 
 import keras
@@ -13,8 +15,9 @@ from tfdefense._validation import Search, Tensor, check_labels
 from tfdefense.layers import svm_fits
 from tfdefense.layers.adaptable import AdaptableLayer
 from tfdefense.layers.finite import unless_finite
+from tfdefense.layers.svm_options import GRID as GRID
+from tfdefense.layers.svm_options import check_C, check_count, check_gamma, checked_grid, size
 
-GRID = {"C": (0.1, 1.0, 10.0), "gamma": ("0.25*scale", "scale", "4*scale")}
 _USUAL_SAMPLES = 10_000
 
 
@@ -36,6 +39,8 @@ class RBFSVM(AdaptableLayer):
         search: Cross-validate C and gamma: True, or a dict such as `{"C": [1, 10], "gamma": ["scale"]}`.
         search_samples: Of more samples than this the search looks at so many, as many of each class as there are; None at all.
         max_memory: Bytes that the kernel, or the features of the samples, may take in `adapt`.
+        max_samples: Of more samples than this, about so many are drawn evenly from the classes and fitted; a warning tells the
+            error on the others. None fits all, or refuses those whose kernel is too large.
         vectors: Number of support vectors; `adapt` and loading set it.
 
     Example:
@@ -65,19 +70,24 @@ class RBFSVM(AdaptableLayer):
         max_memory: float = 2e9,
         vectors: int | None = None,
         search_samples: int | None = 2000,
+        max_samples: int | None = None,
         **kwargs: Any,
     ):
         kwargs.setdefault("dtype", "float32")
         kwargs.setdefault("trainable", False)
         super().__init__(**kwargs)
-        _check_count("classes", classes, 2)
-        _check_count("folds", folds, 2)
-        self.search = _checked_grid(search)
+        check_count("classes", classes, 2)
+        check_count("folds", folds, 2)
+        self.search = checked_grid(search)
         if search_samples is not None:
-            _check_count("search_samples", search_samples, 2 * folds)
+            check_count("search_samples", search_samples, 2 * folds)
         self.search_samples = search_samples
-        _check_C(C)
-        _check_gamma(gamma)
+        if max_samples is not None:
+            check_count("max_samples", max_samples, 2 * classes)
+        self.max_samples = max_samples
+        self._rows: Any = None
+        check_C(C)
+        check_gamma(gamma)
         self.classes = classes
         self.C = C
         self.gamma = gamma
@@ -106,8 +116,8 @@ class RBFSVM(AdaptableLayer):
         if needed > self.max_memory:
             raise ValueError(
                 f"Expected features that fit into memory. Received {self.features:,} a sample: {_USUAL_SAMPLES:,} samples take "
-                f"{_size(needed)}, up to as much again as support vectors in the saved model, and "
-                f"{_size(8 * _USUAL_SAMPLES**2)} for the kernel; the limit is {_size(self.max_memory)}. "
+                f"{size(needed)}, up to as much again as support vectors in the saved model, and "
+                f"{size(8 * _USUAL_SAMPLES**2)} for the kernel; the limit is {size(self.max_memory)}. "
                 "Watch a later layer or one behind a pooling, or raise `max_memory`."
             )
         # Distances lose digits far from the origin, so they are taken from the middle of the data.
@@ -192,7 +202,7 @@ class RBFSVM(AdaptableLayer):
             The cross-validated scores if the layer is `cross_validated`, else None.
         """
         features, labels, pairs = self._check(features, labels, pairs)
-        for name, value, check in (("C", C, _check_C), ("gamma", gamma, _check_gamma)):
+        for name, value, check in (("C", C, check_C), ("gamma", gamma, check_gamma)):
             if value is not None:
                 check(value)
                 setattr(self, name, value)
@@ -200,6 +210,10 @@ class RBFSVM(AdaptableLayer):
             self.build((None, features.shape[1]))
         if self.search is not None:
             self.C, self.gamma, _ = self._searched(features, labels, pairs)
+        whole = features, labels
+        self._rows = rows = self._to_draw(labels, pairs)
+        if rows is not None:
+            features, labels, pairs = features[rows], labels[rows], None if pairs is None else pairs[rows]
         gamma = svm_fits.gamma_of(self.gamma, features)
         distances = svm_fits.squared_distances(features)
         kernel = svm_fits.kernel_of(distances, gamma, out=distances)
@@ -211,28 +225,52 @@ class RBFSVM(AdaptableLayer):
         self.intercepts.assign(intercepts.astype("float32"))
         self._set_support_vectors(features[support] - centre, coefficients[support])
         self.mark_adapted()
+        # Two kernels at once, of all and of a fold's, would be the most that is ever in memory.
+        del kernel, distances
+        scores = None
         if self.cross_validated:
-            scores = svm_fits.cross_validated_scores(kernel, labels, self.classes, self.C, self.folds, pairs)
-            return scores.astype("float32")
-        return None
+            between = functools.partial(svm_fits.kernel_between, features, gamma)
+            scores = svm_fits.cross_validated_scores(between, labels, self.classes, self.C, self.folds, pairs).astype("float32")
+        return scores if rows is None else self._beyond(*whole, rows, scores)
+
+    def _to_draw(self, labels, pairs):
+        if self.max_samples is None or len(labels) <= self.max_samples:
+            return None
+        rows = svm_fits.drawn(labels, pairs, self.classes, self.max_samples)
+        if self.cross_validated:
+            self._check_folds(labels[rows], None if pairs is None else pairs[rows])
+        return rows
+
+    def _beyond(self, features, labels, rows, scores):
+        """Tells the error on samples that were not drawn, and puts their scores beside the cross-validated ones."""
+        others = np.setdiff1d(np.arange(len(labels)), rows)
+        parts = [others[i : i + 1024] for i in range(0, len(others), 1024)]
+        found = np.concatenate([ops.convert_to_numpy(self._scores(features[part], self.log_gamma)) for part in parts])
+        wrong = float((self._taken_for(found, others) != labels[others]).mean())
+        warnings.warn(
+            f"Layer '{self.name}' is fitted on {len(rows):,} of {len(labels):,} samples, evenly drawn from the classes "
+            f"(`max_samples={self.max_samples}`). Of the others it gets {wrong:.1%} wrong.",
+            UserWarning,
+            stacklevel=4,
+        )
+        if scores is None:
+            return None
+        every = np.empty((len(labels), scores.shape[1]), "float32")
+        every[rows], every[others] = scores, self._of_all_svms(found)
+        return every
+
+    def _taken_for(self, scores, rows):
+        """What the layer takes samples for, by their scores."""
+        return self._of_all_svms(scores).argmax(1)
 
     def _fit(self, kernel, labels):
         return svm_fits.fit(kernel, labels, self.classes, self.C)
 
     def _searched(self, features, labels, pairs):
-        from sklearn.model_selection import train_test_split
-
         most = self.search_samples
         if most is not None and len(features) > most:
-            if pairs is not None:
-                # Whole pairs, evenly from those that hold the same classes.
-                numbers, kinds = svm_fits.kinds_of(pairs, labels, self.classes)
-                share, every = most / len(labels), [np.flatnonzero(kinds == kind) for kind in np.unique(kinds)]
-                some = [own[np.linspace(0, len(own) - 1, round(share * len(own))).astype(int)] for own in every]
-                rows = np.flatnonzero(np.isin(numbers, np.concatenate(some)))
-                features, labels, pairs = features[rows], labels[rows], pairs[rows]
-            else:
-                features, _, labels, _ = train_test_split(features, labels, train_size=most, stratify=labels, random_state=0)
+            rows = svm_fits.drawn(labels, pairs, self.classes, most)
+            features, labels, pairs = features[rows], labels[rows], None if pairs is None else pairs[rows]
             self._check_folds(labels, pairs)
         return svm_fits.choose(features, labels, self.classes, self.search, self.folds, pairs)
 
@@ -244,7 +282,7 @@ class RBFSVM(AdaptableLayer):
             features: Where the scores are to be kept, shape (samples, ...). By default at the present support vectors.
             scores: The scores to give there, where they are not those that the layer gives now.
         """
-        _check_count("vectors", vectors, 1)
+        check_count("vectors", vectors, 1)
         if not self.adapted:
             raise ValueError(f"Layer '{self.name}' is not adapted yet, so there is nothing to compress. Call `adapt` first.")
         if features is None:
@@ -270,6 +308,18 @@ class RBFSVM(AdaptableLayer):
         """One column an SVM, from what the layer gives."""
         return scores
 
+    def check_room(self, samples: int) -> None:
+        fitted = samples if self.max_samples is None else min(samples, self.max_samples)
+        kernel = 8 * fitted**2
+        if kernel > self.max_memory:
+            fits = int((self.max_memory / 8) ** 0.5)
+            kinds, of_each = (", clean and adversarial ones together", fits // 2) if self.needs_adversarial else ("", fits)
+            raise ValueError(
+                f"Expected at most {fits:,} samples{kinds}: the kernel of {fitted:,} samples takes {size(kernel)}, "
+                f"the limit is {size(self.max_memory)}. Pass fewer, such as `x[:{min(of_each, _USUAL_SAMPLES)}]`, have the defense "
+                f"draw them, `max_samples={min(fits, _USUAL_SAMPLES)}`, or raise `max_memory`."
+            )
+
     def _check(self, features, labels, pairs=None):
         features = np.asarray(features, "float32")
         if features.ndim < 2:
@@ -278,15 +328,7 @@ class RBFSVM(AdaptableLayer):
         if not np.isfinite(features).all():
             raise ValueError(f"Expected finite features. Received NaN or infinity in layer '{self.name}'. Check the samples.")
         labels = check_labels(labels, "labels", samples=len(features), classes=self.classes)
-        kernel = 8 * len(features) ** 2
-        if kernel > self.max_memory:
-            fits = int((self.max_memory / 8) ** 0.5)
-            kinds, of_each = (", clean and adversarial ones together", fits // 2) if self.needs_adversarial else ("", fits)
-            raise ValueError(
-                f"Expected at most {fits:,} samples{kinds}: the kernel of {len(features):,} samples takes {_size(kernel)}, "
-                f"the limit is {_size(self.max_memory)}. Pass fewer, such as `x[:{min(of_each, _USUAL_SAMPLES)}]`, "
-                "or raise `max_memory`."
-            )
+        self.check_room(len(features))
         missing = sorted(set(range(self.classes)) - set(labels.tolist()))
         if missing:
             raise ValueError(f"Expected samples of all {self.classes} classes. Received none of class {missing[0]}.")
@@ -326,45 +368,16 @@ class RBFSVM(AdaptableLayer):
                 )
 
     def get_config(self):
-        own = ("classes", "C", "gamma", "folds", "cross_validated", "search", "max_memory", "vectors", "search_samples")
+        own = (
+            "classes",
+            "C",
+            "gamma",
+            "folds",
+            "cross_validated",
+            "search",
+            "max_memory",
+            "vectors",
+            "search_samples",
+            "max_samples",
+        )
         return {**super().get_config(), **{name: getattr(self, name) for name in own}}
-
-
-def _size(count):
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
-
-
-def _check_count(name, value, low):
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < low:
-        raise ValueError(f"`{name}` must be a whole number of at least {low}. Received: {value!r}.")
-
-
-def _is_positive(value):
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and 0 < value < np.inf
-
-
-def _check_C(C):
-    if not _is_positive(C):
-        raise ValueError(f"`C` must be a number above 0, such as 1.0. Received: {C!r}.")
-
-
-def _check_gamma(gamma):
-    if isinstance(gamma, str):
-        svm_fits.scale_factor(gamma)
-    elif not _is_positive(gamma):
-        raise ValueError(f"`gamma` must be a number above 0, 'scale', or a multiple such as '2*scale'. Received: {gamma!r}.")
-
-
-def _checked_grid(search):
-    if search is None or search is False:
-        return None
-    if search is True:
-        return {name: list(values) for name, values in GRID.items()}
-    if not isinstance(search, dict) or set(search) - {"C", "gamma"} or not all(len(values) for values in search.values()):
-        raise ValueError(f'`search` must be True or a dict such as {{"C": [1, 10], "gamma": ["scale"]}}. Received: {search!r}.')
-    grid = {"C": list(search.get("C", GRID["C"])), "gamma": list(search.get("gamma", GRID["gamma"]))}
-    for C in grid["C"]:
-        _check_C(C)
-    for gamma in grid["gamma"]:
-        _check_gamma(gamma)
-    return grid

@@ -44,6 +44,20 @@ def squared_distances(features):
     return distances
 
 
+def kernel_between(features, gamma, rows, columns):
+    """The kernel of some samples with others, without that of all."""
+    if rows is columns:
+        distances = squared_distances(features[rows])
+        return kernel_of(distances, gamma, out=distances)
+    right = features[columns].astype("float64")
+    squares, kernel = np.square(right).sum(1), np.empty((len(rows), len(columns)))
+    for i in range(0, len(rows), _BLOCK):
+        left = features[rows[i : i + _BLOCK]].astype("float64")
+        block = np.maximum(np.square(left).sum(1)[:, None] + squares - 2 * left @ right.T, 0)
+        kernel[i : i + _BLOCK] = kernel_of(block, gamma, out=block)
+    return kernel
+
+
 def kernel_of(distances, gamma, out=None):
     return np.exp(np.multiply(distances, -gamma, out=out), out=out)
 
@@ -100,17 +114,33 @@ def cross_validated_scores(kernel, labels, classes, C, folds, pairs=None):
     """Scores of each sample by SVMs that were fitted without its fold.
 
     Args:
+        kernel: Of all samples, or a function that gives that of some rows with others: then no more than a fold's is in memory.
         pairs: A number for each sample, the same for those that belong together, as a clean sample and the adversarial ones made of
             it do: they are left out together. Else its nearest neighbour of the wrong class would judge each.
     """
-    from sklearn.model_selection import PredefinedSplit, StratifiedKFold, cross_val_predict
+    from sklearn.model_selection import PredefinedSplit, StratifiedKFold
 
     splits = StratifiedKFold(folds, shuffle=True, random_state=0)
     if pairs is not None:
         splits = PredefinedSplit(folds_of(pairs, labels, classes, folds))
+    between = kernel if callable(kernel) else lambda rows, columns: kernel[np.ix_(rows, columns)]
+    scores = np.empty((len(labels), classes) if classes > 2 else len(labels))
     with _threads():
-        scores = cross_val_predict(_one_vs_rest(C), kernel, labels, cv=splits, method="decision_function")
+        for rest, fold in splits.split(labels, labels):
+            scores[fold] = _one_vs_rest(C).fit(between(rest, rest), labels[rest]).decision_function(between(fold, rest))
     return scores if classes > 2 else np.stack([-scores, scores], 1)
+
+
+def drawn(labels, pairs, classes, most):
+    """The rows of about so many samples, evenly from the classes; of pairs whole ones, evenly from those of the same classes."""
+    from sklearn.model_selection import train_test_split
+
+    if pairs is None:
+        return train_test_split(np.arange(len(labels)), train_size=most, stratify=labels, random_state=0)[0]
+    numbers, kinds = kinds_of(pairs, labels, classes)
+    share, every = most / len(labels), [np.flatnonzero(kinds == kind) for kind in np.unique(kinds)]
+    some = [own[np.linspace(0, len(own) - 1, round(share * len(own))).astype(int)] for own in every]
+    return np.flatnonzero(np.isin(numbers, np.concatenate(some)))
 
 
 def choose(features, labels, classes, grid, folds, pairs=None, progress=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from tfdefense.monitoring.sequential import Exchangeability, confidence_sequence
 # The last suspicions, which are compared with the reference one by one.
 WINDOW = 1000
 _HISTORY = 1000
+_TABLES = 10_000
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ class Monitor:
         self._window = np.asarray(state.get("window", []), "float64")
         self.history: list[list[float]] = [list(row) for row in state.get("history", [])]
         self.alarms: dict[str, int] = dict(state.get("alarms", {}))
+        self._tables: list[str] = list(state.get("tables", []))
 
     def _share(self):
         """The part of alpha that each test of a rate has."""
@@ -151,6 +154,26 @@ class Monitor:
                 # The last stays.
                 del self.history[-2::-2]
         return status
+
+    def read(self, table: PathLike) -> bool:
+        """Takes a table of `tfdefense predict`, or leaves it out where it has taken one of the same content before.
+
+        The last 10,000 are remembered, also in what `save` writes.
+
+        Returns:
+            Whether it was taken.
+        """
+        from tfdefense._tables import read_table
+        from tfdefense._untrusted import check_file
+
+        with open(check_file(table), "rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        if content in self._tables:
+            return False
+        for suspicion, reason in read_table(table):
+            self.update(suspicion, reason)
+        self._tables = [*self._tables, content][-_TABLES:]
+        return True
 
     def _watch(self, suspicion, numbers):
         if not len(suspicion):
@@ -238,5 +261,6 @@ class Monitor:
             "window": self._window.tolist(),
             "history": self.history,
             "alarms": self.alarms,
+            "tables": self._tables,
         }
         write_text(path, json.dumps(self.reference | {"state": state}))

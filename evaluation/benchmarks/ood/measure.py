@@ -31,16 +31,16 @@ def clean(study, name):
     """Known samples and OOD images as they are, of each set and of near and far ones on average."""
     begun, setup, system = time.process_time(), study.setup, every()[name]
     known = study.judged(system, study.test.x)
-    foreign = {name: study.judged(system, study.foreign(name)) for name in setup.sets}
-    suspicion = {name: one.suspicion for name, one in foreign.items()}
+    ood = {name: study.judged(system, study.ood(name)) for name in setup.sets}
+    suspicion = {name: one.suspicion for name, one in ood.items()}
     rates, found = Rates(known.suspicion, suspicion), {}
     for name, sets in {**{name: (name,) for name in setup.sets}, **groups(setup)}.items():
         about = {metric: rates.of(metric, sets) for metric in METRICS}
-        shares = [float((foreign[one].label == -1).mean()) for one in sets]
+        shares = [float((ood[one].label == -1).mean()) for one in sets]
         found[name] = about | {"rejected": float(np.mean(shares)), "n": sum(len(suspicion[one]) for one in sets)}
     right = known.label == study.test.y
     known = {"accuracy": float(right.mean()), "rejected": float((known.label == -1).mean()), "n": len(right)}
-    return {"known": known, "foreign": found, "CPU seconds": time.process_time() - begun}
+    return {"known": known, "ood": found, "CPU seconds": time.process_time() - begun}
 
 
 def few(study):
@@ -48,7 +48,7 @@ def few(study):
     half, found = study.setup.attacked // 2, []
     for sets in groups(study.setup).values():
         shares = [max(1, half // len(sets) + (number < half % len(sets))) for number in range(len(sets))]
-        found += [(name, study.foreign(name)[:share]) for name, share in zip(sets, shares, strict=True)]
+        found += [(name, study.ood(name)[:share]) for name, share in zip(sets, shares, strict=True)]
     names = np.concatenate([[name] * len(x) for name, x in found])
     return np.concatenate([x for _, x in found]), names
 
@@ -60,12 +60,12 @@ def attacked(study, name):
     others = {} if name in LEADERS else {leader: of_leader(study, leader)[1] for leader in LEADERS}
     known = study.judged(system, study.test.x).suspicion
     x, names = few(study)
-    plain = {name: study.judged(system, study.foreign(name)).suspicion for name in setup.sets}
+    plain = {name: study.judged(system, study.ood(name)).suspicion for name in setup.sets}
     spread = spreads(model, study.test.x[: setup.batch] if system.on_images else study.features(study.test.x))
     search = Search(None if system.on_images else study.body, model, spread, setup.steps, setup.batch)
     found, images, flags = {}, {}, {ACCEPT: [], REJECT: []}
-    foreign = np.concatenate(list(plain.values()))
-    for direction, samples, against in ((ACCEPT, x, known), (REJECT, study.test.x[: setup.attacked], foreign)):
+    ood = np.concatenate(list(plain.values()))
+    for direction, samples, against in ((ACCEPT, x, known), (REJECT, study.test.x[: setup.attacked], ood)):
         search.aim(direction, against)
         own = search.judge.suspicion(samples, setup.batch)
         found[direction] = {"0": _judged(study, direction, own, names, known, plain)}
@@ -90,8 +90,8 @@ def _judged(study, direction, own, names, known, plain):
     found = {}
     for group, sets in groups(study.setup).items():
         if direction == ACCEPT:
-            foreign = {name: own[names == name] for name in sets}
-            rates, judged = Rates(known, foreign), np.concatenate(list(foreign.values()))
+            ood = {name: own[names == name] for name in sets}
+            rates, judged = Rates(known, ood), np.concatenate(list(ood.values()))
         else:
             rates, judged = Rates(own, {name: plain[name] for name in sets}), own
         # As in the model: what is no number is rejected.
@@ -154,7 +154,7 @@ def _plain_rows(context, setup, system, one, wilson):
     n = known["n"]
     context.row("ood", "accuracy", known["accuracy"], **about, n=n, interval=wilson(known["accuracy"], n))
     context.row("ood", "false-positive rate", known["rejected"], **about, n=n, interval=wilson(known["rejected"], n))
-    for name, of in one["foreign"].items():
+    for name, of in one["ood"].items():
         here = about | {"ood": name, "n": of["n"]} | ({"sets": ", ".join(groups(setup)[name])} if name in (NEAR, FAR) else {})
         for metric, title in METRICS.items():
             context.row("ood", title, of[metric][0], **here, interval=tuple(of[metric][1]))

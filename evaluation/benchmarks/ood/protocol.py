@@ -84,5 +84,5 @@ def trained(context, setup):
 
 def prepare(study):
     """Features of all images, before several processes want them."""
-    for x in (study.fitted.x, study.held_out.x, study.test.x, *map(study.foreign, study.setup.sets), study.exposed()):
+    for x in (study.fitted.x, study.held_out.x, study.test.x, *map(study.ood, study.setup.sets), study.exposed()):
         study.features(x)

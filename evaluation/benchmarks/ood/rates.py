@@ -12,10 +12,10 @@ class Rates:
 
     Args:
         known: Suspicion of known samples.
-        foreign: Suspicion of the images of each OOD set, by name.
+        ood: Suspicion of the images of each OOD set, by name.
     """
 
-    def __init__(self, known, foreign, draws=DRAWS):
+    def __init__(self, known, ood, draws=DRAWS):
         known = np.sort(_numbers(known))
         count = len(known)
         # How often each known sample is in a draw, summed up in the order of their scores. The first draw has each once.
@@ -26,7 +26,7 @@ class Rates:
         needed = int(np.ceil(TPR * count - 1e-9))
         threshold = known[np.argmax(self.sums[:, 1:] >= needed, 1)]
         self.auroc, self.fpr = {}, {}
-        for number, (name, values) in enumerate(foreign.items()):
+        for number, (name, values) in enumerate(ood.items()):
             values = _numbers(values)
             times = np.concatenate(
                 [np.ones((1, len(values)), int), _counts(np.random.default_rng([1, number]), draws, len(values))]

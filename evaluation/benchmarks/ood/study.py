@@ -93,7 +93,7 @@ class Study:
         """Samples that it has not seen: they calibrate."""
         return self.train.take(slice(self.setup.seen, self.setup.seen + self.setup.calibrates)).moved((0.0, 1.0))
 
-    def foreign(self, name):
+    def ood(self, name):
         """Images of an OOD set."""
         return sets.load(name, self.test.x.shape[1:], self.setup.each, data_dir=self.context.data_dir)
 
@@ -167,9 +167,9 @@ def with_dustbin(study):
     import tfdefense as td
 
     head = td.graft_dustbin(study.head)
-    known, foreign = study.features(study.fitted.x), study.features(study.exposed())
-    x = np.concatenate([known, foreign])
-    y = np.concatenate([study.fitted.y, np.full(len(foreign), head.output_shape[-1] - 1)])
+    known, ood = study.features(study.fitted.x), study.features(study.exposed())
+    x = np.concatenate([known, ood])
+    y = np.concatenate([study.fitted.y, np.full(len(ood), head.output_shape[-1] - 1)])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     head.compile(keras.optimizers.Adam(1e-3), loss, jit_compile=False)
     head.fit(x, y, batch_size=128, epochs=-(-study.setup.dustbin // -(-len(x) // 128)), verbose=0)

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tfdefense.defenses.grafting import soft_regression
+
 # Inverse strengths of the head's penalty, of which cross-validation chooses one.
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
 # What all other things together weigh, in times of the samples of the classes; the weight of outlier exposure in its paper.
@@ -79,27 +81,6 @@ def best_strength(x, y):
     standard = (x - x.mean(0)) / (x.std(0) + 1e-6)
     models = [LogisticRegression(C=strength, max_iter=200) for strength in STRENGTHS]
     return STRENGTHS[int(np.argmax([cross_val_score(one, standard, y, cv=5, scoring="neg_log_loss").mean() for one in models]))]
-
-
-def soft_regression(x, start, targets, weights, strength):
-    """Kernel and bias of a logistic regression that is added to `start`, and whose targets are shares of the outputs.
-
-    From zeros and with one-hot targets it is that of scikit-learn.
-    """
-    from scipy.optimize import minimize
-    from scipy.special import log_softmax
-
-    x, (width, outputs) = x.astype("float64"), (x.shape[1], targets.shape[1])
-
-    def loss(flat):
-        kernel, bias = flat[:-outputs].reshape(width, outputs), flat[-outputs:]
-        logs = log_softmax(start + x @ kernel + bias, axis=1)
-        slope = weights[:, None] * (np.exp(logs) - targets)
-        value = -(weights[:, None] * targets * logs).sum() + np.square(kernel).sum() / (2 * strength)
-        return value, np.concatenate([(x.T @ slope + kernel / strength).ravel(), slope.sum(0)])
-
-    found = minimize(loss, np.zeros((width + 1) * outputs), jac=True, method="L-BFGS-B", options={"maxiter": 500, "gtol": 1e-4})
-    return found.x[:-outputs].reshape(width, outputs), found.x[-outputs:]
 
 
 def on(model, features, head):

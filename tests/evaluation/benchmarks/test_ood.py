@@ -22,20 +22,20 @@ SIZE = 0.1
 
 def test_rates_are_those_of_their_definitions():
     rng = np.random.default_rng(0)
-    known, foreign = (
+    known, ood = (
         rng.normal(0, 1, 97),
         {"a": rng.normal(1, 1, 60).round(1), "b": np.append(rng.normal(2, 1, 30), [np.inf, np.nan])},
     )
-    rates = Rates(known.round(1), foreign, draws=300)
-    for name, values in foreign.items():
+    rates = Rates(known.round(1), ood, draws=300)
+    for name, values in ood.items():
         value, (low, high) = rates.of("auroc", [name])
         assert value == pytest.approx(td.metrics.auc(known.round(1), np.nan_to_num(values, nan=np.inf, posinf=np.inf)))
         assert low < value < high
         # Of 97 known samples 93 must be accepted.
         threshold = np.sort(known.round(1))[92]
         assert rates.of("fpr", [name])[0] == pytest.approx(np.mean(values <= threshold))
-    both = [np.mean([rates.of(metric, [name])[0] for name in foreign]) for metric in ("auroc", "fpr")]
-    assert [rates.of(metric, list(foreign))[0] for metric in ("auroc", "fpr")] == pytest.approx(both)
+    both = [np.mean([rates.of(metric, [name])[0] for name in ood]) for metric in ("auroc", "fpr")]
+    assert [rates.of(metric, list(ood))[0] for metric in ("auroc", "fpr")] == pytest.approx(both)
 
 
 def test_intervals_hold_the_true_area_in_95_of_100_draws():

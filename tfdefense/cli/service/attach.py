@@ -7,8 +7,8 @@ import typer
 
 from tfdefense.cli._app import command
 from tfdefense.cli._console import tell
-from tfdefense.cli._inputs import load_data, load_keras
-from tfdefense.cli._options import Bounds, Classes, DataDir, Download, Model, Seed, writable
+from tfdefense.cli._inputs import held_out_part, load_data, load_keras
+from tfdefense.cli._options import Bounds, Classes, DataDir, Download, HeldOutSplit, Model, Seed, writable
 
 
 @command("tfdefense attach model.keras --defense energy --held-out held_out/ --bounds 0 255 --output defended.keras")
@@ -39,10 +39,7 @@ def attach(
     confidence: Annotated[
         float | None, typer.Option(help="How sure that promise must be, such as 0.95; by default it holds on average.")
     ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(help="Part of the held-out data: train, test or all; by default all of your own, test of a set by name."),
-    ] = None,
+    split: HeldOutSplit = None,
     samples: Annotated[int | None, typer.Option(min=2, help="Number of held-out samples; by default all.")] = None,
     bounds: Bounds = None,
     classes: Classes = None,
@@ -65,7 +62,8 @@ def attach(
         raise ValueError(f"{model} has a defense already. Expected a plain classifier. New thresholds: `tfdefense calibrate`.")
     built = build_defense(defense, layer or [], option or [])
     places = {"data_dir": data_dir, "download": download, "seed": seed}
-    images = load_data(loaded, held_out, split or _whole(held_out), samples, bounds, classes, **places)
+    part = held_out_part(held_out, split)
+    images = load_data(loaded, held_out, part, samples, bounds, classes, labels=False, **places)
     # A model that knows the names of its classes says them: those that the folder has, where nobody gave others.
     names = images.classes if images.classes and images.classes != tuple(map(str, range(len(images.classes)))) else None
     defended = built.attach(loaded, bounds=images.bounds, class_names=names)
@@ -75,6 +73,11 @@ def attach(
     fitted = None
     if learns and train is not None:
         fitted = load_data(loaded, train, _training(train), None, bounds, classes, **places)
+    elif learns and not images.classes:
+        raise ValueError(
+            f"The defense {defense!r} learns from samples and their classes, and the pictures in {held_out} have none. "
+            "Expected one sub-folder for each class, or training samples in --train."
+        )
     elif learns:
         fitted, images = images.divide(0.5, seed)
         tell(f"note: {defense} learns from {len(fitted)} of the held-out samples; --train leaves them all to the threshold.")
@@ -84,7 +87,8 @@ def attach(
     td.export.export(defended, output)
     promise = td.conformal.promise(max_rejected, confidence)
     print(f"{output}: {defense}, rejects {rejected:.1%} of {len(images)} samples of {held_out}. Promised: {promise}.")
-    _doubt(defended, images)
+    if images.classes:
+        _doubt(defended, images)
     if reference:
         td.monitoring.reference(defended, images.x, reference, max_rejected=max_rejected)
         print(f"{reference}: watch the service with `tfdefense monitor {reference} labels.csv`")
@@ -103,11 +107,6 @@ def _doubt(defended, images):
             f"warning: the model is right on {right:.1%} of these samples, hardly more than by chance. Does it take pixels from 0 "
             "to 255 (--bounds 0 255)? Are its classes in another order (--classes)?"
         )
-
-
-def _whole(name):
-    """All of somebody's own held-out data; of a set by name the part that models are not trained on."""
-    return "all" if Path(name).exists() else "test"
 
 
 def _training(name):

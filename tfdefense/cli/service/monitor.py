@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from tfdefense.cli._app import command
+from tfdefense.cli._console import tell
 from tfdefense.cli._options import writable
 
 ALARM_EXIT = 1
@@ -32,13 +33,12 @@ def monitor(
     output, prometheus = writable(output, (".json",)), writable(prometheus, (".prom",))
     picture = writable(picture, (".png", ".pdf", ".svg"))
     from tfdefense._files import write_text
-    from tfdefense._tables import read_table
     from tfdefense.monitoring import Monitor
 
     watching = Monitor(reference, alpha=alpha)
     for table in tables:
-        for suspicion, reason in read_table(table):
-            watching.update(suspicion, reason)
+        if not watching.read(table):
+            tell(f"note: {table} was counted before and is left out: its content is that of a table that was.")
     print(watching.summary())
     if output:
         watching.save(output)

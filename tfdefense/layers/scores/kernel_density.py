@@ -15,6 +15,9 @@ from tfdefense.layers.finite import unless_finite
 from tfdefense.layers.scores.bandwidth import equal_shares, likeliest_sigma
 
 BLOCK = 2048
+# Points at a time, of all classes together, so that they stay in the processor's cache; at least so many of each. And pairs of
+# rows and points, which is what memory holds.
+STEPS, LEAST, PAIRS = 1280, 16, 2**22
 # Stands for log 0 inside the sums, where -inf minus -inf would be NaN.
 _NONE = -1e30
 
@@ -24,9 +27,9 @@ class KernelDensity(AdaptableLayer):
     """The score K-density: minus the log of the Gaussian kernel density of the predicted class, in a hidden layer.
 
     The density is the mean of exp(-||z - z_i||^2 / sigma^2) over the stored points z_i of that class. It is summed in logs,
-    so that it goes on far from all points, and block by block, so that memory does not grow with the points. Differentiable
-    (once); the attacker's gradient is exact. A class without points has density 0: its score is +inf, which is rejected, as
-    is everything before `adapt`.
+    so that it goes on far from all points, and block by block, so that memory does not grow with the points. Each sample visits
+    the points of its predicted class alone. Differentiable (once); the attacker's gradient is exact. A class without points has
+    density 0: its score is +inf, which is rejected, as is everything before `adapt`.
 
     Args:
         sigma: Bandwidth, in the units of the features. "auto" chooses the likeliest in `adapt`, leaving out one point at a time,
@@ -94,12 +97,9 @@ class KernelDensity(AdaptableLayer):
         self._check_width(_width(features.shape))
         predicted = ops.cast(ops.top_k(scores, 1)[1][:, 0], "int32")
         features = ops.reshape(features, (-1, self.points.shape[-1])) - self.center
-        stored = (self.points, self.owners, self.log_shares)
-        value, slope = _log_density(ops.stop_gradient(features), predicted + 1, *stored, self.used, self.current_sigma)
-        # A loop's own gradient would keep every block in memory. The slope is known in closed form, so only a term that is
-        # 0 and has this slope is left for the gradient.
-        moved = ops.sum(slope * (features - ops.stop_gradient(features)), axis=-1)
-        return unless_finite(-(value + moved), features)
+        points, owners, log_shares = (ops.convert_to_tensor(weight) for weight in (self.points, self.owners, self.log_shares))
+        value = _with_slope(features, predicted + 1, points, owners, log_shares, self.current_sigma)
+        return unless_finite(-value, features)
 
     def compute_output_shape(self, features_shape, scores_shape=None):
         return features_shape[:1]
@@ -135,6 +135,16 @@ class KernelDensity(AdaptableLayer):
             weight.assign(value)
         self.mark_adapted()
 
+    def load_own_variables(self, store):
+        super().load_own_variables(store)
+        # Earlier versions kept points in the order of the training set: right, but slow.
+        owners = ops.convert_to_numpy(self.owners).reshape(-1)
+        order = np.argsort(np.where(owners > 0, owners, owners.max() + 1), kind="stable")
+        if (np.diff(order) < 0).any():
+            for weight in (self.points, self.owners, self.log_shares):
+                values = ops.convert_to_numpy(weight).reshape(len(owners), -1)
+                weight.assign(values[order].reshape(weight.shape))
+
     def _likeliest(self, features, labels):
         found = likeliest_sigma(features, labels, self.seed)
         if found is None:
@@ -163,9 +173,9 @@ class KernelDensity(AdaptableLayer):
         self._check_width(probes.shape[1])
         classes = np.asarray(classes, "int32") + 1
         blocks = -(-len(features) // BLOCK)
-        points, owners, log_shares, center, used = _blocks(features, labels, features.mean(axis=0), (blocks, BLOCK))
-        exact = _log_density(probes - center, classes, points, owners, log_shares, used, self.current_sigma)[0]
-        stored = (self.points, self.owners, self.log_shares, self.used, self.current_sigma)
+        points, owners, log_shares, center, _ = _blocks(features, labels, features.mean(axis=0), (blocks, BLOCK))
+        exact = _log_density(probes - center, classes, points, owners, log_shares, self.current_sigma)[0]
+        stored = (self.points, self.owners, self.log_shares, self.current_sigma)
         capped = _log_density(probes - ops.convert_to_numpy(self.center), classes, *stored)[0]
         with np.errstate(invalid="ignore"):
             return ops.convert_to_numpy(capped) - ops.convert_to_numpy(exact)
@@ -181,17 +191,54 @@ class KernelDensity(AdaptableLayer):
         return {**super().get_config(), "sigma": self.sigma, "max_points": self.max_points, "seed": self.seed}
 
 
-def _log_density(features, owner, points, owners, log_shares, used, sigma):
-    """The log density of each row among the points of its own class, and the slope of that."""
-    square = ops.sum(ops.square(features), axis=-1, keepdims=True)
+def _with_slope(features, owner, points, owners, log_shares, sigma):
+    """The log density, whose gradient is its slope in closed form: that of the loop would keep every block in memory."""
+    rest = owner, points, owners, log_shares, sigma
+    if keras.backend.backend() == "jax":
+        # It makes no gradients of functions that close over others. A term that is 0 has the slope.
+        value, slope = _log_density(ops.stop_gradient(features), *rest, slopes=True)
+        return value + ops.sum(slope * (features - ops.stop_gradient(features)), axis=-1)
 
-    def add(index, state):
+    @ops.custom_gradient
+    def density(features):
+        # The slope costs a third of the whole, and who only predicts needs none.
+        def gradient(*args, upstream=None):
+            upstream = args[0] if upstream is None else upstream
+            return ops.expand_dims(upstream, -1) * _log_density(ops.stop_gradient(features), *rest, slopes=True)[1]
+
+        return _log_density(features, *rest)[0], gradient
+
+    return density(features)
+
+
+def _log_density(features, owner, points, owners, log_shares, sigma, slopes=False):
+    """The log density of each row among the points of its own class, and, where it is asked for, the slope of that.
+
+    Rows of one class visit the points of that class alone, which stand together.
+    """
+    width = points.shape[-1]
+    points, owners, log_shares = ops.reshape(points, (-1, width)), ops.reshape(owners, (-1,)), ops.reshape(log_shares, (-1,))
+    table, slots, own = _by_class(owner)
+    x = ops.take(features, table, axis=0)
+    start, length = _stretches(own, owners)
+    room, step = owners.shape[0], _step(table, length, owners.shape[0])
+    # -|x - z|^2 / sigma^2 in its three parts, with as few as possible of the size of all pairs.
+    scale = 1 / sigma**2
+    square, turned = scale * ops.sum(ops.square(x), axis=-1, keepdims=True), 2 * scale * x
+
+    def add(number, state):
         best, total, mean = state
-        block = ops.take(points, index, axis=0)
-        distance = square + ops.sum(ops.square(block), axis=-1) - 2 * ops.matmul(features, ops.transpose(block))
-        term = ops.take(log_shares, index, axis=0) - ops.maximum(distance, 0.0) / sigma**2
-        same = ops.expand_dims(owner, -1) == ops.take(owners, index, axis=0)
-        term = ops.where(same, term, ops.full_like(term, _NONE))
+        places = ops.expand_dims(start + number * step, -1) + ops.arange(step, dtype="int32")
+        inside = ops.minimum(places, room - 1)
+        block = ops.take(points, inside, axis=0)
+        # What lies behind the last place is the last point once more.
+        theirs = ops.where(places < room, ops.take(owners, inside, axis=0), ops.zeros_like(inside))
+        same = ops.expand_dims(own, -1) == ops.expand_dims(theirs, 1)
+        share = ops.take(log_shares, inside, axis=0)
+        alone = ops.expand_dims(share - scale * ops.sum(ops.square(block), axis=-1), 1)
+        alone = ops.where(same, alone, ops.full_like(alone, _NONE))
+        # Rounding makes small negative squares of a point and itself.
+        term = ops.minimum(ops.matmul(turned, ops.transpose(block, (0, 2, 1))) + alone - square, ops.expand_dims(share, 1))
         new = ops.maximum(best, ops.max(term, axis=-1))
         # Where no point of the class was met yet, all that is summed is exp(_NONE) = 0.
         shift = ops.where(new <= _NONE, ops.zeros_like(new), new)
@@ -200,22 +247,69 @@ def _log_density(features, owner, points, owners, log_shares, used, sigma):
         return (
             new,
             total * old + ops.sum(kernel, axis=-1),
-            mean * ops.expand_dims(old, -1) + ops.matmul(kernel, block),
+            mean * ops.expand_dims(old, -1) + ops.matmul(kernel, block) if slopes else mean,
         )
 
-    nothing = ops.zeros_like(features[:, 0])
-    start = (nothing + _NONE, nothing, ops.zeros_like(features))
-    if points.shape[0] == 1:
-        best, total, mean = add(0, start)
-    else:
-        # A variable is no bound of a loop under JAX.
-        best, total, mean = ops.fori_loop(0, ops.convert_to_tensor(used), add, start)
+    nothing = ops.zeros_like(x[..., 0])
+    steps = (ops.max(length, initial=0) + step - 1) // step
+    best, total, mean = ops.fori_loop(0, steps, add, (nothing + _NONE, nothing, ops.zeros_like(x) if slopes else nothing))
     # Nothing met: log 0 gives the -inf. `where` could not, as the ONNX converter writes it as a product with infinity.
-    value = best + ops.log(total)
+    value = ops.take(ops.reshape(best + ops.log(total), (-1,)), slots, axis=0)
+    if not slopes:
+        return ops.stop_gradient(value), None
     mean = mean / ops.expand_dims(ops.maximum(total, 1e-30), -1)
     met = ops.expand_dims(ops.cast(total > 0, total.dtype), -1)
-    slope = -2 / sigma**2 * (features - mean) * met
+    slope = -2 * scale * (x - mean) * met
+    slope = ops.take(ops.reshape(slope, (-1, width)), slots, axis=0)
     return ops.stop_gradient(value), ops.stop_gradient(slope)
+
+
+def _by_class(owner):
+    """Row numbers as a table with a line for each class that is there, filled up with its last row.
+
+    Returns:
+        The table; for each row its place in it; the class of each line, or of each of its rows.
+    """
+    places = ops.arange(ops.shape(owner)[0], dtype="int32")
+    if keras.backend.backend() == "jax":
+        # Shapes there can't follow from values: one line for all.
+        return ops.expand_dims(places, 0), places, ops.expand_dims(owner, 0)
+    order = ops.argsort(owner)
+    ordered = ops.take(owner, order, axis=0)
+    line = ops.cumsum(ops.concatenate([ops.zeros_like(ordered[:1]), ops.cast(ordered[1:] != ordered[:-1], "int32")]))
+    # A batch may be empty.
+    lines = ops.max(line, initial=-1) + 1
+    count = ops.sum(ops.cast(ops.expand_dims(ops.arange(lines, dtype="int32"), -1) == line, "int32"), axis=-1)
+    size = ops.max(count, initial=0)
+    first = ops.cumsum(count) - count
+    place = ops.expand_dims(first, -1) + ops.minimum(ops.arange(size, dtype="int32"), ops.expand_dims(count, -1) - 1)
+    slots = line * size + places - ops.take(first, line, axis=0)
+    own = ops.expand_dims(ops.take(ordered, first, axis=0), -1)
+    return ops.take(order, place, axis=0), ops.take(slots, ops.argsort(order), axis=0), own
+
+
+def _stretches(own, owners):
+    """For each line of rows, where the points of its classes start, and how many places they take.
+
+    Right for points in any order, as files of earlier versions hold them; short where they stand class by class.
+    """
+    # Free room has owner 0, which is no row's.
+    lowest, highest = ops.min(own, axis=-1, keepdims=True, initial=2**31 - 1), ops.max(own, axis=-1, keepdims=True, initial=0)
+    wanted = ops.logical_and(owners >= lowest, owners <= highest)
+    places = ops.arange(owners.shape[0], dtype="int32")
+    start = ops.min(ops.where(wanted, places, owners.shape[0]), axis=-1, initial=owners.shape[0])
+    end = ops.max(ops.where(wanted, places + 1, 0), axis=-1, initial=0)
+    # A class without points starts behind all of them.
+    return start, ops.maximum(end - start, 0)
+
+
+def _step(table, length, room):
+    """How many points of each line to take at a time: few enough for memory, no more than there are."""
+    if keras.backend.backend() == "jax":
+        return min(STEPS, room)
+    lines, size = ops.shape(table)[0], ops.shape(table)[1]
+    most = ops.minimum(ops.maximum(STEPS // ops.maximum(lines, 1), LEAST), PAIRS // ops.maximum(lines * size, 1))
+    return ops.maximum(ops.minimum(ops.max(length, initial=0), most), 1)
 
 
 def _checked_sigma(sigma):
@@ -259,6 +353,8 @@ def _checked(features, labels, classes=None):
 def _blocks(features, labels, center, shape):
     """What the layer stores: points, their classes, minus the log of how many share the class, center, blocks in use."""
     sizes = np.bincount(labels)
+    by_class = np.argsort(labels, kind="stable")
+    features, labels = features[by_class], labels[by_class]
     room = shape[0] * shape[1]
 
     def filled(values, dtype):
