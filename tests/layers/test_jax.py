@@ -86,6 +86,7 @@ print(json.dumps([keras.backend.backend(), found]))
 """
 
 
+@pytest.mark.long
 def test_layers_give_the_same_on_jax(monkeypatch):
     pytest.importorskip("jax", reason="JAX is not installed: `pip install tfdefense[jax]`")
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}

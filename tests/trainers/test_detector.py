@@ -152,6 +152,7 @@ def test_what_an_attack_leaves_as_it_was_is_clean(attack, classifier, held_out):
     assert not still.perturb(tf.constant(x), tf.constant(y))[1].numpy().any()
 
 
+@pytest.mark.long
 def test_users_own_distribution_strategy_gives_the_weights_of_one_device(children, tmp_path):
     """Benign perturbations run beside the graph, and attacks draw their starts: both on each of the devices."""
     code = """

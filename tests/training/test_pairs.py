@@ -35,6 +35,7 @@ def trained(rooms, cache):
     return train("nyu_scene", cache=cache, verbose=0, dataset=str(rooms[0]), **settings)
 
 
+@pytest.mark.long
 def test_depth_network_is_trained_first_and_on_half_of_the_scenes(rooms, trained, cache):
     (depth,) = cache.glob("nyu_depth-*/config.json")
     config = json.loads(depth.read_text())

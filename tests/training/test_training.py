@@ -75,7 +75,9 @@ def test_second_run_comes_from_the_cache(cache, trained, monkeypatch):
 SHORT_BRANCH = {"watched": {"recipe": "digits", "layer": "conv_1", "width": 4, "settings": {"epochs": 1}}}
 
 
-@pytest.mark.parametrize("name, settings", [("digits", {}), ("digits_pgd", {}), ("digits_detector", SHORT_BRANCH)])
+@pytest.mark.parametrize(
+    "name, settings", [("digits", {}), ("digits_pgd", {}), pytest.param("digits_detector", SHORT_BRANCH, marks=pytest.mark.long)]
+)
 def test_interrupted_run_resumes_to_the_same_weights(name, settings, tmp_path):
     settings = {"epochs": 3, "train_samples": 320, "verbose": 0, "model_options": {"dropout": 0.5}} | settings
     whole = train(name, cache=tmp_path / "whole", **settings)

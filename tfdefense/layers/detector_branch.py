@@ -57,7 +57,7 @@ class DetectorBranch(keras.layers.Layer):
         self.depth = FORMS[form][2] if depth is None else depth
 
     @staticmethod
-    def plan(input_shape, form, width, depth):
+    def plan(input_shape: tuple[Any, ...], form: str, width: int | None, depth: int | None) -> tuple[list[int], list[bool]]:
         """The maps of each convolution but the last, and which of them a pooling follows."""
         default, multiple, usual, pooled = FORMS[form]
         first, depth = width or default, depth or usual

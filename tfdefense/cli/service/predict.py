@@ -86,7 +86,8 @@ def _counted(parts, counts):
 
 def _on_cluster(model, pictures, output, counts, **options):
     """Labels in a folder, counted from its files: some may be there from a run that was stopped."""
-    from tfdefense.prediction import REASONS, predict, reasons_of
+    from tfdefense._tables import reasons_of
+    from tfdefense.prediction import REASONS, predict
 
     predict(model, pictures, output=output, progress=True, **options)
     for path in sorted(output.glob("*.parquet")):
