@@ -121,6 +121,7 @@ _cache.batches(sys.argv[1], make, 500)
 """
 
 
+@pytest.mark.long
 def test_kill_spoils_no_part(tmp_path):
     for seed in range(3):
         child = subprocess.Popen([sys.executable, "-c", SLOW_PARTS, str(tmp_path)], stdout=subprocess.PIPE, text=True)

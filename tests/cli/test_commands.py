@@ -167,6 +167,7 @@ def test_attack_on_a_target_leaves_its_own_samples_out(files, tmp_path):
         np.testing.assert_array_equal(found["success"], found["label"] == 3)
 
 
+@pytest.mark.long
 def test_attack_goes_through_a_surrogate_or_by_labels_alone(classifier, digits, files, tmp_path):
     x, y = digits.x[:200], digits.y[:200]
     coded = td.SafetyNet(["features"], threshold=0.0).attach(classifier)

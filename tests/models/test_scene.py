@@ -79,6 +79,7 @@ def test_depth_is_as_large_as_the_picture_and_within_bounds():
         assert seen == ((16, 32) if not options else (32, 64))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_depth_is_learned_of_a_handful_of_pictures():
     keras.utils.set_random_seed(0)

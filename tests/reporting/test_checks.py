@@ -132,6 +132,7 @@ def test_masked_gradients_are_found(few):
     assert found["curves"]["l2"]["adaptive"]["robust_accuracy"][0] < 0.5
 
 
+@pytest.mark.long
 def test_discrete_codes_are_searched_through_their_stand_in(classifier, digits, held_out):
     """Nothing is said of searches that are blind there by nature, and those that count are the ones that see."""
     coded = td.SafetyNet(["features"]).attach(classifier)

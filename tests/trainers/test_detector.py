@@ -97,6 +97,7 @@ def test_dynamic_adversary_gets_past_a_static_detector(static, held_out):
     assert suspicion[0] < suspicion[1] < suspicion[2]
 
 
+@pytest.mark.long
 def test_dynamic_training_makes_the_detector_hard_to_fool(classifier, digits, held_out):
     """One on pairs of the same size takes as many steps, and is none."""
     # Below that sigma the classifier's sign wins every pixel, and any detector knows the attack.
@@ -207,6 +208,7 @@ def test_without_attacks_only_clean_samples_are_changed(classifier, held_out):
     assert trainer.labels(is_adversarial, None) is is_adversarial
 
 
+@pytest.mark.long
 def test_attacks_on_the_fly_see_the_detector_or_inside_transfer_do_not(static, classifier, held_out):
     # What is wrong or rejected as it is, a call of the attack leaves alone and a training step does not.
     right = np.flatnonzero(td.view.decide(static, held_out.x).label == held_out.y)[:40]

@@ -44,6 +44,7 @@ def test_a_classifier_is_trained_through_a_detector_that_others_keep(setting, mo
     assert found[1.0]["attacked"] > found[None]["attacked"], "it learns from attacks"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_figure_5_is_as_in_the_paper(path, tmp_path):
     assert figure5.BATCHES == 20 * 352

@@ -73,6 +73,7 @@ def test_settings_of_a_variant_reach_the_svms(context):
     assert [layer.features for layer in early] == [4 * 4 * 32, 10, 20]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("variant", "network_moves"), [(TUNED, True), (SVMS, False)])
 def test_fine_tuning_moves_what_the_variant_says(context, variant, network_moves, monkeypatch):
     made = fitted(context, variant)
