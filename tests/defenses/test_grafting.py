@@ -96,3 +96,14 @@ def test_head_says_what_is_wrong_with_the_classes(classifier, digits):
         td.graft_head(classifier, digits.x[:9], np.zeros(9, int))
     with pytest.raises(ValueError, match="`strength`"):
         td.graft_head(classifier, digits.x[:9], np.arange(9) % 2, strength=0)
+
+
+def test_a_nested_classifier_is_grafted_as_it_is(classifier, digits, held_out):
+    image = keras.Input((8, 8, 1))
+    middle = keras.Model(image, keras.layers.Softmax()(classifier(image)), name="middle")
+    nested = keras.Model(image, middle(keras.layers.Rescaling(1.0)(image)))
+    x, y, letters = digits.x[:90], digits.y[:90], 1 - digits.x[:30]
+    found, plain = (td.graft_head(model, x, y, letters)(held_out.x) for model in (nested, classifier))
+    np.testing.assert_allclose(found, plain, atol=1e-3)
+    found, plain = (td.graft_dustbin(model)(held_out.x) for model in (nested, classifier))
+    np.testing.assert_allclose(found, plain, atol=1e-4)

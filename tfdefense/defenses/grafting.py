@@ -41,16 +41,29 @@ def graft_dustbin(model: Model, name: str = "dustbin_score") -> Model:
         if isinstance(layer, keras.layers.Normalization):
             # It computes with what it makes of its weights, and makes it only when told to.
             layer.finalize_state()
-    exposed = expose(copy)
-    history = exposed.logits._keras_history
-    dense = history.operation
-    _check_last(dense)
-    features = dense._inbound_nodes[history.node_index].arguments.keras_tensors[0]
+    exposed, dense, features = _last(copy)
     head = keras.layers.Dense(1, use_bias=dense.use_bias, name=name, dtype=dense.dtype_policy)
     score = head(features)
     head.set_weights([ops.mean(weight, axis=-1, keepdims=True) for weight in dense.weights])
     scores = keras.layers.Concatenate(name="with_dustbin")([exposed.logits, score])
     return keras.Model(exposed.input, scores, name=f"{model.name}_with_dustbin")
+
+
+def _last(model):
+    """Input and logits of a classifier, the Dense layer that they come from, and what it takes; in a submodel too."""
+    exposed, path = expose(model), []
+    history = exposed.logits._keras_history
+    while isinstance(history.operation, keras.Model):
+        path.append(history.operation.name)
+        history = as_functional(history.operation).outputs[0]._keras_history
+    dense = history.operation
+    _check_last(dense)
+    features = dense._inbound_nodes[history.node_index].arguments.keras_tensors[0]
+    if path:
+        name = "/".join([*path, features._keras_history.operation.name])
+        exposed = expose(model, [name])
+        features = exposed.taps[name]
+    return exposed, dense, features
 
 
 def _check_last(dense):
@@ -104,11 +117,7 @@ def graft_head(
     >>> grafted.output_shape
     (None, 3)
     """
-    exposed = expose(model)
-    history = exposed.logits._keras_history
-    dense = history.operation
-    _check_last(dense)
-    features = dense._inbound_nodes[history.node_index].arguments.keras_tensors[0]
+    exposed, dense, features = _last(model)
     if len(features.shape) != 2:
         raise ValueError(f"Expected a Dense layer on one row of features a sample. '{dense.name}' takes shape {features.shape}.")
     x = np.asarray(x)

@@ -25,7 +25,9 @@ def gradients(model: Model, path: PathLike) -> Path:
     Returns:
         The path.
 
-    Example: `td.export.gradients(defended, "gradients.onnx")`
+    Example:
+
+    >>> gradients(defended, "gradients.onnx")  # doctest: +SKIP
     """
     import tensorflow as tf
 
@@ -51,6 +53,29 @@ def gradients(model: Model, path: PathLike) -> Path:
 
     shapes = [tensor.shape for tensor in (model.output[name] for name in names)] if len(names) == 2 else [model.outputs[0].shape]
     specs = [tf.TensorSpec(shape, "float32", name=f"to_{name}") for name, shape in zip(names, shapes, strict=True)]
-    content = as_onnx(gradient, spec_of(model), *specs)
+    content = _valid(as_onnx(gradient, spec_of(model), *specs))
     write_file(path, lambda new: new.write_bytes(content))
     return path
+
+
+def _valid(content):
+    """The same file without negative pads, which the converter writes for gradients of convolutions that leave the last row out.
+
+    To cut less than nothing at the end is to add zeros there, and ONNX has an attribute for these.
+    """
+    import onnx
+
+    graph = onnx.load_from_string(content)
+    for node in graph.graph.node:
+        pads = next((one for one in node.attribute if node.op_type == "ConvTranspose" and one.name == "pads"), None)
+        if pads is None or min(pads.ints) >= 0:
+            continue
+        half = len(pads.ints) // 2
+        if min(pads.ints[:half]) < 0:
+            raise ValueError(f"ONNX has no gradient of '{node.name}': it would begin outside of its input.")
+        added = [max(-one, 0) for one in pads.ints[half:]]
+        kept = [one for one in node.attribute if one.name not in ("pads", "output_padding")]
+        del node.attribute[:]
+        node.attribute.extend([*kept, onnx.helper.make_attribute("output_padding", added)])
+        node.attribute.append(onnx.helper.make_attribute("pads", [max(one, 0) for one in pads.ints]))
+    return graph.SerializeToString()
