@@ -172,7 +172,91 @@ def combining():
     )
 
 
-PICTURES = {"safetynet": safetynet, "sceneproof": sceneproof, "combining": combining}
+# The border between two classes, and noisy copies of a sample, in a plane of 280 to 180.
+BORDER = ((200, 0), (188, 30), (196, 62), (182, 95), (190, 130), (204, 158), (198, 180))
+NOISE = (
+    *((-44, 10), (-30, -32), (-22, 24), (-12, -8), (-6, 40), (4, -46), (10, 12), (16, -22), (26, 30), (34, -4), (-52, -16)),
+    *((-36, 44), (92, 18), (100, -30), (86, 6)),
+)
+
+
+def _plane(x, y, title):
+    """Two classes side by side."""
+    border = [(x + a, y + b) for a, b in BORDER]
+    corners = [(x + 280, y), *border, (x + 280, y + 180)]
+    return [
+        say(x + 140, y - 20, title, "ink"),
+        rect(x, y, 280, 180, "yes"),
+        f'<polygon class="paper" points="{" ".join(f"{a},{b}" for a, b in corners)}"/>',
+        f'<polygon class="no" points="{" ".join(f"{a},{b}" for a, b in corners)}"/>',
+        f'<polyline points="{" ".join(f"{a},{b}" for a, b in border)}"/>',
+        say(x + 8, y + 172, "class a", anchor="start"),
+        say(x + 272, y + 172, "class b", anchor="end"),
+    ]
+
+
+def _ball(x, y, radius, kind="thin"):
+    return f'<circle class="{kind}" cx="{x}" cy="{y}" r="{radius}" fill="none" stroke="#5b636b" stroke-width="1.5"/>'
+
+
+def consistency():
+    """A search around two samples, and the distance that the steepness of the lead foretells."""
+    left, bottom = 420, 228
+    curve = [(left + 240 * t / 30, bottom - 150 * (1 - t / 24) * (1 - 0.25 * t / 30)) for t in range(25)]
+    parts = [
+        *_plane(40, 48, "Consistency: search around the sample"),
+        _ball(105, 120, 52),
+        '<circle class="dot" cx="105" cy="120" r="5"/>',
+        _ball(202, 128, 52),
+        '<circle class="bad" cx="202" cy="128" r="5"/>',
+        '<polyline class="wrong-edge" points="202,128 218,120 232,126 246,118"/>',
+        say(105, 62, "all of class a", "say-yes"),
+        say(160, 198, "b was found", "say-no"),
+        say(180, 252, "accepted where the search finds no other class"),
+        say(560, 28, "Radius: do not search, divide", "ink"),
+        line(left, bottom, left + 290, bottom),
+        line(left, bottom, left, 48),
+        f'<polyline class="edge" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in curve)}"/>',
+        line(left, bottom - 150, left + 156, bottom, "dash"),
+        f'<circle class="dot" cx="{left}" cy="{bottom - 150}" r="5"/>',
+        say(left + 14, 74, "lead of the class at the sample", anchor="start"),
+        say(left + 152, bottom - 58, "the true lead", "say-yes", "start"),
+        say(left + 290, bottom + 20, "distance", anchor="end"),
+        say(left + 156, bottom + 20, "lead / steepness", "say-no"),
+    ]
+    label = "Consistency rejection searches for another class around the sample; radius rejection divides its lead by the steepness"
+    return picture(750, 268, label, *parts)
+
+
+def smoothing():
+    """Noisy copies of a sample, their votes, and the radius that follows."""
+    x, y = 150, 130
+    inside = sum(a < 80 for a, _ in NOISE)
+    votes = ((inside, "a", "dot"), (len(NOISE) - inside, "b", "bad"))
+    parts = [*_plane(40, 48, "1. Noisy copies of a sample")]
+    parts += [f'<circle class="{"dot" if a < 80 else "bad"}" cx="{x + a}" cy="{y + b}" r="4"/>' for a, b in NOISE]
+    parts += [f'<circle class="ink" cx="{x}" cy="{y}" r="5"/>', say(430, 28, "2. They vote", "ink")]
+    for row, (count, name, kind) in enumerate(votes):
+        parts += [rect(390 + 50 * row, 208 - 11 * count, 32, 11 * count, kind), say(406 + 50 * row, 226, name)]
+    parts += [
+        line(380, 208, 490, 208),
+        say(405, 252, "a close vote is a rejection", "say-no"),
+        *_plane(530, 48, "3. What follows"),
+        _ball(640, 130, 40),
+        '<circle class="ink" cx="640" cy="130" r="5"/>',
+        say(640, 80, "proved: a", "say-yes"),
+        say(690, 252, "the clearer the vote, the larger the radius"),
+    ]
+    return picture(850, 268, "Smoothing: noisy copies vote, and a clear vote proves a radius", *parts)
+
+
+PICTURES = {
+    "safetynet": safetynet,
+    "sceneproof": sceneproof,
+    "combining": combining,
+    "consistency": consistency,
+    "smoothing": smoothing,
+}
 
 
 if __name__ == "__main__":
