@@ -154,6 +154,16 @@ def cost(results):
     return markdown(head, lines) if lines else unmeasured(f"board --dataset {dataset}", HOURS.get(dataset, 1))
 
 
+def linf(results):
+    """Robust accuracy at each size in linf, as grey levels of 255."""
+    sizes = sorted({row.epsilon for row in results.all(table="board", metric="robust accuracy", norm="linf") if row.epsilon})
+    lines = []
+    for row in ranked(results):
+        found = results.values("epsilon", system=row.system, base=row.base, metric="robust accuracy", norm="linf")
+        lines.append((row.system, row.base, *(_bounded(row, percent(found[size])) for size in sizes)))
+    return markdown(("defense", "base", *(f"linf {255 * size:.3g}/255" for size in sizes)), lines)
+
+
 def comparisons(results):
     """Each system less the one that it is compared with."""
     lines = []
@@ -186,5 +196,15 @@ def curve(results):
     return svg.replace(">", f">{_LOOK}", 1).replace("</svg>", "".join(legend) + "</svg>") + "\n"
 
 
-TABLES = {"board": {"finding": finding, "leaders": leaders, "board": board, "ood": ood, "comparisons": comparisons, "cost": cost}}
+TABLES = {
+    "board": {
+        "finding": finding,
+        "leaders": leaders,
+        "board": board,
+        "ood": ood,
+        "linf": linf,
+        "comparisons": comparisons,
+        "cost": cost,
+    }
+}
 PICTURES = {"board": {"curve": curve}}
