@@ -115,6 +115,9 @@ def test_the_finding_has_five_lines_the_first_of_each_kind():
     lines = [line.strip("| ").split(" | ") for line in tables.finding(of).splitlines()[2:]]
     assert [line[0] for line in lines] == ["1", "3", "4", "5", "7"]
     assert lines[1] == ["3", "DNR", "adversarially trained", "≤ 7.00", "50 %", "90 %", "5 %"]
+    grey = tables.linf(of).splitlines()
+    size = next(size for norm, size in SIZES if norm == "linf")
+    assert grey[0] == f"| defense | base | linf {255 * size:.3g}/255 |" and grey[4] == "| DNR | adversarially trained | ≤ 50 % |"
     assert tables.finding(Results(content | {"rows": []})).startswith("No system has a rank")
 
 
