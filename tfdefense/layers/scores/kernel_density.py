@@ -98,7 +98,7 @@ class KernelDensity(AdaptableLayer):
         predicted = ops.cast(ops.top_k(scores, 1)[1][:, 0], "int32")
         features = ops.reshape(features, (-1, self.points.shape[-1])) - self.center
         points, owners, log_shares = (ops.convert_to_tensor(weight) for weight in (self.points, self.owners, self.log_shares))
-        value = _with_slope(features, predicted + 1, points, owners, log_shares, self.current_sigma)
+        value = _with_slope(features, predicted, scores.shape[-1], points, owners, log_shares, self.current_sigma)
         return unless_finite(-value, features)
 
     def compute_output_shape(self, features_shape, scores_shape=None):
@@ -171,12 +171,13 @@ class KernelDensity(AdaptableLayer):
         probes = np.asarray(probes, "float32").reshape(len(probes), -1)
         self._check_width(features.shape[1])
         self._check_width(probes.shape[1])
-        classes = np.asarray(classes, "int32") + 1
+        classes = np.asarray(classes, "int32")
+        asked = classes, int(classes.max(initial=0)) + 1
         blocks = -(-len(features) // BLOCK)
         points, owners, log_shares, center, _ = _blocks(features, labels, features.mean(axis=0), (blocks, BLOCK))
-        exact = _log_density(probes - center, classes, points, owners, log_shares, self.current_sigma)[0]
+        exact = _log_density(probes - center, *asked, points, owners, log_shares, self.current_sigma)[0]
         stored = (self.points, self.owners, self.log_shares, self.current_sigma)
-        capped = _log_density(probes - ops.convert_to_numpy(self.center), classes, *stored)[0]
+        capped = _log_density(probes - ops.convert_to_numpy(self.center), *asked, *stored)[0]
         with np.errstate(invalid="ignore"):
             return ops.convert_to_numpy(capped) - ops.convert_to_numpy(exact)
 
@@ -191,9 +192,9 @@ class KernelDensity(AdaptableLayer):
         return {**super().get_config(), "sigma": self.sigma, "max_points": self.max_points, "seed": self.seed}
 
 
-def _with_slope(features, owner, points, owners, log_shares, sigma):
+def _with_slope(features, owner, classes, points, owners, log_shares, sigma):
     """The log density, whose gradient is its slope in closed form: that of the loop would keep every block in memory."""
-    rest = owner, points, owners, log_shares, sigma
+    rest = owner, classes, points, owners, log_shares, sigma
     if keras.backend.backend() == "jax":
         # It makes no gradients of functions that close over others. A term that is 0 has the slope.
         value, slope = _log_density(ops.stop_gradient(features), *rest, slopes=True)
@@ -211,7 +212,7 @@ def _with_slope(features, owner, points, owners, log_shares, sigma):
     return density(features)
 
 
-def _log_density(features, owner, points, owners, log_shares, sigma, slopes=False):
+def _log_density(features, owner, classes, points, owners, log_shares, sigma, slopes=False):
     """The log density of each row among the points of its own class, and, where it is asked for, the slope of that.
 
     Rows of one class visit the points of that class alone, which stand together.
@@ -219,29 +220,31 @@ def _log_density(features, owner, points, owners, log_shares, sigma, slopes=Fals
     width = points.shape[-1]
     points, owners, log_shares = ops.reshape(points, (-1, width)), ops.reshape(owners, (-1,)), ops.reshape(log_shares, (-1,))
     table, slots, own = _by_class(owner)
-    x = ops.take(features, table, axis=0)
-    start, length = _stretches(own, owners)
-    room, step = owners.shape[0], _step(table, length, owners.shape[0])
+    x = _rows(features, table)
+    room = owners.shape[0]
+    first, behind = (_rows(ends, own) for ends in _stretches(owners, classes))
+    # With JAX a line has rows of all classes.
+    start = ops.min(first, axis=-1, keepdims=True, initial=room)
+    length = ops.max(behind, axis=-1, keepdims=True, initial=0) - start
+    step = _step(table, length, room)
+    first, behind = ops.expand_dims(first, -1), ops.expand_dims(behind, -1)
     # -|x - z|^2 / sigma^2 in its three parts, with as few as possible of the size of all pairs.
     scale = 1 / sigma**2
     square, turned = scale * ops.sum(ops.square(x), axis=-1, keepdims=True), 2 * scale * x
 
     def add(number, state):
         best, total, mean = state
-        places = ops.expand_dims(start + number * step, -1) + ops.arange(step, dtype="int32")
-        inside = ops.minimum(places, room - 1)
-        block = ops.take(points, inside, axis=0)
-        # What lies behind the last place is the last point once more.
-        theirs = ops.where(places < room, ops.take(owners, inside, axis=0), ops.zeros_like(inside))
-        same = ops.expand_dims(own, -1) == ops.expand_dims(theirs, 1)
-        share = ops.take(log_shares, inside, axis=0)
-        alone = ops.expand_dims(share - scale * ops.sum(ops.square(block), axis=-1), 1)
-        alone = ops.where(same, alone, ops.full_like(alone, _NONE))
+        places = start + (number * step + ops.arange(step, dtype="int32"))
+        block = _rows(points, ops.minimum(places, room - 1))
+        places = ops.expand_dims(places, 1)
+        theirs = ops.logical_and(places >= first, places < behind)
+        alone = ops.expand_dims(-scale * ops.sum(ops.square(block), axis=-1), 1)
+        alone = ops.where(theirs, alone, _NONE)
         # Rounding makes small negative squares of a point and itself.
-        term = ops.minimum(ops.matmul(turned, ops.transpose(block, (0, 2, 1))) + alone - square, ops.expand_dims(share, 1))
+        term = ops.minimum(ops.matmul(turned, ops.transpose(block, (0, 2, 1))) + alone - square, 0.0)
         new = ops.maximum(best, ops.max(term, axis=-1))
         # Where no point of the class was met yet, all that is summed is exp(_NONE) = 0.
-        shift = ops.where(new <= _NONE, ops.zeros_like(new), new)
+        shift = ops.where(new <= _NONE, 0.0, new)
         kernel = ops.exp(term - ops.expand_dims(shift, -1))
         old = ops.exp(best - shift)
         return (
@@ -254,14 +257,24 @@ def _log_density(features, owner, points, owners, log_shares, sigma, slopes=Fals
     steps = (ops.max(length, initial=0) + step - 1) // step
     best, total, mean = ops.fori_loop(0, steps, add, (nothing + _NONE, nothing, ops.zeros_like(x) if slopes else nothing))
     # Nothing met: log 0 gives the -inf. `where` could not, as the ONNX converter writes it as a product with infinity.
-    value = ops.take(ops.reshape(best + ops.log(total), (-1,)), slots, axis=0)
+    value = best + ops.log(total) + _rows(log_shares, ops.minimum(first[..., 0], room - 1))
+    value = _rows(ops.reshape(value, (-1,)), slots)
     if not slopes:
         return ops.stop_gradient(value), None
     mean = mean / ops.expand_dims(ops.maximum(total, 1e-30), -1)
     met = ops.expand_dims(ops.cast(total > 0, total.dtype), -1)
     slope = -2 * scale * (x - mean) * met
-    slope = ops.take(ops.reshape(slope, (-1, width)), slots, axis=0)
+    slope = _rows(ops.reshape(slope, (-1, width)), slots)
     return ops.stop_gradient(value), ops.stop_gradient(slope)
+
+
+def _rows(array, places):
+    """The rows at those places. `ops.take` also cares for negative ones, which is half of the operations of an exported density."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.gather(array, places)
+    return ops.take(array, places, axis=0)
 
 
 def _by_class(owner):
@@ -275,7 +288,7 @@ def _by_class(owner):
         # Shapes there can't follow from values: one line for all.
         return ops.expand_dims(places, 0), places, ops.expand_dims(owner, 0)
     order = ops.argsort(owner)
-    ordered = ops.take(owner, order, axis=0)
+    ordered = _rows(owner, order)
     line = ops.cumsum(ops.concatenate([ops.zeros_like(ordered[:1]), ops.cast(ordered[1:] != ordered[:-1], "int32")]))
     # A batch may be empty.
     lines = ops.max(line, initial=-1) + 1
@@ -283,24 +296,20 @@ def _by_class(owner):
     size = ops.max(count, initial=0)
     first = ops.cumsum(count) - count
     place = ops.expand_dims(first, -1) + ops.minimum(ops.arange(size, dtype="int32"), ops.expand_dims(count, -1) - 1)
-    slots = line * size + places - ops.take(first, line, axis=0)
-    own = ops.expand_dims(ops.take(ordered, first, axis=0), -1)
-    return ops.take(order, place, axis=0), ops.take(slots, ops.argsort(order), axis=0), own
+    slots = line * size + places - _rows(first, line)
+    own = ops.expand_dims(_rows(ordered, first), -1)
+    return _rows(order, place), _rows(slots, ops.argsort(order)), own
 
 
-def _stretches(own, owners):
-    """For each line of rows, where the points of its classes start, and how many places they take.
+def _stretches(owners, classes):
+    """Where the points of each class begin and where they end. They stand class by class, free room last.
 
-    Right for points in any order, as files of earlier versions hold them; short where they stand class by class.
+    It follows from weights alone, so that an exported graph has it as numbers.
     """
-    # Free room has owner 0, which is no row's.
-    lowest, highest = ops.min(own, axis=-1, keepdims=True, initial=2**31 - 1), ops.max(own, axis=-1, keepdims=True, initial=0)
-    wanted = ops.logical_and(owners >= lowest, owners <= highest)
-    places = ops.arange(owners.shape[0], dtype="int32")
-    start = ops.min(ops.where(wanted, places, owners.shape[0]), axis=-1, initial=owners.shape[0])
-    end = ops.max(ops.where(wanted, places + 1, 0), axis=-1, initial=0)
-    # A class without points starts behind all of them.
-    return start, ops.maximum(end - start, 0)
+    # Owners count from 1: place 0 is of free room, the last one of classes that no score is of.
+    count = ops.segment_sum(ops.ones_like(owners), ops.minimum(owners, classes + 1), num_segments=classes + 2)[1:-1]
+    behind = ops.cumsum(count)
+    return behind - count, behind
 
 
 def _step(table, length, room):
