@@ -6,7 +6,7 @@ import math
 
 from evaluation.papers import counterparts
 from evaluation.papers.counterparts import Counterpart
-from evaluation.papers.detector.settings import UNMEASURED
+from evaluation.papers.detector.settings import COMMANDS, DYNAMIC, UNMEASURED
 from evaluation.papers.unmeasured import beside, rows_of, unmeasured
 from evaluation.runner.benign import size_text
 from evaluation.runner.markdown import markdown, number, pivot
@@ -151,17 +151,14 @@ def _of(*tables, **fields):
     return lambda results: results.all(table=[f"metzen2017.{table}" for table in tables], **fields)
 
 
-_COSTS = UNMEASURED["topology"]
-# ImageNet's branches are static, and sit on one layer.
-_DEEPER = {name: cost for name, cost in _COSTS.items() if name != "imagenette_small"}
 COUNTERPARTS = (
-    Counterpart("figure 1", "the detector, beside that of earlier versions", _of("ours.topology"), _COSTS),
-    Counterpart("figures 2 (left) and 6", "detectability", _of("fig2", "fig6", attached_to=None), _COSTS),
+    Counterpart("figure 1", "the detector, beside that of earlier versions", _of("ours.topology"), DYNAMIC),
+    Counterpart("figures 2 (left) and 6", "detectability", _of("fig2", "fig6", attached_to=None), COMMANDS),
     Counterpart("figure 2 (right)", "detectability by depth", lambda results: [
-        row for row in results.all(table="metzen2017.fig2") if row.get("attached to")], _DEEPER),
-    Counterpart("figures 3 and 7", "transfer between sizes", _of("fig3", "fig7"), _COSTS),
-    Counterpart("figures 4 and 8", "transfer between adversaries", _of("fig4", "fig8"), _COSTS),
-    Counterpart("figure 5", "dynamic adversary and detector, from larger sizes to smaller ones", _of("fig5"), _DEEPER),
+        row for row in results.all(table="metzen2017.fig2") if row.get("attached to")], DYNAMIC),
+    Counterpart("figures 3 and 7", "transfer between sizes", _of("fig3", "fig7"), COMMANDS),
+    Counterpart("figures 4 and 8", "transfer between adversaries", _of("fig4", "fig8"), COMMANDS),
+    Counterpart("figure 5", "dynamic adversary and detector, from larger sizes to smaller ones", _of("fig5"), DYNAMIC),
     Counterpart("figure 5", "as in the paper, at 1/255 alone", _of("fig5"), UNMEASURED["as_in_the_paper"], "", "detector_figure5"),
     Counterpart("outlook", "the detector's gradient as a regulariser", _of("ours.regularized"), UNMEASURED["regularized"]),
 )  # fmt: skip
