@@ -116,7 +116,7 @@ class Sign(keras.layers.Layer):
 def test_a_report_has_the_numbers_of_one_without_a_cluster(defended, held_out, on_cluster, monkeypatch):
     monkeypatch.setattr(protocol, "TASK", 6)
     data = held_out.x[200:], held_out.y[200:]
-    options = {"samples": 12, "clean": 100, "steps": 3, "linf": (0.1, 0.5), "l2": (), "queries": 10, "suite": "quick-1"}
+    options = {"samples": 12, "clean": 50, "steps": 2, "linf": (0.1, 0.5), "l2": (), "queries": 10, "suite": "quick-1"}
     calls = []
     each = type(on_cluster).each
     monkeypatch.setattr(
@@ -126,7 +126,9 @@ def test_a_report_has_the_numbers_of_one_without_a_cluster(defended, held_out, o
     assert len(calls) > 5 and max(map(len, calls)) == 2, "each attack is two tasks"
     assert one.content["curves"] == other.content["curves"] and one.content["checks"] == other.content["checks"]
     assert one.verdict == other.verdict and len(one.content["attacks"]) == len(other.content["attacks"])
+    # How many iterations were spent depends on how many samples go from how many starts at once, and nothing else does.
     for a, b in zip(one.content["attacks"], other.content["attacks"], strict=True):
+        a, b = ({name: value for name, value in entry.items() if name != "steps"} for entry in (a, b))
         assert {name: pytest.approx(value, rel=1e-4) if isinstance(value, float) else value for name, value in a.items()} == b
 
 

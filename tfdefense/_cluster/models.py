@@ -50,4 +50,6 @@ def from_bytes(content: bytes, defended: bool) -> Model:
 
 
 def _first_line(error):
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
+    # Keras tells the cause below the settings of the whole model.
+    text = str(error).rsplit("Exception encountered: ", 1)[-1].strip()
+    return next(iter(text.splitlines()), type(error).__name__)[:300]
