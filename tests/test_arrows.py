@@ -28,6 +28,7 @@ FORBIDDEN = {
     "contract": _BELOW_THE_CONTRACT - {"contract"},
     "view": _TOP | {"calibration", "export", "data"},
     "calibration": _TOP | {"export", "data"},
+    "_cluster": _TOP | {"calibration", "prediction", "export", "data"},
     "attacks": {"defenses", "metrics", "trainers", "callbacks", "reporting", "comparison", "cli"},
     "metrics": {"defenses", "attacks", "trainers", "callbacks", "reporting", "comparison", "cli"},
     "defenses": {"attacks", "metrics", "trainers", "callbacks", "reporting", "comparison", "cli"},

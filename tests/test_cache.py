@@ -87,6 +87,32 @@ def test_what_has_no_readable_content_is_refused(classifier, samples, tmp_path):
         A.FGSM(0.1)(lambda x: classifier(x), *samples, cache=tmp_path)
 
 
+@pytest.mark.parametrize("cached", [True, False])
+def test_parts_that_others_make_may_come_in_any_order_and_are_kept_as_they_come(cached, tmp_path):
+    asked, told = [], []
+
+    def others(numbers):
+        for number in sorted(numbers, reverse=True):
+            if number == 1 and len(asked) < 2:
+                raise ValueError("lost")
+            asked.append(number)
+            yield number, {"a": np.array([number])}
+
+    def never(number):
+        raise AssertionError("made here")
+
+    where = tmp_path if cached else None
+    with pytest.raises(ValueError, match="lost"):
+        _cache.batches(where, never, 3, told.append, several=others)
+    asked.append("again")
+    found = _cache.batches(where, never, 3, told.append, several=others)
+    assert [part["a"].tolist() for part in found] == [[0], [1], [2]]
+    assert asked == ([2, "again", 1, 0] if cached else [2, "again", 2, 1, 0])
+    assert told == ([0, 1, 1, 2, 3] if cached else [0, 1, 0, 1, 2, 3])
+    _cache.batches(where, never, 3, several=others)
+    assert len(asked) == (4 if cached else 8)
+
+
 def test_processes_share_the_parts(tmp_path):
     made, found = [], {}
 

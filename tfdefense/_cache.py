@@ -228,7 +228,7 @@ def place(cache, *values):
         return None  # Nobody asked for this call to be kept.
 
 
-def batches(directory, make, count, done=None, names=None):
+def batches(directory, make, count, done=None, names=None, several=None):
     """`make(number)`, a dict of arrays, for each number below `count`; what lies in the directory is read from there.
 
     Without a directory nothing is kept. Several processes may do this at once: each takes what no other has begun, and waits
@@ -237,18 +237,26 @@ def batches(directory, make, count, done=None, names=None):
     Args:
         done: Called with the number of batches that are there: at first, and whenever it grows.
         names: The arrays that each batch has; what has others counts as damaged.
+        several: From numbers to pairs of a number and its dict, in any order: the workers of a cluster make what this call lacks.
+            Another call at the same time may make the same.
     """
     done = done or (lambda number: None)
+    making = several or (lambda numbers: ((number, make(number)) for number in numbers))
     if directory is None:
         done(0)
-        found = []
-        for number in range(count):
-            found.append(make(number))
-            done(number + 1)
-        return found
+        found = {}
+        for number, made in making(range(count)):
+            found[number] = made
+            done(len(found))
+        return [found[number] for number in range(count)]
     paths = [Path(directory) / f"{number:06d}.npz" for number in range(count)]
     missing, patient = [number for number in range(count) if not paths[number].exists()], False
     done(count - len(missing))
+    if several is not None and missing:
+        for number, made in several(tuple(missing)):
+            write_file(paths[number], lambda new, made=made: np.savez(new, **made))
+            missing.remove(number)
+            done(count - len(missing))
     while missing:
         before = len(missing)
         for number in list(missing):

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import tfdefense as td
+from tfdefense._cluster import to_bytes
 from tfdefense.prediction import cluster
 
 
@@ -37,17 +38,17 @@ def test_every_picture_is_labelled_once_though_a_node_is_killed(defended, pictur
     output, begun = tmp_path / "labels", tmp_path / "begun"
     begun.mkdir()
 
-    class Slow(cluster.Worker):
+    class Slow(cluster.Labeller):
         """Leaves a note on where and when it began a part."""
 
-        def label(self, files):
+        def __call__(self, files):
             import ray
 
             (begun / f"{os.path.basename(files[0])} {ray.get_runtime_context().get_node_id()}").touch()
             time.sleep(0.15)
-            return super().label(files)
+            return super().__call__(files)
 
-    monkeypatch.setattr(cluster, "Worker", Slow)
+    monkeypatch.setattr(cluster, "Labeller", Slow)
     local = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     killed = []
     try:
@@ -115,13 +116,13 @@ def test_what_a_cluster_can_not_do_is_said_before_it_is_asked(defended, pictures
 
 
 def test_a_run_is_known_by_its_weights_and_files(defended, classifier, tmp_path):
-    content, is_defended = cluster._content(defended)
-    assert is_defended and not cluster._content(classifier)[1]
+    content, is_defended = to_bytes(defended)
+    assert is_defended and not to_bytes(classifier)[1]
     parts = cluster._parts([tmp_path / "a.png", tmp_path / "b.png", tmp_path / "c.png"], 2)
     assert {place: len(files) for place, files in parts.items()} == {0: 2, 1: 1}
     cluster._begin(tmp_path / "x", content, parts, {})
     time.sleep(1.1)  # a file knows the second it was written in
-    cluster._begin(tmp_path / "x", cluster._content(defended)[0], parts, {})
+    cluster._begin(tmp_path / "x", to_bytes(defended)[0], parts, {})
     assert set(json.loads((tmp_path / "x" / cluster.MANIFEST).read_text())) == {"model", "files", "parts", "options"}
     with pytest.raises(ValueError, match="with other model"):
-        cluster._begin(tmp_path / "x", cluster._content(classifier)[0], parts, {})
+        cluster._begin(tmp_path / "x", to_bytes(classifier)[0], parts, {})

@@ -42,6 +42,14 @@ for name, model in (("defended", defended), ("plain", plain), ("probable", proba
     if one.suspicion is not None:
         np.testing.assert_allclose(several.suspicion, one.suspicion, atol=1e-4)
     print(name, len(several), int((several.label < 0).sum()))
+y = td.data.load("digits", "test", limit=100).y
+for name, model, samples in (("defended", defended, x), ("probable", probable, td.data.load("digits", "test", limit=100).x)):
+    one = td.evaluate(model, samples, y)
+    used.clear()
+    several = td.evaluate(model, samples, y, devices=devices, batch_size=8)
+    assert used == set(devices), (name, used)
+    for field in ("label", "guess", "right"):
+        np.testing.assert_array_equal(getattr(one, field), getattr(several, field), err_msg=f"{name} {field}")
 assert td.prediction.devices.chosen(td.view.View.of(defended), None) == (), "CPUs are not shared unasked"
 """
 
@@ -75,6 +83,8 @@ def test_three_devices_say_what_one_says(defended, tmp_path):
 def test_devices_that_are_not_there_are_named(devices, message, defended, held_out):
     with pytest.raises(ValueError, match=message):
         td.predict(defended, held_out.x[:2], devices=devices)
+    with pytest.raises(ValueError, match=message):
+        td.evaluate(defended, held_out.x[:2], held_out.y[:2], devices=devices)
 
 
 def test_only_a_keras_model_is_copied(defended, held_out):

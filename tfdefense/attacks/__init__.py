@@ -17,6 +17,7 @@ from tfdefense.attacks.objectives import (
     Penalty,
     WrongConfidence,
 )
+from tfdefense.attacks.on_ray import workers
 from tfdefense.attacks.result import AttackResult
 from tfdefense.attacks.searches.auto_pgd import APGD
 from tfdefense.attacks.searches.carlini_wagner import CarliniWagner
@@ -75,6 +76,7 @@ __all__ = [
     "substitute_network",
     "suite",
     "suites",
+    "workers",
 ]
 
 __getattr__ = renamed_names(__name__, Found="Candidates", Of="Transferred", Strongest="WorstCase")

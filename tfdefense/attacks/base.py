@@ -15,13 +15,15 @@ from numpy.typing import ArrayLike
 
 from tfdefense import __version__
 from tfdefense._cache import batches, is_watched, place
+from tfdefense._cluster import check_keras
 from tfdefense._progress import bar
 from tfdefense._renamed import renamed_keywords
 from tfdefense._validation import AnyModel, Bounds, PathLike, Tensor, check_labels, check_number
 from tfdefense.attacks.arguments import check, check_mask, check_only
 from tfdefense.attacks.norms import L1, L2, NORMS, Linf
 from tfdefense.attacks.objectives import CrossEntropy, Evade, Objective
-from tfdefense.attacks.result import ARRAYS, AttackResult
+from tfdefense.attacks.on_ray import spread, workers
+from tfdefense.attacks.result import ARRAYS, AttackResult, arrays_of
 from tfdefense.attacks.starts import resolve
 from tfdefense.view import View
 
@@ -204,6 +206,7 @@ class Attack:
         batch_size: int = 128,
         progress: bool = False,
         cache: PathLike | None = None,
+        ray: Any = None,
     ) -> AttackResult:
         """Attacks samples.
 
@@ -223,11 +226,15 @@ class Attack:
             progress: Whether to show a bar with an estimate of the time left.
             cache: A directory for finished batches: a call that was stopped goes on, and several processes share one. Needs a
                 Keras model, whose weights can be compared.
+            ray: Address of a Ray cluster, such as "auto", whose nodes share the batches; or `td.attacks.workers(address)`. Needs a
+                Keras model, which is sent to them, and `pip install tfdefense[cluster]`. Results are those of the same batches.
 
         Returns:
             An `AttackResult`.
         """
         view, x, y = check(model, x, y, bounds)
+        if ray is not None:
+            check_keras(view.model)  # before the work
         free = check_mask(mask, x.shape)
         objective = self.objective_on(view)
         check_number("batch_size", batch_size, low=1, whole=True)
@@ -239,15 +246,21 @@ class Attack:
         whole = Batch(view, x, y, targets, target is not None, scale, pool, np.arange(len(x)), free)
         only = check_only(only, len(x))
         rows = np.arange(len(x)) if only is None else np.flatnonzero(only)
+        options = (starts, regardless, batch_size)
+
+        def part(number):
+            return whole.rows(rows[number * batch_size : (number + 1) * batch_size])
 
         def attacked(number):
-            part = self._attack(whole.rows(rows[number * batch_size : (number + 1) * batch_size]), starts, regardless, batch_size)
-            return {field.name: getattr(part, field.name) for field in ARRAYS}
+            return arrays_of(self._attack(part(number), *options))
 
         about = (view.model, view.bounds, self, x, y, target is not None, targets, free, rows, regardless, batch_size, __version__)
         folder = place(cache, *about)
         show = bar(len(rows), batch_size) if progress or is_watched() else None
-        found = batches(folder, attacked, -(-len(rows) // batch_size), show, [field.name for field in ARRAYS])
+        names = [field.name for field in ARRAYS]
+        with workers(ray) as spread_over:
+            several = None if spread_over is None else spread(spread_over, self, part, *options)
+            found = batches(folder, attacked, -(-len(rows) // batch_size), show, names, several)
         if only is not None:
             found.append(_left_alone(whole.rows(~only), batch_size))
         order = np.argsort(np.concatenate([rows, np.flatnonzero(~only)])) if only is not None else rows

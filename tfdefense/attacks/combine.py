@@ -14,6 +14,7 @@ from tfdefense._validation import AnyModel, Bounds, Tensor, check_labels
 from tfdefense.attacks.arguments import check, check_only
 from tfdefense.attacks.base import Attack, AttackResult, Batch
 from tfdefense.attacks.norms import within
+from tfdefense.attacks.on_ray import workers
 from tfdefense.view import View
 
 
@@ -76,9 +77,15 @@ class WorstCase:
         *,
         only: ArrayLike | None = None,
         after: AttackResult | None = None,
+        ray: Any = None,
         **options: Any,
     ) -> WorstCaseResult:
         """As of any attack; with `after`, a result of earlier attacks on these samples, the others go on from that."""
+        if isinstance(ray, str):
+            # The same workers for all of them.
+            with workers(ray) as found:
+                return self(model, x, y, target, only=only, after=after, ray=found, **options)
+        options |= {} if ray is None else {"ray": ray}
         best, only = after, check_only(only, len(x))
         found_by: Any = None if after is None else getattr(after, "found_by", np.where(after.success, "before", "")).astype(object)
         for name, attack in self.named.items():

@@ -76,3 +76,8 @@ class AttackResult:
 
 
 ARRAYS = [field for field in dataclasses.fields(AttackResult) if field.name != "norm"]
+
+
+def arrays_of(result: AttackResult) -> dict[str, np.ndarray]:
+    """The arrays of a result by name."""
+    return {field.name: getattr(result, field.name) for field in ARRAYS}

@@ -38,6 +38,12 @@ Cache = Annotated[
         metavar="DIRECTORY", help="Keep finished batches there: a run that was stopped goes on, several at once share the work."
     ),
 ]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS", help="Of a Ray cluster whose nodes share the attacks, such as auto: pip install tfdefense[cluster]."
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Seed for the choice of samples and for random starts.")]
 
 

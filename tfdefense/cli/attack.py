@@ -18,7 +18,7 @@ from tfdefense.cli._attacks import (
 )
 from tfdefense.cli._console import out, outcome_table
 from tfdefense.cli._inputs import load_data, load_model
-from tfdefense.cli._options import Bounds, Cache, Classes, Data, DataDir, Download, Model, Norm, Seed, Source, Split, writable
+from tfdefense.cli._options import Bounds, Cache, Classes, Data, DataDir, Download, Model, Norm, Ray, Seed, Source, Split, writable
 
 
 @command("tfdefense attack model.keras --data mnist --attack pgd --epsilon 0.2 --starts all --output adv.npz")
@@ -61,6 +61,7 @@ def attack(
     output: Annotated[str | None, typer.Option(metavar="NPZ", help="Where to write the adversarial samples.")] = None,
     picture: Annotated[str | None, typer.Option(metavar="PNG", help="Where to draw some of them.")] = None,
     cache: Cache = None,
+    ray: Ray = None,
     data_dir: DataDir = None,
     download: Download = False,
 ):
@@ -84,7 +85,7 @@ def attack(
     crafting = on_surrogate(build_attack(attack, **chosen), surrogate)
     crafting = td.attacks.Transfer(crafting, source) if oblivious else crafting
     clean = td.evaluate(loaded, images.x, images.y)
-    options = {"bounds": bounds, "batch_size": batch_size, "progress": sys.stdout.isatty(), "cache": cache}
+    options = {"bounds": bounds, "batch_size": batch_size, "progress": sys.stdout.isatty(), "cache": cache, "ray": ray}
     result = crafting(loaded, images.x, images.y, goal, **options)
     # Not the attack's own labels: the model is asked again.
     attacked = td.evaluate(loaded, result, images.y)

@@ -17,6 +17,7 @@ from tfdefense.cli._options import (
     Download,
     Model,
     Norm,
+    Ray,
     Seed,
     Source,
     Split,
@@ -65,6 +66,7 @@ def evaluate(
     ] = None,
     json: Annotated[str | None, typer.Option(metavar="JSON", help="Where to write the numbers.")] = None,
     cache: Cache = None,
+    ray: Ray = None,
     data_dir: DataDir = None,
     download: Download = False,
 ):
@@ -88,6 +90,7 @@ def evaluate(
             "data_dir": data_dir,
             "download": download,
             "cache": cache,
+            "ray": ray,
         }
         options |= {"quick": quick, "thorough": thorough, "classes": class_list(classes)}
         options["max_rejected"] = 0.05 if max_rejected is None else max_rejected
@@ -106,7 +109,7 @@ def evaluate(
     epsilon = (bounds[1] - bounds[0]) / 10 if epsilon is None else epsilon
     points = _points(sizes, epsilon) if curve or sizes else ()
     with estimate() as begin:
-        found = table(loaded, images, Settings(epsilon, norm, steps, seed, points, source, cache), begin)
+        found = table(loaded, images, Settings(epsilon, norm, steps, seed, points, source, cache, ray), begin)
     title = f"{model} on {len(images)} samples of {data}; attacks of {norm} size {epsilon:g}, {steps} steps"
     out().print(outcome_table(title, found.rows))
     clean = found.rows[0][1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -170,7 +171,13 @@ class Outcomes:
 
 
 def evaluate(
-    model: AnyModel, x: Any, y: ArrayLike | None = None, *, batch_size: int | None = None, adversarial: bool | None = None
+    model: AnyModel,
+    x: Any,
+    y: ArrayLike | None = None,
+    *,
+    batch_size: int | None = None,
+    adversarial: bool | None = None,
+    devices: Sequence[str] | None = None,
 ) -> Outcomes:
     """Right, rejected or wrong, for each sample. Samples are read, decided and forgotten batch by batch.
 
@@ -179,8 +186,10 @@ def evaluate(
         x: Samples, the result of an attack, a data set of batches (samples, classes) such as a `tf.data.Dataset`, or the path of a
             folder with one sub-folder of pictures for each class. Arrays may be larger than memory: `np.load(path, mmap_mode="r")`.
         y: True classes of shape (n,); None where the data set or the folder has them.
-        batch_size: Samples a step; None as for `td.adapt`.
+        batch_size: Samples a step, over all devices; None as for `td.adapt`, on each.
         adversarial: Whether the samples are perturbed; by default, whether `x` is the result of an attack.
+        devices: Names of devices that share each batch, such as `["GPU:0", "GPU:1"]`, each with a copy of the Keras model. None
+            takes all GPUs where there are several, but for a `View`.
 
     Example:
 
@@ -190,14 +199,21 @@ def evaluate(
     >>> evaluate(model, np.eye(3), [0, 1, 1])
     Outcomes(3 samples: 66.7 % right, 0.0 % rejected, 33.3 % wrong)
     """
+    from tfdefense.prediction.devices import across, chosen
     from tfdefense.prediction.labelled import labelled_batches
+    from tfdefense.prediction.predicting import decided
     from tfdefense.view import View
 
     perturbed, view = hasattr(x, "x_adv"), View.of(model)
+    # Whoever evaluates a view does so again and again, on few samples: a copy each time would take longer.
+    places = () if devices is None and view is model else chosen(view, devices)
+    run = across(view, places) if places else None
     found: list[tuple[Any, ...]] = []
-    for batch, labels in labelled_batches(view, x.x_adv if perturbed else x, y, batch_size):
-        said: Any = (None if one is None else one.numpy() for one in view.run(batch))
-        scores, suspicion, label = said
+    for batch, labels in labelled_batches(view, x.x_adv if perturbed else x, y, batch_size, max(1, len(places))):
+        decisions = None if run is None else decided(view, batch, run)
+        said = view.run(batch) if decisions is None else [decisions[name] for name in ("scores", "suspicion", "label")]
+        arrays: Any = (None if one is None else np.asarray(one) for one in said)
+        scores, suspicion, label = arrays
         if scores.ndim != 2:
             raise ValueError(
                 f"The model must give scores of shape (n, classes). Received shape {scores.shape}. "

@@ -15,10 +15,15 @@ from tfdefense.prediction.sources import Wanted, batches_of
 from tfdefense.view import View
 
 
-def labelled_batches(view: View, x: Any, y: Any, batch_size: int | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Batches of samples, as float32, and of their classes: of arrays, a data set of batches, or a folder of folders."""
+def labelled_batches(
+    view: View, x: Any, y: Any, batch_size: int | None, devices: int = 1
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Batches of samples, as float32, and of their classes: of arrays, a data set of batches, or a folder of folders.
+
+    Without a `batch_size` they are as large as fits on so many `devices`.
+    """
     if isinstance(x, str | os.PathLike):
-        yield from _of_folder(view, Path(x), y, batch_size)
+        yield from _of_folder(view, Path(x), y, batch_size, devices)
         return
     if not _is_data_set(x):
         x, y = pairs(x, y)
@@ -29,7 +34,7 @@ def labelled_batches(view: View, x: Any, y: Any, batch_size: int | None) -> Iter
     elif y is not None:
         raise ValueError("Expected labels once. Received them in the data set and as `y`: leave `y` out.")
     empty = True
-    for batch in batches_of(x, Wanted(view.input_shape, view.bounds, batch_size or at_once(view, x)), y):
+    for batch in batches_of(x, Wanted(view.input_shape, view.bounds, batch_size or devices * at_once(view, x)), y):
         if batch.y is None:
             raise ValueError("Expected labels. Received samples alone: pass `y`, or a data set of batches (samples, labels).")
         empty = False
@@ -38,7 +43,7 @@ def labelled_batches(view: View, x: Any, y: Any, batch_size: int | None) -> Iter
         raise ValueError(f"Expected at least one batch. Received an empty {type(x).__name__}.")
 
 
-def _of_folder(view, path, y, batch_size):
+def _of_folder(view, path, y, batch_size, devices):
     from tfdefense.contract import class_names
     from tfdefense.data import own
 
@@ -54,7 +59,7 @@ def _of_folder(view, path, y, batch_size):
             "`attach(model, class_names=[...])`."
         )
     done = 0
-    for batch in batches_of(files, Wanted(view.input_shape, view.bounds, batch_size or at_once(view, path))):
+    for batch in batches_of(files, Wanted(view.input_shape, view.bounds, batch_size or devices * at_once(view, path))):
         for place, why in batch.faults.items():
             # One that is left out would make the shares those of another set.
             raise ValueError(f"{files[done + place]} can't be read: {why}")

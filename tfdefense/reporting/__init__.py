@@ -95,6 +95,7 @@ def report(
     suite: str | Suite = "standard-1",
     cache: PathLike | None = None,
     thorough: bool = False,
+    ray: Any = None,
     **settings: Any,
 ) -> Report:
     """Evaluates a model by the fixed protocol: benign perturbations, out-of-distribution images, oblivious, adaptive and
@@ -121,6 +122,9 @@ def report(
         cache: A directory for finished batches of the attacks: a report that was stopped goes on, and several processes share one.
         thorough: Whether searches of the checks that find over 2 points more go on, twice as hard each time (up to 32 times), until
             they find no more: slow where a suite was too weak.
+        ray: Address of a Ray cluster, such as "auto", or `td.attacks.workers(address)`: its nodes share the attacks, 32 samples a
+            task. Needs a Keras model and `pip install tfdefense[cluster]`. Numbers differ from
+            those without a cluster by rounding alone, and in the iterations spent.
         settings: `samples`, `steps`, `restarts`, sizes `linf` and `l2` in units of the range of the pixels, and other fields
             of `td.reporting.plan.Plan`.
 
@@ -133,9 +137,11 @@ def report(
     >>> found.verdict  # doctest: +SKIP
     'Holds to linf = 0.05 and l2 = 0.25; weakest against log-sum-exp (adaptive, linf).'
     """
+    from tfdefense._cluster import check_keras
     from tfdefense._files import plain
     from tfdefense._progress import estimate
     from tfdefense._validation import range_of
+    from tfdefense.attacks import workers
     from tfdefense.attacks.arguments import check
     from tfdefense.reporting import page
     from tfdefense.reporting.plan import plan_for
@@ -148,6 +154,9 @@ def report(
     begun = time.perf_counter()
     view = View.of(model, bounds)
     range_of(view.bounds, "A report")
+    if ray is not None:
+        for one in (view.model,) if source is None else (view.model, source):
+            check_keras(one)
     options = {"classes": classes, "data_dir": data_dir, "download": download}
     images, known = _images(view, data, split, options)
     plan = plan_for(known, images.x.shape[1:], quick=quick, **settings)
@@ -161,21 +170,22 @@ def report(
     if known is not None:
         train = _training(view, known, split, options) if train is None else train
         ood = _ood(plan, images, data_dir, seed) if ood is None else ood
-    protocol = Protocol(
-        view.model,
-        images,
-        plan.scaled(view.bounds[1] - view.bounds[0]),
-        train=None if train is None else train.moved(view.bounds),
-        ood=ood,
-        source=source,
-        max_rejected=max_rejected,
-        seed=seed,
-        suite=suite,
-        cache=cache,
-        thorough=thorough,
-    )
-    times = []
-    with estimate(progress) as begin:
+    times: list[dict[str, Any]] = []
+    with workers(ray) as spread, estimate(progress) as begin:
+        protocol = Protocol(
+            view.model,
+            images,
+            plan.scaled(view.bounds[1] - view.bounds[0]),
+            train=None if train is None else train.moved(view.bounds),
+            ood=ood,
+            source=source,
+            max_rejected=max_rejected,
+            seed=seed,
+            suite=suite,
+            cache=cache,
+            thorough=thorough,
+            ray=spread,
+        )
         findings = run(protocol, begin, times)
     content = {"about": _about(view, images, protocol, known, split, quick, name)} | findings
     content["times"] = {

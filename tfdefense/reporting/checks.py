@@ -3,6 +3,8 @@
 import numpy as np
 
 from tfdefense import conformal
+from tfdefense.attacks.suites import standard
+from tfdefense.attacks.suites.situation import ADAPTIVE
 from tfdefense.reporting.sentences import failure
 
 # Shares of the samples. A search that finds more than `MORE` beyond all others makes a number an upper bound.
@@ -144,6 +146,26 @@ def perturbation_at(sizes, robust_accuracy, start, share=0.5):
             return at + (size - at) * (before - share) / max(before - robust, 1e-9) if before > share else at
         at, before = size, robust
     return None
+
+
+def only(outcomes, plan, samples):
+    """For each norm on which share of the samples one group of attacks succeeds and another does not."""
+    found = []
+    for norm in plan.norms:
+        wrong = {key: o.wrong for key, o in outcomes.items() if isinstance(key, tuple) and len(key) == 3 and key[2] == norm}
+        none = np.zeros(samples, bool)
+
+        def union(keep, wrong=wrong, none=none):
+            return np.any([none, *(found for key, found in wrong.items() if keep(key))], axis=0)
+
+        white = union(lambda key: key[0] == ADAPTIVE)
+        several = union(lambda key: key[0] == ADAPTIVE and key[1] != standard.ONE_STEP)
+        groups = {
+            "black box": union(lambda key: key[0] != ADAPTIVE) & ~white,
+            "one step": union(lambda key: key[1] == standard.ONE_STEP) & ~several,
+        }
+        found.append({"norm": norm, "size": plan.compared[norm]} | {name: float(value.mean()) for name, value in groups.items()})
+    return found
 
 
 def verdict(findings, plan):

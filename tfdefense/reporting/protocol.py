@@ -16,7 +16,6 @@ from tfdefense.attacks.arguments import attacked_at_once
 from tfdefense.attacks.gradients import NoGradient
 from tfdefense.attacks.norms import within
 from tfdefense.attacks.starts import Interpolated
-from tfdefense.attacks.suites import standard
 from tfdefense.attacks.suites.situation import ADAPTIVE, OBLIVIOUS
 from tfdefense.certificates.smoothing import certify, is_smoothed
 from tfdefense.reporting import checks, forced, harder, material
@@ -25,6 +24,8 @@ from tfdefense.view import View
 
 # So often at most harder searches are made twice as hard.
 ROUNDS = 5
+# So many samples at most are one task of a cluster.
+TASK = 32
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Protocol:
         max_rejected: What the model was calibrated to.
         suite: The attacks: a suite of `td.attacks.suites`, or its name.
         cache: A directory for finished batches of the attacks, or None.
+        ray: Workers of a cluster that attack, of `td.attacks.workers`, or None.
         thorough: Whether harder searches that find more go on, twice as hard each time, until they find no more.
     """
 
@@ -67,6 +69,7 @@ class Protocol:
         suite="standard-1",
         cache=None,
         thorough=False,
+        ray=None,
     ):
         self.model, self.plan, self.seed, self.source, self.max_rejected = model, plan, seed, source, max_rejected
         self.images, self.train, self.ood = images, train, ood or {}
@@ -76,7 +79,7 @@ class Protocol:
         self.x, self.y = attacked.x.astype("float32"), attacked.y
         self.view.expect(self.x)
         self.base = self._base()
-        self.substitute, self.cache, self.thorough = None, cache, thorough
+        self.substitute, self.cache, self.thorough, self.ray = None, cache, thorough, ray
         self.findings: dict[str, Any] = {"attacks": [], "curves": {}, "benign": [], "ood": [], "checks": [], "left_out": []}
         self.outcomes = {}
         # Whether each sample was rejected after the last search, for a norm and a size.
@@ -212,6 +215,9 @@ class Protocol:
         only = None if rows is None else np.isin(np.arange(len(self.x)), rows)
         options: dict[str, Any] = {"regardless": True} if regardless else {}
         options["batch_size"] = attacked_at_once(self.view.model, self.x)
+        if self.ray is not None:
+            # Smaller batches are more tasks. Their size, and so the numbers, do not depend on how large the cluster is.
+            options |= {"ray": self.ray, "batch_size": min(options["batch_size"], TASK)}
         try:
             with warnings.catch_warnings():
                 # Counted, and told by a check.
@@ -333,7 +339,7 @@ class Protocol:
             curves[ADAPTIVE]["rejected"] = [float((self.rejecting[norm, s] & ~wrong).mean()) for s, wrong in succeeded.items()]
 
     def _conclude(self):
-        self.findings["only"] = self._only()
+        self.findings["only"] = checks.only(self.outcomes, self.plan, len(self.x))
         calibrated = material.thresholds_are_calibrated(self.model)
         self.findings["checks"] = checks.all_checks(self.findings, self.plan, self.max_rejected, self.view.rejects, calibrated)
         self.findings["verdict"] = checks.verdict(self.findings, self.plan)
@@ -342,27 +348,6 @@ class Protocol:
         self.findings["roc"] = material.rocs(self.outcomes, self.view.rejects)
         self.findings["gallery"] = material.gallery(self)
         self.findings["map"] = material.feature_map(self)
-
-    def _only(self):
-        """For each norm on which share of the samples one group of attacks succeeds and another does not."""
-        found = []
-        for norm in self.plan.norms:
-            wrong = {
-                key: o.wrong for key, o in self.outcomes.items() if isinstance(key, tuple) and len(key) == 3 and key[2] == norm
-            }
-            none = np.zeros(len(self.x), bool)
-
-            def union(keep, wrong=wrong, none=none):
-                return np.any([none, *(found for key, found in wrong.items() if keep(key))], axis=0)
-
-            white = union(lambda key: key[0] == ADAPTIVE)
-            several = union(lambda key: key[0] == ADAPTIVE and key[1] != standard.ONE_STEP)
-            groups = {
-                "black box": union(lambda key: key[0] != ADAPTIVE) & ~white,
-                "one step": union(lambda key: key[1] == standard.ONE_STEP) & ~several,
-            }
-            found.append({"norm": norm, "size": self.plan.compared[norm]} | {k: float(v.mean()) for k, v in groups.items()})
-        return found
 
 
 def _bounded(attack):

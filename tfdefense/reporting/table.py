@@ -9,6 +9,7 @@ import numpy as np
 from tfdefense import __version__, metrics
 from tfdefense._files import plain, write_text
 from tfdefense._validation import check_number
+from tfdefense.attacks import workers
 from tfdefense.attacks.norms import norm_named
 from tfdefense.attacks.suites.situation import ADAPTIVE, OBLIVIOUS
 from tfdefense.reporting.plan import Plan
@@ -25,6 +26,7 @@ class Settings:
         sizes: Of the curves; none draws none.
         source: The undefended model where it can't be reached inside.
         cache: A directory for finished batches, as for an attack.
+        ray: Address of a Ray cluster whose nodes share the attacks.
     """
 
     epsilon: float
@@ -34,6 +36,7 @@ class Settings:
     sizes: tuple = ()
     source: object = None
     cache: str | None = None
+    ray: str | None = None
 
     def __post_init__(self):
         norm_named(self.norm)
@@ -87,9 +90,10 @@ def table(model, images, settings, begin=lambda name, done, total: None):
     own: dict[str, Any] = {norm: attacked}
     plan = Plan(**own, compared={norm: size}, samples=len(images), clean=len(images), steps=settings.steps)
     options = {"source": settings.source, "seed": settings.seed, "cache": settings.cache, "suite": "quick-1"}
-    protocol = Protocol(model, images, plan, **options)
     without = {"ood", "checks", "page", "cost", "undefended curve"} | (set() if settings.sizes else {"oblivious curve"})
-    findings = run(protocol, begin, without=without)
+    with workers(settings.ray) as spread:
+        protocol = Protocol(model, images, plan, ray=spread, **options)
+        findings = run(protocol, begin, without=without)
     # Judged last: what a search at another size found within this one counts.
     worst = protocol.judged(protocol.evidence.worst(norm, size), adversarial=True)
     rows = [("clean", protocol.outcomes["clean"]), ("", None)]
