@@ -87,7 +87,7 @@ def _line(results, size, benign):
         return lambda of: tuple(of(**_FIGURE, starts=starts, kept=PAPERS, epsilon=size, system=system) for system in systems)
 
     worst = f"worst case over attacks, l2 {size:g}, all starts"
-    attacks = f"PGD, l2 {size:g}, from the sample", both("sample"), worst, both("all"), "no defense"
+    attacks = f"algorithm 1, l2 {size:g}, from the sample", both("sample"), worst, both("all"), "no defense"
     noise = _number(**_RATE_OF_DNR | {"perturbation": "direction", "epsilon": benign})
     return Line("DNR", results, *attacks, _number(**_RATE_OF_DNR), noise, f"l2 {benign:g}")
 
