@@ -17,7 +17,7 @@ from tfdefense.layers.scores.bandwidth import equal_shares, likeliest_sigma
 BLOCK = 2048
 # Points at a time, of all classes together, so that they stay in the processor's cache; at least so many of each. And pairs of
 # rows and points, which is what memory holds.
-STEPS, LEAST, PAIRS = 1280, 16, 2**22
+STEPS, LEAST, PAIRS = 2560, 16, 2**22
 # Stands for log 0 inside the sums, where -inf minus -inf would be NaN.
 _NONE = -1e30
 
