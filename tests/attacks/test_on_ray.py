@@ -40,14 +40,21 @@ def same(one, other):
         np.testing.assert_allclose(getattr(one, name), getattr(other, name), atol=1e-6, err_msg=name)
 
 
+STUCK = 10
+
+
 def noting(folder):
-    """An attack that leaves a note on which process began which batch; of one that pickle can't find, so it goes along whole."""
+    """An attack that leaves a note on which process began which batch; of one that pickle can't find, so it goes along whole.
+
+    Who first begins the batch of sample `STUCK` never ends it.
+    """
 
     @dataclasses.dataclass(frozen=True)
     class Noting(td.attacks.PGD):
         def perturb(self, batch, start):
             (folder / f"{os.getpid()} {batch.number[0]}").touch()
-            time.sleep(0.3)
+            if batch.number[0] == STUCK and len(list(folder.glob(f"* {STUCK}"))) == 1:
+                time.sleep(600)
             return super().perturb(batch, start)
 
     return Noting
@@ -66,9 +73,9 @@ def test_a_batch_whose_worker_is_killed_is_attacked_by_another(defended, held_ou
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             # In the middle of a batch, once another is done.
-            if list(cache.glob("*/*.npz")) and len(notes := sorted(begun.iterdir(), key=os.path.getmtime)) > 2:
-                killed.append(notes[-1].name)
-                os.kill(int(notes[-1].name.split()[0]), signal.SIGKILL)
+            if list(cache.glob("*/*.npz")) and (stuck := list(begun.glob(f"* {STUCK}"))):
+                killed.append(stuck[0].name)
+                os.kill(int(stuck[0].name.split()[0]), signal.SIGKILL)
                 return
             time.sleep(0.01)
 
