@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
+from tfdefense._backend import rows
 from tfdefense._validation import Tensor, check_labels
 from tfdefense.layers.adaptable import AdaptableLayer
 from tfdefense.layers.finite import unless_finite
@@ -220,9 +221,9 @@ def _log_density(features, owner, classes, points, owners, log_shares, sigma, sl
     width = points.shape[-1]
     points, owners, log_shares = ops.reshape(points, (-1, width)), ops.reshape(owners, (-1,)), ops.reshape(log_shares, (-1,))
     table, slots, own = _by_class(owner)
-    x = _rows(features, table)
+    x = rows(features, table)
     room = owners.shape[0]
-    first, behind = (_rows(ends, own) for ends in _stretches(owners, classes))
+    first, behind = (rows(ends, own) for ends in _stretches(owners, classes))
     # With JAX a line has rows of all classes.
     start = ops.min(first, axis=-1, keepdims=True, initial=room)
     length = ops.max(behind, axis=-1, keepdims=True, initial=0) - start
@@ -235,7 +236,7 @@ def _log_density(features, owner, classes, points, owners, log_shares, sigma, sl
     def add(number, state):
         best, total, mean = state
         places = start + (number * step + ops.arange(step, dtype="int32"))
-        block = _rows(points, ops.minimum(places, room - 1))
+        block = rows(points, ops.minimum(places, room - 1))
         places = ops.expand_dims(places, 1)
         theirs = ops.logical_and(places >= first, places < behind)
         alone = ops.expand_dims(-scale * ops.sum(ops.square(block), axis=-1), 1)
@@ -257,24 +258,15 @@ def _log_density(features, owner, classes, points, owners, log_shares, sigma, sl
     steps = (ops.max(length, initial=0) + step - 1) // step
     best, total, mean = ops.fori_loop(0, steps, add, (nothing + _NONE, nothing, ops.zeros_like(x) if slopes else nothing))
     # Nothing met: log 0 gives the -inf. `where` could not, as the ONNX converter writes it as a product with infinity.
-    value = best + ops.log(total) + _rows(log_shares, ops.minimum(first[..., 0], room - 1))
-    value = _rows(ops.reshape(value, (-1,)), slots)
+    value = best + ops.log(total) + rows(log_shares, ops.minimum(first[..., 0], room - 1))
+    value = rows(ops.reshape(value, (-1,)), slots)
     if not slopes:
         return ops.stop_gradient(value), None
     mean = mean / ops.expand_dims(ops.maximum(total, 1e-30), -1)
     met = ops.expand_dims(ops.cast(total > 0, total.dtype), -1)
     slope = -2 * scale * (x - mean) * met
-    slope = _rows(ops.reshape(slope, (-1, width)), slots)
+    slope = rows(ops.reshape(slope, (-1, width)), slots)
     return ops.stop_gradient(value), ops.stop_gradient(slope)
-
-
-def _rows(array, places):
-    """The rows at those places. `ops.take` also cares for negative ones, which is half of the operations of an exported density."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        return tf.gather(array, places)
-    return ops.take(array, places, axis=0)
 
 
 def _by_class(owner):
@@ -288,7 +280,7 @@ def _by_class(owner):
         # Shapes there can't follow from values: one line for all.
         return ops.expand_dims(places, 0), places, ops.expand_dims(owner, 0)
     order = ops.argsort(owner)
-    ordered = _rows(owner, order)
+    ordered = rows(owner, order)
     line = ops.cumsum(ops.concatenate([ops.zeros_like(ordered[:1]), ops.cast(ordered[1:] != ordered[:-1], "int32")]))
     # A batch may be empty.
     lines = ops.max(line, initial=-1) + 1
@@ -296,9 +288,9 @@ def _by_class(owner):
     size = ops.max(count, initial=0)
     first = ops.cumsum(count) - count
     place = ops.expand_dims(first, -1) + ops.minimum(ops.arange(size, dtype="int32"), ops.expand_dims(count, -1) - 1)
-    slots = line * size + places - _rows(first, line)
-    own = ops.expand_dims(_rows(ordered, first), -1)
-    return _rows(order, place), _rows(slots, ops.argsort(order)), own
+    slots = line * size + places - rows(first, line)
+    own = ops.expand_dims(rows(ordered, first), -1)
+    return rows(order, place), rows(slots, ops.argsort(order)), own
 
 
 def _stretches(owners, classes):

@@ -1,0 +1,14 @@
+"""What `keras.ops` does not have, by backend."""
+
+import keras
+
+from tfdefense._validation import Tensor
+
+
+def rows(array: Tensor, places: Tensor) -> Tensor:
+    """The rows at those places. `ops.take` also cares for negative ones, which is half of the operations of an exported density."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.gather(array, places)
+    return keras.ops.take(array, places, axis=0)
