@@ -6,7 +6,7 @@ from tfdefense._validation import Tensor
 
 
 def rows(array: Tensor, places: Tensor) -> Tensor:
-    """The rows at those places. `ops.take` also cares for negative ones, which is half of the operations of an exported density."""
+    """The rows at those places. `ops.take` also cares for negative ones, in operations that an exported graph keeps."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 

@@ -41,7 +41,7 @@ Cache = Annotated[
 Ray = Annotated[
     str | None,
     typer.Option(
-        metavar="ADDRESS", help="Of a Ray cluster whose nodes share the attacks, such as auto: pip install tfdefense[cluster]."
+        metavar="ADDRESS", help="A Ray cluster, such as auto, whose nodes share the attacks: pip install tfdefense[cluster]."
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed for the choice of samples and for random starts.")]

@@ -123,8 +123,8 @@ def report(
         thorough: Whether searches of the checks that find over 2 points more go on, twice as hard each time (up to 32 times), until
             they find no more: slow where a suite was too weak.
         ray: Address of a Ray cluster, such as "auto", or `td.attacks.workers(address)`: its nodes share the attacks, 32 samples a
-            task. Needs a Keras model and `pip install tfdefense[cluster]`. Numbers differ from
-            those without a cluster by rounding alone, and in the iterations spent.
+            task. Needs a Keras model and `pip install tfdefense[cluster]`. Without a cluster numbers are the same but for
+            rounding and the count of iterations.
         settings: `samples`, `steps`, `restarts`, sizes `linf` and `l2` in units of the range of the pixels, and other fields
             of `td.reporting.plan.Plan`.
 
