@@ -24,9 +24,14 @@ def _price(of):
     return of(table="ood.cost", metric="CPU seconds") / 3600
 
 
+def _chosen(of):
+    """The near AUROC of the system that was chosen on other images."""
+    first = max(of.all(table="ood.choice"), key=lambda row: row.value)
+    return of(table="ood", metric="AUROC", ood=NEAR, system=first.system)
+
+
 _GOALS = [
     Goal("hours of CPU time", _price, most=2),
-    Goal("AUROC, near: the best system", lambda of: _best(of, table="ood")),
     Goal("the same, OOD images attacked, smaller size: the best system then", _attacked(ACCEPT, 0)),
     Goal("the same, larger size", _attacked(ACCEPT, 1)),
     Goal("the same, known samples attacked, smaller size", _attacked(REJECT, 0)),
@@ -37,7 +42,14 @@ def _accuracy(of):
     return of(table="ood", metric="accuracy", system="no defense")
 
 
+# The least accuracy of the network, and the least near AUROC: OpenOOD's best post-hoc score has 0.909 on a better network.
+_LEAST = {"cifar10": (0.9, 0.88), "imagenette_small": (0.93, None)}
 GOALS = {
-    ("ood", dataset): [Goal("accuracy of the network", _accuracy, least=least), *_GOALS]
-    for dataset, least in {"cifar10": 0.9, "imagenette_small": 0.93}.items()
+    ("ood", dataset): [
+        Goal("accuracy of the network", _accuracy, least=accuracy),
+        Goal("AUROC, near: the best system", lambda of: _best(of, table="ood"), least=near),
+        Goal("the same of the one that is chosen on other images", _chosen),
+        *_GOALS,
+    ]
+    for dataset, (accuracy, near) in _LEAST.items()
 }

@@ -40,7 +40,17 @@ def clean(study, name):
         found[name] = about | {"rejected": float(np.mean(shares)), "n": sum(len(suspicion[one]) for one in sets)}
     right = known.label == study.test.y
     known = {"accuracy": float(right.mean()), "rejected": float((known.label == -1).mean()), "n": len(right)}
-    return {"known": known, "ood": found, "CPU seconds": time.process_time() - begun}
+    return {"known": known, "ood": found, "choice": choice(study, system), "CPU seconds": time.process_time() - begun}
+
+
+def choice(study, system):
+    """AUROC on samples that stand in no other number, by which one is chosen for the zoo: the held-out known ones against images
+    that only the dustbin was trained on. None for the dustbin."""
+    if system.dustbin:
+        return None
+    known, ood = (study.judged(system, x).suspicion for x in (study.held_out.x, study.exposed()))
+    value, interval = Rates(known, {"": ood}).of("auroc", [""])
+    return {"auroc": value, "interval": interval, "n": len(known) + len(ood)}
 
 
 def few(study):
@@ -161,6 +171,9 @@ def _plain_rows(context, setup, system, one, wilson):
         # A mean over sets is no share of samples.
         interval = None if name in (NEAR, FAR) else wilson(of["rejected"], of["n"])
         context.row("ood", "rejection rate", of["rejected"], **here, interval=interval)
+    if one["choice"] is not None:
+        value, interval, n = one["choice"].values()
+        context.row("ood.choice", "AUROC", value, **about, n=n, interval=tuple(interval), sets=setup.exposed)
 
 
 def _attacked_rows(context, system, one, wilson):

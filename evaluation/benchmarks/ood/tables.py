@@ -120,6 +120,21 @@ def openood(results):
     return markdown(head, lines)
 
 
+def choice(results):
+    """AUROC on images that choose, the best first."""
+    rows = results.all(table="ood.choice", metric="AUROC")
+    rows = sorted(rows, key=lambda row: row.value, reverse=True)
+    return markdown(("system", f"AUROC, {rows[0].get('sets')}"), [(row.system, _area(row)) for row in rows])
+
+
 TABLES = {
-    "ood": {"worth": worth, "shares": shares, "rejection": rejection, "clean": clean, "sets": sets, "openood": openood},
+    "ood": {
+        "worth": worth,
+        "shares": shares,
+        "rejection": rejection,
+        "clean": clean,
+        "sets": sets,
+        "openood": openood,
+        "choice": choice,
+    },
 }

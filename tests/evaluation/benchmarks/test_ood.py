@@ -176,6 +176,9 @@ def test_the_board_from_end_to_end(places, monkeypatch):
             )
             assert not rows[0].flags and rows[1].knowledge == "adaptive"
     assert of(table="ood.attacked", system="energy", attack=ACCEPT, metric="AUROC", ood="near", epsilon=0.2) < 0.6
+    chooses = of.all(table="ood.choice")
+    assert [row.system for row in chooses] == ["energy", "knn"] and {row.get("sets") for row in chooses} == {"textures"}
+    assert {row.n for row in chooses} == {120 + 300}
     for table in tables.TABLES["ood"].values():
         assert table(of).count("\n") >= 3
     assert "| MSP |" not in tables.openood(of) and "| EBO | 0.8758 |" in tables.openood(of)
