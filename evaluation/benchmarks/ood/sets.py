@@ -4,11 +4,7 @@ import functools
 
 import numpy as np
 
-# Classes of CIFAR-100 that show what a class of Imagenette shows, or would be named by it: fish beside the tench, buildings beside
-# the church, the truck.
-CIFAR100_LIKE_IMAGENETTE = ("aquarium_fish", "flatfish", "trout", "castle", "house", "pickup_truck")
-# Its spaniel is a dog, its garbage truck a truck.
-CIFAR10_LIKE_IMAGENETTE = ("dog", "truck")
+from evaluation.benchmarks.photos.material import OVERLAP, OVERLAP_CIFAR10
 
 
 def _loaded(name, split, number, without=(), data_dir=None):
@@ -39,8 +35,8 @@ def _noise(split, number, side, channels):
 
 _READ = {
     "CIFAR-100": functools.partial(_loaded, "cifar100"),
-    "CIFAR-100, other classes": functools.partial(_loaded, "cifar100", without=CIFAR100_LIKE_IMAGENETTE),
-    "CIFAR-10, other classes": functools.partial(_loaded, "cifar10", without=CIFAR10_LIKE_IMAGENETTE),
+    "CIFAR-100, other classes": functools.partial(_loaded, "cifar100", without=OVERLAP),
+    "CIFAR-10, other classes": functools.partial(_loaded, "cifar10", without=OVERLAP_CIFAR10),
     "NotMNIST": functools.partial(_loaded, "notmnist"),
     "NYU rooms": functools.partial(_loaded, "nyu_depth_v2_small"),
     "crops of Imagenette": functools.partial(_loaded, "imagenette_crops"),

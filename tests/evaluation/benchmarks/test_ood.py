@@ -249,10 +249,10 @@ def test_sets_are_of_the_networks_shape_and_nothing_that_trains_is_tested():
 
 def test_classes_that_overlap_are_left_out(real_data):
     images = real_data("cifar10", "test", dtype="uint8")
-    left = sets._loaded("cifar10", "test", 400, sets.CIFAR10_LIKE_IMAGENETTE)
+    left = sets._loaded("cifar10", "test", 400, sets.OVERLAP_CIFAR10)
     out = {images.x[row].tobytes() for row in np.flatnonzero(np.isin(images.y, [5, 9]))}
     assert left.shape == (400, 32, 32, 3) and not out & {image.tobytes() for image in left}
-    assert set(sets.CIFAR100_LIKE_IMAGENETTE) < set(real_data("cifar100", "test", limit=1).classes)
+    assert set(sets.OVERLAP) < set(real_data("cifar100", "test", limit=1).classes)
     with pytest.raises(ValueError, match=r"must have the classes .*Missing: \['lion'\]"):
         sets._loaded("cifar10", "test", 4, ("lion",))
 
