@@ -1,6 +1,7 @@
 """The tables of the benchmarks that have no package of their own."""
 
 from evaluation.runner.markdown import markdown, number
+from evaluation.runner.summary import percent
 
 
 def calibration(results):
@@ -36,6 +37,16 @@ def zoo(results):
     return markdown(head, lines)
 
 
+def zoo_ood(results):
+    """The share of each OOD set that a model rejects."""
+    rows = results.all(metric="rejection rate")
+    percents = [(row, "{} [{:.0f}, {:.0f}]".format(percent(row.value), *(100 * end for end in row.interval))) for row in rows]
+    texts = {(row.system, row.ood): text for row, text in percents}
+    names = list(dict.fromkeys(row.ood for row in rows))
+    lines = [(system, *(texts.get((system, name), "-") for name in names)) for system in dict.fromkeys(row.system for row in rows)]
+    return markdown(("model", *(f"{name} rejected" for name in names)), lines)
+
+
 def nearest(results):
     """A line for each model and norm: on which share one run is no farther, both medians, and the iterations."""
     lines = []
@@ -52,5 +63,5 @@ TABLES = {
     "calibration": {"rates": calibration},
     "nearest": {"shares": nearest},
     "report": {"reports": reports},
-    "zoo": {"models": zoo},
+    "zoo": {"models": zoo, "ood": zoo_ood},
 }

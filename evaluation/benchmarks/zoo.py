@@ -18,6 +18,7 @@ import typer
 
 from evaluation.benchmarks import zoo_photos, zoo_scene
 from evaluation.benchmarks.zoo_entries import ENTRIES, SUITE
+from evaluation.papers.intervals import wilson
 from evaluation.papers.sceneproof.setting import MASK
 from evaluation.runner import results
 from evaluation.runner.parts import run_parts
@@ -41,6 +42,8 @@ def divided(context, entry):
 
     if entry.scenes:
         return zoo_scene.divided(zoo_scene.setting(context))
+    if entry.body:
+        return zoo_photos.divided(context, entry)
     train, test = (data.load(entry.dataset, part, data_dir=context.data_dir) for part in ("train", "test"))
     rng = np.random.default_rng(0)
     seen, unseen = rng.permutation(entry.seen), entry.seen + rng.permutation(len(train.x) - entry.seen)
@@ -74,6 +77,14 @@ def clean(model, test):
 
     outcomes = td.evaluate(model, test.x, test.y)
     return {"accuracy": outcomes.accuracy, "false_positive_rate": outcomes.rejection, "n": len(outcomes)}
+
+
+def rejected(model, sets):
+    """The share of each OOD set that is rejected, and of how many images."""
+    import tfdefense as td
+
+    labels = {name: np.asarray(td.view.decide(model, x).label) for name, x in sets.items()}
+    return {name: {"rejected": float((label == -1).mean()), "n": len(label)} for name, label in labels.items()}
 
 
 def attacked(samples, model, norm, sizes, number, steps, name=SUITE, mask=None):
@@ -199,6 +210,8 @@ def make_card(context, name, number, steps, directory, fit):
     measured = {"clean": context.part(f"{name}, clean", clean, model, samples()[2]), "attacked": rows}
     if entry.scenes:
         measured["unfamiliar"] = context.part(f"{name}, unfamiliar", zoo_scene.unfamiliar, zoo_scene.setting(context), model)
+    if entry.ood is not None:
+        measured["ood"] = context.part(f"{name}, OOD sets", rejected, model, entry.ood(context))
     measured |= {"commit": context.commit, "versions": results.versions()}
     # The card last, so that it never speaks of weights that are not there.
     card = fitted(context, name, entry, model, measured, directory) if fit else dataclasses.replace(zoo.card(name), **measured)
@@ -223,5 +236,8 @@ def _rows(context, card):
         attack |= {"changes": row.get("changes")}
         about = {"system": card.name, "suite": row["suite"], "steps": row["steps"], "n": row["n"]}
         context.row("zoo", "robust accuracy", row["robust_accuracy"], **attack, **about, note=note)
+    for name, of in card.ood.items():
+        interval = wilson(of["rejected"], of["n"])
+        context.row("zoo", "rejection rate", of["rejected"], system=card.name, ood=name, n=of["n"], interval=interval, note=note)
     for kind, share in card.unfamiliar.items():
         context.row("zoo", "F->T", share, system=card.name, forgery=kind, note=note)

@@ -23,6 +23,7 @@ class Entry:
         fitting: How they do.
         suite: Whose worst case it is measured under.
         scenes: Whether it is the model of pictures with depth, which `zoo_scene` makes: an attacker may change depth alone.
+        ood: Gives the OOD sets that it is measured on, images by name: `ood(context)`.
         body: Name of a plain network of the zoo that a head is fitted on, `recipe` too: its weights are not shipped again.
     """
 
@@ -39,6 +40,7 @@ class Entry:
     fitting: Fitting = Fitting()
     suite: str = SUITE
     scenes: bool = False
+    ood: Callable | None = None
     body: str | None = None
 
     @property

@@ -6,6 +6,7 @@ Only the head and the defense are fitted here and shipped, in minutes; the body 
 import numpy as np
 
 from evaluation.benchmarks.board.fitting import Fitting
+from evaluation.benchmarks.photos import material
 from evaluation.benchmarks.photos.candidates import PROMISE
 
 DATASET = "imagenette_small"
@@ -14,8 +15,7 @@ BODY = "imagenet_lite0"
 DEFENSE, SHOWN, SHOWN_IMAGES, STRENGTH = "dustbin", ("textures",), 500, 1e-3
 NAME = f"imagenette_lite0.{DEFENSE}"
 SIZES = {"linf": (1 / 255, 2 / 255), "l2": (0.25, 0.5)}
-# What is not said here is as in `zoo_entries.Entry`. Of 1,500 training images 1,000 fit the head and 300 calibrate
-# it; the others chose it.
+# What is not said here is as in `zoo_entries.Entry`.
 ABOUT = {
     "dataset": DATASET,
     "summary": "photos of ten classes of ImageNet, 96x96, rejecting by a dustbin",
@@ -27,14 +27,21 @@ ABOUT = {
     "fitting": Fitting(**PROMISE),
     "suite": "quick-1",
     "body": BODY,
+    "ood": lambda context: {name: parts["report"] for name, parts in material.tested(context.data_dir, 250, 500).items()},
 }
+
+
+def divided(context, entry):
+    """The parts of the study that chose the model: the same photos fit and calibrate it, and those that chose it do neither."""
+    parts = material.of_the_ten(context.data_dir, entry.fitted, entry.calibrated)
+    return parts["fit"], parts["calibrate"], parts["report"]
 
 
 def network(context, images, plain=False):
     """EfficientNet-Lite0 at the images' size, with logits of their classes and, unless `plain`, of a dustbin, fitted on them."""
     import keras
 
-    from evaluation.benchmarks.photos import heads, material
+    from evaluation.benchmarks.photos import heads
     from evaluation.benchmarks.photos.features import features, thousand
     from tfdefense.zoo import imagenet
     from tfdefense.zoo.lite0 import FEATURES, efficientnet_lite0

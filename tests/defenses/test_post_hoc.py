@@ -129,6 +129,35 @@ def test_every_format_decides_alike(suffix, every, held_out, tmp_path):
         np.testing.assert_allclose(suspicion[sound], want["suspicion"][: len(chosen)][sound], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.long
+def test_each_score_alone_is_the_same_in_every_format(every, held_out, tmp_path):
+    """The joined suspicion is that of the score that leads: another one could be wrong unseen."""
+    onnxruntime = pytest.importorskip("onnxruntime", reason="pip install tfdefense[export]")
+    litert = pytest.importorskip("ai_edge_litert.interpreter", reason="pip install tfdefense[export]")
+    detectors, x, formats = suspicions(every), held_out.x[:50], td.export.formats
+    names, spec = list(S.POST_HOC), formats.spec_of(every)
+
+    def alone(image):
+        return dict(zip(names, detectors(image, training=False), strict=True))
+
+    formats._write_saved_model(detectors, tmp_path / "saved", {"serve": (alone, spec)})
+    session = onnxruntime.InferenceSession(formats.as_onnx(alone, spec))
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "saved"), signature_keys=["serving_default"])
+    runner = litert.Interpreter(model_content=converter.convert()).get_signature_runner("serving_default")
+    outputs = [output.name for output in session.get_outputs()]
+    found = {
+        "SavedModel": tf.saved_model.load(tmp_path / "saved").signatures["serving_default"](tf.constant(x)),
+        "ONNX": dict(zip(outputs, session.run(None, {session.get_inputs()[0].name: x}), strict=True)),
+        "LiteRT": runner(image=x),
+    }
+    want = {name: value.numpy() for name, value in alone(tf.constant(x)).items()}
+    for format, scores in found.items():
+        assert set(scores) == set(names)
+        for name, score in scores.items():
+            spread = want[name].std()
+            np.testing.assert_allclose(score, want[name], rtol=1e-3, atol=1e-3 * spread, err_msg=f"{name} in {format}")
+
+
 @pytest.mark.parametrize("name", ["knn", "vim"])
 def test_attacks_follow_the_gradients_as_they_are(name, classifier, digits, held_out):
     defended = td.ThresholdDefense(name).attach(classifier)

@@ -76,6 +76,8 @@ def card_table(card):
         robust = f"robust accuracy {row['robust_accuracy']:.1%} of {row['n']} test samples"
         robust += f", {row['changes']}" if "changes" in row else ""
         table.add_row(f"{row['norm']} {row['epsilon']:g}", f"{robust}, worst case over the suite {row['suite']}")
+    for name, of in card.ood.items():
+        table.add_row(name, f"{of['rejected']:.1%} of {of['n']:,} images rejected, which are of no class")
     for kind, share in card.unfamiliar.items():
         table.add_row("unfamiliar", f"{share:.1%} of forgeries of the kind '{kind}' pass")
     return table

@@ -57,6 +57,7 @@ class Card:
         bytes, sha256: Of that file.
         licence: Of the weights.
         classes: Their names, in the order of the scores.
+        ood: The share of each OOD set that is `rejected`, and of how many images, `n`; empty where none was tried.
         unfamiliar: Of pictures with depth, the share that passes of each kind of forgery that the model has not seen.
         body: Name of a plain network whose weights the file leaves out: `load` puts them in. None: the file has all.
         commit, versions: Of the code that fitted the defense and measured the model; an older one may have trained the network.
@@ -79,6 +80,7 @@ class Card:
     commit: str
     versions: dict
     classes: builtins.list = field(default_factory=builtins.list)
+    ood: dict = field(default_factory=dict)
     unfamiliar: dict = field(default_factory=dict)
     body: str | None = None
 

@@ -55,6 +55,7 @@ def predict(data_dir, count, turns, repeats):
     import tensorflow as tf
 
     import tfdefense as td
+    from evaluation.benchmarks import zoo_photos
     from evaluation.benchmarks.speed.detector import seconds
 
     train = td.data.load(DATASETS[0], "train", data_dir=data_dir, limit=count)
@@ -64,12 +65,13 @@ def predict(data_dir, count, turns, repeats):
     made["energy or vim"] = td.AnyOf(score("energy"), score("vim"))
     # What is calibrated does not change the cost.
     defended = {name: defense.attach(model) for name, defense in made.items()}
-    runs = {}
-    for name, one in {PLAIN: model, **defended}.items():
+    for one in defended.values():
         if any(isinstance(layer, td.layers.AdaptableLayer) for layer in one.layers):
             td.adapt(one, train.x, train.y, calibration=train.x)
-        elif name != PLAIN:
+        else:
             td.calibrate(one, train.x)
+    runs = {}
+    for name, one in {PLAIN: model, zoo_photos.NAME: td.zoo.load(zoo_photos.NAME), **defended}.items():
         decide = tf.function(lambda x, one=one: one(x, training=False))
         runs[name] = lambda decide=decide: keras.tree.map_structure(lambda tensor: tensor.numpy(), decide(x))
     times = {name: [] for name in runs}

@@ -10,6 +10,7 @@ import pytest
 import tfdefense as td
 from evaluation.benchmarks import zoo, zoo_photos
 from evaluation.benchmarks.board.fitting import Fitting
+from evaluation.benchmarks.photos import material
 from evaluation.benchmarks.photos.features import thousand
 from evaluation.runner.context import Context
 from tfdefense.zoo import imagenet
@@ -40,6 +41,17 @@ def made(tmp_path_factory):
     card = zoo.fitted(context, "drawn.dustbin", entry, model, MEASURED, folder)
     (folder / "drawn.dustbin.json").write_text(json.dumps(dataclasses.asdict(card)))
     return folder, images, model, context, said
+
+
+def test_photos_that_chose_the_model_do_not_calibrate_it(real_data):
+    real_data("imagenette_small", "train", limit=1)
+    context = Context("zoo", "imagenette_small", False, None, None, None, None)
+    parts = dict(zip(("fit", "calibrate", "report"), zoo.divided(context, zoo.ENTRIES[zoo_photos.NAME]), strict=True))
+    study = material.of_the_ten(None)
+    for name, part in parts.items():
+        np.testing.assert_array_equal(part.x, study[name].x)
+    chose = {photo.tobytes() for photo in study["choose"].x}
+    assert len(chose) >= 190 and not chose & {photo.tobytes() for part in parts.values() for photo in part.x}
 
 
 @pytest.mark.slow

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 
 import tfdefense as td
-from evaluation.benchmarks import zoo
+from evaluation.benchmarks import tables, zoo
 from evaluation.benchmarks.board.fitting import Fitting
 from evaluation.benchmarks.zoo_entries import attach
 from evaluation.runner import command, results
 from evaluation.runner.context import Context
 from evaluation.runner.rows import Results
 from tfdefense import zoo as shipped
+
+OTHERS = td.data.load("digits", "test").x[:200]
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +28,8 @@ def places(classifier, tmp_path_factory):
         fitted=400,
         fitting=Fitting(vectors=50),
         suite="quick-1",  # the longer one has its own tests
+        # What is no number is always rejected; most digits are not.
+        ood=lambda context: {"no numbers": np.full((3, 8, 8, 1), np.nan, "float32"), "known": OTHERS},
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(results, "UNTRACKED", folder / "runs")
@@ -61,6 +65,17 @@ def test_what_is_written_is_what_loads(written, held_out):
     assert 1 - fooled >= card.attacked[1]["robust_accuracy"], "one attack finds no more than the worst case over several"
     outputs = shipped.load("small.dnr", cards=cards)(shipped.probe((8, 8, 1)))
     np.testing.assert_allclose(np.asarray(outputs["suspicion"]), card.golden["suspicion"], atol=1e-4)
+
+
+def test_share_of_each_ood_set_is_told(written):
+    content, cards = written
+    card, of = shipped.card("small.dnr", cards=cards), Results(content)
+    rejected = (td.view.decide(shipped.load("small.dnr", cards=cards), OTHERS).label == -1).mean()
+    assert card.ood == {"no numbers": {"rejected": 1.0, "n": 3}, "known": {"rejected": rejected, "n": 200}}
+    assert 0 < rejected < 0.5
+    low, high = of.one(metric="rejection rate", ood="no numbers").interval
+    assert 0.3 < low < 0.5 and high == 1
+    assert "| small.dnr | 100 % [44, 100] |" in tables.zoo_ood(of)
 
 
 def test_cards_are_told_without_measuring(written, monkeypatch):

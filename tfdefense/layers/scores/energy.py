@@ -11,7 +11,8 @@ from tfdefense.layers.scores.score import DetectorScore
 class Energy(DetectorScore):
     """Energy: minus T times the log of the sum over all classes of exp(score / T).
 
-    Low on samples like those of the training. Differentiable. The size of the scores counts, which a softmax divides out.
+    Low on samples like those of the training. Differentiable. What all scores of a sample have in common counts; a softmax takes
+    that out.
 
     Args:
         temperature: T, above 0. The paper has 1; near 0 the energy is minus the best score.
