@@ -361,6 +361,9 @@ def test_compare_writes_the_winner_its_picture_and_its_numbers(files, tmp_path):
     found = json.loads(paths[2].read_text())
     assert f"{found['chosen']} *" in text and found["settings"]["reported"] == 66
     assert not td.contract.unready(td.load(paths[0]))
+    options = ["--candidates", "knn", "--train", "digits", "--attack", "none", "--samples", 60, "--json", paths[2]]
+    run("compare", files / "plain.keras", "--data", "digits", *options)
+    assert json.loads(paths[2].read_text())["settings"]["adapted_on"] == 1_400
     assert "Did you mean `energy`" in fails("compare", files / "plain.keras", "--data", "digits", "--candidates", "enrgy")
 
 

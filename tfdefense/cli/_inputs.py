@@ -87,6 +87,11 @@ def held_out_part(name, split):
     return split or ("all" if path.exists() and not has_splits(path) else "test")
 
 
+def training_part(name):
+    """All of somebody's own data, and the training part of any other."""
+    return "all" if Path(name).exists() else "train"
+
+
 def bounds_for(model, bounds):
     """The bounds of a defended model, or those given, or (0, 1)."""
     from tfdefense._validation import is_bounded

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from tfdefense.cli._app import command
-from tfdefense.cli._inputs import held_out_part, load_data, load_keras
+from tfdefense.cli._inputs import held_out_part, load_data, load_keras, training_part
 from tfdefense.cli._options import Bounds, Classes, Data, DataDir, Download, HeldOutSplit, Model, Norm, Seed, class_list, writable
 
 
@@ -16,6 +16,10 @@ def compare(
     ood: Annotated[
         list[str] | None,
         typer.Option(help="Out-of-distribution images, which are none of the classes: as --data. May be repeated."),
+    ] = None,
+    train: Annotated[
+        str | None,
+        typer.Option(help="Training samples, for scores that adapt; without them they adapt on half of the part that chooses."),
     ] = None,
     candidates: Annotated[
         str | None, typer.Option(metavar="A,B,C", help="Names of scores, such as confidence,energy; by default all.")
@@ -55,11 +59,13 @@ def compare(
     chosen = None if candidates is None else class_list(candidates)
     named(chosen)  # Told before the data is read.
     split = held_out_part(data, split)
-    images = load_data(loaded, data, split, samples, bounds, classes, seed=seed, data_dir=data_dir, download=download)
-    options: dict[str, Any] = {"data_dir": data_dir, "download": download, "limit": samples, "seed": seed}
+    places: dict[str, Any] = {"data_dir": data_dir, "download": download, "seed": seed}
+    images = load_data(loaded, data, split, samples, bounds, classes, **places)
+    fitted = None if train is None else load_data(loaded, train, training_part(train), None, bounds, classes, **places)
     # Their classes are none of the model's: it does not matter how they are numbered, nor whether there are any.
-    sets = {name: td.data.load(name, "all", labels=False, **options).moved(images.bounds) for name in ood or ()}
-    options = {"bounds": images.bounds, "class_names": class_list(classes), "seed": seed, "progress": True, "picture": picture}
+    sets = {name: td.data.load(name, "all", labels=False, limit=samples, **places).moved(images.bounds) for name in ood or ()}
+    options: dict[str, Any] = {"train": fitted, "bounds": images.bounds, "class_names": class_list(classes), "seed": seed}
+    options |= {"progress": True, "picture": picture}
     options |= {"attack": None if attack == "none" else attack, "epsilon": epsilon, "norm": norm or "linf", "attacked": attacked}
     options |= {"steps": steps, "by": by, "max_rejected": max_rejected, "confidence": confidence}
     found = td.compare(loaded, chosen, images, ood=sets or None, **options)

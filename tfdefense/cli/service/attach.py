@@ -1,13 +1,12 @@
 """`tfdefense attach`: a classifier and held-out samples become a finished defended model."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tfdefense.cli._app import command
 from tfdefense.cli._console import tell
-from tfdefense.cli._inputs import held_out_part, load_data, load_keras
+from tfdefense.cli._inputs import held_out_part, load_data, load_keras, training_part
 from tfdefense.cli._options import Bounds, Classes, DataDir, Download, HeldOutSplit, Model, Seed, writable
 
 
@@ -72,7 +71,7 @@ def attach(
         raise ValueError(f"The defense {defense!r} learns nothing from samples. Leave --train out.")
     fitted = None
     if learns and train is not None:
-        fitted = load_data(loaded, train, _training(train), None, bounds, classes, **places)
+        fitted = load_data(loaded, train, training_part(train), None, bounds, classes, **places)
     elif learns and not images.classes:
         raise ValueError(
             f"The defense {defense!r} learns from samples and their classes, and the pictures in {held_out} have none. "
@@ -107,7 +106,3 @@ def _doubt(defended, images):
             f"warning: the model is right on {right:.1%} of these samples, hardly more than by chance. Does it take pixels from 0 "
             "to 255 (--bounds 0 255)? Are its classes in another order (--classes)?"
         )
-
-
-def _training(name):
-    return "all" if Path(name).exists() else "train"
