@@ -17,6 +17,7 @@ OUTCOMES = {
 DISTORTION = metrics.distortion(
     np.zeros((4, 4)), np.array([[1], [0.5], [2], [9]]) * np.ones(4) / 2, success=[True, True, True, False]
 )
+RANKED = metrics.risk_coverage([1.0, 2.0, 3.0, 4.0], [False, True, False, True])
 X = np.linspace(0, 1, 4 * 36).reshape(4, 6, 6)
 X_ADV = np.clip(X + 0.04 * np.where(np.arange(36).reshape(6, 6) % 2, 1, -1), 0, 1)
 
@@ -25,6 +26,7 @@ FIGURES = {
     "outcome_bars": lambda path=None: plots.outcome_bars(OUTCOMES, path),
     "roc": lambda path=None: plots.roc({"a": metrics.roc([0, 1, 2], [1.5, 2, 3]), "bb": metrics.roc([0], [0])}, path),
     "roc, log": lambda path=None: plots.roc({"a": metrics.roc([0, 1, 2], [1.5, 2, 3])}, path, log=True),
+    "risk_coverage": lambda path=None: plots.risk_coverage({"energy": RANKED, "knn": RANKED}, path),
     "distortion": lambda path=None: plots.distortion({"CE": DISTORTION}, path),
     "detectability": lambda path=None: plots.detectability({"fast": [(0.6, 0.7), (0.3, 0.9)]}, path),
     "examples": lambda path=None: plots.examples(X, X_ADV, [0, 1, 2, 3], [0, -1, 1, 8], path),
@@ -96,6 +98,13 @@ def test_roc_draws_the_rates_and_names_the_area():
     np.testing.assert_array_equal(axes.lines[1].get_xdata(), curve.fpr)
     np.testing.assert_array_equal(axes.lines[1].get_ydata(), curve.tpr)
     assert legend_texts(axes) == ["a   0.833", "bb  0.500"]
+
+
+def test_risk_coverage_draws_the_risk_and_names_the_area():
+    (axes,) = FIGURES["risk_coverage"]().axes
+    np.testing.assert_allclose(axes.lines[0].get_xdata(), [0.25, 0.5, 0.75, 1])
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), [0, 0.5, 1 / 3, 0.5])
+    assert legend_texts(axes) == ["energy  0.3333", "knn     0.3333"]
 
 
 def test_roc_on_a_log_scale():
@@ -192,7 +201,7 @@ def test_magnification_is_round_and_clips_nothing(largest, factor):
     assert drawings.round_factor(largest) == factor
 
 
-@pytest.mark.parametrize("draw", [plots.security_curve, plots.outcome_bars, plots.roc, plots.distortion])
+@pytest.mark.parametrize("draw", [plots.security_curve, plots.outcome_bars, plots.roc, plots.risk_coverage, plots.distortion])
 @pytest.mark.parametrize("bad", [{}, [FLAT], FLAT])
 def test_figures_ask_for_names(draw, bad):
     with pytest.raises(ValueError, match="dict from a name"):

@@ -3,6 +3,7 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 
+from tfdefense import metrics
 from tfdefense.reporting import material
 
 
@@ -34,3 +35,13 @@ def test_few_samples_or_features_leave_axes_empty(x):
     points, explained = mapped(x)
     assert points.shape == (len(x), 3) and not points[:, min(x.shape) :].any()
     assert explained == pytest.approx(float(len(set(x[:, 0])) > 1))
+
+
+def test_points_of_a_risk_coverage_curve_keep_its_right_end():
+    wrong = np.zeros(200, bool)
+    wrong[-20:] = True
+    found = material.risk_coverage(metrics.risk_coverage(np.arange(200.0), wrong), points=20)
+    np.testing.assert_allclose(found["coverage"], np.arange(1, 21) / 20)
+    np.testing.assert_allclose(found["risk"], [*[0] * 18, 10 / 190, 20 / 200])
+    few = material.risk_coverage(metrics.risk_coverage([1.0, 2.0, 3.0], [True, False, False]))
+    assert few["coverage"] == pytest.approx([1 / 3, 2 / 3, 1]) and few["risk"] == pytest.approx([1, 1 / 2, 1 / 3])

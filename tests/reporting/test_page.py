@@ -232,7 +232,10 @@ def test_what_the_model_does_not_know_comes_first_and_attackers_last(report, pag
 
     # Reports of older versions do not say, and know less of the clean samples.
     old = {name: value for name, value in report.content.items() if name not in ("invalid", "cost")}
-    old["clean"] = {name: value for name, value in old["clean"].items() if name not in ("risk", "aurc")}
+    old["clean"] = {name: value for name, value in old["clean"].items() if name not in ("risk", "aurc", "risk_coverage")}
+    curve = report.content["clean"]["risk_coverage"]
+    assert curve["coverage"][-1] == 1 and curve["risk"][-1] == pytest.approx(1 - report.content["clean"]["before_rejection"])
+    assert 'id="risk"' in text and 'id="risk"' not in render(old)
     assert "Images with an invalid value" in text and "Images with an invalid value" not in render(old)
 
 
@@ -294,7 +297,7 @@ def test_a_browser_shows_it(browser, page, report, width, scheme):
     assert (paper > 200 and ink < 60) if scheme == "light" else (paper < 60 and ink > 200)
     assert run("return [...document.images].every(image => image.complete && image.naturalWidth > 0)")
     charts = run("return [...document.querySelectorAll('.charts svg')].map(svg => svg.getBoundingClientRect().width)")
-    wanted = len(report.content["curves"]) + bool(report.content["roc"]) + len(report.content["cost"])
+    wanted = len(report.content["curves"]) + bool(report.content["roc"]) + 1 + len(report.content["cost"])
     assert len(charts) == wanted and min(charts) > 250
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 

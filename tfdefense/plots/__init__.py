@@ -4,7 +4,7 @@ Nothing here touches pyplot, so that it works in threads, servers and notebooks 
 """
 
 from tfdefense.plots.canvas import FAINT, INK
-from tfdefense.plots.comparisons import comparison
+from tfdefense.plots.comparisons import comparison, risk_coverage
 from tfdefense.plots.drawings import (
     MARKERS,
     PALETTE,
@@ -38,6 +38,7 @@ __all__ = [
     "matrix",
     "monitor",
     "outcome_bars",
+    "risk_coverage",
     "roc",
     "security_curve",
 ]

@@ -1,19 +1,47 @@
-"""The picture of `td.compare`."""
+"""The picture of `td.compare`, and risk-coverage curves."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfdefense._validation import PathLike
 from tfdefense.plots import canvas
-from tfdefense.plots.drawings import PALETTE, RIGHT
+from tfdefense.plots.drawings import PALETTE, RIGHT, named_items, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from tfdefense.comparison import Comparison
+    from tfdefense.metrics import RiskCoverage
+
+
+def risk_coverage(curves: Mapping[str, RiskCoverage], path: PathLike | None = None) -> Figure:
+    """Risk-coverage curves: how many of the accepted samples are wrong, against the share accepted. In the legend the area, AURC.
+
+    Args:
+        curves: Dict from a name to a `td.metrics.RiskCoverage`.
+        path: Where to save the figure.
+
+    Example:
+
+    >>> curve = td.metrics.risk_coverage([1.0, 2.0, 3.0, 4.0], [False, False, True, True])
+    >>> len(risk_coverage({"energy": curve}).axes)
+    1
+    """
+    named_items(curves, "curves", "RiskCoverage")
+    with canvas.figure((4.2, 3.2), path) as figure:
+        axes = canvas.axes(figure, "share accepted", "of these wrong")
+        width = max(len(str(name)) for name in curves)
+        for curve, colour, style, name in styled(curves):
+            label = f"{name:<{width}}  {curve.aurc:.4f}"
+            axes.plot(curve.coverage, curve.risk, color=colour, linestyle=style["linestyle"], label=label)
+        axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
+        axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
+        canvas.legend_above(axes, title="area under the curve", prop={"family": "monospace", "size": 7.5}, alignment="left")
+        return figure
 
 
 def comparison(found: Comparison, path: PathLike | None = None) -> Figure:

@@ -48,10 +48,10 @@ def security_curve(
     >>> len(security_curve({"undefended": curve}, xlabel="linf size").axes)
     1
     """
-    _named(curves, "curves", "SecurityCurve")
+    named_items(curves, "curves", "SecurityCurve")
     with canvas.figure((4.6, 3.3), path) as figure:
         axes = canvas.axes(figure, xlabel, "share of samples")
-        for curve, colour, style, name in _styled(curves):
+        for curve, colour, style, name in styled(curves):
             canvas.line(axes, curve.sizes, curve.accuracy, curve.deviation, color=colour, marker=style["marker"], label=name)
             if rejection and curve.rejections.any():
                 canvas.line(axes, curve.sizes, curve.rejection, curve.rejection_deviation, color=colour, linestyle=(0, (4, 2)))
@@ -79,7 +79,7 @@ def outcome_bars(outcomes: Mapping[str, Outcomes], path: PathLike | None = None)
     >>> len(outcome_bars({"clean": td.evaluate(defended, x, y)}).axes)
     1
     """
-    _named(outcomes, "outcomes", "Outcomes")
+    named_items(outcomes, "outcomes", "Outcomes")
     with canvas.figure((5.2, 0.8 + 0.34 * len(outcomes)), path) as figure:
         axes = canvas.axes(figure, "share of samples", None)
         rows, left = np.arange(len(outcomes)), np.zeros(len(outcomes))
@@ -114,13 +114,13 @@ def roc(curves: Mapping[str, Roc], path: PathLike | None = None, *, log: bool = 
     >>> len(roc({"FGSM": td.metrics.roc([0.1, 0.4], [0.3, 0.9])}).axes)
     1
     """
-    _named(curves, "curves", "Roc")
+    named_items(curves, "curves", "Roc")
     with canvas.figure((3.7, 3.5), path) as figure:
         axes = canvas.axes(figure, "clean samples rejected", "adversarial samples rejected")
         chance = np.linspace(0, 1, 1001)
         axes.plot(chance, chance, color=FAINT, linewidth=0.8, linestyle=":")
         width, font = max(len(str(name)) for name in curves), {"family": "monospace", "size": 7.5}
-        for curve, colour, style, name in _styled(curves):
+        for curve, colour, style, name in styled(curves):
             label, steps = f"{name:<{width}}  {curve.auc:.3f}", "steps-post" if log else "default"
             axes.plot(curve.fpr, curve.tpr, color=colour, linestyle=style["linestyle"], drawstyle=steps, label=label)
         canvas.shares(axes.yaxis)
@@ -153,7 +153,7 @@ def distortion(distortions: Mapping[str, Distortion], path: PathLike | None = No
     >>> len(distortion({"DeepFool": found}).axes)
     1
     """
-    _named(distortions, "distortions", "Distortion")
+    named_items(distortions, "distortions", "Distortion")
     norms = {d.norm for d in distortions.values()}
     if len(norms) > 1 and not rms:
         raise ValueError(
@@ -164,7 +164,7 @@ def distortion(distortions: Mapping[str, Distortion], path: PathLike | None = No
     with canvas.figure((4.6, 3.1), path) as figure:
         unit = "root mean square change of a pixel (of 255)" if rms else f"{norms.copy().pop()} distance"
         axes = canvas.axes(figure, unit, "success rate")
-        for item, colour, style, name in _styled(distortions):
+        for item, colour, style, name in styled(distortions):
             length = lengths[name]
             share = np.arange(1, len(length) + 1) / len(item)
             x, y = np.concatenate([[0], length, [end]]), np.concatenate([[0], share, [share[-1] if len(share) else 0]])
@@ -191,7 +191,7 @@ def detectability(points: Mapping[str, ArrayLike], path: PathLike | None = None)
     >>> len(detectability({"FGSM": [(0.6, 0.7), (0.3, 0.9)]}).axes)
     1
     """
-    _named(points, "points", "pairs (accuracy, detectability)")
+    named_items(points, "points", "pairs (accuracy, detectability)")
     pairs = {name: np.atleast_2d(np.asarray(values, dtype="float64")) for name, values in points.items()}
     for name, values in pairs.items():
         if values.ndim != 2 or values.shape[1] != 2 or not ((values >= 0) & (values <= 1)).all():
@@ -203,7 +203,7 @@ def detectability(points: Mapping[str, ArrayLike], path: PathLike | None = None)
         axes = canvas.axes(figure, "accuracy of the classifier on adversarial samples", "accuracy of the detector")
         axes.axhline(0.5, color=FAINT, linewidth=0.8, linestyle=":")
         axes.annotate("chance", (1, 0.5), xytext=(-2, 3), textcoords="offset points", color=FAINT, fontsize=7.5, ha="right")
-        for values, colour, style, name in _styled(pairs):
+        for values, colour, style, name in styled(pairs):
             mark = {"marker": style["marker"], "markersize": 6, "markeredgecolor": "white", "markeredgewidth": 0.8}
             axes.plot(*values.T, color=colour, linewidth=0.9, label=name, clip_on=False, zorder=3, **mark)
         canvas.shares(axes.xaxis)
@@ -366,7 +366,7 @@ def round_factor(largest):
     return float(max([1.0] + [step * power for step in (1, 2, 5) if step * power * largest <= 1 + 1e-6]))
 
 
-def _named(items, name, what):
+def named_items(items, name, what):
     if not isinstance(items, dict) or not items:
         got = "an empty dict" if isinstance(items, dict) else type(items).__name__
         raise ValueError(
@@ -375,7 +375,7 @@ def _named(items, name, what):
         )
 
 
-def _styled(items):
+def styled(items):
     """Each item, its colour, marker and style of a line without markers, and its name: no two alike, of 7 or of 14."""
     for i, (name, item) in enumerate(items.items()):
         again, colour = divmod(i, len(PALETTE))

@@ -8,13 +8,13 @@ LEFT, RIGHT, TOP, BOTTOM = 46, 14, 12, 40
 MARKERS = ("circle", "square", "triangle", "diamond")
 
 
-def lines(curves, xlabel, *, x_max, ylabel="share of samples", marked=None, diagonal=False, second=None):
+def lines(curves, xlabel, *, x_max, y_max=1.0, ylabel="share of samples", marked=None, diagonal=False, second=None):
     """Curves of shares.
 
     Args:
         curves: Dicts with `name`, `x`, `y`, `colour` (a number) and, if wanted, `dashed` and `bare` (no markers).
         xlabel, ylabel: What the axes are.
-        x_max: Where the x axis ends.
+        x_max, y_max: Where the axes end.
         marked: An x to draw a thin line at.
         diagonal: Whether to draw the line of chance.
         second: A function from a tick of the x axis to a second label, below the first.
@@ -23,11 +23,11 @@ def lines(curves, xlabel, *, x_max, ylabel="share of samples", marked=None, diag
     height = HEIGHT + (LINE if second else 0)
     parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(ylabel)} against {escape(xlabel)}">']
     for share in (0, 0.25, 0.5, 0.75, 1):
-        y = _y(share)
+        y, share = _y(share), share * y_max
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y + 4}" text-anchor="end">{share:.0%}</text>')
+        parts.append(f'<text x="{LEFT - 6}" y="{y + 4}" text-anchor="end">{100 * share:.3g}%</text>')
     for tick in ticks:
-        label = f"{tick:.0%}" if diagonal else f"{tick:.3g}"
+        label = f"{tick:.0%}" if diagonal or y_max < 1 else f"{tick:.3g}"
         parts.append(f'<text x="{_x(tick, x_max)}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">{label}</text>')
         if second:
             y = HEIGHT - BOTTOM + 17 + LINE
@@ -40,7 +40,7 @@ def lines(curves, xlabel, *, x_max, ylabel="share of samples", marked=None, diag
         x = _x(marked, x_max)
         parts.append(f'<line class="chance" x1="{x}" x2="{x}" y1="{_y(0)}" y2="{_y(1)}"/>')
     for curve in curves:
-        points = [(_x(x, x_max), _y(y)) for x, y in zip(curve["x"], curve["y"], strict=True)]
+        points = [(_x(x, x_max), _y(y / y_max)) for x, y in zip(curve["x"], curve["y"], strict=True)]
         path = " ".join(f"{x},{y}" for x, y in points)
         style = ' stroke-dasharray="5 4"' if curve.get("dashed") else ""
         parts.append(f'<polyline class="c{curve["colour"]}"{style} points="{path}"/>')

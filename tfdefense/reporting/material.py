@@ -41,6 +41,13 @@ def benign(images, plan, seed):
         yield Perturbed({"what": what, "norm": norm, "size": size}, x)
 
 
+def risk_coverage(curve, points=50):
+    """At most so many points of the curve, its right end among them, from a twentieth on: of few samples a risk says little."""
+    shares = np.linspace(0.05, 1.0, points)
+    rows = np.unique(np.rint(shares * len(curve.risk)).astype(int).clip(1)) - 1
+    return {"coverage": curve.coverage[rows].tolist(), "risk": curve.risk[rows].tolist()}
+
+
 def invalid(view, x, number=16):
     """What becomes of samples with one value that no sample may have: a defended model rejects them."""
     if not view.rejects:

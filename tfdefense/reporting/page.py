@@ -52,7 +52,8 @@ def render(content):
         "curves": [(norm, Markup(_curves(norm, curves, content))) for norm, curves in content["curves"].items()],
         "legend": legend,
         "roc": Markup(_roc(content["roc"])) if content["roc"] else None,
-        # Reports of older versions have neither of the two.
+        # Reports of older versions have none of the three.
+        "risk": Markup(_risk(content["clean"])) if content["clean"].get("risk_coverage") else None,
         "cost": [{"row": row, "svg": Markup(_cost(row, about))} for row in content.get("cost", ())],
         "invalid": content.get("invalid", ()),
         "benign": [{"name": "nothing was changed", **content["clean"]}, *map(_benign, content["benign"])],
@@ -143,6 +144,15 @@ def _roc(rows):
         for i, row in enumerate(rows)
     ]
     return charts.lines(found, "false-positive rate", x_max=1, ylabel="true-positive rate", diagonal=True)
+
+
+def _risk(clean):
+    """Risk against coverage; the thin line is where the threshold is."""
+    curve = clean["risk_coverage"]
+    most = max(*curve["risk"], 0.01)
+    line = {"name": "wrong of those accepted", "x": curve["coverage"], "y": curve["risk"], "colour": 0, "bare": True}
+    accepted = 1 - clean["rejected"]
+    return charts.lines([line], "share accepted", x_max=1, y_max=most, ylabel="risk", marked=accepted)
 
 
 def _attacked(content):

@@ -147,11 +147,12 @@ class Protocol:
         clean = self.judged(self.images.x, y=self.images.y)
         attacked = clean.select(np.arange(len(self.x)))
         self.outcomes["clean"] = clean
-        aurc = None if clean.suspicion is None else metrics.aurc(clean)
+        ranked = None if clean.suspicion is None else metrics.risk_coverage(clean)
         self.findings["clean"] = _shares(clean) | {
             "before_rejection": clean.accuracy_before_rejection,
             "risk": clean.risk,
-            "aurc": aurc,
+            "aurc": None if ranked is None else ranked.aurc,
+            "risk_coverage": None if ranked is None else material.risk_coverage(ranked),
         }
         self.evidence = Evidence(self.x, attacked.wrong, self.plan.norms)
         self.own_right, self.own_wrong = attacked.right, attacked.wrong
