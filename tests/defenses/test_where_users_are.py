@@ -106,3 +106,22 @@ def test_attack_finds_a_gradient_or_says_what_has_none(attached):
         return
     result = attack(defended, x[:8], labels, regardless=True)
     assert not result.zero_gradient.all() and (result.distance > 0).any()
+
+
+def test_image_classifier_of_keras_hub(tmp_path):
+    hub = pytest.importorskip("keras_hub", reason="pip install keras-hub")
+    keras.utils.set_random_seed(0)
+    body = hub.models.VGGBackbone([1, 1], [4, 8], image_shape=(32, 32, 3))
+    model = hub.models.ImageClassifier(backbone=body, num_classes=4)
+    defended = td.ThresholdDefense("energy").attach(model, bounds=(0, 255))
+    td.calibrate(defended, PIXELS[:20], max_rejected=0.1)
+    out = defended(PIXELS)
+    np.testing.assert_allclose(out["scores"], model(PIXELS.astype("float32"), training=False), atol=1e-4)
+    assert (out["label"].numpy()[:20] == -1).sum() <= 2
+    defended.save(tmp_path / "d.keras")
+    np.testing.assert_array_equal(td.load(tmp_path / "d.keras")(PIXELS)["suspicion"], out["suspicion"])
+    # Its body lies in a model inside; an inner layer of that is found by its name alone.
+    inner = next(layer.name for layer in body.layers if isinstance(layer, keras.layers.Conv2D))
+    guarded = td.NeuralRejection(inner).attach(model, bounds=(0, 255))
+    td.adapt(guarded, PIXELS[:20], Y[:20], calibration=PIXELS[20:], max_rejected=0.5)
+    assert np.isfinite(guarded(PIXELS)["suspicion"]).all()
