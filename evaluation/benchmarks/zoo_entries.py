@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 from evaluation.benchmarks import zoo_photos, zoo_scene
 from evaluation.benchmarks.board.fitting import Fitting
+from evaluation.benchmarks.ood import sets
+from evaluation.benchmarks.ood.settings import SETUPS
 
 SUITE = "standard-1"
 
@@ -60,6 +62,11 @@ def attach(name, *arguments, **options):
         return getattr(td, name)(*arguments, **options).attach(network)
 
     return make
+
+
+def _cifar10_ood(context):
+    setup = SETUPS["cifar10"]
+    return {name: sets.load(name, (32, 32, 3), setup.each, data_dir=context.data_dir) for name in setup.sets}
 
 
 _COMPRESSED = Fitting(vectors=300)
@@ -168,6 +175,16 @@ ENTRIES = {
         seen=50_000,
         settings={"depth": 8, "epochs": 10},
         fitted=50_000,
+    ),
+    # What the OOD board chooses, on images that stand in none of its numbers.
+    "cifar10_resnet9.energy": Entry(
+        dataset="cifar10",
+        summary="CIFAR-10, rejecting what is none of its classes by energy",
+        defense="a threshold on the energy",
+        recipe="cifar10_resnet9",
+        make=attach("ThresholdDefense", "energy"),
+        seen=45_000,
+        ood=_cifar10_ood,
     ),
     # The first of the board, and the same on photos: networks trained against attacks, with a threshold alone.
     "mnist_cnn_attacked.confidence": Entry(
