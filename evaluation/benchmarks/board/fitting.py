@@ -1,4 +1,4 @@
-"""Fits an attached defense with what each kind of its layers needs: RBF-SVMs, densities, codes, a detector branch, a radius."""
+"""Fits an attached defense with what each kind of its layers needs: samples, codes, a detector branch."""
 
 from dataclasses import dataclass
 
@@ -39,7 +39,7 @@ class Fitting:
         if "DetectorBranch" in kinds:
             self._train_branch(td, defended, samples)
         coded = kinds & {"DetectorSVM", "ClasswiseDetectorSVM"}
-        if coded or kinds & {"RBFSVM", "KernelDensity", "Consistency"}:
+        if coded or any(isinstance(layer, td.layers.AdaptableLayer) for layer in defended.layers):
             options = {}
             if coded:
                 some = samples.take(slice(0, self.points))
