@@ -31,10 +31,10 @@ def _chosen(of):
 
 
 _GOALS = [
-    Goal("hours of CPU time", _price, most=2),
-    Goal("the same, OOD images attacked, smaller size: the best system then", _attacked(ACCEPT, 0)),
+    Goal("AUROC, near, OOD images attacked, smaller size: the best system then", _attacked(ACCEPT, 0)),
     Goal("the same, larger size", _attacked(ACCEPT, 1)),
     Goal("the same, known samples attacked, smaller size", _attacked(REJECT, 0)),
+    Goal("hours of CPU time", _price, most=2),
 ]
 
 
@@ -42,12 +42,13 @@ def _accuracy(of):
     return of(table="ood", metric="accuracy", system="no defense")
 
 
+_NETWORK = "OpenOOD's network is larger, trained longer and right more often; there the goal holds for the best scores alone"
 # The least accuracy of the network, and the least near AUROC: OpenOOD's best post-hoc score has 0.909 on a better network.
 _LEAST = {"cifar10": (0.9, 0.88), "imagenette_small": (0.93, None)}
 GOALS = {
     ("ood", dataset): [
         Goal("accuracy of the network", _accuracy, least=accuracy),
-        Goal("AUROC, near: the best system", lambda of: _best(of, table="ood"), least=near),
+        Goal("AUROC, near: the best system", lambda of: _best(of, table="ood"), least=near, remark=_NETWORK),
         Goal("the same of the one that is chosen on other images", _chosen),
         *_GOALS,
     ]
