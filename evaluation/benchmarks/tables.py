@@ -1,7 +1,6 @@
 """The tables of the benchmarks that have no package of their own."""
 
 from evaluation.runner.markdown import markdown, number
-from evaluation.runner.summary import percent
 
 
 def calibration(results):
@@ -40,8 +39,10 @@ def zoo(results):
 def zoo_ood(results):
     """The share of each OOD set that a model rejects."""
     rows = results.all(metric="rejection rate")
-    percents = [(row, "{} [{:.0f}, {:.0f}]".format(percent(row.value), *(100 * end for end in row.interval))) for row in rows]
-    texts = {(row.system, row.ood): text for row, text in percents}
+    texts = {}
+    for row in rows:
+        low, high = row.interval
+        texts[row.system, row.ood] = f"{100 * row.value:.3g} % [{100 * low:.0f}, {100 * high:.0f}]"
     names = list(dict.fromkeys(row.ood for row in rows))
     lines = [(system, *(texts.get((system, name), "-") for name in names)) for system in dict.fromkeys(row.system for row in rows)]
     return markdown(("model", *(f"{name} rejected" for name in names)), lines)

@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from evaluation.benchmarks.photos.material import OVERLAP, OVERLAP_CIFAR10
+from evaluation.benchmarks.photos.material import OVERLAP, OVERLAP_CIFAR10, squared
 
 
 def _loaded(name, split, number, without=(), data_dir=None):
@@ -48,8 +48,6 @@ _MADE = {"textures": _drawn, "noise": _noise}
 @functools.lru_cache(maxsize=8)
 def load(name, shape, number, split="test", data_dir=None):
     """At most so many images of one of these sets, float32 in [0, 1]; of another shape their middle square is resized."""
-    from evaluation.benchmarks.demo_photos import squared
-
     if name in _MADE:
         return _MADE[name](split, number, shape[0], shape[-1])
     if name not in _READ:
