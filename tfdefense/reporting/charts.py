@@ -8,7 +8,7 @@ LEFT, RIGHT, TOP, BOTTOM = 46, 14, 12, 40
 MARKERS = ("circle", "square", "triangle", "diamond")
 
 
-def lines(curves, xlabel, *, x_max, y_max=1.0, ylabel="share of samples", marked=None, diagonal=False, second=None):
+def lines(curves, xlabel, *, x_max, y_max=1.0, ylabel="share of samples", marked=None, diagonal=False, x_shares=False, second=None):
     """Curves of shares.
 
     Args:
@@ -17,6 +17,7 @@ def lines(curves, xlabel, *, x_max, y_max=1.0, ylabel="share of samples", marked
         x_max, y_max: Where the axes end.
         marked: An x to draw a thin line at.
         diagonal: Whether to draw the line of chance.
+        x_shares: Whether the x axis has shares, too; with the line of chance it has.
         second: A function from a tick of the x axis to a second label, below the first.
     """
     ticks = [x_max * part / 4 for part in range(5)]
@@ -27,7 +28,7 @@ def lines(curves, xlabel, *, x_max, y_max=1.0, ylabel="share of samples", marked
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4}" text-anchor="end">{100 * share:.3g}%</text>')
     for tick in ticks:
-        label = f"{tick:.0%}" if diagonal or y_max < 1 else f"{tick:.3g}"
+        label = f"{tick:.0%}" if diagonal or x_shares else f"{tick:.3g}"
         parts.append(f'<text x="{_x(tick, x_max)}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">{label}</text>')
         if second:
             y = HEIGHT - BOTTOM + 17 + LINE

@@ -152,7 +152,7 @@ def _risk(clean):
     most = max(*curve["risk"], 0.01)
     line = {"name": "wrong of those accepted", "x": curve["coverage"], "y": curve["risk"], "colour": 0, "bare": True}
     accepted = 1 - clean["rejected"]
-    return charts.lines([line], "share accepted", x_max=1, y_max=most, ylabel="risk", marked=accepted)
+    return charts.lines([line], "share accepted", x_max=1, y_max=most, ylabel="risk", marked=accepted, x_shares=True)
 
 
 def _attacked(content):
